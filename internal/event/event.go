@@ -1,0 +1,220 @@
+// Package event holds r2rec's wire contracts: what producers write to Kafka, what r2rec writes back to Kafka, and the
+// document that apps read from Redis or over HTTP.
+//
+// Every type is plain data with a JSON form; docs/contracts.md describes it for people and docs/schemas for machines.
+// Decoding is strict about what a field means and tolerant of fields it does not know: a value that breaks a rule gives
+// an *Error that names the field, the value and the rule, so that it can be counted, dead-lettered and shown to the
+// producer. Nothing here reads a clock or talks to a server.
+//
+// The package imports nothing of the project, so that every other package can import it.
+package event
+
+// Type says what a user did to an item.
+type Type string
+
+// The interaction types a producer may send.
+const (
+	View       Type = "view"       // opened or looked at; not an edge of the graph
+	Impression Type = "impression" // was shown; not an edge, but what makes a decision count for learning
+	Click      Type = "click"
+	Like       Type = "like"
+	Cart       Type = "cart"
+	Purchase   Type = "purchase"
+	Rating     Type = "rating" // carries a value
+	Dislike    Type = "dislike"
+	Hide       Type = "hide" // "never show me this again"
+)
+
+// Types lists every interaction type, in the order of the constants.
+var Types = []Type{View, Impression, Click, Like, Cart, Purchase, Rating, Dislike, Hide}
+
+// Interaction is one event on the topic `interactions`: a user did something to an item.
+type Interaction struct {
+	EventID    string   `json:"event_id"`
+	UserID     string   `json:"user_id"`
+	ItemID     string   `json:"item_id"`
+	Type       Type     `json:"type"`
+	Value      *float64 `json:"value,omitempty"` // the rating; required for type rating
+	Timestamp  Time     `json:"timestamp"`
+	DecisionID string   `json:"decision_id,omitempty"` // the decision that showed the item, where the app knows it
+	Position   *int     `json:"position,omitempty"`    // slot in that list, 1 is the first
+	Surface    string   `json:"surface,omitempty"`     // which page or slot group
+}
+
+// Item is one record of the compacted topic `items`, keyed by item id: the catalogue. A record with a null value
+// deletes the item; it decodes to an Item with Deleted set.
+type Item struct {
+	ItemID     string   `json:"item_id"`
+	Title      string   `json:"title"`
+	Categories []string `json:"categories,omitempty"`
+	Available  *bool    `json:"available,omitempty"` // nil means available
+	Deleted    bool     `json:"-"`
+}
+
+// IsAvailable tells whether the item may be recommended.
+func (it Item) IsAvailable() bool { return !it.Deleted && (it.Available == nil || *it.Available) }
+
+// User is one record of the compacted topic `users`, keyed by user id: everything the user did before ForgetBefore is
+// to be forgotten.
+type User struct {
+	UserID       string `json:"user_id"`
+	ForgetBefore Time   `json:"forget_before"`
+}
+
+// Source says who ranked a recommendation.
+type Source string
+
+// A recommendation is ranked by the language model over the graph's evidence, or by the graph alone.
+const (
+	Reasoned Source = "reasoned"
+	Graph    Source = "graph"
+)
+
+// Decision is one record of the topic `decisions`, keyed by user id: what was asked, seen, thought, ranked and drawn,
+// with everything needed to compute all of it again.
+type Decision struct {
+	DecisionID  string  `json:"decision_id"`
+	UserID      string  `json:"user_id"`
+	Timestamp   Time    `json:"timestamp"` // when it was made
+	Surface     string  `json:"surface,omitempty"`
+	Source      Source  `json:"source"`
+	Fallback    string  `json:"fallback,omitempty"` // why the graph's ranking was served although a model is configured
+	Control     bool    `json:"control"`            // the user belongs to the share that always gets the graph's ranking
+	Explore     bool    `json:"explore"`            // the slate was drawn; false: it is the greedy top K
+	Model       *Model  `json:"model,omitempty"`    // who reasoned; absent where Source is graph
+	Seed        uint64  `json:"seed"`               // of the shuffle and the draw; below 2^53
+	Temperature float64 `json:"temperature"`        // τ of the softmax that was drawn from
+	Context     Context `json:"context"`            // what the prompt was built from
+	Scores      []Score `json:"scores"`             // one a candidate, in the order of Context.Candidates
+	Slate       []Slot  `json:"slate"`              // the K items that were drawn, first slot first
+	Thought     Thought `json:"thought"`
+}
+
+// Model names the exact model that ranked: two decisions with equal Models were ranked by the same weights reading the
+// same kind of prompt.
+type Model struct {
+	Name          string `json:"name"`
+	Digest        string `json:"digest"`            // of the base model, as its server states it
+	Adapter       string `json:"adapter,omitempty"` // digest of the adapter; empty: none
+	Readout       string `json:"readout"`           // letters, lines or pointwise
+	PromptVersion int    `json:"prompt_version"`
+	PromptDigest  string `json:"prompt_digest"` // SHA-256 of the prompt's bytes, in hexadecimal
+}
+
+// Context is what a ranking is made from: the user's recent history, the candidates with their evidence and the
+// chains that support them. It is a snapshot; a prompt is a pure function of it, the prompt version and the seed.
+type Context struct {
+	History    []HistoryItem `json:"history"` // newest first
+	Candidates []Candidate   `json:"candidates"`
+	Chains     []Chain       `json:"chains"` // strongest first; a step cites them by number, 1 is the first
+}
+
+// HistoryItem is an item the user chose.
+type HistoryItem struct {
+	ItemID     string   `json:"item_id"`
+	Title      string   `json:"title"`
+	Categories []string `json:"categories,omitempty"`
+	Timestamp  Time     `json:"timestamp"`
+}
+
+// Candidate is an item that may be shown, and what the graph knows about it for this user.
+type Candidate struct {
+	ItemID     string   `json:"item_id"`
+	Title      string   `json:"title"`
+	Categories []string `json:"categories,omitempty"`
+	Origin     Origin   `json:"origin"`
+	Evidence   Evidence `json:"evidence"`
+}
+
+// Origin says which stage proposed a candidate.
+type Origin string
+
+// A candidate comes from the chains, from what is popular at the moment, or from exploration.
+const (
+	FromChains  Origin = "chains"
+	FromTrends  Origin = "trends"
+	FromExplore Origin = "explore"
+)
+
+// Evidence is what the graph tells about one candidate of one user. Every value is 0 or larger, larger is stronger, and
+// only its size relative to the other candidates of the same list means something.
+type Evidence struct {
+	Chains     float64 `json:"chains"`     // summed weight of the chains that support it
+	Support    int     `json:"support"`    // like-minded users who have it
+	Recent     float64 `json:"recent"`     // popularity, each choice halved every half-life
+	Popularity int     `json:"popularity"` // users in the item's list, at most the list's bound
+	Category   float64 `json:"category"`   // share of the history's category mentions that it covers, 0 to 1
+}
+
+// Chain is user -> Via -> Neighbour -> ItemID: the user and the neighbour share Via, and the neighbour has ItemID.
+type Chain struct {
+	Via         string  `json:"via"`
+	Neighbour   string  `json:"neighbour"`
+	ItemID      string  `json:"item_id"`
+	Weight      float64 `json:"weight"`
+	Shared      int     `json:"shared"`       // items that the user and the neighbour share; two or more: the chain is closed
+	NeighbourAt Time    `json:"neighbour_at"` // when the neighbour chose ItemID
+}
+
+// Score is how one candidate was ranked. Shares are probabilities over the candidates and sum to 1.
+type Score struct {
+	Letter string   `json:"letter,omitempty"` // its letter in the prompt, where there was one
+	Graph  float64  `json:"graph"`            // share by the graph's ranking
+	Model  *float64 `json:"model,omitempty"`  // share by the model, where one ranked
+	Final  float64  `json:"final"`            // log of the share by which it was ranked
+}
+
+// Slot is one shown item. Probability is that of drawing this item into this slot, given the slots before it; 1 where
+// the slate is greedy.
+type Slot struct {
+	Position    int     `json:"position"` // 1 is the first
+	ItemID      string  `json:"item_id"`
+	Probability float64 `json:"probability"`
+}
+
+// Thought is the reasoning behind a slate. Every edge it cites was in the Context.
+type Thought struct {
+	By    Source `json:"by"` // graph: found from the chains; reasoned: written by the model
+	Steps []Step `json:"steps"`
+}
+
+// Step is one argument for one shown item.
+type Step struct {
+	ItemID string `json:"item_id"`
+	Text   string `json:"text"`
+	Chains []int  `json:"chains"` // numbers of the Context's chains that it cites; 1 is the first
+}
+
+// Reward is one record of the topic `rewards`, keyed by user id: what one slot of a shown decision earned.
+type Reward struct {
+	DecisionID  string  `json:"decision_id"`
+	UserID      string  `json:"user_id"`
+	ItemID      string  `json:"item_id"`
+	Position    int     `json:"position"`
+	Value       float64 `json:"value"`
+	Type        Type    `json:"type,omitempty"`     // the interaction that earned it; empty: nothing did
+	EventID     string  `json:"event_id,omitempty"` // of that interaction
+	Attribution string  `json:"attribution"`        // decision (the event named it), window (joined in time) or none
+	Timestamp   Time    `json:"timestamp"`          // event time at which it became final
+}
+
+// PromotionKind says what a record of the topic `adapters` does.
+type PromotionKind string
+
+// The log of adapters moves forward to a new adapter or back to an earlier one.
+const (
+	Promote  PromotionKind = "promote"
+	RollBack PromotionKind = "rollback"
+)
+
+// Promotion is one record of the topic `adapters`. It counts only if Parent is the current adapter at its offset.
+type Promotion struct {
+	Kind      PromotionKind `json:"kind"`
+	Adapter   string        `json:"adapter"` // digest of the adapter to serve; empty: the bare base model
+	Parent    string        `json:"parent"`  // digest of the adapter it replaces; empty: the bare base model
+	Base      string        `json:"base"`    // digest of the base model it belongs to
+	Readout   string        `json:"readout"`
+	Prompt    int           `json:"prompt_version"`
+	Reason    string        `json:"reason"`
+	Timestamp Time          `json:"timestamp"`
+}
