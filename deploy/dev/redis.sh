@@ -1,0 +1,28 @@
+# shellcheck shell=bash
+# Redis, from Debian.
+
+redis_install() {
+  REDIS_SERVER="$(command -v redis-server)" && command -v redis-cli >/dev/null && return
+  # Debian's redis-tools carries the server's binary (redis-check-rdb is the same file under another name) without the
+  # service that the package redis-server would start on port 6379.
+  command -v redis-check-rdb >/dev/null && command -v redis-cli >/dev/null || apt_install redis-tools
+  mkdir -p "$HOME_DIR/redis"
+  ln -sfn "$(command -v redis-check-rdb)" "$HOME_DIR/redis/redis-server"
+  REDIS_SERVER="$HOME_DIR/redis/redis-server"
+  "$REDIS_SERVER" --version >/dev/null || die "$REDIS_SERVER is not a Redis server; install the Debian package redis-server"
+}
+
+# Every acknowledged write goes to the append-only file, synced each second; no snapshots. The listpack limit is what
+# keeps a node's list of at most 128 edges in its small encoding.
+redis_start() {
+  mkdir -p "$RUN_DIR/redis"
+  launch redis "$REDIS_SERVER" --bind 127.0.0.1 --port "$1" --protected-mode yes --daemonize no \
+    --dir "$RUN_DIR/redis" --save '' --appendonly yes --zset-max-listpack-entries 256
+}
+
+redis_ready() { [[ "$(redis-cli -h 127.0.0.1 -p "$1" ping 2>/dev/null)" == PONG ]]; }
+
+redis_env() {
+  say "export R2REC_TEST_REDIS=127.0.0.1:$1"
+  say "export R2REC_REDIS=redis://127.0.0.1:$1/0"
+}
