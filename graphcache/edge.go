@@ -1,0 +1,86 @@
+package graphcache
+
+import (
+	"fmt"
+
+	"github.com/r2rec/r2rec/internal/event"
+)
+
+// Kind is what an edge says about the item; a larger kind wins between events of the same millisecond.
+type Kind int
+
+// The kinds of edges. 4 is reserved.
+const (
+	Click    Kind = 0
+	Rating   Kind = 1
+	Like     Kind = 2
+	Cart     Kind = 3
+	Purchase Kind = 5
+	Dislike  Kind = 6
+	Hide     Kind = 7
+)
+
+// Positive tells whether the edge speaks for the item.
+func (k Kind) Positive() bool { return k < Dislike }
+
+// settled tells whether the item is never to be offered again.
+func (k Kind) settled() bool { return k == Purchase || k == Hide }
+
+// score is the max-register of an edge: exact in a float64, as event bounds times below 2^53 / 8.
+func score(at event.Time, k Kind) int64 { return int64(at)*8 + int64(k) }
+
+// Edge is one member of a node's list: who or what stands at its other end, when, and what was done.
+type Edge struct {
+	ID   string
+	At   event.Time
+	Kind Kind
+}
+
+func edge(member string, s float64) Edge {
+	n := int64(s)
+	return Edge{ID: member, At: event.Time(n >> 3), Kind: Kind(n & 7)}
+}
+
+// Policy says which ratings speak for an item and which against it; those between make no edge.
+type Policy struct {
+	PositiveRating float64 // at least this: a positive edge
+	NegativeRating float64 // at most this: a dislike
+}
+
+// DefaultPolicy fits ratings from 1 to 5.
+var DefaultPolicy = Policy{PositiveRating: 4, NegativeRating: 2}
+
+func (p Policy) validate() error {
+	if p.NegativeRating >= p.PositiveRating {
+		return fmt.Errorf("graphcache: Policy.NegativeRating is %v, must be below PositiveRating, which is %v", p.NegativeRating, p.PositiveRating)
+	}
+	return nil
+}
+
+// Kind of the edge that an interaction makes; ok is false where it makes none.
+func (p Policy) Kind(in event.Interaction) (k Kind, ok bool) {
+	switch in.Type {
+	case event.Click:
+		return Click, true
+	case event.Like:
+		return Like, true
+	case event.Cart:
+		return Cart, true
+	case event.Purchase:
+		return Purchase, true
+	case event.Dislike:
+		return Dislike, true
+	case event.Hide:
+		return Hide, true
+	case event.Rating:
+		switch {
+		case in.Value == nil:
+			return 0, false
+		case *in.Value >= p.PositiveRating:
+			return Rating, true
+		case *in.Value <= p.NegativeRating:
+			return Dislike, true
+		}
+	}
+	return 0, false
+}

@@ -1,0 +1,178 @@
+package graphcache
+
+import (
+	"context"
+	"strconv"
+	"strings"
+
+	"github.com/r2rec/r2rec/internal/event"
+	"github.com/redis/go-redis/v9"
+)
+
+// remember raises the time before which a user is forgotten: a max-register.
+const remember = `
+local at = tonumber(redis.call('HGET', KEYS[1], ARGV[1]) or '0')
+if at < tonumber(ARGV[2]) then redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]) end
+return 1`
+
+// unlink removes users from an item's list where their edge is older than they are to be forgotten: ARGV holds pairs of
+// user and score.
+const unlink = `
+for i = 1, #ARGV, 2 do
+  local s = redis.call('ZSCORE', KEYS[1], ARGV[i])
+  if s and tonumber(s) < tonumber(ARGV[i+1]) then redis.call('ZREM', KEYS[1], ARGV[i]) end
+end
+return 1`
+
+// forgotten reads, for the users of a batch, the time before which they are forgotten; users who are not are left out.
+func (c *Cache) forgotten(ctx context.Context, batch []event.Interaction) (map[string]event.Time, error) {
+	var users, fields [groups][]string
+	seen := map[string]bool{}
+	for _, in := range batch {
+		if !seen[in.UserID] {
+			seen[in.UserID] = true
+			g := group(in.UserID)
+			users[g] = append(users[g], in.UserID)
+			fields[g] = append(fields[g], c.tombstone(in.UserID))
+		}
+	}
+	var cmds [groups]*redis.SliceCmd
+	_, err := c.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for g := range groups {
+			if len(fields[g]) > 0 {
+				cmds[g] = p.HMGet(ctx, c.forgetKey(g), fields[g]...)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, wrap("read who is forgotten", err)
+	}
+	found := map[string]event.Time{}
+	for g, cmd := range cmds {
+		if cmd == nil {
+			continue
+		}
+		for i, v := range cmd.Val() {
+			if v == nil {
+				continue
+			}
+			ms, err := strconv.ParseInt(v.(string), 10, 64)
+			if err != nil {
+				return nil, wrapf(err, "read %s", c.forgetKey(g))
+			}
+			found[users[g][i]] = event.Time(ms)
+		}
+	}
+	return found, nil
+}
+
+// forgetAgain looks once more, now that the batch is written, whether one of its users was forgotten meanwhile. A
+// forget writes its tombstone before it looks for edges: so either it finds this batch's edges, or this finds its
+// tombstone.
+func (c *Cache) forgetAgain(ctx context.Context, batch []event.Interaction, before map[string]event.Time) error {
+	now, err := c.forgotten(ctx, batch)
+	if err != nil {
+		return err
+	}
+	var late []event.User
+	for user, at := range now {
+		if at > before[user] {
+			late = append(late, event.User{UserID: user, ForgetBefore: at})
+		}
+	}
+	if len(late) == 0 {
+		return nil
+	}
+	txs, err := c.erase(ctx, late)
+	if err != nil {
+		return err
+	}
+	_, err = c.run(ctx, txs)
+	return wrap("forget users in the middle of a batch", err)
+}
+
+// ApplyUsers forgets: for every user of the batch, everything older than its ForgetBefore leaves the graph, and events
+// that old are ignored from now on, also when the topic is replayed. Other nodes' lists may be short until the graph is
+// rebuilt. Errors are those of ApplyInteractions.
+//
+// It scans the keys of the graph once a batch, because a trimmed list no longer tells which items point back.
+func (c *Cache) ApplyUsers(ctx context.Context, span event.Span, batch []event.User) error {
+	if span.Start == span.End {
+		return c.check(ctx, span)
+	}
+	txs := make([]transaction, groups)
+	for g := range txs {
+		txs[g].group = g
+	}
+	if len(batch) > 0 {
+		var err error
+		if txs, err = c.erase(ctx, batch); err != nil {
+			return err
+		}
+	}
+	for g := range txs {
+		c.advance(&txs[g], span)
+	}
+	return c.settle(ctx, span, txs)
+}
+
+// erase writes the tombstones, so that writers see them, and returns the transactions, one a group, that write them
+// again (the store may have been restored meanwhile) and remove the users' edges and recommendations.
+func (c *Cache) erase(ctx context.Context, users []event.User) ([]transaction, error) {
+	txs := make([]transaction, groups)
+	for g := range txs {
+		txs[g].group = g
+	}
+	limits := make([]any, 0, 2*len(users))
+	_, err := c.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for _, u := range users {
+			g := group(u.UserID)
+			limit := score(u.ForgetBefore, 0)
+			mark := []any{"eval", remember, 1, c.forgetKey(g), c.tombstone(u.UserID), int64(u.ForgetBefore)}
+			p.Do(ctx, mark...)
+			t := &txs[g]
+			t.cmds = append(t.cmds, mark)
+			t.add("zremrangebyscore", c.userKey(u.UserID), "-inf", exclusive(limit))
+			t.add("zremrangebyscore", c.settledKey(u.UserID), "-inf", exclusive(limit))
+			p.Del(ctx, event.RecommendationKey(c.opt.Prefix, u.UserID), event.TopKey(c.opt.Prefix, u.UserID))
+			limits = append(limits, u.UserID, limit)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, wrap("write who is forgotten", err)
+	}
+	err = c.scan(ctx, "i:", func(key, item string) error {
+		t := &txs[group(item)]
+		t.add(append([]any{"eval", unlink, 1, key}, limits...)...)
+		return nil
+	})
+	return txs, err
+}
+
+// scan calls f with the key and the id of every node whose key, after its tag, begins with kind. Keys that come or go
+// meanwhile may be missed or seen twice.
+func (c *Cache) scan(ctx context.Context, kind string, f func(key, id string) error) error {
+	pattern := globEscaper.Replace(c.opt.Prefix) + "{*}:" + kind + "*"
+	node := func(ctx context.Context, rdb redis.UniversalClient) error {
+		it := rdb.Scan(ctx, 0, pattern, 1000).Iterator()
+		for it.Next(ctx) {
+			key := it.Val()
+			_, id, ok := strings.Cut(key[len(c.opt.Prefix):], "}:"+kind)
+			if !ok || key != c.tag(group(id))+kind+id {
+				continue // an app's key that looks like ours
+			}
+			if err := f(key, id); err != nil {
+				return err
+			}
+		}
+		return wrap("scan "+pattern, it.Err())
+	}
+	if cluster, ok := c.rdb.(*redis.ClusterClient); ok {
+		return cluster.ForEachMaster(ctx, func(ctx context.Context, master *redis.Client) error { return node(ctx, master) })
+	}
+	return node(ctx, c.rdb)
+}
+
+var globEscaper = strings.NewReplacer("*", `\*`, "?", `\?`, "[", `\[`, "]", `\]`, `\`, `\\`)

@@ -1,0 +1,184 @@
+// Package graphcache keeps the user-item graph in Redis: it applies interactions event by event and answers, for one
+// user, with everything a ranking is made from.
+//
+// # The graph
+//
+// Every user and every item is a node; its edges are one sorted set. The score of a member is a max-register: the
+// event's time in milliseconds times 8 plus its Kind, written with ZADD GT and trimmed to the newest Bound. So the
+// graph is a join-semilattice: any multiset of events, in any order, in any batches, duplicated or replayed, gives the
+// same sorted sets. Negative edges stay in the list and take a slot; were they kept apart, trimming a removal would
+// bring the like back. Purchases and hides also stand in a longer register a user, so that what was bought or hidden
+// long ago is not offered again.
+//
+// # Keys
+//
+// A node lives in one of 64 groups, g = FNV-1a(id) mod 64, and every key of a group carries the hash tag {g}: the
+// keys of a group share a Redis Cluster slot and change in one transaction. With the default prefix:
+//
+//	r2:{g}:u:USER    ZSET item -> score        the user's edges, newest Bound
+//	r2:{g}:i:ITEM    ZSET user -> score        the item's edges, newest Bound
+//	r2:{g}:x:USER    ZSET item -> score        purchases and hides, newest SettledBound
+//	r2:{g}:recent    ZSET item -> score        items of this group chosen last, newest RecentBound
+//	r2:{g}:items     HASH item -> JSON         the catalogue
+//	r2:{g}:wm        HASH topic/partition -> n everything below offset n is applied in this group
+//	r2:{g}:forget    HASH keyed hash of a user -> forget_before
+//
+// They are private to this package: apps read what the reasoner publishes.
+//
+// # Watermarks
+//
+// Each batch of a Kafka partition advances the watermark of all 64 groups, each in the transaction that changes the
+// group's data, and only if the stored value is not below the batch's start. A stored value below it means that Redis
+// lost acknowledged writes (restored, flushed, failed over); Apply then returns *event.BehindError with the offset to
+// go back to. The data of such a batch may already be in: being a join, it does no harm.
+//
+// Nothing here reads Kafka, a clock or a model.
+package graphcache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Options of a Cache. The zero value of a field takes the default its comment states.
+type Options struct {
+	// Prefix of every key. Default "r2:".
+	Prefix string
+	// Bound is how many edges a node keeps, the newest. Default: 128 where Redis keeps sorted sets of 256 entries
+	// compact (zset-max-listpack-entries), else 96; see Configure. All writers of a graph must use the same.
+	Bound int
+	// MaxNew is how many edges one command may add to a node before it is trimmed: Bound + MaxNew entries must fit
+	// the compact encoding. Default 128, or 32 where Bound fell back to 96.
+	MaxNew int
+	// SettledBound is how many purchases and hides of a user are remembered. Default 1000.
+	SettledBound int
+	// RecentBound is how many recently chosen items each of the 64 groups remembers, for trends. Default 32.
+	RecentBound int
+	// Policy turns interactions into edges. Default DefaultPolicy.
+	Policy Policy
+	// ForgetKey keys the hash under which forgotten users are remembered, so that the tombstones do not tell who was
+	// forgotten. All writers of a graph must use the same. Default empty: hashed, but guessable from a list of ids.
+	ForgetKey []byte
+	// Read bounds what one Snapshot reads. Default DefaultRead.
+	Read Read
+	// Logger takes notices about the server's configuration. Default: discarded.
+	Logger *slog.Logger
+}
+
+const (
+	groups = 64
+
+	compactBound, compactMaxNew = 128, 128 // zset-max-listpack-entries >= 256
+	tightBound, tightMaxNew     = 96, 32   // Redis' default of 128
+	maxMember                   = 64       // bytes; a longer member makes Redis leave the compact encoding
+)
+
+// Cache is the graph in one Redis. It is safe for concurrent use.
+type Cache struct {
+	rdb redis.UniversalClient
+	opt Options
+	// trends as last read by RefreshTrends.
+	trends atomic.Pointer[trends]
+	// between, where set, is called before each transaction, which then travels alone; tests cause faults there.
+	between func()
+}
+
+// New returns the graph kept by rdb. It does not talk to the server; Configure does.
+func New(rdb redis.UniversalClient, opt Options) (*Cache, error) {
+	def := func(v *int, d int) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	if opt.Prefix == "" {
+		opt.Prefix = "r2:"
+	}
+	if opt.Bound == 0 && opt.MaxNew == 0 {
+		opt.MaxNew = compactMaxNew
+	}
+	def(&opt.Bound, compactBound)
+	def(&opt.MaxNew, opt.Bound)
+	def(&opt.SettledBound, 1000)
+	def(&opt.RecentBound, 32)
+	if opt.Policy == (Policy{}) {
+		opt.Policy = DefaultPolicy
+	}
+	if opt.Read == (Read{}) {
+		opt.Read = DefaultRead
+	}
+	if opt.Logger == nil {
+		opt.Logger = slog.New(slog.DiscardHandler)
+	}
+	for name, v := range map[string]int{"Bound": opt.Bound, "MaxNew": opt.MaxNew, "SettledBound": opt.SettledBound, "RecentBound": opt.RecentBound} {
+		if v < 1 {
+			return nil, fmt.Errorf("graphcache: %s is %d, must be at least 1", name, v)
+		}
+	}
+	if err := opt.Policy.validate(); err != nil {
+		return nil, err
+	}
+	if err := opt.Read.validate(); err != nil {
+		return nil, err
+	}
+	return &Cache{rdb: rdb, opt: opt}, nil
+}
+
+// Configure asks the server how long a sorted set may grow before it leaves the compact encoding, for good and at
+// seven times the memory, and falls back to a smaller Bound where 256 entries are too many. A server that does not
+// answer CONFIG (managed services) counts as unconfigured. Call it before the first Apply of a writer that did not
+// choose a Bound.
+func (c *Cache) Configure(ctx context.Context) error {
+	entries, err := c.setting(ctx, "zset-max-listpack-entries")
+	if err != nil {
+		return err
+	}
+	member, err := c.setting(ctx, "zset-max-listpack-value")
+	if err != nil {
+		return err
+	}
+	if member >= 0 && member < maxMember {
+		c.opt.Logger.Warn("redis keeps short members only in its compact encoding: long ids will cost several times the memory",
+			"setting", "zset-max-listpack-value", "value", member, "needed", maxMember)
+	}
+	if entries >= compactBound+compactMaxNew {
+		return nil
+	}
+	c.opt.Bound, c.opt.MaxNew = tightBound, tightMaxNew
+	c.opt.Logger.Warn("a node keeps fewer edges because redis would leave its compact encoding",
+		"setting", "zset-max-listpack-entries", "value", entries, "needed", compactBound+compactMaxNew, "edges", tightBound)
+	return nil
+}
+
+// setting reads an integer setting of the server; -1: the server does not tell.
+func (c *Cache) setting(ctx context.Context, name string) (int, error) {
+	m, err := c.rdb.ConfigGet(ctx, name).Result()
+	var reply redis.Error
+	switch {
+	case errors.As(err, &reply) && !retriableReply(reply.Error()):
+		return -1, nil
+	case err != nil:
+		return 0, wrap("read redis setting "+name, err)
+	}
+	n, err := strconv.Atoi(m[name])
+	if err != nil {
+		return -1, nil
+	}
+	return n, nil
+}
+
+// Bound is how many edges a node keeps.
+func (c *Cache) Bound() int { return c.opt.Bound }
+
+// Ping tells whether Redis answers and takes writes from us.
+func (c *Cache) Ping(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	return wrap("ping redis", c.rdb.Ping(ctx).Err())
+}

@@ -1,0 +1,32 @@
+package graphcache
+
+import (
+	"fmt"
+	"time"
+)
+
+// Read bounds what one Snapshot reads, and so what it costs.
+type Read struct {
+	History       int           // newest positive edges of the user that chains start from
+	ItemList      int           // newest edges read of each of their lists
+	Neighbours    int           // like-minded users kept, the strongest
+	NeighbourList int           // newest edges read of each of theirs
+	Pool          int           // candidates looked at more closely before the best are kept
+	HalfLife      time.Duration // in which a choice loses half its weight, in event time
+}
+
+// DefaultRead costs about 100 list reads a snapshot.
+var DefaultRead = Read{History: 32, ItemList: 32, Neighbours: 48, NeighbourList: 32, Pool: 60, HalfLife: 30 * 24 * time.Hour}
+
+func (r Read) validate() error {
+	for name, v := range map[string]int{"History": r.History, "ItemList": r.ItemList, "Neighbours": r.Neighbours,
+		"NeighbourList": r.NeighbourList, "Pool": r.Pool} {
+		if v < 1 {
+			return fmt.Errorf("graphcache: Read.%s is %d, must be at least 1", name, v)
+		}
+	}
+	if r.HalfLife <= 0 {
+		return fmt.Errorf("graphcache: Read.HalfLife is %v, must be positive", r.HalfLife)
+	}
+	return nil
+}

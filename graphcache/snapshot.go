@@ -1,0 +1,254 @@
+package graphcache
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"math/rand/v2"
+	"slices"
+
+	"github.com/r2rec/r2rec/internal/event"
+	"github.com/redis/go-redis/v9"
+)
+
+// Query asks for what a ranking for one user is made from.
+type Query struct {
+	User       string
+	Candidates int        // wanted; fewer come back where the graph knows fewer
+	Trending   int        // of them, from what is popular at the moment
+	Explore    int        // of them, drawn at random from what was chosen lately
+	Chains     int        // chains returned, the strongest, at least one for every candidate that has any
+	History    int        // history items returned, newest first
+	Rand       *rand.Rand // draws the exploration
+}
+
+// Snapshot is what the graph knew about a user at one moment, and what it cost to ask.
+type Snapshot struct {
+	Context    event.Context
+	Positive   int // edges of the user that speak for an item, at most the bound
+	NoEntry    int // candidates that were left out for want of a catalogue entry
+	RoundTrips int // to Redis
+}
+
+// Snapshot reads a user's history, candidates, evidence and chains in at most four pipelined round trips:
+//
+//  1. the user's edges, purchases and hides;
+//  2. the lists of the newest items the user chose: who else chose them;
+//  3. the lists of the like-minded among those: what else they chose;
+//  4. titles and lists of the best candidates so found, and of what is popular at the moment (see RefreshTrends).
+//
+// An item in the user's edges, bought or hidden, unavailable or without a catalogue entry is not a candidate.
+func (c *Cache) Snapshot(ctx context.Context, q Query) (Snapshot, error) {
+	w := &walk{Cache: c, q: q}
+	for _, step := range []func(context.Context) error{w.readUser, w.readItems, w.readNeighbours, w.readCandidates} {
+		if err := step(ctx); err != nil {
+			return Snapshot{}, err
+		}
+	}
+	return w.snapshot(), nil
+}
+
+// walk is one Snapshot on its way.
+type walk struct {
+	*Cache
+	q          Query
+	trips      int
+	history    []Edge          // positive, newest first
+	touched    map[string]bool // never to be offered
+	via        map[string]node // by item of the history
+	neighbours []neighbour     // strongest first
+	chains     []event.Chain
+	pool       []pooled
+	noEntry    int
+	titles     map[string]event.Item
+}
+
+// node is a list as it was read: its newest edges and its length.
+type node struct {
+	edges  []Edge
+	degree int64
+}
+
+// listRead is a list being read in a pipeline.
+type listRead struct {
+	edges  *redis.ZSliceCmd
+	degree *redis.IntCmd
+}
+
+func queue(ctx context.Context, p redis.Pipeliner, key string, newest int) listRead {
+	return listRead{p.ZRevRangeWithScores(ctx, key, 0, int64(newest)-1), p.ZCard(ctx, key)}
+}
+
+func (r listRead) node() node {
+	zs := r.edges.Val()
+	n := node{edges: make([]Edge, len(zs)), degree: r.degree.Val()}
+	for i, z := range zs {
+		n.edges[i] = edge(z.Member.(string), z.Score)
+	}
+	return n
+}
+
+// trip sends one pipeline; an empty one costs nothing.
+func (w *walk) trip(ctx context.Context, what string, fill func(redis.Pipeliner)) error {
+	pipe := w.rdb.Pipeline()
+	fill(pipe)
+	if pipe.Len() == 0 {
+		return nil
+	}
+	w.trips++
+	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
+		return wrapf(err, "read %s for user %q", what, w.q.User)
+	}
+	return nil
+}
+
+func (w *walk) readUser(ctx context.Context) error {
+	var edges listRead
+	var settled *redis.StringSliceCmd
+	err := w.trip(ctx, "edges", func(p redis.Pipeliner) {
+		edges = queue(ctx, p, w.userKey(w.q.User), w.opt.Bound)
+		settled = p.ZRange(ctx, w.settledKey(w.q.User), 0, -1)
+	})
+	if err != nil {
+		return err
+	}
+	w.touched = map[string]bool{}
+	for _, id := range settled.Val() {
+		w.touched[id] = true
+	}
+	for _, e := range edges.node().edges {
+		w.touched[e.ID] = true
+		if e.Kind.Positive() {
+			w.history = append(w.history, e)
+		}
+	}
+	return nil
+}
+
+func (w *walk) readItems(ctx context.Context) error {
+	roots := w.history[:min(w.opt.Read.History, len(w.history))]
+	reads := make([]listRead, len(roots))
+	err := w.trip(ctx, "the lists of chosen items", func(p redis.Pipeliner) {
+		for i, e := range roots {
+			reads[i] = queue(ctx, p, w.itemKey(e.ID), w.opt.Read.ItemList)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	w.via = make(map[string]node, len(roots))
+	for i, e := range roots {
+		w.via[e.ID] = reads[i].node()
+	}
+	w.neighbours = likeMinded(w.q.User, roots, w.via, w.opt.Read)
+	return nil
+}
+
+func (w *walk) readNeighbours(ctx context.Context) error {
+	reads := make([]listRead, len(w.neighbours))
+	err := w.trip(ctx, "the lists of like-minded users", func(p redis.Pipeliner) {
+		for i, n := range w.neighbours {
+			reads[i] = queue(ctx, p, w.userKey(n.id), w.opt.Read.NeighbourList)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	lists := make([]node, len(reads))
+	for i, r := range reads {
+		lists[i] = r.node()
+	}
+	w.chains = findChains(w.neighbours, lists, w.touched, w.opt.Read.HalfLife)
+	w.pool = w.fillPool()
+	return nil
+}
+
+func (w *walk) readCandidates(ctx context.Context) error {
+	want := map[string]bool{}
+	for _, e := range w.history {
+		want[e.ID] = true
+	}
+	reads := make([]listRead, len(w.pool))
+	var ids [groups][]string
+	var docs [groups]*redis.SliceCmd
+	err := w.trip(ctx, "candidates", func(p redis.Pipeliner) {
+		for i, c := range w.pool {
+			reads[i] = queue(ctx, p, w.itemKey(c.id), w.opt.Read.ItemList)
+			want[c.id] = true
+		}
+		for id := range want {
+			g := group(id)
+			ids[g] = append(ids[g], id)
+		}
+		for g := range groups {
+			if len(ids[g]) > 0 {
+				docs[g] = p.HMGet(ctx, w.catalogueKey(g), ids[g]...)
+			}
+		}
+	})
+	if err != nil {
+		return err
+	}
+	w.titles = map[string]event.Item{}
+	for g, cmd := range docs {
+		if cmd == nil {
+			continue
+		}
+		for i, v := range cmd.Val() {
+			var it event.Item
+			if doc, ok := v.(string); ok {
+				if err := json.Unmarshal([]byte(doc), &it); err != nil {
+					return wrapf(err, "read the catalogue entry of %q", ids[g][i])
+				}
+				w.titles[ids[g][i]] = it
+			}
+		}
+	}
+	for i := range w.pool {
+		w.pool[i].list = reads[i].node()
+	}
+	w.pool = slices.DeleteFunc(w.pool, func(c pooled) bool {
+		it, ok := w.titles[c.id]
+		if !ok {
+			w.noEntry++
+		}
+		return !ok || !it.IsAvailable()
+	})
+	return nil
+}
+
+// snapshot chooses among the pool and puts together what was read.
+func (w *walk) snapshot() Snapshot {
+	chosen := w.choose()
+	in := map[string]bool{}
+	s := Snapshot{Positive: len(w.history), NoEntry: w.noEntry, RoundTrips: w.trips}
+	for _, e := range w.history[:min(w.q.History, len(w.history))] {
+		it := w.item(e.ID)
+		s.Context.History = append(s.Context.History, event.HistoryItem{ItemID: e.ID, Title: it.Title, Categories: it.Categories, Timestamp: e.At})
+	}
+	mentions := categoryMentions(s.Context.History)
+	newest := newestOf(chosen)
+	for _, c := range chosen {
+		in[c.id] = true
+		it := w.item(c.id)
+		s.Context.Candidates = append(s.Context.Candidates, event.Candidate{
+			ItemID: c.id, Title: it.Title, Categories: it.Categories, Origin: c.origin,
+			Evidence: event.Evidence{
+				Chains: c.weight, Support: c.support,
+				Recent:     recency(c.list.edges, newest, w.opt.Read.HalfLife),
+				Popularity: int(c.list.degree),
+				Category:   overlap(mentions, it.Categories),
+			},
+		})
+	}
+	s.Context.Chains = strongest(w.chains, in, w.q.Chains)
+	return s
+}
+
+// item as the catalogue has it; one that it does not know goes by its id.
+func (w *walk) item(id string) event.Item {
+	if it, ok := w.titles[id]; ok {
+		return it
+	}
+	return event.Item{ItemID: id, Title: id}
+}

@@ -1,0 +1,94 @@
+package graphcache
+
+import (
+	"context"
+	"errors"
+
+	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
+)
+
+// transaction is what one group's keys go through at once, all or nothing.
+type transaction struct {
+	group int
+	cmds  [][]any
+}
+
+func (t *transaction) add(cmd ...any) { t.cmds = append(t.cmds, cmd) }
+
+// clusterFanOut is how many transactions are under way at once where each has to travel alone.
+const clusterFanOut = 8
+
+// run executes the transactions and returns each one's replies, one a command. A single server gets all of them in one
+// round trip, as a pipeline of MULTI ... EXEC; a Cluster, whose client routes by key, one by one.
+func (c *Cache) run(ctx context.Context, txs []transaction) ([][]any, error) {
+	if cluster, ok := c.rdb.(*redis.ClusterClient); ok {
+		return c.runCluster(ctx, cluster, txs)
+	}
+	if c.between != nil && len(txs) > 1 {
+		var replies [][]any
+		for i := range txs {
+			c.between()
+			r, err := c.run(ctx, txs[i:i+1])
+			if err != nil {
+				return nil, err
+			}
+			replies = append(replies, r...)
+		}
+		return replies, nil
+	}
+	pipe := c.rdb.Pipeline()
+	execs := make([]*redis.Cmd, len(txs))
+	queued := make([][]*redis.Cmd, len(txs))
+	for i, t := range txs {
+		pipe.Do(ctx, "multi")
+		for _, cmd := range t.cmds {
+			queued[i] = append(queued[i], pipe.Do(ctx, cmd...))
+		}
+		execs[i] = pipe.Do(ctx, "exec")
+	}
+	_, _ = pipe.Exec(ctx) // its error is the first of the commands', which are looked at below
+	replies := make([][]any, len(txs))
+	for i, exec := range execs {
+		for _, q := range queued[i] { // names the cause where EXEC only says that there was one
+			if err := q.Err(); err != nil {
+				return nil, err
+			}
+		}
+		r, err := exec.Slice()
+		if err != nil {
+			return nil, err
+		}
+		for _, v := range r {
+			if err, failed := v.(error); failed && !errors.Is(err, redis.Nil) {
+				return nil, err
+			}
+		}
+		replies[i] = r
+	}
+	return replies, nil
+}
+
+func (c *Cache) runCluster(ctx context.Context, cluster *redis.ClusterClient, txs []transaction) ([][]any, error) {
+	replies := make([][]any, len(txs))
+	eg, ctx := errgroup.WithContext(ctx)
+	eg.SetLimit(clusterFanOut)
+	for i, t := range txs {
+		eg.Go(func() error {
+			cmds, err := cluster.TxPipelined(ctx, func(p redis.Pipeliner) error {
+				for _, cmd := range t.cmds {
+					p.Do(ctx, cmd...)
+				}
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+			for _, cmd := range cmds {
+				replies[i] = append(replies[i], cmd.(*redis.Cmd).Val())
+			}
+			return nil
+		})
+	}
+	return replies, eg.Wait()
+}
