@@ -12,7 +12,9 @@ type Span struct {
 	End       int64
 }
 
-func (s Span) String() string { return fmt.Sprintf("%s/%d@%d-%d", s.Topic, s.Partition, s.Start, s.End) }
+func (s Span) String() string {
+	return fmt.Sprintf("%s/%d@%d-%d", s.Topic, s.Partition, s.Start, s.End)
+}
 
 // BehindError says that the store holds less of a partition than its reader assumed: writes that were acknowledged are
 // gone (the store was restored, flushed or failed over). The reader has to go back to Lowest.

@@ -44,7 +44,9 @@ type ReasonChain struct {
 }
 
 // RecommendationKey is the Redis key of a user's Recommendation, a JSON string.
-func RecommendationKey(prefix, user string) string { return prefix + "rec:{" + keyEscaper.Replace(user) + "}" }
+func RecommendationKey(prefix, user string) string {
+	return prefix + "rec:{" + keyEscaper.Replace(user) + "}"
+}
 
 // TopKey is the Redis key of a user's ranking, a ZSET item id -> score. It shares the Cluster slot of
 // RecommendationKey and is written in the same transaction.
