@@ -1,0 +1,182 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+	"github.com/segmentio/kafka-go"
+)
+
+// The topics, without the prefix.
+const (
+	Interactions = "interactions" // what users did; keyed by user id
+	Items        = "items"        // the catalogue; compacted, keyed by item id
+	Users        = "users"        // who is to be forgotten; compacted, keyed by user id
+	Decisions    = "decisions"    // what was shown; keyed by user id, partitioned like Interactions
+	Rewards      = "rewards"      // what it earned; keyed by user id
+	Adapters     = "adapters"     // the log of promotions: one partition, kept for ever, never compacted
+	DeadLetters  = "deadletters"  // what could not be applied, and why
+)
+
+// AllTopics lists the topics in the order of the constants.
+var AllTopics = []string{Interactions, Items, Users, Decisions, Rewards, Adapters, DeadLetters}
+
+// DefaultPartitions is the number of partitions of the topics that are shared out among consumers.
+const DefaultPartitions = 8
+
+// Topics says how topics are made that do not exist yet. Those that exist are left as they are.
+type Topics struct {
+	Partitions        int // of Interactions, Items, Users and Rewards; 0 means DefaultPartitions
+	ReplicationFactor int // of all; 0 means the brokers' default
+}
+
+// PartitionsError says that the partitions of existing topics do not fit together.
+type PartitionsError struct {
+	Topic string // with its prefix
+	Have  int
+	Want  int
+	Why   string
+}
+
+func (e *PartitionsError) Error() string {
+	return fmt.Sprintf("topic %s has %d partitions, want %d: %s", e.Topic, e.Have, e.Want, e.Why)
+}
+
+// EnsureTopics makes the topics that are missing and then checks that the partitions of all fit together: Decisions has
+// as many as Interactions, or a click and the decision that earned it would reach different consumers, and Adapters has
+// one, or the log of promotions has no order. What does not fit is an error that is a *PartitionsError. Several processes
+// may call it at the same time.
+//
+// The brokers' default of the replication factor is used where none is given; on a cluster of one broker that cannot
+// satisfy or does not know it (before Kafka 2.4), the factor is 1.
+func (c *Client) EnsureTopics(ctx context.Context, spec Topics) error {
+	if spec.Partitions < 0 || spec.ReplicationFactor < 0 {
+		return fmt.Errorf("ensure topics: partitions %d, replication factor %d: want 0 or more", spec.Partitions, spec.ReplicationFactor)
+	}
+	if spec.Partitions == 0 {
+		spec.Partitions = DefaultPartitions
+	}
+	names := make([]string, len(AllTopics))
+	for i, t := range AllTopics {
+		names[i] = c.Topic(t)
+	}
+	// Whoever asked before the topics were there has cached that they are not.
+	defer c.Transport.CloseIdleConnections()
+
+	// The brokers learn of a new topic one after the other.
+	policy := backoff.NewExponentialBackOff(backoff.WithInitialInterval(20*time.Millisecond),
+		backoff.WithMaxInterval(500*time.Millisecond), backoff.WithMaxElapsedTime(4*dialTimeout))
+	return backoff.Retry(func() error {
+		return c.admin(func(admin *kafka.Client) error {
+			have, err := c.partitions(ctx, admin, names...)
+			if err != nil {
+				return err
+			}
+			if len(have) == len(names) {
+				if err := c.fit(have); err != nil {
+					return backoff.Permanent(c.wrap("check topics", err))
+				}
+				return nil
+			}
+			if err := c.create(ctx, admin, spec, have); err != nil {
+				return err
+			}
+			return c.wrap("create topics", errors.New("the new topics are not visible yet"))
+		})
+	}, backoff.WithContext(policy, ctx))
+}
+
+// fit checks that the partitions of existing topics fit together.
+func (c *Client) fit(have map[string]int) error {
+	interactions, decisions, adapters := c.Topic(Interactions), c.Topic(Decisions), c.Topic(Adapters)
+	if have[decisions] != have[interactions] {
+		return &PartitionsError{Topic: decisions, Have: have[decisions], Want: have[interactions],
+			Why: fmt.Sprintf("as many as %s, so that a user's clicks and decisions reach the same consumer", interactions)}
+	}
+	if have[adapters] != 1 {
+		return &PartitionsError{Topic: adapters, Have: have[adapters], Want: 1, Why: "the order of promotions decides which of them count"}
+	}
+	return nil
+}
+
+// create makes the topics that are not in have. That another process made one first is no error.
+func (c *Client) create(ctx context.Context, admin *kafka.Client, spec Topics, have map[string]int) error {
+	var missing []kafka.TopicConfig
+	add := func(topic string, partitions int, config ...kafka.ConfigEntry) {
+		name := c.Topic(topic)
+		if _, ok := have[name]; ok {
+			return
+		}
+		factor := spec.ReplicationFactor
+		if factor == 0 {
+			factor = -1
+		}
+		missing = append(missing, kafka.TopicConfig{Topic: name, NumPartitions: partitions, ReplicationFactor: factor, ConfigEntries: config})
+	}
+	compacted := kafka.ConfigEntry{ConfigName: "cleanup.policy", ConfigValue: "compact"}
+
+	// The two must agree, and either may have been made by hand.
+	like := spec.Partitions
+	if n, ok := have[c.Topic(Interactions)]; ok {
+		like = n
+	} else if n, ok := have[c.Topic(Decisions)]; ok {
+		like = n
+	}
+	add(Interactions, like)
+	add(Items, spec.Partitions, compacted)
+	add(Users, spec.Partitions, compacted)
+	add(Decisions, like)
+	add(Rewards, spec.Partitions)
+	add(Adapters, 1,
+		kafka.ConfigEntry{ConfigName: "cleanup.policy", ConfigValue: "delete"},
+		kafka.ConfigEntry{ConfigName: "retention.ms", ConfigValue: "-1"},
+		kafka.ConfigEntry{ConfigName: "retention.bytes", ConfigValue: "-1"})
+	add(DeadLetters, 1,
+		kafka.ConfigEntry{ConfigName: "max.message.bytes", ConfigValue: strconv.Itoa(MaxDeadLetterBytes + MaxDeadLetterBytes/8)})
+
+	err := c.createAll(ctx, admin, missing)
+	if spec.ReplicationFactor == 0 && refusesFactor(err) {
+		res, metaErr := admin.Metadata(ctx, &kafka.MetadataRequest{Topics: []string{}})
+		if metaErr != nil || len(res.Brokers) != 1 {
+			return backoff.Permanent(fmt.Errorf("%w (give a replication factor: the brokers refuse their own default)", err))
+		}
+		for i := range missing {
+			missing[i].ReplicationFactor = 1
+		}
+		err = c.createAll(ctx, admin, missing)
+	}
+	return err
+}
+
+func (c *Client) createAll(ctx context.Context, admin *kafka.Client, topics []kafka.TopicConfig) error {
+	res, err := admin.CreateTopics(ctx, &kafka.CreateTopicsRequest{Topics: topics})
+	if err != nil {
+		return c.wrap("create topics", err)
+	}
+	var errs []error
+	temporary := true
+	for _, t := range topics {
+		err := res.Errors[t.Topic]
+		if err == nil || errors.Is(err, kafka.TopicAlreadyExists) {
+			continue
+		}
+		errs = append(errs, c.wrap("create topic "+t.Topic, err))
+		var code kafka.Error
+		temporary = temporary && errors.As(err, &code) && code.Temporary()
+	}
+	if joined := errors.Join(errs...); joined != nil && !temporary {
+		return backoff.Permanent(joined)
+	} else if joined != nil {
+		return joined
+	}
+	return nil
+}
+
+// refusesFactor tells whether the brokers refused a topic because of its replication factor.
+func refusesFactor(err error) bool {
+	return errors.Is(err, kafka.InvalidReplicationFactor) || errors.Is(err, kafka.UnsupportedVersion)
+}

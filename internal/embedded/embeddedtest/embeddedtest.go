@@ -1,0 +1,96 @@
+// Package embeddedtest gives tests a Kafka and a Redis: embedded ones always, real ones where the environment names them.
+// A conformance suite is written once, as a function of an address, and run on both by EachKafka, EachRedis or Each.
+//
+//	R2REC_TEST_KAFKA    host:port of a real Kafka
+//	R2REC_TEST_REDIS    host:port of a real Redis with at least 16 databases
+//	R2REC_REQUIRE_REAL  1: a suite whose real server is not named fails, where otherwise that half is skipped
+//
+// Tests may run in parallel, within a package and across packages, on the same real servers: each gets topics with a
+// prefix of its own, deleted afterwards, and a Redis database of its own, emptied before and after. A test may therefore
+// FLUSHDB, but never FLUSHALL. Nothing that is not a test may import this package.
+package embeddedtest
+
+import (
+	"crypto/rand"
+	"fmt"
+	"os"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/r2rec/r2rec/internal/broker"
+	"github.com/r2rec/r2rec/internal/embedded"
+)
+
+// The environment that names the real servers.
+const (
+	EnvKafka   = "R2REC_TEST_KAFKA"
+	EnvRedis   = "R2REC_TEST_REDIS"
+	EnvRequire = "R2REC_REQUIRE_REAL"
+)
+
+// Kafka runs an embedded broker for the length of the test and returns its address.
+func Kafka(t testing.TB) string {
+	t.Helper()
+	k, err := embedded.StartKafka(t.Context(), embedded.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(k.Close)
+	return k.Addr
+}
+
+// Redis runs an embedded Redis for the length of the test and returns its address.
+func Redis(t testing.TB) string {
+	t.Helper()
+	r, err := embedded.StartRedis(t.Context(), embedded.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(r.Close)
+	return r.Addr
+}
+
+// EachKafka runs f as the subtest "embedded" and, where R2REC_TEST_KAFKA is set, as "real". The settings carry a topic
+// prefix that no other test has.
+func EachKafka(t *testing.T, f func(t *testing.T, kafka broker.Settings)) {
+	t.Helper()
+	t.Run("embedded", func(t *testing.T) { f(t, embeddedKafka(t)) })
+	t.Run("real", func(t *testing.T) { f(t, RealKafka(t)) })
+}
+
+// EachRedis runs f as the subtest "embedded" and, where R2REC_TEST_REDIS is set, as "real". The options select a
+// database that no other test uses at the same time; it is empty.
+func EachRedis(t *testing.T, f func(t *testing.T, redis *redis.Options)) {
+	t.Helper()
+	t.Run("embedded", func(t *testing.T) { f(t, &redis.Options{Addr: Redis(t)}) })
+	t.Run("real", func(t *testing.T) { f(t, RealRedis(t)) })
+}
+
+// Each runs f as the subtest "embedded" and, where both real servers are named, as "real".
+func Each(t *testing.T, f func(t *testing.T, kafka broker.Settings, redis *redis.Options)) {
+	t.Helper()
+	t.Run("embedded", func(t *testing.T) { f(t, embeddedKafka(t), &redis.Options{Addr: Redis(t)}) })
+	t.Run("real", func(t *testing.T) { f(t, RealKafka(t), RealRedis(t)) })
+}
+
+func embeddedKafka(t testing.TB) broker.Settings {
+	return broker.Settings{Brokers: []string{Kafka(t)}, TopicPrefix: uniquePrefix()}
+}
+
+func uniquePrefix() string { return "test-" + rand.Text() + "-" }
+
+// realServer is the address of a real server. Without one it skips the test, or fails it where R2REC_REQUIRE_REAL=1.
+func realServer(t testing.TB, name string) string {
+	t.Helper()
+	addr := os.Getenv(name)
+	if addr != "" {
+		return addr
+	}
+	why := fmt.Sprintf("%s is not set: no real server to test against", name)
+	if os.Getenv(EnvRequire) == "1" {
+		t.Fatal(why)
+	}
+	t.Skip(why)
+	return ""
+}
