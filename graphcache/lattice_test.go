@@ -123,11 +123,11 @@ func drawInteraction(t *rapid.T, i int) event.Interaction {
 }
 
 func TestGraphIsALattice(t *testing.T) {
-	embeddedtest.EachRedis(t, func(t *testing.T, addr string, real bool) {
-		ctx := context.Background()
+	embeddedtest.EachRedis(t, func(t *testing.T, opt *redis.Options) {
+		ctx, real := context.Background(), strings.HasSuffix(t.Name(), "/real") // the embedded server does not tell encodings
 		n := 0
 		rapid.Check(t, func(t *rapid.T) {
-			rdb := redis.NewClient(&redis.Options{Addr: addr})
+			rdb := redis.NewClient(opt)
 			defer rdb.Close()
 			n++
 			prefix := fmt.Sprintf("lattice%d:", n)
@@ -237,9 +237,9 @@ func keySet(es []Entry) map[string]list {
 }
 
 func TestBoundFitsTheCompactEncoding(t *testing.T) {
-	embeddedtest.EachRedis(t, func(t *testing.T, addr string, real bool) {
-		ctx := context.Background()
-		rdb := redis.NewClient(&redis.Options{Addr: addr})
+	embeddedtest.EachRedis(t, func(t *testing.T, opt *redis.Options) {
+		ctx, real := context.Background(), strings.HasSuffix(t.Name(), "/real")
+		rdb := redis.NewClient(opt)
 		defer rdb.Close()
 		c, err := New(rdb, Options{Prefix: t.Name() + ":"})
 		if err != nil {
