@@ -1,0 +1,196 @@
+package broker_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/segmentio/kafka-go"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/r2rec/r2rec/internal/broker"
+	"github.com/r2rec/r2rec/internal/embedded/embeddedtest"
+)
+
+func createTopic(t *testing.T, c *broker.Client, topic string, partitions int) {
+	t.Helper()
+	client := &kafka.Client{Addr: kafka.TCP(c.Brokers()...), Transport: c.Transport}
+	res, err := client.CreateTopics(bounded(t), &kafka.CreateTopicsRequest{Topics: []kafka.TopicConfig{
+		{Topic: c.Topic(topic), NumPartitions: partitions, ReplicationFactor: 1}}})
+	if err == nil {
+		err = res.Errors[c.Topic(topic)]
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func configs(t *testing.T, c *broker.Client, topic string) map[string]string {
+	t.Helper()
+	client := &kafka.Client{Addr: kafka.TCP(c.Brokers()...), Transport: c.Transport}
+	res, err := client.DescribeConfigs(bounded(t), &kafka.DescribeConfigsRequest{Resources: []kafka.DescribeConfigRequestResource{
+		{ResourceType: kafka.ResourceTypeTopic, ResourceName: c.Topic(topic)}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string]string{}
+	for _, r := range res.Resources {
+		if r.Error != nil {
+			t.Fatal(r.Error)
+		}
+		for _, e := range r.ConfigEntries {
+			out[e.ConfigName] = e.ConfigValue
+		}
+	}
+	return out
+}
+
+func partitions(t *testing.T, c *broker.Client) map[string]int {
+	t.Helper()
+	out := map[string]int{}
+	for _, topic := range broker.AllTopics {
+		offsets, err := c.Offsets(bounded(t), topic)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out[topic] = len(offsets)
+	}
+	return out
+}
+
+// Several processes that start at once all find the topics made, with the right shape; and a second start is a no-op.
+func TestEnsureTopicsMakesThemOnce(t *testing.T) {
+	embeddedtest.EachKafka(t, func(t *testing.T, s broker.Settings) {
+		ctx := bounded(t)
+		var wg sync.WaitGroup
+		for range 4 {
+			c := newClient(t, s)
+			wg.Go(func() {
+				if err := c.EnsureTopics(ctx, broker.Topics{Partitions: 5}); err != nil {
+					t.Errorf("racing: %v", err)
+				}
+			})
+		}
+		wg.Wait()
+		c := newClient(t, s)
+		if err := c.EnsureTopics(ctx, broker.Topics{Partitions: 9}); err != nil {
+			t.Errorf("again: %v", err)
+		}
+		want := map[string]int{broker.Interactions: 5, broker.Items: 5, broker.Users: 5, broker.Decisions: 5, broker.Rewards: 5,
+			broker.Adapters: 1, broker.DeadLetters: 1}
+		if got := partitions(t, c); fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("partitions %v, want %v", got, want)
+		}
+		for topic, entry := range map[string][2]string{
+			broker.Interactions: {"cleanup.policy", "delete"},
+			broker.Items:        {"cleanup.policy", "compact"},
+			broker.Users:        {"cleanup.policy", "compact"},
+			broker.Adapters:     {"retention.ms", "-1"},
+			broker.DeadLetters:  {"max.message.bytes", "2359296"},
+		} {
+			if got := configs(t, c, topic)[entry[0]]; got != entry[1] {
+				t.Errorf("%s: %s = %q, want %q", topic, entry[0], got, entry[1])
+			}
+		}
+		if got := configs(t, c, broker.Adapters)["cleanup.policy"]; got != "delete" {
+			t.Errorf("adapters: cleanup.policy = %q, want delete: the log is never compacted", got)
+		}
+	})
+}
+
+// Decisions follow the partitions of interactions that somebody else made, and the other way round.
+func TestEnsureTopicsFollowsTheTopicsThatExist(t *testing.T) {
+	embeddedtest.EachKafka(t, func(t *testing.T, s broker.Settings) {
+		for _, existing := range []string{broker.Interactions, broker.Decisions} {
+			s := s
+			s.TopicPrefix += existing + "-first-"
+			c := newClient(t, s)
+			createTopic(t, c, existing, 3)
+			if err := c.EnsureTopics(bounded(t), broker.Topics{Partitions: 5}); err != nil {
+				t.Fatal(err)
+			}
+			got := partitions(t, c)
+			if got[broker.Interactions] != 3 || got[broker.Decisions] != 3 || got[broker.Items] != 5 {
+				t.Errorf("%s had 3 partitions: got %v, want 3 for both and 5 for items", existing, got)
+			}
+		}
+	})
+}
+
+func TestEnsureTopicsRefusesWhatDoesNotFit(t *testing.T) {
+	embeddedtest.EachKafka(t, func(t *testing.T, s broker.Settings) {
+		for name, make := range map[string]map[string]int{
+			"decisions": {broker.Interactions: 3, broker.Decisions: 4},
+			"adapters":  {broker.Adapters: 2},
+		} {
+			s := s
+			s.TopicPrefix += name + "-wrong-"
+			c := newClient(t, s)
+			for topic, n := range make {
+				createTopic(t, c, topic, n)
+			}
+			err := c.EnsureTopics(bounded(t), broker.Topics{Partitions: 5})
+			var unfit *broker.PartitionsError
+			if !errors.As(err, &unfit) || unfit.Topic != c.Topic(name) {
+				t.Errorf("%s: %v, want a PartitionsError of %s", name, err, c.Topic(name))
+			}
+		}
+	})
+}
+
+// A writer that was used too early works as soon as the topics are there: its transport forgets what it had cached.
+func TestWritersSeeNewTopicsAtOnce(t *testing.T) {
+	embeddedtest.EachKafka(t, func(t *testing.T, s broker.Settings) {
+		ctx, c := bounded(t), newClient(t, s)
+		w := c.NewWriter(broker.Items)
+		defer w.Close()
+		if err := w.WriteMessages(ctx, kafka.Message{Key: []byte("k")}); !errors.Is(err, kafka.UnknownTopicOrPartition) {
+			t.Fatalf("before the topic is there: %v, want UnknownTopicOrPartition", err)
+		}
+		if err := c.EnsureTopics(ctx, broker.Topics{Partitions: 2}); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.WriteMessages(ctx, kafka.Message{Key: []byte("k")}); err != nil {
+			t.Errorf("after: %v", err)
+		}
+	})
+}
+
+// One broker that cannot keep its own default of replicas gets topics with one; several brokers are not second-guessed.
+func TestReplicationFactorFallsBackOnOneBroker(t *testing.T) {
+	for brokers, works := range map[int]bool{1: true, 3: false} {
+		t.Run(fmt.Sprint(brokers, " brokers"), func(t *testing.T) {
+			cluster, err := kfake.NewCluster(kfake.NumBrokers(brokers))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer cluster.Close()
+			cluster.ControlKey(int16(kmsg.CreateTopics), func(r kmsg.Request) (kmsg.Response, error, bool) {
+				cluster.KeepControl()
+				req := r.(*kmsg.CreateTopicsRequest)
+				res := req.ResponseKind().(*kmsg.CreateTopicsResponse)
+				for _, topic := range req.Topics {
+					if topic.ReplicationFactor != -1 {
+						return nil, nil, false
+					}
+					answer := kmsg.NewCreateTopicsResponseTopic()
+					answer.Topic, answer.ErrorCode = topic.Topic, kerr.InvalidReplicationFactor.Code
+					res.Topics = append(res.Topics, answer)
+				}
+				return res, nil, true
+			})
+			c := newClient(t, broker.Settings{Brokers: cluster.ListenAddrs()})
+			err = c.EnsureTopics(bounded(t), broker.Topics{Partitions: 2})
+			if works && err != nil {
+				t.Errorf("one broker: %v, want topics with one replica", err)
+			}
+			if !works && (!errors.Is(err, kafka.InvalidReplicationFactor) || !strings.Contains(err.Error(), "give a replication factor")) {
+				t.Errorf("several brokers: %v, want the brokers' refusal and what to do", err)
+			}
+		})
+	}
+}
