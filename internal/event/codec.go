@@ -23,7 +23,11 @@ const (
 // DecodeInteraction decodes and validates one value of the topic `interactions`. notAfter is the latest timestamp that
 // is accepted: the record's own Kafka time plus the allowed skew, so that a replay reaches the same verdict.
 func DecodeInteraction(raw []byte, notAfter Time) (Interaction, error) {
-	in, err := decode[Interaction](raw, interactionNames, MaxInteractionBytes)
+	var err *Error
+	in, ok := decodePlain(raw)
+	if !ok || !utf8.Valid(raw) {
+		in, err = decode[Interaction](raw, interactionNames, MaxInteractionBytes)
+	}
 	if err == nil {
 		err = in.validate(notAfter)
 	}
