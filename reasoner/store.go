@@ -2,7 +2,6 @@ package reasoner
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -21,7 +20,7 @@ type RedisStore struct {
 
 // Put replaces what apps read of the user.
 func (s RedisStore) Put(ctx context.Context, rec event.Recommendation, scores map[string]float64) error {
-	doc, err := json.Marshal(rec)
+	doc, err := event.Encode(rec)
 	if err != nil {
 		return fmt.Errorf("encode the recommendation of %q: %w", rec.UserID, err)
 	}
@@ -50,7 +49,7 @@ func (s RedisStore) Get(ctx context.Context, user string) (rec event.Recommendat
 		return rec, false, nil
 	}
 	if err == nil {
-		err = json.Unmarshal(doc, &rec)
+		rec, err = event.DecodeRecommendation(doc)
 	}
 	if err != nil {
 		return rec, false, fmt.Errorf("read the recommendation of %q: %w", user, err)
