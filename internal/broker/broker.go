@@ -141,46 +141,6 @@ func (c *Client) WaitReady(ctx context.Context, limit time.Duration, notify func
 	return nil
 }
 
-// Offsets is the stretch of a partition that the cluster holds: from First up to, not including, Last.
-type Offsets struct {
-	Partition int
-	First     int64
-	Last      int64
-}
-
-// Offsets asks for the stretches of all partitions of one of this package's topics, in the order of the partitions. A
-// topic that does not exist gives an error that is kafka.UnknownTopicOrPartition.
-func (c *Client) Offsets(ctx context.Context, topic string) ([]Offsets, error) {
-	name := c.Topic(topic)
-	var out []Offsets
-	err := c.admin(func(admin *kafka.Client) error {
-		counts, err := c.partitions(ctx, admin, name)
-		if err != nil {
-			return err
-		}
-		if counts[name] == 0 {
-			return c.wrap("list offsets of topic "+name, kafka.UnknownTopicOrPartition)
-		}
-		var requests []kafka.OffsetRequest
-		for p := range counts[name] {
-			requests = append(requests, kafka.FirstOffsetOf(p), kafka.LastOffsetOf(p))
-		}
-		res, err := admin.ListOffsets(ctx, &kafka.ListOffsetsRequest{Topics: map[string][]kafka.OffsetRequest{name: requests}})
-		if err != nil {
-			return c.wrap("list offsets of topic "+name, err)
-		}
-		out = make([]Offsets, counts[name])
-		for _, p := range res.Topics[name] {
-			if p.Error != nil {
-				return c.wrap(fmt.Sprintf("list offsets of %s/%d", name, p.Partition), p.Error)
-			}
-			out[p.Partition] = Offsets{Partition: p.Partition, First: p.FirstOffset, Last: p.LastOffset}
-		}
-		return nil
-	})
-	return out, err
-}
-
 // admin runs f with a client whose knowledge of the cluster is fresh: a pooled transport answers from a cache that may
 // not know of a topic that was made, or made again, a moment ago.
 func (c *Client) admin(f func(*kafka.Client) error) error {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"time"
 
 	"github.com/cenkalti/backoff/v4"
 	"github.com/segmentio/kafka-go"
@@ -68,13 +67,11 @@ func (c *Client) EnsureTopics(ctx context.Context, spec Topics) error {
 	defer c.Transport.CloseIdleConnections()
 
 	// The brokers learn of a new topic one after the other.
-	policy := backoff.NewExponentialBackOff(backoff.WithInitialInterval(20*time.Millisecond),
-		backoff.WithMaxInterval(500*time.Millisecond), backoff.WithMaxElapsedTime(4*dialTimeout))
 	return backoff.Retry(func() error {
 		return c.admin(func(admin *kafka.Client) error {
 			have, err := c.partitions(ctx, admin, names...)
 			if err != nil {
-				return err
+				return settled(err)
 			}
 			if len(have) == len(names) {
 				if err := c.fit(have); err != nil {
@@ -87,7 +84,7 @@ func (c *Client) EnsureTopics(ctx context.Context, spec Topics) error {
 			}
 			return c.wrap("create topics", errors.New("the new topics are not visible yet"))
 		})
-	}, backoff.WithContext(policy, ctx))
+	}, backoff.WithContext(patience(), ctx))
 }
 
 // fit checks that the partitions of existing topics fit together.
@@ -155,7 +152,7 @@ func (c *Client) create(ctx context.Context, admin *kafka.Client, spec Topics, h
 func (c *Client) createAll(ctx context.Context, admin *kafka.Client, topics []kafka.TopicConfig) error {
 	res, err := admin.CreateTopics(ctx, &kafka.CreateTopicsRequest{Topics: topics})
 	if err != nil {
-		return c.wrap("create topics", err)
+		return settled(c.wrap("create topics", err))
 	}
 	var errs []error
 	temporary := true
