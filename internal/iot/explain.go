@@ -1,0 +1,132 @@
+package iot
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/r2rec/r2rec/internal/event"
+)
+
+// DefaultPerItem is how many chains a step cites at most unless the caller says otherwise; maxPerItem keeps its words
+// within what a decision may hold.
+const (
+	DefaultPerItem = 3
+	maxPerItem     = 10
+)
+
+// Explain finds the thought behind a slate without a model: one step for each shown item, in the slate's order, that
+// cites the item's strongest chains, at most perItem (0 or less means DefaultPerItem, more than 10 means 10). An item that no chain leads to
+// gets a step that cites nothing and says why it is shown. Slots of items that are not candidates get no step.
+func Explain(c event.Context, slate []event.Slot, perItem int) event.Thought {
+	if perItem <= 0 {
+		perItem = DefaultPerItem
+	}
+	perItem = min(perItem, maxPerItem)
+	titles := historyTitles(c)
+	t := event.Thought{By: event.Graph, Steps: []event.Step{}}
+	for _, slot := range slate {
+		i := slices.IndexFunc(c.Candidates, func(it event.Candidate) bool { return it.ItemID == slot.ItemID })
+		if i < 0 {
+			continue
+		}
+		step := event.Step{ItemID: slot.ItemID, Chains: []int{}}
+		for k, ch := range c.Chains {
+			if ch.ItemID == slot.ItemID && len(step.Chains) < perItem {
+				step.Chains = append(step.Chains, k+1)
+			}
+		}
+		if len(step.Chains) > 0 {
+			step.Text = fromChains(c, step.Chains, c.Candidates[i].Evidence.Support, titles)
+		} else {
+			step.Text = withoutChains(c, c.Candidates[i])
+		}
+		t.Steps = append(t.Steps, step)
+	}
+	return t
+}
+
+// fromChains says in words what the chains of these numbers say. support is how many like-minded users chose the item
+// in all, which may be more than those in the chains.
+func fromChains(c event.Context, numbers []int, support int, titles titlesByID) string {
+	var neighbours, vias, shared []string
+	for _, n := range numbers {
+		ch := c.Chains[n-1]
+		if !slices.Contains(neighbours, ch.Neighbour) {
+			neighbours = append(neighbours, ch.Neighbour)
+		}
+		if !slices.Contains(vias, ch.Via) {
+			vias = append(vias, ch.Via)
+			shared = append(shared, `"`+titles.of(ch.Via)+`"`)
+		}
+	}
+	n := len(neighbours)
+	switch {
+	case support > n && n == 1:
+		return users(support) + " chose it; one of them shares " + and(shared) + " with you."
+	case support > n:
+		return users(support) + " chose it; " + strconv.Itoa(n) + " of them share " + and(shared) + " with you."
+	case n == 1:
+		return "A like-minded user chose it; you both chose " + and(shared) + "."
+	default:
+		return users(n) + " chose it; they share " + and(shared) + " with you."
+	}
+}
+
+func users(n int) string { return strconv.Itoa(n) + " like-minded users" }
+
+// withoutChains says why an item is shown that no chain of the context leads to.
+func withoutChains(c event.Context, it event.Candidate) string {
+	e := it.Evidence
+	var why []string
+	switch {
+	case it.Origin == event.FromExplore:
+		why = append(why, "Shown to learn whether you like it.")
+	case it.Origin == event.FromTrends:
+		why = append(why, "Popular at the moment.")
+	case e.Support == 1:
+		why = append(why, "A like-minded user chose it.")
+	case e.Support > 1:
+		why = append(why, users(e.Support)+" chose it.")
+	}
+	if common := commonCategories(c.History, it.Categories); len(common) > 0 {
+		why = append(why, "Of a kind that you chose before: "+and(common)+".")
+	}
+	switch {
+	case len(why) > 0:
+	case e.Recent > 0:
+		why = append(why, "Popular at the moment.")
+	default:
+		why = append(why, "Shown to learn whether you like it.")
+	}
+	return strings.Join(why, " ")
+}
+
+// commonCategories are those of an item's first categories that the history has too, cleaned.
+func commonCategories(history []event.HistoryItem, categories []string) []string {
+	had := make(map[string]bool)
+	for _, h := range history {
+		for _, name := range h.Categories {
+			had[name] = true
+		}
+	}
+	var common []string
+	for _, name := range categories {
+		if !had[name] || len(common) == maxCategories {
+			continue
+		}
+		if name = cleanCategory(name); name != "" && !slices.Contains(common, name) {
+			common = append(common, name)
+		}
+	}
+	return common
+}
+
+// and lists things as people do: a, b and c.
+func and(things []string) string {
+	if len(things) < 2 {
+		return strings.Join(things, "")
+	}
+	last := len(things) - 1
+	return strings.Join(things[:last], ", ") + " and " + things[last]
+}

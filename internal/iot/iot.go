@@ -1,0 +1,130 @@
+// Package iot turns what the graph knows about one user into text, and text back into what can be checked: the
+// interaction-of-thought of R2Rec (arXiv 2506.05069).
+//
+// Build renders a context (history, candidates with their evidence, chains) as the prompt of a language model. Explain
+// finds a thought from the chains, Check drops every step of a thought that the context does not bear out, and Reasons
+// turns what is left into the words that an app shows.
+//
+// What it promises:
+//   - The same context and seed always give the same bytes, so that a logged decision can be computed again.
+//   - Titles and categories are data. Whatever they hold, a prompt has exactly the lines that Build put in, and Parse
+//     finds them again; see Clean.
+//   - No other user's id appears in a prompt, a thought or a reason.
+//
+// What it leaves to others: choosing candidates and chains (the graph), reading a ranking out of a model (internal/lm),
+// and drawing the slate (the reasoner). It reads no clock and no global randomness.
+package iot
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"math/bits"
+	"math/rand/v2"
+
+	"github.com/r2rec/r2rec/internal/event"
+)
+
+// Version is the version of the prompts that Build renders. It changes whenever the same context and seed would give
+// other bytes.
+const Version = 0
+
+// MaxCandidates is the most candidates that a prompt holds: the letters A to T.
+const MaxCandidates = 20
+
+// DefaultMaxBytes is the size that a prompt keeps to unless Options say otherwise.
+const DefaultMaxBytes = 4000
+
+// Bounds of a prompt of this version, before the budget takes more away.
+const (
+	maxHistory       = 10
+	maxChains        = 20
+	maxCategories    = 4  // a candidate
+	maxTitleRunes    = 60 // of a title
+	maxCategoryRunes = 24 // of a category
+	minTitleRunes    = 7  // what the budget leaves of a title at least
+)
+
+// ErrCandidates says that a context has no candidates, or more than there are letters.
+var ErrCandidates = errors.New("a prompt holds 1 to 20 candidates")
+
+// ErrBudget says that not even the candidates alone fit into the budget.
+var ErrBudget = errors.New("the candidates do not fit into the prompt's budget")
+
+// Options bound a prompt.
+type Options struct {
+	// MaxBytes is the most bytes a prompt may have; 0 means DefaultMaxBytes. Text in English takes a token for about
+	// three to four bytes, and a byte-level tokenizer never makes more tokens than bytes. A decision does not record it:
+	// whoever changes it must keep it to compute the decision's prompt again.
+	MaxBytes int
+}
+
+// Prompt is a rendered context, and how to read an answer to it.
+type Prompt struct {
+	Version int
+	Text    string // ends in "Answer:", so that the next token is a letter
+	Letters []byte // Letters[i] is the letter of the context's candidate i, 'A' to 'T'
+	Order   []int  // Order[j] is the index of the candidate that has letter 'A'+j
+	Digest  string // SHA-256 of Text, in lower-case hexadecimal
+}
+
+// Build renders the prompt of a context. The seed shuffles the candidates, so that their order says nothing.
+//
+// Titles are shortened to 60 runes, and of each kind only the first few are taken: 10 likes, 20 chains (those that lead
+// to a candidate), 4 categories a candidate. If that is over the budget, parts are left out until it fits: chains from
+// the weakest on, history from the oldest on, then all categories, then titles are halved. Candidates are never left
+// out. The errors are ErrCandidates and ErrBudget.
+func Build(c event.Context, seed uint64, o Options) (Prompt, error) {
+	n := len(c.Candidates)
+	if n < 1 || n > MaxCandidates {
+		return Prompt{}, fmt.Errorf("build prompt of %d candidates: %w", n, ErrCandidates)
+	}
+	if o.MaxBytes <= 0 {
+		o.MaxBytes = DefaultMaxBytes
+	}
+	p := Prompt{Version: Version, Letters: make([]byte, n), Order: shuffled(n, seed)}
+	for j, i := range p.Order {
+		p.Letters[i] = letter(j)
+	}
+	parts := partsOf(c, p)
+	for p.Text = parts.render(); len(p.Text) > o.MaxBytes; p.Text = parts.render() {
+		if !parts.shrink() {
+			return Prompt{}, fmt.Errorf("build prompt of %d candidates: %d bytes, %d allowed: %w", n, len(p.Text), o.MaxBytes, ErrBudget)
+		}
+	}
+	sum := sha256.Sum256([]byte(p.Text))
+	p.Digest = hex.EncodeToString(sum[:])
+	return p, nil
+}
+
+// ContentFree renders a prompt that says nothing about any of its n candidates: every title is "N/A" and every digit 0.
+// A model's answer to it is the bias that contextual calibration takes away (Zhao et al. 2021, "Calibrate before use").
+func ContentFree(n int, o Options) (Prompt, error) {
+	const nothing = "N/A"
+	c := event.Context{History: []event.HistoryItem{{Title: nothing}}, Candidates: make([]event.Candidate, n)}
+	for i := range c.Candidates {
+		c.Candidates[i].Title = nothing
+	}
+	return Build(c, 0, o)
+}
+
+// letter is the letter of line j.
+func letter(j int) byte { return 'A' + byte(j) }
+
+// shuffled is a permutation of 0 to n-1. The draw is spelled out (Fisher-Yates over PCG-DXSM) because logged decisions
+// have to be computed again years later, which rand.Shuffle does not promise. The bias of the multiplication is below
+// n/2^64.
+func shuffled(n int, seed uint64) []int {
+	const stream = 0x696f74 // "iot": other draws from the same seed are independent of this one
+	source := rand.NewPCG(seed, stream)
+	order := make([]int, n)
+	for i := range order {
+		order[i] = i
+	}
+	for i := n - 1; i > 0; i-- {
+		j, _ := bits.Mul64(source.Uint64(), uint64(i+1))
+		order[i], order[j] = order[j], order[i]
+	}
+	return order
+}
