@@ -110,7 +110,7 @@ func (p Promotion) validate() *Error {
 		checkID("parent", p.Parent, maxDigest),
 		checkRequiredID("base", p.Base, maxDigest),
 		checkOneOf("readout", p.Readout, Readouts...),
-		checkInt("prompt_version", p.Prompt, 1, maxSmall),
+		checkInt("prompt_version", p.Prompt, 0, maxSmall),
 		checkText("reason", p.Reason, maxText),
 		checkTime("timestamp", p.Timestamp, Latest),
 	); err != nil {

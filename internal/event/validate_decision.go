@@ -112,7 +112,7 @@ func (m *Model) validate() *Error {
 		checkRequiredID("digest", m.Digest, maxDigest),
 		checkID("adapter", m.Adapter, maxDigest),
 		checkOneOf("readout", m.Readout, Readouts...),
-		checkInt("prompt_version", m.PromptVersion, 1, maxSmall),
+		checkInt("prompt_version", m.PromptVersion, 0, maxSmall),
 	); err != nil {
 		return err
 	}
