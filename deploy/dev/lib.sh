@@ -9,6 +9,7 @@
 # and may have PART_setup, run once the server on port $1 is ready.
 
 PARTS=(redis kafka ollama)
+# shellcheck disable=SC2034 # the parts use it
 HOME_DIR="${R2REC_DEV_HOME:-${XDG_CACHE_HOME:-$HOME/.cache}/r2rec-dev}" # downloads and builds, shared by checkouts
 RUN_DIR="$DEV_DIR/run"                                                  # processes, ports, data and logs of this checkout
 ENV_FILE="$DEV_DIR/env"
@@ -55,7 +56,7 @@ apt_install() {
     as_root=(sudo -n)
   fi
   # The lists of a new machine may be empty or name files that are gone, so a failed install is tried again after an update.
-  local install=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@")
+  local install=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -qq -y --no-install-recommends "$@")
   "${install[@]}" </dev/null >/dev/null 2>&1 && return
   "${as_root[@]}" apt-get update -qq </dev/null >&2 || die "apt-get update failed, and these packages are needed: $*"
   "${install[@]}" </dev/null >&2 || die "apt-get could not install: $*"

@@ -48,7 +48,7 @@ ollama_build() {
   cp -f "$malgo/miniaudio.h" "$include/miniaudio/"
   # Outside any module, so that Ollama is built with the versions of its own go.mod.
   (
-    cd / && CGO_ENABLED=1 CGO_CPPFLAGS="-I$include" CGO_CFLAGS="$OLLAMA_FLAGS" CGO_CXXFLAGS="$OLLAMA_FLAGS" GOBIN="$dir" GOFLAGS= \
+    cd / && CGO_ENABLED=1 CGO_CPPFLAGS="-I$include" CGO_CFLAGS="$OLLAMA_FLAGS" CGO_CXXFLAGS="$OLLAMA_FLAGS" GOBIN="$dir" GOFLAGS='' \
       nice -n 15 go install -p 2 "github.com/ollama/ollama@$OLLAMA_VERSION"
   ) >"$dir/build.log" 2>&1 || { tail -n 30 "$dir/build.log" >&2; die "could not build Ollama $OLLAMA_VERSION"; }
   say "ollama: built in $((SECONDS - began)) s"

@@ -2,10 +2,10 @@
 # Redis, from Debian.
 
 redis_install() {
-  REDIS_SERVER="$(command -v redis-server)" && command -v redis-cli >/dev/null && return
+  if REDIS_SERVER="$(command -v redis-server)" && command -v redis-cli >/dev/null; then return; fi
   # Debian's redis-tools carries the server's binary (redis-check-rdb is the same file under another name) without the
   # service that the package redis-server would start on port 6379.
-  command -v redis-check-rdb >/dev/null && command -v redis-cli >/dev/null || apt_install redis-tools
+  if ! command -v redis-check-rdb >/dev/null || ! command -v redis-cli >/dev/null; then apt_install redis-tools; fi
   mkdir -p "$HOME_DIR/redis"
   ln -sfn "$(command -v redis-check-rdb)" "$HOME_DIR/redis/redis-server"
   REDIS_SERVER="$HOME_DIR/redis/redis-server"
