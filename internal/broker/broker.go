@@ -136,7 +136,7 @@ func (c *Client) WaitReady(ctx context.Context, limit time.Duration, notify func
 		})
 	}, backoff.WithContext(policy, ctx), notify)
 	if err != nil {
-		return fmt.Errorf("Kafka is not ready after %v: %w", limit, err)
+		return fmt.Errorf("kafka is not ready after %v: %w", limit, err)
 	}
 	return nil
 }

@@ -84,7 +84,7 @@ var (
 func (s Settings) Validate() error {
 	s = s.withDefaults()
 	var errs []error
-	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf("Kafka settings: "+format, args...)) }
+	fail := func(format string, args ...any) { errs = append(errs, fmt.Errorf("kafka settings: "+format, args...)) }
 
 	if len(s.Brokers) == 0 {
 		fail("brokers: none given, want at least one host:port")
@@ -143,17 +143,17 @@ func (s Settings) tlsConfig() (*tls.Config, error) {
 	if s.CAFile != "" {
 		pem, err := os.ReadFile(s.CAFile)
 		if err != nil {
-			return nil, fmt.Errorf("Kafka settings: CA file: %w", err)
+			return nil, fmt.Errorf("kafka settings: CA file: %w", err)
 		}
 		config.RootCAs = x509.NewCertPool()
 		if !config.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("Kafka settings: CA file %s: holds no PEM certificate", s.CAFile)
+			return nil, fmt.Errorf("kafka settings: CA file %s: holds no PEM certificate", s.CAFile)
 		}
 	}
 	if s.CertFile != "" {
 		cert, err := tls.LoadX509KeyPair(s.CertFile, s.KeyFile)
 		if err != nil {
-			return nil, fmt.Errorf("Kafka settings: client certificate %s with key %s: %w", s.CertFile, s.KeyFile, err)
+			return nil, fmt.Errorf("kafka settings: client certificate %s with key %s: %w", s.CertFile, s.KeyFile, err)
 		}
 		config.Certificates = []tls.Certificate{cert}
 	}
@@ -175,7 +175,7 @@ func (s Settings) mechanism() (sasl.Mechanism, error) {
 	m, err := scram.Mechanism(algorithm, s.User, string(s.Password))
 	if err != nil {
 		// The cause is left out: it may quote the password that cannot be prepared.
-		return nil, fmt.Errorf("Kafka settings: SASL %s as %q: user or password has characters that SASLprep forbids", s.SASL, s.User)
+		return nil, fmt.Errorf("kafka settings: SASL %s as %q: user or password has characters that SASLprep forbids", s.SASL, s.User)
 	}
 	return m, nil
 }
