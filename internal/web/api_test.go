@@ -1,0 +1,384 @@
+package web
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/r2rec/r2rec/internal/event"
+)
+
+func TestRecommendationIsTheStoredOneUnlessFreshIsAsked(t *testing.T) {
+	st := serve(t, nil, nil)
+	rec, _ := sampleDecision("u1")
+	rec.Items = append(rec.Items, rec.Items[0])
+	st.stored["u1"] = rec
+
+	a := st.ask(t, "GET", urlOf("users", "u1", "recommendations")+"?k=1", "").want(t, 200)
+	if a.header.Get(servedHeader) != "cached" || len(decodeAs[event.Recommendation](t, a).Items) != 1 {
+		t.Errorf("want the first item of the stored list: %v %s", a.header, a.body)
+	}
+	if len(st.queries) != 0 {
+		t.Errorf("a stored list was there and %v was asked", st.queries)
+	}
+	a = st.ask(t, "GET", urlOf("users", "u1", "recommendations")+"?k=7&surface=home&fresh=true", "").want(t, 200)
+	if a.header.Get(servedHeader) != "fresh" {
+		t.Errorf("served %q", a.header.Get(servedHeader))
+	}
+	st.ask(t, "GET", urlOf("users", "u2", "recommendations"), "").want(t, 200)
+	want := []Query{{"u1", 7, "home"}, {"u2", 5, ""}}
+	if diff := cmp.Diff(want, st.queries); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestUserIDsInPaths(t *testing.T) {
+	st := serve(t, nil, nil)
+	for _, id := range []string{"a/b", "ü {x}", "50%", "a?b#c", "<img src=x onerror=alert(1)>", "\u202eevil"} {
+		a := st.ask(t, "GET", urlOf("users", id, "recommendations"), "").want(t, 200)
+		if got := decodeAs[event.Recommendation](t, a).UserID; got != id {
+			t.Errorf("asked for %q, got %q", id, got)
+		}
+	}
+	for _, escaped := range []string{"%ff", "a%00b", "%0a", strings.Repeat("x", 65), "%20a"} {
+		st.ask(t, "GET", "/v1/users/"+escaped+"/recommendations", "").want(t, 400)
+		st.ask(t, "GET", "/v1/users/"+escaped+"/history", "").want(t, 400)
+		st.ask(t, "GET", "/v1/users/"+escaped+"/why", "").want(t, 400)
+		st.ask(t, "DELETE", "/v1/users/"+escaped, "").want(t, 400)
+	}
+	if len(st.forgotten) != 0 {
+		t.Errorf("forgot %v", st.forgotten)
+	}
+}
+
+func TestParametersAreChecked(t *testing.T) {
+	st := serve(t, nil, nil)
+	for _, q := range []string{"k=0", "k=51", "k=x", "k=1.5", "k=99999999999999999999", "fresh=maybe", "surface=" + strings.Repeat("x", 65), "surface=%00"} {
+		st.ask(t, "GET", urlOf("users", "u1", "recommendations")+"?"+q, "").want(t, 400)
+	}
+	st.ask(t, "GET", "/v1/users?n=101", "").want(t, 400)
+	st.ask(t, "GET", urlOf("users", "u1", "history")+"?n=201", "").want(t, 400)
+	if len(st.queries) != 0 {
+		t.Errorf("asked %v", st.queries)
+	}
+}
+
+func TestWhyKeepsOtherUsersAsTheNumbersOfTheDocument(t *testing.T) {
+	st := serve(t, nil, nil)
+	st.ask(t, "GET", urlOf("users", "u1", "why"), "").want(t, 404)
+	st.ask(t, "GET", urlOf("users", "u1", "recommendations"), "").want(t, 200)
+	byUser := st.ask(t, "GET", urlOf("users", "u1", "why"), "").want(t, 200)
+	byID := st.ask(t, "GET", urlOf("decisions", "d-u1"), "").want(t, 200)
+	if byUser.body != byID.body {
+		t.Errorf("two answers:\n%s\n%s", byUser.body, byID.body)
+	}
+	if strings.Contains(byID.body, "secret") {
+		t.Errorf("names another user: %s", byID.body)
+	}
+	chains := decodeAs[event.Decision](t, byID).Context.Chains
+	if chains[1].Neighbour != "4" || chains[0].Neighbour != "5" {
+		t.Errorf("the cited neighbour is 4 in the document, the other one is new: %+v", chains)
+	}
+	st.ask(t, "GET", urlOf("decisions", "d-else"), "").want(t, 404)
+}
+
+func TestOnlyTheNewestDecisionsAreKept(t *testing.T) {
+	r := newDecisions(2)
+	add := func(id, user string) { r.add(event.Decision{DecisionID: id, UserID: user}) }
+	has := func(id string) bool { _, ok := r.decision(id); return ok }
+	add("1", "a")
+	add("2", "a")
+	add("3", "b")
+	if has("1") || !has("2") || !has("3") {
+		t.Errorf("want 2 and 3: %v %v %v", has("1"), has("2"), has("3"))
+	}
+	if d, ok := r.latest("a"); !ok || d.DecisionID != "2" {
+		t.Errorf("latest of a: %v %v", d.DecisionID, ok)
+	}
+	add("4", "c")
+	if _, ok := r.latest("a"); ok {
+		t.Error("a's decisions are gone, and a still has a latest one")
+	}
+	if len(r.byID) != 2 || len(r.byUser) != 2 {
+		t.Errorf("indexes grow: %v %v", r.byID, r.byUser)
+	}
+}
+
+func TestForgetPublishesAndDropsWhatIsInMemory(t *testing.T) {
+	st := serve(t, nil, nil)
+	st.ask(t, "GET", urlOf("users", "u1", "recommendations"), "").want(t, 200)
+	st.ask(t, "DELETE", urlOf("users", "u1"), "").want(t, 202)
+	if diff := cmp.Diff([]event.User{{UserID: "u1", ForgetBefore: event.At(now)}}, st.forgotten); diff != "" {
+		t.Error(diff)
+	}
+	st.ask(t, "GET", urlOf("users", "u1", "why"), "").want(t, 404)
+	st.ask(t, "GET", urlOf("decisions", "d-u1"), "").want(t, 404)
+}
+
+func TestExplore(t *testing.T) {
+	st := serve(t, nil, nil)
+	if a := st.ask(t, "GET", urlOf("users", "u1", "history"), "").want(t, 200); !strings.Contains(a.body, `"Heat"`) {
+		t.Error(a.body)
+	}
+	if a := st.ask(t, "GET", urlOf("users", "nobody", "history"), "").want(t, 200); !strings.Contains(a.body, `"items":[]`) {
+		t.Errorf("an unknown user has an empty history: %s", a.body)
+	}
+	if a := st.ask(t, "GET", "/v1/users?n=1", "").want(t, 200); strings.Count(a.body, "user_id") != 1 {
+		t.Error(a.body)
+	}
+}
+
+const like = `{"event_id":"e%d","user_id":"u%d","item_id":"i1","type":"like","timestamp":1795000000000,"mood": "kept" }`
+
+func event1(n int) string { return fmt.Sprintf(like, n, n) }
+
+func TestEventsReachKafkaAsTheBytesThatWereSent(t *testing.T) {
+	for name, c := range map[string]struct{ kind, body string }{
+		"one":    {"application/json", " " + event1(1) + "\n"},
+		"array":  {"application/json; charset=utf-8", "[" + event1(1) + ",\n " + event1(2) + "]"},
+		"ndjson": {"application/x-ndjson", event1(1) + "\r\n\n" + event1(2)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			st := serve(t, nil, nil)
+			a := st.ask(t, "POST", "/v1/events", c.body, "Content-Type", c.kind).want(t, 202)
+			n := 2
+			if name == "one" {
+				n = 1
+			}
+			if a.body != fmt.Sprintf("{\"accepted\":%d}\n", n) {
+				t.Error(a.body)
+			}
+			if diff := cmp.Diff([]string{event1(1), event1(2)}[:n], st.published); diff != "" {
+				t.Error(diff)
+			}
+			if diff := cmp.Diff([]string{"u1", "u2"}[:n], st.keys); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestOneBadEventRefusesTheRequestAndIsNamed(t *testing.T) {
+	st := serve(t, nil, nil)
+	future := strings.Replace(event1(3), "1795000000000", "253402300000000", 1)
+	body := "[" + event1(0) + `,{"event_id":"x","user_id":"","item_id":"i","type":"like","timestamp":1795000000000},` + future + `,7]`
+	p := decodeAs[problem](t, st.ask(t, "POST", "/v1/events", body, "Content-Type", "application/json").want(t, 400))
+	if p.Total != 3 || len(p.Errors) != 3 {
+		t.Fatalf("want three errors: %+v", p)
+	}
+	if p.Errors[0].Index != 1 || p.Errors[0].Field != "user_id" || p.Errors[0].Rule == "" {
+		t.Errorf("%+v", p.Errors[0])
+	}
+	if p.Errors[1].Index != 2 || p.Errors[1].Field != "timestamp" || p.Errors[1].Value != "253402300000000" {
+		t.Errorf("%+v", p.Errors[1])
+	}
+	if p.Errors[2].Index != 3 {
+		t.Errorf("%+v", p.Errors[2])
+	}
+	if len(st.published) != 0 {
+		t.Errorf("published %v", st.published)
+	}
+}
+
+func TestEventRequestsAreBounded(t *testing.T) {
+	st := serve(t, nil, nil)
+	post := func(kind, body string) answer { return st.ask(t, "POST", "/v1/events", body, "Content-Type", kind) }
+	post("application/json", `"`+strings.Repeat("x", maxBody)+`"`).want(t, 413)
+	post("application/json", "["+strings.Repeat("1,", maxEvents)+"1]").want(t, 413)
+	post("application/x-ndjson", strings.Repeat("1\n", maxEvents+1)).want(t, 413)
+	many := decodeAs[problem](t, post("application/x-ndjson", strings.Repeat("1\n", maxEvents)).want(t, 400))
+	if len(many.Errors) != maxBadEvents || many.Total != maxEvents {
+		t.Errorf("%d errors of %d", len(many.Errors), many.Total)
+	}
+	post("application/json", "").want(t, 400)
+	post("application/json", "[]").want(t, 400)
+	post("application/json", "[1,").want(t, 400)
+	post("application/json", `{"a":"`+"\xff"+`"}`).want(t, 400)
+	post("text/plain", event1(1)).want(t, 415) // what a form of another site can send
+	post("", event1(1)).want(t, 415)
+	if len(st.published) != 0 {
+		t.Errorf("published %v", st.published)
+	}
+}
+
+func TestFailingPartsAreProblemsWithoutInnards(t *testing.T) {
+	st := serve(t, nil, nil)
+	st.err = errors.New("dial tcp 10.1.2.3:6379: refused")
+	for _, c := range [][2]string{
+		{"GET", urlOf("users", "u1", "recommendations")},
+		{"GET", urlOf("users", "u1", "recommendations") + "?fresh=true"},
+		{"GET", urlOf("users", "u1", "history")},
+		{"DELETE", urlOf("users", "u1")},
+	} {
+		a := st.ask(t, c[0], c[1], "").want(t, 503)
+		if a.header.Get("Retry-After") == "" || strings.Contains(a.body, "10.1.2.3") {
+			t.Errorf("%s %s: %v %s", c[0], c[1], a.header, a.body)
+		}
+	}
+	st.ask(t, "POST", "/v1/events", event1(1), "Content-Type", "application/json").want(t, 503)
+	st.err = nil
+	st.mu.Lock()
+	st.hold = make(chan struct{})
+	st.mu.Unlock()
+	st.server.RecommendTimeout = time.Millisecond
+	st.ask(t, "GET", urlOf("users", "u1", "recommendations")+"?fresh=true", "").want(t, 504)
+}
+
+type panicking struct{ *world }
+
+func (panicking) ActiveUsers(int) []ActiveUser { panic("at the secret place") }
+
+func TestPanicIsAProblemWithoutStack(t *testing.T) {
+	st := serve(t, func(o *Options) { o.Explorer = panicking{o.Explorer.(*world)} }, nil)
+	if a := st.ask(t, "GET", "/v1/users", "").want(t, 500); strings.Contains(a.body, "secret") {
+		t.Error(a.body)
+	}
+}
+
+func TestReadinessFollowsTheNeededParts(t *testing.T) {
+	st := serve(t, nil, nil)
+	type readiness struct {
+		Status     State
+		Components []Component
+	}
+	if r := decodeAs[readiness](t, st.ask(t, "GET", "/readyz", "").want(t, 200)); r.Status != Degraded || r.Components[1].Detail != "no model" {
+		t.Errorf("a missing model degrades: %+v", r)
+	}
+	st.mu.Lock()
+	st.components = []Component{{Name: "redis", State: Down}, {Name: "model", State: Degraded}}
+	st.mu.Unlock()
+	if r := decodeAs[readiness](t, st.ask(t, "GET", "/readyz", "").want(t, 503)); r.Status != Down {
+		t.Errorf("%+v", r)
+	}
+	st.ask(t, "GET", "/healthz", "").want(t, 200)
+}
+
+func TestUnknownPathsAndMethods(t *testing.T) {
+	st := serve(t, nil, nil)
+	st.ask(t, "GET", "/v2/users", "").want(t, 404)
+	st.ask(t, "GET", "/page/..%2fweb.go", "").want(t, 404)
+	st.ask(t, "GET", "/page/none.js", "").want(t, 404)
+	if a := st.ask(t, "PUT", "/v1/events", "").want(t, 405); a.header.Get("Allow") != "POST" {
+		t.Error(a.header)
+	}
+	if a := st.ask(t, "POST", "/v1/users", "").want(t, 405); a.header.Get("Allow") != "GET, HEAD" {
+		t.Error(a.header)
+	}
+}
+
+func TestMetricsCountByRouteNotByUser(t *testing.T) {
+	st := serve(t, nil, nil)
+	st.ask(t, "GET", urlOf("users", "u-private", "recommendations"), "").want(t, 200)
+	st.ask(t, "GET", "/nothing", "").want(t, 404)
+	st.ask(t, "POST", "/v1/events", event1(1), "Content-Type", "application/json").want(t, 202)
+	body := st.ask(t, "GET", "/metrics", "").want(t, 200).body
+	for _, want := range []string{
+		`r2rec_http_requests_total{code="200",route="GET /v1/users/{user}/recommendations"} 1`,
+		`r2rec_http_requests_total{code="404",route="/"} 1`,
+		`r2rec_http_events_total{result="published"} 1`,
+		`r2rec_http_request_seconds_count{route="POST /v1/events"} 1`,
+	} {
+		if !strings.Contains(body, want) {
+			t.Errorf("%s is missing", want)
+		}
+	}
+	if strings.Contains(body, "u-private") {
+		t.Error("a user id is in the metrics")
+	}
+}
+
+// TestOpenAPIDescribesEveryRoute compares methods and paths both ways.
+func TestOpenAPIDescribesEveryRoute(t *testing.T) {
+	st := serve(t, nil, nil)
+	doc := decodeAs[struct {
+		Paths map[string]map[string]json.RawMessage
+	}](t, st.ask(t, "GET", "/openapi.json", "").want(t, 200))
+	var described, served []string
+	for p, methods := range doc.Paths {
+		for m := range methods {
+			described = append(described, strings.ToUpper(m)+" "+p)
+		}
+	}
+	for _, r := range st.server.routes() {
+		served = append(served, r.method+" "+strings.TrimSuffix(r.path, "{$}"))
+	}
+	slices.Sort(described)
+	slices.Sort(served)
+	if diff := cmp.Diff(served, described); diff != "" {
+		t.Errorf("routes (-) and openapi.json (+) differ:\n%s", diff)
+	}
+}
+
+func TestShutdownFinishesRequestsAndEndsStreams(t *testing.T) {
+	st := serve(t, nil, nil)
+	st.hold = make(chan struct{})
+	stream := st.listen(t)
+	stream.want(kindStats)
+	inFlight := make(chan int, 1)
+	go func() {
+		res, err := http.Get(st.base + urlOf("users", "u1", "recommendations"))
+		if err != nil {
+			inFlight <- 0
+			return
+		}
+		res.Body.Close()
+		inFlight <- res.StatusCode
+	}()
+	waitFor(t, "the request to be in flight", func() bool {
+		st.mu.Lock()
+		defer st.mu.Unlock()
+		return len(st.queries) == 1
+	})
+	st.stop()
+	if _, err := stream.next("nothing"); err == nil {
+		t.Error("the stream went on")
+	}
+	close(st.hold) // only now: the stream ended before the request was answered
+	if got := <-inFlight; got != 200 {
+		t.Errorf("the request in flight got %d", got)
+	}
+	if err := <-st.done; err != nil {
+		t.Errorf("Serve: %v", err)
+	}
+	st.done <- nil
+}
+
+func TestShutdownCutsOffAfterTheGrace(t *testing.T) {
+	st := serve(t, func(o *Options) { o.ShutdownGrace = time.Millisecond }, nil)
+	st.hold = make(chan struct{}) // never closed: only the cut ends the request
+	go func() { _, _ = http.Get(st.base + urlOf("users", "u1", "recommendations")) }()
+	waitFor(t, "the request to be in flight", func() bool {
+		st.mu.Lock()
+		defer st.mu.Unlock()
+		return len(st.queries) == 1
+	})
+	st.stop()
+	if err := <-st.done; err != nil {
+		t.Errorf("Serve: %v", err)
+	}
+	st.done <- nil
+}
+
+func TestServeReturnsTheListenersError(t *testing.T) {
+	st := serve(t, nil, nil)
+	other, err := New(Options{
+		Recommender: st.world, Publisher: st.world, Explorer: st.world, Health: st.world, Feed: NewFeed(), Logger: st.server.Logger,
+		Now: st.server.Now, Registerer: newRegistry(), Gatherer: newRegistry(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln := listenLoopback(t)
+	ln.Close()
+	if err := other.Serve(context.Background(), ln); err == nil {
+		t.Error("a closed listener gave no error")
+	}
+}
