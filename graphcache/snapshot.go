@@ -2,7 +2,6 @@ package graphcache
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"math/rand/v2"
 	"slices"
@@ -164,45 +163,26 @@ func (w *walk) readNeighbours(ctx context.Context) error {
 }
 
 func (w *walk) readCandidates(ctx context.Context) error {
-	want := map[string]bool{}
+	ids := make([]string, 0, len(w.history)+len(w.pool))
 	for _, e := range w.history {
-		want[e.ID] = true
+		ids = append(ids, e.ID)
+	}
+	for _, c := range w.pool {
+		ids = append(ids, c.id)
 	}
 	reads := make([]listRead, len(w.pool))
-	var ids [groups][]string
-	var docs [groups]*redis.SliceCmd
+	var docs itemReads
 	err := w.trip(ctx, "candidates", func(p redis.Pipeliner) {
 		for i, c := range w.pool {
 			reads[i] = queue(ctx, p, w.itemKey(c.id), w.opt.Read.ItemList)
-			want[c.id] = true
 		}
-		for id := range want {
-			g := group(id)
-			ids[g] = append(ids[g], id)
-		}
-		for g := range groups {
-			if len(ids[g]) > 0 {
-				docs[g] = p.HMGet(ctx, w.catalogueKey(g), ids[g]...)
-			}
-		}
+		docs = w.queueItems(ctx, p, ids)
 	})
 	if err != nil {
 		return err
 	}
-	w.titles = map[string]event.Item{}
-	for g, cmd := range docs {
-		if cmd == nil {
-			continue
-		}
-		for i, v := range cmd.Val() {
-			var it event.Item
-			if doc, ok := v.(string); ok {
-				if err := json.Unmarshal([]byte(doc), &it); err != nil {
-					return wrapf(err, "read the catalogue entry of %q", ids[g][i])
-				}
-				w.titles[ids[g][i]] = it
-			}
-		}
+	if w.titles, err = docs.items(); err != nil {
+		return err
 	}
 	for i := range w.pool {
 		w.pool[i].list = reads[i].node()

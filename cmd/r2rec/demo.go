@@ -1,0 +1,191 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/r2rec/r2rec/graphcache"
+	"github.com/r2rec/r2rec/internal/broker"
+	"github.com/r2rec/r2rec/internal/dataset"
+	"github.com/r2rec/r2rec/internal/embedded"
+	"github.com/r2rec/r2rec/internal/event"
+	"github.com/r2rec/r2rec/internal/web"
+	"github.com/r2rec/r2rec/reasoner"
+	"golang.org/x/sync/errgroup"
+)
+
+type demoCommand struct {
+	Listen         string        `help:"Address of the page, host:port; port 0 takes a free one." default:"127.0.0.1:8080" env:"R2REC_LISTEN"`
+	Data           string        `help:"Data set to replay, as for r2rec import; without it the bundled MovieLens latest-small." type:"path"`
+	Live           int           `help:"Interactions kept back from the history and replayed live." default:"2000"`
+	Rate           float64       `help:"Interactions a second in the live replay." default:"4"`
+	HalfLife       time.Duration `help:"Time in which a choice loses half its weight; two years fit MovieLens." default:"17520h"`
+	modelFlags     `embed:""`
+	recommendFlags `embed:""`
+}
+
+// Help is shown by r2rec demo --help.
+func (demoCommand) Help() string {
+	return `Starts an embedded Kafka broker and an embedded Redis in this process, streams a real data set through the
+whole path (Kafka, consumer, graph, reasoner), and shows on a local page what happens. Its history is replayed
+at full speed, the last part of it slowly, as live traffic: that is simulated, and the page says so. What you
+click there is real: it goes through Kafka and changes the next list.
+If an Ollama with a model answers at --ollama, it reasons; else the graph ranks. Ctrl-C leaves nothing behind.`
+}
+
+func (c demoCommand) Run(p *process) error {
+	begun := time.Now()
+	if !(c.Rate > 0 && c.Rate <= 1000) {
+		return fmt.Errorf("--rate %v: want more than 0 and at most 1000 interactions a second", c.Rate)
+	}
+	if c.Live < 0 {
+		return fmt.Errorf("--live %d: want 0 or more interactions", c.Live)
+	}
+	all, err := openDataset(c.Data)
+	if err != nil {
+		return err
+	}
+	ln, err := listen(c.Listen)
+	if err != nil {
+		return err
+	}
+	defer ln.Close()
+	servers, err := embedded.Start(p.ctx, embedded.Options{Logger: p.log})
+	if err != nil {
+		return err
+	}
+	defer servers.Close()
+
+	kf := kafkaFlags{Kafka: []string{servers.KafkaAddr}, Partitions: 4}
+	rf := redisFlags{Redis: "redis://" + servers.RedisAddr, Prefix: "r2:", HalfLife: c.HalfLife,
+		Positive: graphcache.DefaultPolicy.PositiveRating, Negative: graphcache.DefaultPolicy.NegativeRating}
+	kc, err := connectKafka(p, kf)
+	if err != nil {
+		return err
+	}
+	defer kc.Close()
+	rdb, err := rf.client()
+	if err != nil {
+		return err
+	}
+	defer rdb.Close()
+	graph, err := rf.graph(rdb, p)
+	if err != nil {
+		return err
+	}
+	model, noModel, err := c.modelFlags.client(p)
+	if err != nil {
+		return err
+	}
+	if model == nil {
+		fmt.Fprintf(p.stdout, "No model, so the graph ranks: %s.\n", noModel)
+	} else if who, err := model.Identity(p.ctx); err != nil {
+		fmt.Fprintf(p.stdout, "The graph ranks until the model answers: %v.\n", err)
+	} else {
+		fmt.Fprintf(p.stdout, "%s reasons, at %s.\n", who.Name, c.Ollama)
+	}
+	var applied atomic.Int64
+	progress := make(chan struct{}, 1)
+	s, err := newService(p, serviceParts{
+		kafka: kc, rdb: rdb, graph: graph, model: model, noModel: noModel, registry: prometheus.NewRegistry(),
+		redis: rf, modelFlags: c.modelFlags, recommend: c.recommendFlags, consume: true,
+		applied: func(batch []event.Interaction) {
+			applied.Add(int64(len(batch)))
+			select {
+			case progress <- struct{}{}:
+			default:
+			}
+		},
+	})
+	if err != nil {
+		return err
+	}
+	defer s.close()
+
+	url := "http://" + ln.Addr().String()
+	history, rest := all.EndingAt(begun).CutLast(c.Live)
+	fmt.Fprintf(p.stdout, "Replaying %s through embedded Kafka and Redis; its times are moved so that it ends now.\nPage: %s\n", all.Name(), url)
+	g, ctx := errgroup.WithContext(p.ctx)
+	g.Go(func() error { return s.run(ctx, ln) })
+	g.Go(func() error {
+		if err := c.replayHistory(ctx, p, s, history, &applied, progress); err != nil {
+			return err
+		}
+		if err := graph.RefreshTrends(ctx); err != nil {
+			return err
+		}
+		if err := c.firstRecommendation(ctx, p, s, rest, begun); err != nil {
+			return err
+		}
+		fmt.Fprintf(p.stdout, "\nSee the loop at work: %s   (Ctrl-C ends it and leaves nothing behind)\n", url)
+		return c.replayLive(ctx, s, rest)
+	})
+	return g.Wait()
+}
+
+// replayHistory publishes the history and waits until the graph has all of it.
+func (c demoCommand) replayHistory(ctx context.Context, p *process, s *service, d *dataset.Dataset, applied *atomic.Int64, progress <-chan struct{}) error {
+	items, interactions := s.parts.kafka.NewWriter(broker.Items), s.parts.kafka.NewWriter(broker.Interactions)
+	defer items.Close()
+	defer interactions.Close()
+	nItems, total := d.Len()
+	bar := newBar(p, total, "replaying history")
+	defer bar.Close()
+	told := func() {
+		n := min(applied.Load(), int64(total))
+		_ = bar.Set64(n) // a bar that cannot be drawn stops nothing
+		s.feed.SetPhase(web.Phase{Name: web.Replaying, Text: d.Name(), Done: n, Total: int64(total)})
+	}
+	begun := time.Now()
+	sent, err := dataset.Publish(ctx, d, items, interactions, dataset.PublishOptions{Progress: func(int, int) { told() }})
+	if err != nil {
+		return err
+	}
+	for applied.Load() < int64(sent.Interactions) {
+		select {
+		case <-progress:
+			told()
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	_ = bar.Clear()
+	seconds := time.Since(begun).Seconds()
+	_, err = fmt.Fprintf(p.stdout, "%d items and %d interactions through Kafka into the graph in %.1f s (%.0f interactions/s)\n",
+		nItems, sent.Interactions, seconds, float64(sent.Interactions)/seconds)
+	return err
+}
+
+// firstRecommendation shows, in the terminal, a list for a user who comes next in the replay.
+func (c demoCommand) firstRecommendation(ctx context.Context, p *process, s *service, rest *dataset.Dataset, begun time.Time) error {
+	user := "1"
+	for in, err := range rest.Interactions() {
+		if err == nil {
+			user = in.UserID
+		}
+		break
+	}
+	rec, d, err := s.reasoner.Recommend(ctx, reasoner.Request{User: user, Surface: "terminal"})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(p.stdout, "First recommendation %.1f s after the start.\n\n", time.Since(begun).Seconds())
+	return printRecommendation(p.stdout, rec, d)
+}
+
+// replayLive publishes what was kept back, slowly, until it is out or ctx ends.
+func (c demoCommand) replayLive(ctx context.Context, s *service, rest *dataset.Dataset) error {
+	interactions := s.parts.kafka.NewWriter(broker.Interactions)
+	defer interactions.Close()
+	tick := time.NewTicker(time.Duration(float64(time.Second) / c.Rate))
+	defer tick.Stop()
+	tell := func(done, total int) {
+		s.feed.SetPhase(web.Phase{Name: web.Live, Text: rest.Name(), Done: int64(done), Total: int64(total)})
+	}
+	_, total := rest.Len()
+	tell(0, total)
+	return dataset.Replay(ctx, rest, interactions, tick.C, tell)
+}

@@ -1,0 +1,103 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/r2rec/r2rec/graphcache"
+	"github.com/r2rec/r2rec/internal/broker"
+	"github.com/r2rec/r2rec/internal/lm"
+	"github.com/r2rec/r2rec/internal/lm/ollama"
+	"github.com/r2rec/r2rec/reasoner"
+	"github.com/redis/go-redis/v9"
+)
+
+// kafkaFlags say where Kafka is.
+type kafkaFlags struct {
+	Kafka         []string `help:"Kafka brokers to begin with, host:port." env:"R2REC_KAFKA" default:"127.0.0.1:9092" group:"Kafka"`
+	TopicPrefix   string   `help:"Put before every topic's name." env:"R2REC_TOPIC_PREFIX" group:"Kafka"`
+	KafkaTLS      bool     `name:"kafka-tls" help:"Encrypt; implied by the files below." env:"R2REC_KAFKA_TLS" group:"Kafka"`
+	KafkaCA       string   `name:"kafka-ca" help:"PEM file of the authorities to trust." env:"R2REC_KAFKA_CA" type:"path" group:"Kafka"`
+	KafkaCert     string   `help:"PEM file of the client's certificate." env:"R2REC_KAFKA_CERT" type:"path" group:"Kafka"`
+	KafkaKey      string   `help:"PEM file of its key." env:"R2REC_KAFKA_KEY" type:"path" group:"Kafka"`
+	KafkaSASL     string   `name:"kafka-sasl" help:"Authenticate by plain, scram-sha-256 or scram-sha-512." env:"R2REC_KAFKA_SASL" group:"Kafka"`
+	KafkaUser     string   `help:"User for SASL." env:"R2REC_KAFKA_USER" group:"Kafka"`
+	KafkaPassword string   `help:"Password for SASL; better given in the environment." env:"R2REC_KAFKA_PASSWORD" group:"Kafka"`
+	Partitions    int      `help:"Partitions of topics that do not exist yet." env:"R2REC_PARTITIONS" default:"8" group:"Kafka"`
+}
+
+func (f kafkaFlags) client() (*broker.Client, error) {
+	return broker.New(broker.Settings{
+		Brokers: f.Kafka, TopicPrefix: f.TopicPrefix,
+		TLS: f.KafkaTLS, CAFile: f.KafkaCA, CertFile: f.KafkaCert, KeyFile: f.KafkaKey,
+		SASL: f.KafkaSASL, User: f.KafkaUser, Password: broker.Secret(f.KafkaPassword),
+	})
+}
+
+// redisFlags say where the graph is and how it reads events.
+type redisFlags struct {
+	Redis     string        `help:"Redis, as redis://user:password@host:port/db, or rediss:// with TLS." env:"R2REC_REDIS" default:"redis://127.0.0.1:6379/0" group:"Redis"`
+	Prefix    string        `help:"Put before every key." env:"R2REC_PREFIX" default:"r2:" group:"Redis"`
+	ForgetKey string        `help:"Secret that keys the hash by which forgotten users are remembered. Set it once, keep it." env:"R2REC_FORGET_KEY" group:"Redis"`
+	Positive  float64       `help:"Ratings of at least this count as liked." env:"R2REC_POSITIVE_RATING" default:"4" group:"Redis"`
+	Negative  float64       `help:"Ratings of at most this count as disliked." env:"R2REC_NEGATIVE_RATING" default:"2" group:"Redis"`
+	HalfLife  time.Duration `help:"Time in which a choice loses half its weight." env:"R2REC_HALF_LIFE" default:"720h" group:"Redis"`
+}
+
+func (f redisFlags) client() (*redis.Client, error) {
+	opt, err := redis.ParseURL(f.Redis)
+	if err != nil {
+		return nil, fmt.Errorf("--redis: %w: want redis://user:password@host:port/db", err)
+	}
+	opt.ClientName = "r2rec"
+	return redis.NewClient(opt), nil
+}
+
+func (f redisFlags) graph(rdb *redis.Client, p *process) (*graphcache.Cache, error) {
+	read := graphcache.DefaultRead
+	read.HalfLife = f.HalfLife
+	return graphcache.New(rdb, graphcache.Options{
+		Prefix: f.Prefix, ForgetKey: []byte(f.ForgetKey), Read: read, Logger: p.log,
+		Policy: graphcache.Policy{PositiveRating: f.Positive, NegativeRating: f.Negative},
+	})
+}
+
+// modelFlags say which model reasons.
+type modelFlags struct {
+	Ollama       string        `help:"URL of the Ollama server; empty: no model, the graph ranks." env:"R2REC_OLLAMA" default:"http://127.0.0.1:11434" group:"Model"`
+	Model        string        `help:"Its model; empty: the one that the server changed last." env:"R2REC_MODEL" group:"Model"`
+	ModelTimeout time.Duration `help:"Longest wait for the model before the graph's ranking is served." env:"R2REC_MODEL_TIMEOUT" default:"10s" group:"Model"`
+	ModelWeight  float64       `help:"Exponent of the model's shares beside the graph's; 1 counts both alike." env:"R2REC_MODEL_WEIGHT" default:"0.5" group:"Model"`
+}
+
+// client reasons through Ollama, its letters calibrated. It is nil where no model is wanted, or none is named and the
+// server has none to choose; why says so. A named model may come and go while we run.
+func (f modelFlags) client(p *process) (m reasoner.Model, why string, err error) {
+	if f.Ollama == "" {
+		return nil, "no model is configured (--ollama is empty)", nil
+	}
+	name := f.Model
+	if name == "" {
+		names, err := ollama.Models(p.ctx, f.Ollama)
+		switch {
+		case err != nil:
+			return nil, err.Error() + "; start it, or name a --model to wait for", nil
+		case len(names) == 0:
+			return nil, "the Ollama at " + f.Ollama + " has no model: ollama pull one", nil
+		}
+		name = names[0]
+	}
+	c, err := ollama.New(ollama.Options{BaseURL: f.Ollama, Model: name, Timeout: f.ModelTimeout, Logger: p.log})
+	if err != nil {
+		return nil, "", err
+	}
+	return lm.NewCalibrated(c), "", nil
+}
+
+// recommendFlags shape lists.
+type recommendFlags struct {
+	TTL          time.Duration `name:"ttl" help:"Time after which a stored recommendation expires." env:"R2REC_TTL" default:"24h" group:"Recommendations"`
+	ExploreShare float64       `help:"Share of users whose list is drawn rather than the best: what learning needs." env:"R2REC_EXPLORE_SHARE" default:"0.1" group:"Recommendations"`
+	ControlShare float64       `help:"Share of users who always get the graph's ranking, to compare with." env:"R2REC_CONTROL_SHARE" default:"0.05" group:"Recommendations"`
+	Temperature  float64       `help:"Temperature of the softmax that lists are drawn from." env:"R2REC_TEMPERATURE" default:"1" group:"Recommendations"`
+}

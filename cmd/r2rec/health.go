@@ -1,0 +1,82 @@
+package main
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/r2rec/r2rec/internal/event"
+	"github.com/r2rec/r2rec/internal/web"
+)
+
+// probe asks one part how it is: its state, and a word on it.
+type probe struct {
+	name string
+	ask  func(ctx context.Context) (web.State, string)
+}
+
+// checker asks the parts every few seconds and remembers since when they are as they are.
+type checker struct {
+	probes []probe
+
+	mu    sync.Mutex
+	known []web.Component
+}
+
+const (
+	probeEvery   = 2 * time.Second
+	probeTimeout = 1500 * time.Millisecond
+)
+
+func newChecker(probes ...probe) *checker { return &checker{probes: probes} }
+
+func (c *checker) Check(context.Context) []web.Component {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.known)
+}
+
+// run asks until ctx ends.
+func (c *checker) run(ctx context.Context) {
+	tick := time.NewTicker(probeEvery)
+	defer tick.Stop()
+	for {
+		c.ask(ctx)
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (c *checker) ask(ctx context.Context) {
+	now := make([]web.Component, len(c.probes))
+	var wg sync.WaitGroup
+	for i, p := range c.probes {
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+			defer cancel()
+			state, detail := p.ask(ctx)
+			now[i] = web.Component{Name: p.name, State: state, Detail: detail, Since: event.At(time.Now())}
+		})
+	}
+	wg.Wait()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i, old := range c.known {
+		if old.State == now[i].State {
+			now[i].Since = old.Since
+		}
+	}
+	c.known = now
+}
+
+// working turns an error into a state: none is OK, any other is bad.
+func working(err error, bad web.State, detail string) (web.State, string) {
+	if err != nil {
+		return bad, err.Error()
+	}
+	return web.OK, detail
+}

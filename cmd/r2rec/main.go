@@ -1,0 +1,87 @@
+// Command r2rec is the whole product in one binary: it imports events into Kafka, applies them to the graph in Redis,
+// recommends, serves, and shows all of it in a demo that needs nothing installed. Each subcommand is a file of its own
+// that wires the packages together; `r2rec COMMAND --help` teaches it.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+// cli is every flag, variable and command. Flags may stand before or after the command.
+type cli struct {
+	LogLevel slog.Level `help:"Least important messages to log: debug, info, warn or error." env:"R2REC_LOG_LEVEL" default:"info"`
+	LogJSON  bool       `help:"Log as JSON, for machines." env:"R2REC_LOG_JSON"`
+
+	Demo      demoCommand      `cmd:"" help:"See everything at work on real data; needs nothing but this binary."`
+	Import    importCommand    `cmd:"" help:"Put a data set's items and interactions into Kafka."`
+	Consume   consumeCommand   `cmd:"" help:"Apply Kafka's events to the graph in Redis, until stopped."`
+	Serve     serveCommand     `cmd:"" help:"Answer over HTTP: recommendations, events in, health, metrics, a page."`
+	Recommend recommendCommand `cmd:"" help:"Recommend for one user, here in the terminal, with the reasoning."`
+	Graph     graphCommand     `cmd:"" help:"Count what the graph holds."`
+}
+
+// process is what the surroundings give to a command.
+type process struct {
+	ctx    context.Context
+	stdout io.Writer
+	stderr io.Writer
+	log    *slog.Logger
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// Exit codes: 0 done or stopped by a signal, 1 failed, 2 wrong usage.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	var c cli
+	exited, code := false, 0
+	parser, err := kong.New(&c,
+		kong.Name("r2rec"),
+		kong.Description("A streaming recommender that explains itself and learns from clicks. Events come from Kafka, the graph lives in Redis, a language model reasons over it.\n\nStart with: r2rec demo"),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.Writers(stdout, stderr),
+		kong.Exit(func(n int) { exited, code = true, n }),
+	)
+	if err != nil {
+		fmt.Fprintln(stderr, "r2rec:", err)
+		return 1
+	}
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	k, err := parser.Parse(args)
+	if exited { // --help has been printed
+		return code
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "r2rec: %v\nTry: r2rec --help\n", err)
+		return 2
+	}
+	err = k.Run(&process{ctx: ctx, stdout: stdout, stderr: stderr, log: newLogger(stderr, c.LogLevel, c.LogJSON)})
+	if err == nil || errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		return 0
+	}
+	fmt.Fprintln(stderr, "r2rec:", err)
+	return 1
+}
+
+func newLogger(w io.Writer, level slog.Level, asJSON bool) *slog.Logger {
+	o := &slog.HandlerOptions{Level: level}
+	if asJSON {
+		return slog.New(slog.NewJSONHandler(w, o))
+	}
+	return slog.New(slog.NewTextHandler(w, o))
+}

@@ -1,0 +1,120 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/r2rec/r2rec/consumer"
+	"github.com/r2rec/r2rec/graphcache"
+	"github.com/r2rec/r2rec/internal/broker"
+	"github.com/r2rec/r2rec/internal/event"
+	"github.com/r2rec/r2rec/reasoner"
+	"github.com/redis/go-redis/v9"
+	"github.com/segmentio/kafka-go"
+)
+
+// readyWithin is how long a command waits for a server that is starting.
+const readyWithin = 30 * time.Second
+
+// connectKafka waits for the brokers and makes the topics that are missing.
+func connectKafka(p *process, f kafkaFlags) (*broker.Client, error) {
+	c, err := f.client()
+	if err != nil {
+		return nil, err
+	}
+	if err := c.WaitReady(p.ctx, readyWithin, func(err error, pause time.Duration) {
+		p.log.Warn("kafka is not ready yet", "error", err, "again_in", pause)
+	}); err != nil {
+		return nil, err
+	}
+	return c, c.EnsureTopics(p.ctx, broker.Topics{Partitions: f.Partitions})
+}
+
+// connectGraph reaches Redis and opens the graph in it.
+func connectGraph(p *process, f redisFlags) (*redis.Client, *graphcache.Cache, error) {
+	rdb, err := f.client()
+	if err != nil {
+		return nil, nil, err
+	}
+	graph, err := f.graph(rdb, p)
+	if err == nil {
+		err = graph.Ping(p.ctx)
+	}
+	if err == nil {
+		err = graph.Configure(p.ctx)
+	}
+	if err != nil {
+		rdb.Close()
+		return nil, nil, fmt.Errorf("redis at %s: %w", rdb.Options().Addr, err)
+	}
+	return rdb, graph, nil
+}
+
+func newConsumer(p *process, kc *broker.Client, graph *graphcache.Cache, reg prometheus.Registerer, opt consumer.Options) (*consumer.Consumer, error) {
+	opt.Brokers, opt.Dialer, opt.Transport = kc.Brokers(), kc.Dialer, kc.Transport
+	opt.Topics = consumer.Topics{Interactions: kc.Topic(broker.Interactions), Items: kc.Topic(broker.Items),
+		Users: kc.Topic(broker.Users), DeadLetters: kc.Topic(broker.DeadLetters)}
+	opt.Graph, opt.Logger, opt.Registerer, opt.Now = graph, p.log, reg, time.Now
+	return consumer.New(opt)
+}
+
+func newReasoner(p *process, kc *broker.Client, rdb *redis.Client, graph *graphcache.Cache, model reasoner.Model, rf redisFlags, mf modelFlags, f recommendFlags,
+	reg prometheus.Registerer, onDecision func(event.Decision, event.Recommendation)) (*reasoner.Reasoner, func() error, error) {
+	decisions := kc.NewWriter(broker.Decisions)
+	opt := reasoner.Options{
+		Graph: graphSource{graph}, Log: decisionLog{decisions}, Store: reasoner.RedisStore{Client: rdb, Prefix: rf.Prefix, TTL: f.TTL},
+		ControlShare: f.ControlShare, ExploreShare: f.ExploreShare, Temperature: f.Temperature,
+		ModelWeight: mf.ModelWeight, ModelTimeout: mf.ModelTimeout,
+		Model: model, Now: time.Now, Logger: p.log, Registerer: reg, OnDecision: onDecision,
+	}
+	r, err := reasoner.New(opt)
+	if err != nil {
+		decisions.Close()
+		return nil, nil, err
+	}
+	return r, decisions.Close, nil
+}
+
+// graphSource gives the reasoner what graphcache reads.
+type graphSource struct{ *graphcache.Cache }
+
+func (g graphSource) Snapshot(ctx context.Context, q reasoner.GraphQuery) (reasoner.GraphSnapshot, error) {
+	s, err := g.Cache.Snapshot(ctx, graphcache.Query(q))
+	return reasoner.GraphSnapshot{Context: s.Context, Positive: s.Positive, NoEntry: s.NoEntry}, err
+}
+
+// decisionLog writes decisions to Kafka.
+type decisionLog struct{ *kafka.Writer }
+
+func (w decisionLog) PublishDecision(ctx context.Context, d event.Decision) error {
+	raw, err := event.Encode(d)
+	if err != nil {
+		return err
+	}
+	return w.WriteMessages(ctx, kafka.Message{Key: []byte(d.UserID), Value: raw})
+}
+
+// keepTrends refreshes what is popular at the moment until ctx ends.
+func keepTrends(ctx context.Context, p *process, graph *graphcache.Cache) {
+	const every = 5 * time.Second
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	failing := false
+	for {
+		err := graph.RefreshTrends(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil && !failing {
+			p.log.Warn("trends are not refreshed", "error", err)
+		}
+		failing = err != nil
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}

@@ -1,0 +1,62 @@
+package main
+
+import (
+	"encoding/json"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/r2rec/r2rec/reasoner"
+)
+
+type recommendCommand struct {
+	User           string `arg:"" help:"The user's id."`
+	K              int    `short:"k" help:"Items to show, 1 to 20." default:"5"`
+	Surface        string `help:"Which page or slot group asks; kept in the decision." default:"terminal"`
+	JSON           bool   `help:"Print the document that apps read, and nothing else."`
+	kafkaFlags     `embed:""`
+	redisFlags     `embed:""`
+	modelFlags     `embed:""`
+	recommendFlags `embed:""`
+}
+
+// Help is shown by `r2rec recommend --help`.
+func (recommendCommand) Help() string {
+	return `Makes a fresh recommendation: walks the graph, asks the model, logs the decision to Kafka, stores the
+document in Redis, and prints it with its reasons. Without a model, or where it fails, the graph's own
+ranking is served and marked so.`
+}
+
+func (c recommendCommand) Run(p *process) error {
+	kc, err := connectKafka(p, c.kafkaFlags)
+	if err != nil {
+		return err
+	}
+	defer kc.Close()
+	rdb, graph, err := connectGraph(p, c.redisFlags)
+	if err != nil {
+		return err
+	}
+	defer rdb.Close()
+	model, noModel, err := c.modelFlags.client(p)
+	if err != nil {
+		return err
+	}
+	if model == nil {
+		p.log.Warn("the graph ranks: there is no model", "why", noModel)
+	}
+	r, done, err := newReasoner(p, kc, rdb, graph, model, c.redisFlags, c.modelFlags, c.recommendFlags, prometheus.NewRegistry(), nil)
+	if err != nil {
+		return err
+	}
+	defer done()
+	if err := graph.RefreshTrends(p.ctx); err != nil {
+		return err
+	}
+	rec, d, err := r.Recommend(p.ctx, reasoner.Request{User: c.User, K: c.K, Surface: c.Surface})
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return json.NewEncoder(p.stdout).Encode(rec)
+	}
+	return printRecommendation(p.stdout, rec, d)
+}

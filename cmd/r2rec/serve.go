@@ -1,0 +1,85 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/r2rec/r2rec/consumer"
+)
+
+type serveCommand struct {
+	Listen         string             `help:"Address to listen on, host:port. Anything but loopback should have --token." default:"127.0.0.1:8080" env:"R2REC_LISTEN"`
+	Token          string             `help:"Bearer token asked of everybody; better given in the environment." env:"R2REC_TOKEN"`
+	AllowedHost    []string           `help:"Host names to answer to besides loopback's, where browsers reach the server by name." env:"R2REC_ALLOWED_HOSTS"`
+	Consume        bool               `help:"Apply Kafka's events in this process too: one process for everything." env:"R2REC_CONSUME"`
+	OnGap          consumer.GapPolicy `help:"With --consume: what r2rec consume --on-gap says." enum:"stop,earliest" default:"stop" env:"R2REC_ON_GAP"`
+	Group          string             `help:"With --consume: the consumer group." default:"r2rec" env:"R2REC_GROUP"`
+	kafkaFlags     `embed:""`
+	redisFlags     `embed:""`
+	modelFlags     `embed:""`
+	recommendFlags `embed:""`
+}
+
+// Help is shown by r2rec serve --help.
+func (serveCommand) Help() string {
+	return `GET /v1/users/USER/recommendations answers with what is stored, or makes it (fresh=true: always).
+POST /v1/events takes events and publishes them to Kafka. /openapi.json describes all of it, / shows it.
+Where the model is slow, down or talks nonsense, the graph's ranking is served and marked so.`
+}
+
+func (c serveCommand) Run(p *process) error {
+	ln, err := listen(c.Listen)
+	if err != nil {
+		return err
+	}
+	defer ln.Close()
+	kc, err := connectKafka(p, c.kafkaFlags)
+	if err != nil {
+		return err
+	}
+	defer kc.Close()
+	rdb, graph, err := connectGraph(p, c.redisFlags)
+	if err != nil {
+		return err
+	}
+	defer rdb.Close()
+	model, noModel, err := c.modelFlags.client(p)
+	if err != nil {
+		return err
+	}
+	if model == nil {
+		p.log.Warn("the graph ranks: there is no model", "why", noModel)
+	}
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	s, err := newService(p, serviceParts{
+		kafka: kc, rdb: rdb, graph: graph, model: model, noModel: noModel, registry: reg,
+		redis: c.redisFlags, modelFlags: c.modelFlags, recommend: c.recommendFlags,
+		token: c.Token, hosts: c.AllowedHost, consume: c.Consume, consumer: consumer.Options{Group: c.Group, OnGap: c.OnGap},
+	})
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	p.log.Info("serving", "url", "http://"+ln.Addr().String(), "kafka", kc.Brokers(), "redis", rdb.Options().Addr, "consume", c.Consume)
+	return s.run(p.ctx, ln)
+}
+
+// listen refuses what cannot work before anything is started.
+func listen(address string) (net.Listener, error) {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, fmt.Errorf("--listen %q: want host:port, such as 127.0.0.1:8080: %w", address, err)
+	}
+	if _, err := netip.ParseAddr(host); err != nil && host != "localhost" && host != "" {
+		return nil, fmt.Errorf("--listen %q: the host must be an address of this machine, such as 127.0.0.1", address)
+	}
+	ln, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("--listen %s: %w: is another r2rec running? choose another port", address, err)
+	}
+	return ln, nil
+}

@@ -1,0 +1,167 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/r2rec/r2rec/consumer"
+	"github.com/r2rec/r2rec/graphcache"
+	"github.com/r2rec/r2rec/internal/broker"
+	"github.com/r2rec/r2rec/internal/event"
+	"github.com/r2rec/r2rec/internal/web"
+	"github.com/r2rec/r2rec/reasoner"
+	"github.com/redis/go-redis/v9"
+	"github.com/segmentio/kafka-go"
+	"golang.org/x/sync/errgroup"
+)
+
+// serviceParts is what serve and demo have connected before the service starts.
+type serviceParts struct {
+	kafka      *broker.Client
+	rdb        *redis.Client
+	graph      *graphcache.Cache
+	model      reasoner.Model // nil: the graph ranks
+	noModel    string         // why it is nil
+	registry   *prometheus.Registry
+	redis      redisFlags
+	modelFlags modelFlags
+	recommend  recommendFlags
+	token      string
+	hosts      []string
+	consume    bool
+	consumer   consumer.Options
+	applied    func(batch []event.Interaction) // hears of applied interactions; nil: nobody
+}
+
+// service is the HTTP server with everything behind it.
+type service struct {
+	p        *process
+	parts    serviceParts
+	reasoner *reasoner.Reasoner
+	consumer *consumer.Consumer // nil: another process consumes
+	feed     *web.Feed
+	server   *web.Server
+	health   *checker
+	closers  []func() error
+}
+
+func newService(p *process, parts serviceParts) (s *service, err error) {
+	s = &service{p: p, parts: parts, feed: web.NewFeed()}
+	defer func() {
+		if err != nil {
+			s.close()
+		}
+	}()
+	explore := &explorer{Cache: parts.graph}
+	if parts.consume {
+		opt := parts.consumer
+		opt.OnApplied = func(_ event.Span, batch []event.Interaction) {
+			explore.active.saw(batch)
+			s.feed.Applied(batch)
+			if parts.applied != nil {
+				parts.applied(batch)
+			}
+		}
+		if s.consumer, err = newConsumer(p, parts.kafka, parts.graph, parts.registry, opt); err != nil {
+			return nil, err
+		}
+	}
+	var done func() error
+	s.reasoner, done, err = newReasoner(p, parts.kafka, parts.rdb, parts.graph, parts.model, parts.redis, parts.modelFlags, parts.recommend,
+		parts.registry, func(d event.Decision, rec event.Recommendation) { s.server.Decided(rec, d) })
+	if err != nil {
+		return nil, err
+	}
+	s.closers = append(s.closers, done)
+	events, users := parts.kafka.NewWriter(broker.Interactions), parts.kafka.NewWriter(broker.Users)
+	s.closers = append(s.closers, events.Close, users.Close)
+	s.health = s.newHealth()
+	s.server, err = web.New(web.Options{
+		Recommender: recommender{s.reasoner, reasoner.RedisStore{Client: parts.rdb, Prefix: parts.redis.Prefix, TTL: parts.recommend.TTL}},
+		Publisher:   publisher{events, users}, Explorer: explore, Health: s.health, Feed: s.feed,
+		Logger: p.log, Now: time.Now, Registerer: parts.registry, Gatherer: parts.registry,
+		Token: parts.token, AllowedHosts: parts.hosts, MaxK: reasoner.MaxK,
+		FutureTolerance: 24 * time.Hour, // the consumer's skew
+	})
+	return s, err
+}
+
+func (s *service) newHealth() *checker {
+	probes := []probe{
+		{"kafka", func(ctx context.Context) (web.State, string) {
+			if s.consumer != nil {
+				if h := s.consumer.Health(); h.Group.Error != "" {
+					return web.Down, h.Group.Doing + ": " + h.Group.Error
+				}
+			}
+			return working(s.parts.kafka.WaitReady(ctx, probeTimeout, nil), web.Down, fmt.Sprint(s.parts.kafka.Brokers()))
+		}},
+		{"redis", func(ctx context.Context) (web.State, string) {
+			return working(s.parts.graph.Ping(ctx), web.Down, s.parts.rdb.Options().Addr)
+		}},
+		{"model", func(ctx context.Context) (web.State, string) {
+			if s.parts.model == nil {
+				return web.Degraded, "the graph ranks: " + s.parts.noModel
+			}
+			m, err := s.parts.model.Identity(ctx)
+			return working(err, web.Degraded, m.Name)
+		}},
+	}
+	return newChecker(probes...)
+}
+
+// run serves until ctx ends or a part fails for good; everything it started has ended when it returns.
+func (s *service) run(ctx context.Context, ln net.Listener) error {
+	g, ctx := errgroup.WithContext(ctx)
+	if s.consumer != nil {
+		g.Go(func() error { return s.consumer.Run(ctx) })
+	}
+	g.Go(func() error { keepTrends(ctx, s.p, s.parts.graph); return nil })
+	g.Go(func() error { s.health.run(ctx); return nil })
+	g.Go(func() error { return s.server.Serve(ctx, ln) })
+	return g.Wait()
+}
+
+func (s *service) close() {
+	for _, c := range s.closers {
+		if err := c(); err != nil {
+			s.p.log.Warn("a writer did not close cleanly", "error", err)
+		}
+	}
+}
+
+// recommender is what the server asks.
+type recommender struct {
+	*reasoner.Reasoner
+	store reasoner.RedisStore
+}
+
+func (r recommender) Recommend(ctx context.Context, q web.Query) (event.Recommendation, event.Decision, error) {
+	return r.Reasoner.Recommend(ctx, reasoner.Request(q))
+}
+
+func (r recommender) Cached(ctx context.Context, user string) (event.Recommendation, bool, error) {
+	return r.store.Get(ctx, user)
+}
+
+// publisher is where the server writes.
+type publisher struct{ interactions, users *kafka.Writer }
+
+func (p publisher) PublishInteractions(ctx context.Context, raw [][]byte, keys []string) error {
+	msgs := make([]kafka.Message, len(raw))
+	for i := range raw {
+		msgs[i] = kafka.Message{Key: []byte(keys[i]), Value: raw[i]}
+	}
+	return p.interactions.WriteMessages(ctx, msgs...)
+}
+
+func (p publisher) Forget(ctx context.Context, u event.User) error {
+	raw, err := event.Encode(u)
+	if err != nil {
+		return err
+	}
+	return p.users.WriteMessages(ctx, kafka.Message{Key: []byte(u.UserID), Value: raw})
+}
