@@ -112,6 +112,10 @@ func (c *Consumer) Run(ctx context.Context) error {
 				if err := c.generation(ctx, generation, gen, dead); err != nil {
 					stop(err)
 				}
+				if ctx.Err() != nil {
+					// Returning would make kafka-go join once more, just to leave then. Close ends the generation.
+					<-generation.Done()
+				}
 			})
 		case ctx.Err() != nil:
 		case transient(err):

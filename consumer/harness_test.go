@@ -1,0 +1,439 @@
+package consumer
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/segmentio/kafka-go"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/r2rec/r2rec/internal/broker"
+	"github.com/r2rec/r2rec/internal/embedded/embeddedtest"
+	"github.com/r2rec/r2rec/internal/event"
+)
+
+// patience bounds every wait for a condition; a test that needs it all is broken.
+const patience = 40 * time.Second
+
+// cluster is a Kafka with topics of its own, spoken to by another client than the consumer's.
+type cluster struct {
+	t       testing.TB
+	brokers []string
+	topics  Topics
+	group   string
+	client  *kgo.Client
+	// transport learns of new topics quickly.
+	transport *kafka.Transport
+	fake      *kfake.Cluster // nil where the test did not ask for one of its own
+}
+
+const partitions = 3
+
+func newCluster(t testing.TB, s broker.Settings) *cluster {
+	t.Helper()
+	prefix := s.TopicPrefix
+	client, err := kgo.NewClient(kgo.SeedBrokers(s.Brokers...), kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.ProducerBatchMaxBytes(2<<20), kgo.MaxBufferedRecords(100_000), kgo.MetadataMinAge(10*time.Millisecond), kgo.UnknownTopicRetries(-1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(client.Close)
+	transport := &kafka.Transport{MetadataTTL: 100 * time.Millisecond}
+	t.Cleanup(transport.CloseIdleConnections)
+	c := &cluster{
+		transport: transport,
+		t:         t, brokers: s.Brokers, group: prefix + "group", client: client,
+		topics: Topics{Interactions: prefix + "interactions", Items: prefix + "items", Users: prefix + "users", DeadLetters: prefix + "deadletters"},
+	}
+	c.create(c.topics.Interactions, partitions)
+	c.create(c.topics.Items, partitions, "cleanup.policy", "compact")
+	c.create(c.topics.Users, partitions, "cleanup.policy", "compact")
+	c.create(c.topics.DeadLetters, 1, "max.message.bytes", "2200000")
+	return c
+}
+
+// fakeCluster is an embedded broker whose faults the test controls.
+func fakeCluster(t testing.TB) *cluster {
+	t.Helper()
+	fake, err := kfake.NewCluster(kfake.NumBrokers(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(fake.Close)
+	c := newCluster(t, broker.Settings{Brokers: fake.ListenAddrs()})
+	c.fake = fake
+	return c
+}
+
+// eachCluster runs f on the embedded broker and, where the environment names one, on a real one.
+func eachCluster(t *testing.T, f func(t *testing.T, c *cluster)) {
+	embeddedtest.EachKafka(t, func(t *testing.T, s broker.Settings) { f(t, newCluster(t, s)) })
+}
+
+func (c *cluster) create(topic string, partitions int32, config ...string) {
+	c.t.Helper()
+	req := kmsg.NewPtrCreateTopicsRequest()
+	rt := kmsg.NewCreateTopicsRequestTopic()
+	rt.Topic, rt.NumPartitions, rt.ReplicationFactor = topic, partitions, 1
+	for kv := range slices.Chunk(config, 2) {
+		rc := kmsg.NewCreateTopicsRequestTopicConfig()
+		rc.Name, rc.Value = kv[0], &kv[1]
+		rt.Configs = append(rt.Configs, rc)
+	}
+	req.Topics = append(req.Topics, rt)
+	c.eventually("create "+topic, func() bool { // a topic is deleted for a while before its name is free
+		res, err := req.RequestWith(c.t.Context(), c.client)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		err = kerr.ErrorForCode(res.Topics[0].ErrorCode)
+		if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
+			c.t.Fatalf("create %s: %v", topic, err)
+		}
+		return err == nil
+	})
+}
+
+func (c *cluster) delete(topic string) {
+	c.t.Helper()
+	req := kmsg.NewPtrDeleteTopicsRequest()
+	req.TopicNames = []string{topic}
+	rt := kmsg.NewDeleteTopicsRequestTopic()
+	rt.Topic = &topic
+	req.Topics = append(req.Topics, rt)
+	res, err := req.RequestWith(c.t.Context(), c.client)
+	if err == nil {
+		err = kerr.ErrorForCode(res.Topics[0].ErrorCode)
+	}
+	if err != nil {
+		c.t.Fatalf("delete %s: %v", topic, err)
+	}
+}
+
+// retain deletes the records of partition 0 below offset, as retention does.
+func (c *cluster) retain(topic string, offset int64) {
+	c.t.Helper()
+	req := kmsg.NewPtrDeleteRecordsRequest()
+	req.TimeoutMillis = 10_000
+	rt := kmsg.NewDeleteRecordsRequestTopic()
+	rt.Topic = topic
+	rp := kmsg.NewDeleteRecordsRequestTopicPartition()
+	rp.Offset = offset
+	rt.Partitions = append(rt.Partitions, rp)
+	req.Topics = append(req.Topics, rt)
+	var err error
+	for _, shard := range c.client.RequestSharded(c.t.Context(), req) {
+		if err = shard.Err; err == nil {
+			err = kerr.ErrorForCode(shard.Resp.(*kmsg.DeleteRecordsResponse).Topics[0].Partitions[0].ErrorCode)
+		}
+	}
+	if err != nil {
+		c.t.Fatalf("delete the records of %s below %d: %v", topic, offset, err)
+	}
+}
+
+func (c *cluster) produce(records ...*kgo.Record) {
+	c.t.Helper()
+	if err := c.client.ProduceSync(c.t.Context(), records...).FirstErr(); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// clicks are n interactions, first to first+n-1, spread over the partitions.
+func (c *cluster) clicks(first, n int) []*kgo.Record {
+	out := make([]*kgo.Record, n)
+	for i := range out {
+		out[i] = c.click(int32((first+i)%partitions), first+i)
+	}
+	return out
+}
+
+func (c *cluster) click(partition int32, i int) *kgo.Record {
+	user := fmt.Sprintf("user-%d", i%50)
+	raw, err := event.Encode(event.Interaction{EventID: eventID(i), UserID: user, ItemID: fmt.Sprintf("item-%d", i%20), Type: event.Click, Timestamp: event.Time(1_700_000_000_000 + i)})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return &kgo.Record{Topic: c.topics.Interactions, Partition: partition, Key: []byte(user), Value: raw}
+}
+
+func eventID(i int) string { return fmt.Sprintf("e%05d", i) }
+
+// letters reads n dead letters.
+func (c *cluster) letters(n int) []*kgo.Record {
+	c.t.Helper()
+	client, err := kgo.NewClient(kgo.SeedBrokers(c.brokers...), kgo.ConsumeTopics(c.topics.DeadLetters), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
+	defer cancel()
+	var out []*kgo.Record
+	for len(out) < n {
+		fetches := client.PollFetches(ctx)
+		if err := fetches.Err0(); err != nil {
+			c.t.Fatalf("read dead letters, have %d of %d: %v", len(out), n, err)
+		}
+		out = append(out, fetches.Records()...)
+	}
+	return out
+}
+
+func headers(r *kgo.Record) map[string]string {
+	out := map[string]string{}
+	for _, h := range r.Headers {
+		out[h.Key] = string(h.Value)
+	}
+	return out
+}
+
+// options are those of a consumer of this cluster that does not waste a test's time.
+func (c *cluster) options(g Graph) Options {
+	return Options{
+		Brokers: c.brokers, Group: c.group, Topics: c.topics, Graph: g,
+		CheckInterval: 20 * time.Millisecond, CommitInterval: 50 * time.Millisecond,
+		HeartbeatInterval: 50 * time.Millisecond, SessionTimeout: 6 * time.Second, RejoinBackoff: 20 * time.Millisecond,
+		Backoff:    func() backoff.BackOff { return backoff.NewConstantBackOff(2 * time.Millisecond) },
+		Logger:     slog.New(slog.NewTextHandler(testWriter{c.t}, &slog.HandlerOptions{Level: slog.LevelInfo})),
+		Registerer: prometheus.NewRegistry(),
+		Transport:  c.transport,
+	}
+}
+
+type testWriter struct{ t testing.TB }
+
+func (w testWriter) Write(b []byte) (int, error) { w.t.Logf("%s", b[:len(b)-1]); return len(b), nil }
+
+// running is a consumer in its goroutine.
+type running struct {
+	*Consumer
+	t      testing.TB
+	cancel context.CancelFunc
+	done   chan error
+}
+
+func start(t testing.TB, opt Options) *running {
+	t.Helper()
+	consumer, err := New(opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	r := &running{Consumer: consumer, t: t, cancel: cancel, done: make(chan error, 1)}
+	go func() { r.done <- consumer.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		select {
+		case err := <-r.done:
+			r.done <- err
+		case <-time.After(patience):
+			t.Error("Run did not return")
+		}
+	})
+	return r
+}
+
+// stop ends the consumer, which must not fail.
+func (r *running) stop() {
+	r.t.Helper()
+	r.cancel()
+	if err := r.wait(); err != nil {
+		r.t.Fatalf("Run: %v", err)
+	}
+}
+
+// wait returns what Run returns.
+func (r *running) wait() error {
+	r.t.Helper()
+	select {
+	case err := <-r.done:
+		r.done <- err
+		return err
+	case <-time.After(patience):
+		r.t.Fatal("Run did not return")
+		return nil
+	}
+}
+
+// eventually waits for a condition that nobody announces.
+func (c *cluster) eventually(what string, cond func() bool) {
+	c.t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	limit := time.After(patience)
+	for !cond() {
+		select {
+		case <-tick.C:
+		case <-limit:
+			c.t.Fatalf("waited in vain: %s", what)
+		}
+	}
+}
+
+// memory is a Graph that keeps what it is given: the port's oracle. It refuses a stretch that does not join on.
+type memory struct {
+	mu      sync.Mutex
+	changed chan struct{}
+	marks   map[partitionKey]int64
+	events  map[partitionKey][]string // ids in the order applied, repetitions included
+	has     map[string]bool           // ids since the last wipe
+	items   map[string]event.Item
+	users   map[string]event.Time
+	calls   int
+	// hook, if not nil, is called for each call in place of do, which does the call's work under the lock.
+	hook func(call int, op string, do func() error) error
+}
+
+func newMemory() *memory {
+	g := &memory{changed: make(chan struct{})}
+	g.reset()
+	return g
+}
+
+func (g *memory) reset() {
+	g.marks, g.has = map[partitionKey]int64{}, map[string]bool{}
+	g.events, g.items, g.users = map[partitionKey][]string{}, map[string]event.Item{}, map[string]event.Time{}
+}
+
+// wipe is FLUSHALL.
+func (g *memory) wipe() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.reset()
+}
+
+func (g *memory) call(op string, do func() error) error {
+	g.mu.Lock()
+	call, hook := g.calls, g.hook
+	g.calls++
+	g.mu.Unlock()
+	locked := func() error {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		defer func() { close(g.changed); g.changed = make(chan struct{}) }()
+		return do()
+	}
+	if hook != nil {
+		return hook(call, op, locked)
+	}
+	return locked()
+}
+
+func (g *memory) Watermark(_ context.Context, topic string, id int) (lowest int64, ok bool, err error) {
+	err = g.call("watermark", func() error { lowest, ok = g.marks[partitionKey{topic, id}]; return nil })
+	return
+}
+
+func (g *memory) SetWatermark(_ context.Context, topic string, id int, offset int64) error {
+	return g.call("set", func() error { g.marks[partitionKey{topic, id}] = offset; return nil })
+}
+
+func (g *memory) join(op string, s event.Span, do func()) error {
+	return g.call(op, func() error {
+		k := partitionKey{s.Topic, s.Partition}
+		at, ok := g.marks[k]
+		if !ok && s.First < s.Start {
+			return fmt.Errorf("wrapped: %w", &event.BehindError{Topic: s.Topic, Partition: s.Partition, Lowest: 0, Assumed: s.Start})
+		}
+		if ok && at < s.Start {
+			return fmt.Errorf("wrapped: %w", &event.BehindError{Topic: s.Topic, Partition: s.Partition, Lowest: at, Assumed: s.Start})
+		}
+		if s.End > s.Start {
+			do()
+			g.marks[k] = max(at, s.End)
+		}
+		return nil
+	})
+}
+
+func (g *memory) ApplyInteractions(_ context.Context, s event.Span, batch []event.Interaction) error {
+	return g.join("interactions", s, func() {
+		k := partitionKey{s.Topic, s.Partition}
+		for _, in := range batch {
+			g.events[k] = append(g.events[k], in.EventID)
+			g.has[in.EventID] = true
+		}
+	})
+}
+
+func (g *memory) ApplyItems(_ context.Context, s event.Span, batch []event.Item) error {
+	return g.join("items", s, func() {
+		for _, it := range batch {
+			if g.items[it.ItemID] = it; it.Deleted {
+				delete(g.items, it.ItemID)
+			}
+		}
+	})
+}
+
+func (g *memory) ApplyUsers(_ context.Context, s event.Span, batch []event.User) error {
+	return g.join("users", s, func() {
+		for _, u := range batch {
+			g.users[u.UserID] = max(g.users[u.UserID], u.ForgetBefore)
+		}
+	})
+}
+
+// await waits until cond, called under the lock, holds.
+func (g *memory) await(t testing.TB, what string, cond func() bool) {
+	t.Helper()
+	limit := time.After(patience)
+	for {
+		g.mu.Lock()
+		ok, changed := cond(), g.changed
+		have := len(g.has)
+		marks := maps.Clone(g.marks)
+		g.mu.Unlock()
+		if ok {
+			return
+		}
+		select {
+		case <-changed:
+		case <-limit:
+			t.Fatalf("waited in vain: %s (%d events, watermarks %v)", what, have, marks)
+		}
+	}
+}
+
+// awaitClicks waits until the graph has the events 0 to n-1.
+func (g *memory) awaitClicks(t testing.TB, n int) {
+	t.Helper()
+	g.await(t, fmt.Sprintf("%d clicks", n), func() bool {
+		for i := range n {
+			if !g.has[eventID(i)] {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// passing is an error that goes away.
+type passing struct{}
+
+func (passing) Error() string   { return "not now" }
+func (passing) Retriable() bool { return true }
+
+var errBroken = errors.New("broken for good")
+
+// seed gives a test its own random numbers and prints how to get them again.
+func seed(t testing.TB) [32]byte {
+	var s [32]byte
+	rand.Read(s[:])
+	t.Logf("seed %x", s)
+	return s
+}
