@@ -55,11 +55,8 @@ func (s Secret) String() string {
 // GoString hides the secret from %#v.
 func (s Secret) GoString() string { return `"` + s.String() + `"` }
 
-// MarshalText hides the secret from encoders.
+// MarshalText hides the secret from encoders and from slog.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
-
-// LogValue hides the secret from slog.
-func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
 
 // LogValue is the settings without the password.
 func (s Settings) LogValue() slog.Value {
@@ -71,7 +68,7 @@ func (s Settings) LogValue() slog.Value {
 		slog.Bool("tls", s.TLS),
 		slog.String("sasl", s.SASL),
 		slog.String("user", s.User),
-		slog.Any("password", s.Password),
+		slog.String("password", s.Password.String()),
 	)
 }
 

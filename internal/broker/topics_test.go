@@ -160,6 +160,34 @@ func TestWritersSeeNewTopicsAtOnce(t *testing.T) {
 	})
 }
 
+// Another process that makes the topics between our look and our request does no harm.
+func TestEnsureTopicsLosesARaceGracefully(t *testing.T) {
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cluster.Close()
+	lost := 0
+	cluster.ControlKey(int16(kmsg.CreateTopics), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		lost++ // once; the next request gets through
+		return answerAll(r.(*kmsg.CreateTopicsRequest), kerr.TopicAlreadyExists), nil, true
+	})
+	c := newClient(t, broker.Settings{Brokers: cluster.ListenAddrs()})
+	if err := c.EnsureTopics(bounded(t), broker.Topics{Partitions: 2}); err != nil || lost != 1 {
+		t.Errorf("after %d lost races: %v, want none after one", lost, err)
+	}
+}
+
+func answerAll(req *kmsg.CreateTopicsRequest, e *kerr.Error) kmsg.Response {
+	res := req.ResponseKind().(*kmsg.CreateTopicsResponse)
+	for _, topic := range req.Topics {
+		answer := kmsg.NewCreateTopicsResponseTopic()
+		answer.Topic, answer.ErrorCode = topic.Topic, e.Code
+		res.Topics = append(res.Topics, answer)
+	}
+	return res
+}
+
 // One broker that cannot keep its own default of replicas gets topics with one; several brokers are not second-guessed.
 func TestReplicationFactorFallsBackOnOneBroker(t *testing.T) {
 	for brokers, works := range map[int]bool{1: true, 3: false} {
@@ -172,16 +200,12 @@ func TestReplicationFactorFallsBackOnOneBroker(t *testing.T) {
 			cluster.ControlKey(int16(kmsg.CreateTopics), func(r kmsg.Request) (kmsg.Response, error, bool) {
 				cluster.KeepControl()
 				req := r.(*kmsg.CreateTopicsRequest)
-				res := req.ResponseKind().(*kmsg.CreateTopicsResponse)
 				for _, topic := range req.Topics {
 					if topic.ReplicationFactor != -1 {
 						return nil, nil, false
 					}
-					answer := kmsg.NewCreateTopicsResponseTopic()
-					answer.Topic, answer.ErrorCode = topic.Topic, kerr.InvalidReplicationFactor.Code
-					res.Topics = append(res.Topics, answer)
 				}
-				return res, nil, true
+				return answerAll(req, kerr.InvalidReplicationFactor), nil, true
 			})
 			c := newClient(t, broker.Settings{Brokers: cluster.ListenAddrs()})
 			err = c.EnsureTopics(bounded(t), broker.Topics{Partitions: 2})

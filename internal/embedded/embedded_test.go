@@ -136,8 +136,11 @@ func TestRedisKeysExpireByTheGivenClock(t *testing.T) {
 	ahead.Store(int64(-time.Hour)) // going back expires nothing
 	<-looked
 	<-looked
-	if n := c.Exists(ctx, "k").Val(); n != 1 {
-		t.Fatal("the key is gone although the clock went back")
+	if ttl, err := c.TTL(ctx, "k").Result(); err != nil || ttl != time.Minute {
+		t.Fatalf("TTL after the clock went back = %v, %v, want 1m", ttl, err)
+	}
+	if at, err := c.Time(ctx).Result(); err != nil || !at.Equal(now()) {
+		t.Fatalf("TIME = %v, %v, want %v", at, err, now())
 	}
 	ahead.Store(int64(2 * time.Minute))
 	for c.Exists(ctx, "k").Val() != 0 {
