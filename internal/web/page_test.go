@@ -1,0 +1,55 @@
+package web
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// TestPageFitsTogether finds scripts that import a file, or look for an element, that does not exist.
+func TestPageFitsTogether(t *testing.T) {
+	assets, err := loadAssets()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ids := map[string]bool{}
+	for _, m := range regexp.MustCompile(`\sid="([^"]+)"`).FindAllSubmatch(assets["index.html"].body, -1) {
+		if ids[string(m[1])] {
+			t.Errorf("id %s stands twice", m[1])
+		}
+		ids[string(m[1])] = true
+	}
+	for name, a := range assets {
+		if !strings.HasSuffix(name, ".js") {
+			continue
+		}
+		for _, m := range regexp.MustCompile(`from "\./([^"]+)"`).FindAllSubmatch(a.body, -1) {
+			if _, ok := assets[string(m[1])]; !ok {
+				t.Errorf("%s imports %s, which does not exist", name, m[1])
+			}
+		}
+		for _, m := range regexp.MustCompile(`\$\("([^"]+)"\)`).FindAllSubmatch(a.body, -1) {
+			if !ids[string(m[1])] {
+				t.Errorf("%s looks for the element %s, which does not exist", name, m[1])
+			}
+		}
+	}
+}
+
+// TestPageKnowsEveryKindOfMessage keeps the page, the server and openapi.json at one list of kinds.
+func TestPageKnowsEveryKindOfMessage(t *testing.T) {
+	assets, err := loadAssets()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range []string{kindPhase, kindStats, kindHealth, kindApplied} {
+		if !regexp.MustCompile(`\b` + kind + `: `).Match(assets["app.js"].body) {
+			t.Errorf("the page does not listen to %s", kind)
+		}
+	}
+	for _, kind := range []string{kindPhase, kindStats, kindHealth, kindApplied, kindDecision, kindDropped} {
+		if !strings.Contains(string(openAPI), `"`+kind+`": {`) {
+			t.Errorf("openapi.json does not describe %s", kind)
+		}
+	}
+}
