@@ -89,13 +89,15 @@ type Options struct {
 	Candidates int
 	// Trending and Exploring are slots among the candidates. Defaults 3 and 2.
 	Trending, Exploring int
-	// ControlShare is the share of users, by hash, who always get the graph's ranking. Default 0.05.
+	// ControlShare is the share of users, by hash, who always get the graph's ranking, to compare with. Default 0.
 	ControlShare float64
-	// ExploreShare is the share of users, by hash, whose slate is drawn; the others get the best K. Default 0.1.
+	// ExploreShare is the share of users, by hash, whose slate is drawn; the others get the best K. Default 0:
+	// nobody, and nothing to learn from.
 	ExploreShare float64
 	// Temperature τ of the softmax that slates are drawn from. Default 1.
 	Temperature float64
-	// ModelWeight is the exponent of the model's shares in the product with the graph's. Default 0.5.
+	// ModelWeight is the exponent of the model's shares in the product with the graph's; 1 counts both alike. Default 0: it
+	// is asked and recorded, and has no say.
 	ModelWeight float64
 	// ModelTimeout is the longest a request waits for the model, its turn included. Default 10 s.
 	ModelTimeout time.Duration
@@ -127,10 +129,7 @@ func New(opt Options) (*Reasoner, error) {
 	defaultTo(&opt.Candidates, iot.MaxCandidates)
 	defaultTo(&opt.Trending, 3)
 	defaultTo(&opt.Exploring, 2)
-	defaultTo(&opt.ControlShare, 0.05)
-	defaultTo(&opt.ExploreShare, 0.1)
 	defaultTo(&opt.Temperature, 1)
-	defaultTo(&opt.ModelWeight, 0.5)
 	defaultTo(&opt.ModelTimeout, 10*time.Second)
 	defaultTo(&opt.ModelConcurrency, 2)
 	defaultTo(&opt.LogTimeout, 2*time.Second)

@@ -32,10 +32,9 @@ var rows = map[string][]string{
 	"internal/iot":     {"internal/event"},
 	"internal/fusion":  {"internal/event"},
 	"internal/web":     {"internal/event"},
-	"internal/demo":    {"internal/event", "internal/dataset"},
 
-	"internal/lm":        {"internal/llama", "internal/gguf"},
-	"internal/lm/ollama": {"internal/lm"},
+	"internal/lm":        {"internal/event", "internal/iot", "internal/llama", "internal/gguf"},
+	"internal/lm/ollama": {"internal/event", "internal/iot", "internal/lm"},
 	"internal/llama":     {"internal/gguf"},
 	"internal/gguf":      nil,
 
@@ -49,7 +48,7 @@ var rows = map[string][]string{
 }
 
 // forTests lists what the test files of every package may import beyond its row: servers to run against, and real data.
-var forTests = []string{"internal/event", "internal/broker", "internal/dataset", "internal/embedded", "internal/embedded/embeddedtest"}
+var forTests = []string{"graphcache", "internal/event", "internal/broker", "internal/dataset", "internal/embedded", "internal/embedded/embeddedtest"}
 
 // libraries names the packages that may import a library, test files aside. What is not listed, anybody may import.
 var libraries = map[string][]string{
@@ -57,7 +56,7 @@ var libraries = map[string][]string{
 	"github.com/ollama/ollama": {"internal/lm/ollama"},
 	// Nothing outside graphcache touches a graph key: the reasoner writes what apps read, the others only connect.
 	"github.com/redis/go-redis/v9": {"graphcache", "reasoner", "cmd/r2rec", "internal/embedded", "internal/embedded/embeddedtest"},
-	"github.com/segmentio/kafka-go": {"consumer", "reasoner", "rltrainer", "cmd/r2rec", "internal/broker", "internal/demo",
+	"github.com/segmentio/kafka-go": {"consumer", "reasoner", "rltrainer", "cmd/r2rec", "internal/broker", "internal/dataset",
 		"internal/embedded", "internal/embedded/embeddedtest"},
 	"github.com/twmb/franz-go":       {"internal/embedded"},
 	"github.com/alicebob/miniredis":  {"internal/embedded"},
