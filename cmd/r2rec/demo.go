@@ -108,6 +108,9 @@ func (c demoCommand) Run(p *process) error {
 	url := "http://" + ln.Addr().String()
 	history, rest := all.EndingAt(begun).CutLast(c.Live)
 	fmt.Fprintf(p.stdout, "Replaying %s through embedded Kafka and Redis; its times are moved so that it ends now.\nPage: %s\n", all.Name(), url)
+	if c.Data == "" {
+		fmt.Fprintln(p.stdout, dataset.BundledNotice)
+	}
 	g, ctx := errgroup.WithContext(p.ctx)
 	g.Go(func() error { return s.run(ctx, ln) })
 	g.Go(func() error {
@@ -182,10 +185,14 @@ func (c demoCommand) replayLive(ctx context.Context, s *service, rest *dataset.D
 	defer interactions.Close()
 	tick := time.NewTicker(time.Duration(float64(time.Second) / c.Rate))
 	defer tick.Stop()
-	tell := func(done, total int) {
-		s.feed.SetPhase(web.Phase{Name: web.Live, Text: rest.Name(), Done: int64(done), Total: int64(total)})
+	tell := func(phase web.PhaseName, done, total int) {
+		s.feed.SetPhase(web.Phase{Name: phase, Text: rest.Name(), Done: int64(done), Total: int64(total)})
 	}
 	_, total := rest.Len()
-	tell(0, total)
-	return dataset.Replay(ctx, rest, interactions, tick.C, tell)
+	tell(web.Replaying, 0, total)
+	if err := dataset.Replay(ctx, rest, interactions, tick.C, func(done, total int) { tell(web.Replaying, done, total) }); err != nil {
+		return err
+	}
+	tell(web.Live, total, total)
+	return nil
 }

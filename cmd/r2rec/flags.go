@@ -66,9 +66,12 @@ func (f redisFlags) graph(rdb *redis.Client, p *process) (*graphcache.Cache, err
 type modelFlags struct {
 	Ollama       string        `help:"URL of the Ollama server; empty: no model, the graph ranks." env:"R2REC_OLLAMA" default:"http://127.0.0.1:11434" group:"Model"`
 	Model        string        `help:"Its model; empty: the one that the server changed last." env:"R2REC_MODEL" group:"Model"`
-	ModelTimeout time.Duration `help:"Longest wait for the model before the graph's ranking is served." env:"R2REC_MODEL_TIMEOUT" default:"10s" group:"Model"`
+	ModelTimeout time.Duration `help:"Longest wait for the model before the graph's ranking is served." env:"R2REC_MODEL_TIMEOUT" default:"20s" group:"Model"`
 	ModelWeight  float64       `help:"Exponent of the model's shares beside the graph's; 1 counts both alike." env:"R2REC_MODEL_WEIGHT" default:"0.5" group:"Model"`
 }
+
+// warmWithin bounds a call that nobody waits for, such as the first, which loads the model; requests have --model-timeout.
+const warmWithin = 2 * time.Minute
 
 // client reasons through Ollama, its letters calibrated. It is nil where no model is wanted, or none is named and the
 // server has none to choose; why says so. A named model may come and go while we run.
@@ -87,7 +90,7 @@ func (f modelFlags) client(p *process) (m reasoner.Model, why string, err error)
 		}
 		name = names[0]
 	}
-	c, err := ollama.New(ollama.Options{BaseURL: f.Ollama, Model: name, Timeout: f.ModelTimeout, Logger: p.log})
+	c, err := ollama.New(ollama.Options{BaseURL: f.Ollama, Model: name, Timeout: warmWithin, Logger: p.log})
 	if err != nil {
 		return nil, "", err
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/r2rec/r2rec/graphcache"
 	"github.com/r2rec/r2rec/internal/broker"
 	"github.com/r2rec/r2rec/internal/event"
+	"github.com/r2rec/r2rec/internal/iot"
 	"github.com/r2rec/r2rec/internal/web"
 	"github.com/r2rec/r2rec/reasoner"
 	"github.com/redis/go-redis/v9"
@@ -84,7 +85,8 @@ func newService(p *process, parts serviceParts) (s *service, err error) {
 		Publisher:   publisher{events, users}, Explorer: explore, Health: s.health, Feed: s.feed,
 		Logger: p.log, Now: time.Now, Registerer: parts.registry, Gatherer: parts.registry,
 		Token: parts.token, AllowedHosts: parts.hosts, MaxK: reasoner.MaxK,
-		FutureTolerance: 24 * time.Hour, // the consumer's skew
+		FutureTolerance:  24 * time.Hour, // the consumer's skew
+		RecommendTimeout: parts.modelFlags.ModelTimeout + 10*time.Second,
 	})
 	return s, err
 }
@@ -121,8 +123,28 @@ func (s *service) run(ctx context.Context, ln net.Listener) error {
 	}
 	g.Go(func() error { keepTrends(ctx, s.p, s.parts.graph); return nil })
 	g.Go(func() error { s.health.run(ctx); return nil })
+	g.Go(func() error { s.warm(ctx); return nil })
 	g.Go(func() error { return s.server.Serve(ctx, ln) })
 	return g.Wait()
+}
+
+// warm has the model loaded and calibrated before the first request needs it, however late the model comes.
+func (s *service) warm(ctx context.Context) {
+	m, ok := s.parts.model.(interface {
+		Warm(ctx context.Context, candidates int) error
+	})
+	if !ok {
+		return
+	}
+	tick := time.NewTicker(probeEvery)
+	defer tick.Stop()
+	for m.Warm(ctx, iot.MaxCandidates) != nil {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 func (s *service) close() {

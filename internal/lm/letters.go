@@ -1,0 +1,133 @@
+package lm
+
+import (
+	"fmt"
+	"math"
+	"strings"
+)
+
+// MaxLetters is the most letters that a readout has: servers state at most the 20 most likely tokens.
+const MaxLetters = 20
+
+// DefaultMinMass is the least probability that all letters must have together. Below it the model was about to say
+// something else, and how it weighs letters that it does not mean to say ranks nothing.
+const DefaultMinMass = .01
+
+// missingMargin is how much less likely, in nats, a letter that the server did not state is taken to be than the least
+// likely token that it did. The truth is at most the latter.
+const missingMargin = 1
+
+// tolerance is how far a server's probabilities may sum to more than 1: they are rounded to 32 bits.
+const tolerance = 1e-3
+
+// Token is one alternative at a position, and its log-probability (natural, at most 0).
+type Token struct {
+	Text    string
+	Logprob float64
+}
+
+// Letters reads a distribution over the first n letters out of the most likely tokens at the answer's position. It
+// returns the log-share of each letter (they are finite, and their exponentials sum to 1), and the probability that all
+// letters had together before that.
+//
+// A token counts for a letter if the letter, in upper case, is all that is left of it without the spaces, quotes,
+// brackets and asterisks around it and a closing full stop, colon, comma or bracket: "A", " A", "A.", "(A)" and "**A"
+// are one letter, "a" and "An" are none. Their probabilities add up. A letter without any token is taken to be e times
+// less likely than the least likely token stated.
+//
+// The error wraps ErrNonsense if there are no tokens, a number is not a log-probability, or the letters have less than
+// minMass together (0 or less means DefaultMinMass).
+func Letters(top []Token, n int, minMass float64) (shares []float64, mass float64, err error) {
+	if n < 1 || n > MaxLetters {
+		return nil, 0, fmt.Errorf("read %d letters: the readout has 1 to %d", n, MaxLetters)
+	}
+	if len(top) == 0 {
+		return nil, 0, fmt.Errorf("read %d letters: no alternatives were stated: %w", n, ErrNonsense)
+	}
+	if minMass <= 0 {
+		minMass = DefaultMinMass
+	}
+	p := make([]float64, n)
+	least, total := 0., 0.
+	for _, t := range top {
+		if !(t.Logprob <= tolerance) || math.IsInf(t.Logprob, 0) { // NaN as well
+			return nil, 0, fmt.Errorf("read %d letters: token %.20q has the log-probability %g: %w", n, t.Text, t.Logprob, ErrNonsense)
+		}
+		least = min(least, t.Logprob)
+		total += math.Exp(t.Logprob)
+		if i := letterOf(t.Text); i >= 0 && i < n {
+			p[i] += math.Exp(t.Logprob)
+			mass += math.Exp(t.Logprob)
+		}
+	}
+	if total > 1+tolerance {
+		return nil, 0, fmt.Errorf("read %d letters: the tokens' probabilities sum to %g: %w", n, total, ErrNonsense)
+	}
+	if mass < minMass {
+		return nil, mass, fmt.Errorf("read %d letters: together they have probability %.2g, and %.2g is the least that ranks (most likely: %.20q): %w",
+			n, mass, minMass, mostLikely(top), ErrNonsense)
+	}
+	shares = make([]float64, n)
+	for i := range p {
+		shares[i] = least - missingMargin
+		if p[i] > 0 {
+			shares[i] = max(math.Log(p[i]), shares[i])
+		}
+	}
+	normalise(shares)
+	return shares, mass, nil
+}
+
+// Calibrate takes a model's bias out of its log-shares: prior are its log-shares for the same letters where the prompt
+// says nothing about any of them (contextual calibration, Zhao et al. 2021, "Calibrate before use", in its diagonal
+// form). A model that always answers the same ranks nothing by that. Both are in the order of the letters, and so is the
+// result, again log-shares.
+func Calibrate(shares, prior []float64) ([]float64, error) {
+	if len(shares) != len(prior) || len(shares) == 0 {
+		return nil, fmt.Errorf("calibrate %d log-shares by %d", len(shares), len(prior))
+	}
+	out := make([]float64, len(shares))
+	for i := range out {
+		out[i] = shares[i] - prior[i]
+		if math.IsNaN(out[i]) || math.IsInf(out[i], 0) {
+			return nil, fmt.Errorf("calibrate log-share %g by %g: %w", shares[i], prior[i], ErrNonsense)
+		}
+	}
+	normalise(out)
+	return out, nil
+}
+
+// letterOf is the letter that a token says, 0 for A; -1: none.
+func letterOf(token string) int {
+	const before, after = " \t\n\u2581\u0120\"'([{*", " \t\n\"')]}*.:,;"
+	token = strings.TrimRight(strings.TrimLeft(token, before), after)
+	if len(token) != 1 || token[0] < 'A' || token[0] > 'Z' {
+		return -1
+	}
+	return int(token[0] - 'A')
+}
+
+func mostLikely(top []Token) string {
+	best := top[0]
+	for _, t := range top {
+		if t.Logprob > best.Logprob {
+			best = t
+		}
+	}
+	return best.Text
+}
+
+// normalise turns log-weights into log-shares in place (log-softmax).
+func normalise(x []float64) {
+	top := math.Inf(-1)
+	for _, v := range x {
+		top = max(top, v)
+	}
+	sum := 0.
+	for _, v := range x {
+		sum += math.Exp(v - top)
+	}
+	for i := range x {
+		x[i] = x[i] - top - math.Log(sum)
+	}
+}

@@ -1,0 +1,167 @@
+package lm
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/r2rec/r2rec/internal/iot"
+)
+
+func p(text string, probability float64) Token { return Token{text, math.Log(probability)} }
+
+func TestLettersSumTheirVariants(t *testing.T) {
+	shares, mass, err := Letters([]Token{
+		p(" B", .3), p("B", .1), p("B.", .05), p("(B)", .05), // .5
+		p("A", .2), p("**A**", .05), // .25
+		p("b", .1), p("Be", .05), p(" ", .02), p("", .01), p("D", .01), p("\ufffd", .001), p("Ｂ", .001),
+	}, 3, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if math.Abs(mass-.75) > 1e-9 {
+		t.Errorf("mass %g, want .75", mass)
+	}
+	missing := .001 / math.E // e times below the least likely token
+	for i, want := range []float64{.25, .5, missing} {
+		if got := math.Exp(shares[i]); math.Abs(got-want/(.75+missing)) > 1e-9 {
+			t.Errorf("letter %c has share %g, want %g", 'A'+i, got, want/(.75+missing))
+		}
+	}
+}
+
+func TestLettersRefusesWhatRanksNothing(t *testing.T) {
+	for why, top := range map[string][]Token{
+		"no tokens":              nil,
+		"no letters":             {p("The", .9), p("a", .1)},
+		"letters out of range":   {p("X", .9)},
+		"too little mass":        {p("The", .9), p("A", .0099)},
+		"NaN":                    {p("A", .5), {"B", math.NaN()}},
+		"NaN of another token":   {p("A", .5), {"the", math.NaN()}},
+		"infinitely unlikely":    {p("A", .5), {"B", math.Inf(-1)}},
+		"infinitely likely":      {{"A", math.Inf(1)}},
+		"more than certain":      {{"A", .5}},
+		"more than one together": {p("A", .9), p("B", .2)},
+	} {
+		if shares, _, err := Letters(top, 20, 0); !errors.Is(err, ErrNonsense) || shares != nil {
+			t.Errorf("%s: %v, %v", why, shares, err)
+		}
+	}
+	for _, n := range []int{0, -1, 21} {
+		if _, _, err := Letters([]Token{p("A", 1)}, n, 0); err == nil {
+			t.Errorf("%d letters: no error", n)
+		}
+	}
+	if _, _, err := Letters([]Token{p("A", .02)}, 1, .03); !errors.Is(err, ErrNonsense) {
+		t.Errorf("a mass below the one asked for: %v", err)
+	}
+}
+
+// TestNonsenseNeedsNoImport: the method by which packages that do not import this one know the error.
+func TestNonsenseNeedsNoImport(t *testing.T) {
+	_, _, err := Letters(nil, 1, 0)
+	var n interface{ Nonsense() bool }
+	if !errors.As(fmt.Errorf("rank: %w", err), &n) || !n.Nonsense() {
+		t.Errorf("%v does not say that it is nonsense", err)
+	}
+	if errors.As(fmt.Errorf("rank: %w", ErrUnavailable), &n) && n.Nonsense() {
+		t.Error("an unavailable model is taken for nonsense")
+	}
+}
+
+// TestLettersAreSharesWhateverComesIn draws tokens of all kinds: the result is a distribution or an error.
+func TestLettersAreSharesWhateverComesIn(t *testing.T) {
+	text := rapid.OneOf(rapid.SampledFrom([]string{"A", " A", "B", "B.", "T", "the", ""}), rapid.String())
+	logprob := rapid.OneOf(rapid.Float64Range(-30, 0), rapid.Float64Range(-4, -2), rapid.Float64())
+	rapid.Check(t, func(t *rapid.T) {
+		n := rapid.IntRange(1, MaxLetters).Draw(t, "letters")
+		top := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) Token {
+			return Token{text.Draw(t, "text"), logprob.Draw(t, "logprob")}
+		}), 0, 20).Draw(t, "top")
+		shares, mass, err := Letters(top, n, 0)
+		if err != nil {
+			return
+		}
+		checkShares(t, shares, n)
+		if mass < DefaultMinMass || mass > 1+2*tolerance {
+			t.Fatalf("mass %g", mass)
+		}
+	})
+}
+
+type failer interface {
+	Helper()
+	Fatalf(string, ...any)
+}
+
+func checkShares(t failer, shares []float64, n int) {
+	t.Helper()
+	if len(shares) != n {
+		t.Fatalf("%d shares for %d letters", len(shares), n)
+	}
+	sum := 0.
+	for _, s := range shares {
+		if math.IsNaN(s) || math.IsInf(s, 0) || s > 1e-9 {
+			t.Fatalf("share %g in %v", s, shares)
+		}
+		sum += math.Exp(s)
+	}
+	if math.Abs(sum-1) > 1e-9 {
+		t.Fatalf("shares sum to %g", sum)
+	}
+}
+
+// TestCalibrateTakesTheBiasAway: a model that answers A to everything ranks all the same, and what it says beyond its
+// bias is what is left.
+func TestCalibrateTakesTheBiasAway(t *testing.T) {
+	bias := []float64{math.Log(.9), math.Log(.06), math.Log(.04)}
+	same, err := Calibrate(bias, bias)
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkShares(t, same, 3)
+	for _, s := range same {
+		if math.Abs(s-math.Log(1./3)) > 1e-9 {
+			t.Errorf("bias is left: %v", same)
+		}
+	}
+	hint := slices.Clone(bias)
+	hint[2] += 1
+	got, err := Calibrate(hint, bias)
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkShares(t, got, 3)
+	if math.Abs(got[2]-got[0]-1) > 1e-9 || math.Abs(got[1]-got[0]) > 1e-9 {
+		t.Errorf("hint of 1 for the third: %v", got)
+	}
+	if hint[0] != bias[0] {
+		t.Error("the given shares were changed")
+	}
+}
+
+func TestCalibrateRefusesWhatItCannot(t *testing.T) {
+	for _, c := range [][2][]float64{{{-1}, {-1, -1}}, {nil, nil}, {{math.NaN()}, {0}}, {{math.Inf(-1)}, {math.Inf(-1)}}, {{-1}, {math.Inf(-1)}}} {
+		if got, err := Calibrate(c[0], c[1]); err == nil {
+			t.Errorf("Calibrate(%v, %v) = %v", c[0], c[1], got)
+		}
+	}
+}
+
+func TestByCandidate(t *testing.T) {
+	prompt := iot.Prompt{Letters: []byte("CAB")}
+	got, err := ByCandidate([]float64{-1, -2, -3}, prompt) // A, B, C
+	if err != nil || !slices.Equal(got, []float64{-3, -1, -2}) {
+		t.Errorf("%v, %v", got, err)
+	}
+	if _, err := ByCandidate([]float64{-1, -2}, prompt); !errors.Is(err, ErrNonsense) {
+		t.Errorf("a share too few: %v", err)
+	}
+	if _, err := ByCandidate([]float64{-1, -2, -3}, iot.Prompt{Letters: []byte("CAZ")}); err == nil {
+		t.Error("a letter that no line has: no error")
+	}
+}

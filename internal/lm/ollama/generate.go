@@ -1,0 +1,86 @@
+package ollama
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+
+	"github.com/ollama/ollama/api"
+
+	"github.com/r2rec/r2rec/internal/lm"
+)
+
+// topLogprobs is the most alternatives that Ollama states.
+const topLogprobs = 20
+
+// Letters returns the log-share of each of the first n letters as the next token after the prompt; see lm.Letters. The
+// prompt goes to the model as it is, without a chat template: with one, SmolLM2 begins its answer in words.
+func (c *Client) Letters(ctx context.Context, prompt string, n int) ([]float64, error) {
+	r, err := c.generate.Execute(func() (*api.GenerateResponse, error) { return c.ask(ctx, prompt) })
+	if err != nil {
+		return nil, fmt.Errorf("ask model %q at %s: %w", c.opt.Model, c.opt.BaseURL, refused(err))
+	}
+	top := make([]lm.Token, 0, topLogprobs)
+	for _, t := range r.Logprobs[0].TopLogprobs {
+		top = append(top, lm.Token{Text: t.Token, Logprob: t.Logprob})
+	}
+	shares, mass, err := lm.Letters(top, n, c.opt.MinMass)
+	if err != nil {
+		return nil, fmt.Errorf("ask model %q at %s: %w", c.opt.Model, c.opt.BaseURL, err)
+	}
+	c.opt.Logger.LogAttrs(ctx, slog.LevelDebug, "ollama: answered", slog.Float64("letter_mass", mass),
+		slog.Int("prompt_tokens", r.PromptEvalCount), slog.Duration("took", r.TotalDuration))
+	return shares, nil
+}
+
+// ask has the model evaluate the prompt and say one token. The answer it returns states alternatives at that token.
+func (c *Client) ask(ctx context.Context, prompt string) (*api.GenerateResponse, error) {
+	timed, cancel := context.WithTimeout(ctx, c.opt.Timeout)
+	defer cancel()
+	no := false
+	request := &api.GenerateRequest{
+		Model:       c.opt.Model,
+		Prompt:      prompt,
+		Raw:         true,
+		Stream:      &no,
+		Truncate:    &no, // a prompt that is too long is an error
+		Shift:       &no,
+		Logprobs:    true,
+		TopLogprobs: topLogprobs,
+		KeepAlive:   &api.Duration{Duration: c.opt.KeepAlive},
+		Options: map[string]any{
+			"num_predict": 1,
+			"num_ctx":     c.opt.NumCtx,
+			"temperature": 0,
+			"seed":        1,
+		},
+	}
+	var answers []api.GenerateResponse
+	err := c.api.Generate(timed, request, func(r api.GenerateResponse) error {
+		if len(answers) == 0 {
+			answers = append(answers, r)
+			return nil
+		}
+		return fmt.Errorf("more than one answer: %w", lm.ErrNonsense)
+	})
+	switch {
+	case err != nil:
+		return nil, c.classify(ctx, timed, err)
+	case len(answers) == 0:
+		return nil, fmt.Errorf("an empty answer: %w", lm.ErrNonsense)
+	}
+	r := &answers[0]
+	switch {
+	case !r.Done:
+		return nil, fmt.Errorf("an unfinished answer: %w", lm.ErrNonsense)
+	case r.PromptEvalCount >= c.opt.NumCtx:
+		// A server that does not know `truncate` fills the context to its end with what is left of the prompt.
+		return nil, fmt.Errorf("the server took %d tokens of a prompt of %d bytes, and its context holds %d: %w",
+			r.PromptEvalCount, len(prompt), c.opt.NumCtx, lm.ErrPromptTooLong)
+	case len(r.Logprobs) == 0 && r.DoneReason == "stop":
+		return nil, fmt.Errorf("the model ended its answer before it began: %w", lm.ErrNonsense)
+	case len(r.Logprobs) == 0 || len(r.Logprobs[0].TopLogprobs) == 0:
+		return nil, fmt.Errorf("the server states no log-probabilities (Ollama 0.12.11 or later does): %w", lm.ErrNonsense)
+	}
+	return r, nil
+}
