@@ -130,7 +130,7 @@ func TestRecommendIsReasonedLoggedAndStored(t *testing.T) {
 	if err != nil || !ok || cmp.Diff(rec, got) != "" {
 		t.Errorf("Redis holds %v, %v, not what was answered:\n%s", ok, err, cmp.Diff(rec, got))
 	}
-	top := store.Client.ZRevRange(t.Context(), event.TopKey("r2:", "u"), 0, -1).Val()
+	top := store.Client.ZRangeArgs(t.Context(), redis.ZRangeArgs{Key: event.TopKey("r2:", "u"), Start: 0, Stop: -1, Rev: true}).Val()
 	if len(top) != 8 || top[0] != rec.Items[0].ItemID {
 		t.Errorf("the ranking in Redis is %v, want all 8 candidates, %s first", top, rec.Items[0].ItemID)
 	}

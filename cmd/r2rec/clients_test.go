@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/r2rec/r2rec/internal/broker"
 	"github.com/r2rec/r2rec/internal/event"
+	"github.com/redis/go-redis/v9"
 	"github.com/segmentio/kafka-go"
 )
 
@@ -57,7 +58,7 @@ func (p *place) readAsApp(rec event.Recommendation) {
 			p.Fatal(err)
 		}
 		p.decode(doc, &app.Recommendation)
-		for _, id := range p.rdb.ZRevRange(p.Context(), event.TopKey("r2:", rec.UserID), 0, -1).Val() {
+		for _, id := range p.rdb.ZRangeArgs(p.Context(), redis.ZRangeArgs{Key: event.TopKey("r2:", rec.UserID), Start: 0, Stop: -1, Rev: true}).Val() {
 			app.Top = append(app.Top, [2]any{id})
 		}
 	}
