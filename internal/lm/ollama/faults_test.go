@@ -165,7 +165,7 @@ func TestRequest(t *testing.T) {
 	if _, err := mustNew(t, Options{BaseURL: server.URL, Model: "m", NumCtx: 5000}).Letters(t.Context(), "Answer:", 20); err != nil {
 		t.Fatal(err)
 	}
-	want := map[string]any{"model": "m", "prompt": "Answer:", "suffix": "", "system": "", "template": "", "raw": true, "stream": false,
+	want := map[string]any{"model": "m", "prompt": "Answer:", "suffix": "", "system": "", "template": "", "stream": false, "think": false,
 		"truncate": false, "shift": false, "logprobs": true, "top_logprobs": 20., "keep_alive": "30m0s",
 		"options": map[string]any{"num_predict": 1., "num_ctx": 5000., "temperature": 0., "seed": 1.}}
 	a, _ := json.Marshal(got)

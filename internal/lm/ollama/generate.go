@@ -13,8 +13,10 @@ import (
 // topLogprobs is the most alternatives that Ollama states.
 const topLogprobs = 20
 
-// Letters returns the log-share of each of the first n letters as the next token after the prompt; see lm.Letters. The
-// prompt goes to the model as it is, without a chat template: with one, SmolLM2 begins its answer in words.
+// Letters returns the log-share of each of the first n letters as the first token of the model's answer to the prompt;
+// see lm.Letters. The server puts the prompt into the model's own chat template. Measured on SmolLM2-135M-Instruct with
+// prompts of 20 candidates, the letters so have .28 to .39 of the probability, and .10 to .20 where the bare prompt is
+// continued (raw); lm.DefaultMinMass is far below both. The template is part of the model's digest.
 func (c *Client) Letters(ctx context.Context, prompt string, n int) ([]float64, error) {
 	r, err := c.generate.Execute(func() (*api.GenerateResponse, error) { return c.ask(ctx, prompt) })
 	if err != nil {
@@ -41,9 +43,9 @@ func (c *Client) ask(ctx context.Context, prompt string) (*api.GenerateResponse,
 	request := &api.GenerateRequest{
 		Model:       c.opt.Model,
 		Prompt:      prompt,
-		Raw:         true,
 		Stream:      &no,
-		Truncate:    &no, // a prompt that is too long is an error
+		Think:       &api.ThinkValue{Value: false}, // the first token is the answer
+		Truncate:    &no,                           // a prompt that is too long is an error
 		Shift:       &no,
 		Logprobs:    true,
 		TopLogprobs: topLogprobs,
