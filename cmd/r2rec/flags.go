@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"net/url"
 	"time"
 
 	"github.com/r2rec/r2rec/graphcache"
@@ -46,6 +48,10 @@ type redisFlags struct {
 
 func (f redisFlags) client() (*redis.Client, error) {
 	opt, err := redis.ParseURL(f.Redis)
+	var wrong *url.Error // says the whole URL, and the password in it
+	if errors.As(err, &wrong) {
+		err = wrong.Err
+	}
 	if err != nil {
 		return nil, fmt.Errorf("--redis: %w: want redis://user:password@host:port/db", err)
 	}

@@ -14,6 +14,7 @@ import (
 	"syscall"
 
 	"github.com/alecthomas/kong"
+	"github.com/redis/go-redis/v9"
 )
 
 // cli is every flag, variable and command. Flags may stand before or after the command.
@@ -38,6 +39,7 @@ type process struct {
 }
 
 func main() {
+	redis.SetLogger(quiet{})
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
@@ -77,6 +79,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	fmt.Fprintln(stderr, "r2rec:", err)
 	return 1
 }
+
+// quiet drops what the Redis client says by itself, one line a failed connection: what matters of it comes back as an
+// error, and is logged where it is handled.
+type quiet struct{}
+
+func (quiet) Printf(context.Context, string, ...any) {}
 
 func newLogger(w io.Writer, level slog.Level, asJSON bool) *slog.Logger {
 	o := &slog.HandlerOptions{Level: level}

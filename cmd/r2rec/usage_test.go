@@ -1,0 +1,48 @@
+package main
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+)
+
+// TestWrongUsage wants one line that names the fault and the way out, and never a secret.
+func TestWrongUsage(t *testing.T) {
+	for _, tc := range []struct {
+		args string
+		code int
+		want string
+	}{
+		{"frobnicate", 2, "unexpected argument frobnicate"},
+		{"recommend", 2, `expected "<user>"`},
+		{"demo --rate 0", 1, "--rate 0: want more than 0"},
+		{"demo --live=-1", 1, "--live -1: want 0 or more"},
+		{"demo --listen 8080", 1, "want host:port, such as 127.0.0.1:8080"},
+		{"serve --listen example.org:80", 1, "must be an address of this machine"},
+		{"graph --redis nonsense", 1, "want redis://user:password@host:port/db"},
+		{"graph --redis redis://u:hush%hush@127.0.0.1:1/0", 1, "want redis://user:password@host:port/db"},
+		{"graph --redis redis://u:hush@127.0.0.1:1/0", 1, "redis at 127.0.0.1:1"},
+		{"import /does/not/exist", 1, "/does/not/exist"},
+		{"import --kafka nohost", 1, `"nohost" is not host:port`},
+		{"import --kafka a:1 --kafka-sasl plain --kafka-user u", 1, "want a user and a password"},
+	} {
+		var out, errs bytes.Buffer
+		code := run(t.Context(), strings.Fields(tc.args), &out, &errs)
+		if code != tc.code || !strings.Contains(errs.String(), tc.want) {
+			t.Errorf("r2rec %s: exit code %d, %q; want %d and %q", tc.args, code, errs.String(), tc.code, tc.want)
+		}
+		if strings.Contains(errs.String(), "hush") || strings.Contains(errs.String(), "goroutine") {
+			t.Errorf("r2rec %s tells a secret or a stack: %s", tc.args, errs.String())
+		}
+	}
+}
+
+func TestEveryCommandTeaches(t *testing.T) {
+	for _, command := range []string{"", "demo", "import", "consume", "serve", "recommend", "graph"} {
+		var out, errs bytes.Buffer
+		code := run(t.Context(), append(strings.Fields(command), "--help"), &out, &errs)
+		if code != 0 || !strings.Contains(out.String(), "Usage: r2rec") || errs.Len() != 0 {
+			t.Errorf("r2rec %s --help: exit code %d, %q, %q", command, code, out.String(), errs.String())
+		}
+	}
+}
