@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -279,6 +280,12 @@ func TestMetricsCountByRouteNotByUser(t *testing.T) {
 	st.ask(t, "GET", urlOf("users", "u-private", "recommendations"), "").want(t, 200)
 	st.ask(t, "GET", "/nothing", "").want(t, 404)
 	st.ask(t, "POST", "/v1/events", event1(1), "Content-Type", "application/json").want(t, 202)
+	stream, leave := st.listenUntil(t)
+	stream.want(kindStats)
+	leave()
+	waitFor(t, "the stream to be counted", func() bool {
+		return strings.Contains(st.ask(t, "GET", "/metrics", "").body, `r2rec_http_requests_total{code="200",route="GET /v1/stream"} 1`)
+	})
 	body := st.ask(t, "GET", "/metrics", "").want(t, 200).body
 	for _, want := range []string{
 		`r2rec_http_requests_total{code="200",route="GET /v1/users/{user}/recommendations"} 1`,
@@ -289,6 +296,9 @@ func TestMetricsCountByRouteNotByUser(t *testing.T) {
 		if !strings.Contains(body, want) {
 			t.Errorf("%s is missing", want)
 		}
+	}
+	if strings.Contains(body, `r2rec_http_request_seconds_count{route="GET /v1/stream"}`) {
+		t.Error("a stream's hours are among the times of requests")
 	}
 	if strings.Contains(body, "u-private") {
 		t.Error("a user id is in the metrics")
@@ -318,7 +328,7 @@ func TestOpenAPIDescribesEveryRoute(t *testing.T) {
 }
 
 func TestShutdownFinishesRequestsAndEndsStreams(t *testing.T) {
-	st := serve(t, nil, nil)
+	st := serve(t, func(o *Options) { o.ShutdownGrace = time.Hour }, nil) // nothing is cut off
 	st.hold = make(chan struct{})
 	stream := st.listen(t)
 	stream.want(kindStats)
@@ -338,8 +348,8 @@ func TestShutdownFinishesRequestsAndEndsStreams(t *testing.T) {
 		return len(st.queries) == 1
 	})
 	st.stop()
-	if _, err := stream.next("nothing"); err == nil {
-		t.Error("the stream went on")
+	if _, err := stream.next("nothing"); err != io.EOF {
+		t.Errorf("the stream did not end: %v", err)
 	}
 	close(st.hold) // only now: the stream ended before the request was answered
 	if got := <-inFlight; got != 200 {
@@ -354,7 +364,11 @@ func TestShutdownFinishesRequestsAndEndsStreams(t *testing.T) {
 func TestShutdownCutsOffAfterTheGrace(t *testing.T) {
 	st := serve(t, func(o *Options) { o.ShutdownGrace = time.Millisecond }, nil)
 	st.hold = make(chan struct{}) // never closed: only the cut ends the request
-	go func() { _, _ = http.Get(st.base + urlOf("users", "u1", "recommendations")) }()
+	cut := make(chan error, 1)
+	go func() {
+		_, err := http.Get(st.base + urlOf("users", "u1", "recommendations"))
+		cut <- err
+	}()
 	waitFor(t, "the request to be in flight", func() bool {
 		st.mu.Lock()
 		defer st.mu.Unlock()
@@ -365,6 +379,14 @@ func TestShutdownCutsOffAfterTheGrace(t *testing.T) {
 		t.Errorf("Serve: %v", err)
 	}
 	st.done <- nil
+	select {
+	case err := <-cut:
+		if err == nil {
+			t.Error("the request was answered")
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("the request is still in flight")
+	}
 }
 
 func TestServeReturnsTheListenersError(t *testing.T) {

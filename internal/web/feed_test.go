@@ -63,6 +63,16 @@ func TestStreamTellsWhenAPostedEventWasApplied(t *testing.T) {
 	}
 }
 
+func TestAnOwnEventIsToldOnce(t *testing.T) {
+	f := NewFeed()
+	f.subscribe(1)
+	f.watch("e")
+	f.Applied([]event.Interaction{interaction("e")})
+	if n := len(f.samples); n != 1 {
+		t.Errorf("told %d times", n)
+	}
+}
+
 func TestHostileTextStaysOneLineOfTheStream(t *testing.T) {
 	st := serve(t, nil, nil)
 	l := st.listen(t)
@@ -136,8 +146,9 @@ func TestQuietStreamIsKeptAlive(t *testing.T) {
 
 func TestSubscriberThatLeavesIsForgotten(t *testing.T) {
 	st := serve(t, nil, nil)
-	st.listen(t).want(kindStats)
-	st.stop()
+	l, leave := st.listenUntil(t)
+	l.want(kindStats)
+	leave()
 	waitFor(t, "the subscriber to leave", func() bool { return st.server.Feed.streams() == 0 })
 }
 

@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/http/httptest"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -39,7 +40,11 @@ func waitFor(t *testing.T, what string, condition func() bool) {
 
 func TestTokenGuardsEverythingThatHoldsData(t *testing.T) {
 	st := serve(t, func(o *Options) { o.Token = "sesame" }, nil)
+	open := []string{"/healthz", "/readyz", "/openapi.json", "/{$}", "/page/{file}"}
 	for _, r := range st.server.routes() {
+		if r.open != slices.Contains(open, r.path) {
+			t.Errorf("%s %s is open: %v", r.method, r.path, r.open)
+		}
 		p := strings.NewReplacer("{user}", "u1", "{id}", "d", "{file}", "app.js", "{$}", "").Replace(r.path)
 		if r.open {
 			if a := st.ask(t, r.method, p, ""); a.status == 401 {

@@ -18,11 +18,9 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("X-Accel-Buffering", "no") // a proxy in between must not hold messages back
 	control := http.NewResponseController(w)
-	// The server's deadlines are for whole requests; a stream has one for each write instead.
-	if err := control.SetReadDeadline(time.Time{}); err != nil {
-		s.log.Warn("stream without read deadline", "err", err)
-	}
 	write := func(b []byte) bool {
+		// The server's deadline is for a whole answer; a stream has one for each write instead. It is the system's
+		// clock that this is compared with, whatever clock the options give.
 		if err := control.SetWriteDeadline(time.Now().Add(s.timeouts.keepAlive)); err != nil {
 			return false
 		}

@@ -244,6 +244,13 @@ type listener struct {
 
 func (st *site) listen(t *testing.T, headers ...string) *listener {
 	t.Helper()
+	l, _ := st.listenUntil(t, headers...)
+	return l
+}
+
+// listenUntil returns also how to leave the stream.
+func (st *site) listenUntil(t *testing.T, headers ...string) (*listener, context.CancelFunc) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	t.Cleanup(cancel)
 	req, err := http.NewRequestWithContext(ctx, "GET", st.base+"/v1/stream", nil)
@@ -261,7 +268,7 @@ func (st *site) listen(t *testing.T, headers ...string) *listener {
 	if res.StatusCode != http.StatusOK || res.Header.Get("Content-Type") != "text/event-stream" {
 		t.Fatalf("stream: %d %s", res.StatusCode, res.Header.Get("Content-Type"))
 	}
-	return &listener{t, bufio.NewScanner(res.Body)}
+	return &listener{t, bufio.NewScanner(res.Body)}, cancel
 }
 
 // next returns the data of the next message of a kind; io.EOF: the stream ended before one came.

@@ -97,7 +97,7 @@ export function diagram(chains, titleOf, width) {
     ? [head(x.via + box / 2, "you both chose"), head(x.person, "user"), head(x.item + box / 2, "recommended")]
     : [head(x.via + box / 2, "items you both chose"), head(x.person, "like-minded users"), head(x.item + box / 2, "recommended")];
 
-  const svg = s("svg", { class: "chains", width, height, viewBox: `0 0 ${width} ${height}`, role: "group",
+  const svg = s("svg", { class: compact ? "chains compact" : "chains", width, height, viewBox: `0 0 ${width} ${height}`, role: "group",
     "aria-label": `${chains.length} chains from you to ${titleOf(item)}` }, heads, edges, nodes);
   const rest = "Point at a node or a line to follow its chains. Thicker is stronger.";
   const readout = h("figcaption", { class: "readout" }, rest);
