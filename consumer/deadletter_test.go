@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -165,6 +166,37 @@ func TestWatermarkWaitsForTheDeadLetter(t *testing.T) {
 		return true
 	})
 	r.stop()
+}
+
+// Where some letters fail, those are published again, and the others are not.
+func TestDeadLettersFailOnePartition(t *testing.T) {
+	c := fakeCluster(t)
+	c.topics.DeadLetters += "-two"
+	c.create(c.topics.DeadLetters, 2)
+	const n = 40
+	for i := range n {
+		c.produce(&kgo.Record{Topic: c.topics.Interactions, Key: fmt.Append(nil, "user", i), Value: []byte("bad")})
+	}
+	c.fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: c.topics.DeadLetters, Partitions: []int32{1}, Err: kerr.NotEnoughReplicas, Count: 3})
+	g := newMemory()
+	opt := c.options(g)
+	opt.Linger = time.Second // one batch
+	opt.MaxBatch = n
+	r := start(t, opt)
+	g.await(t, "the watermark", func() bool { return g.marks[partitionKey{c.topics.Interactions, 0}] == n })
+	r.stop()
+	times := map[string]int{}
+	for _, l := range c.letters(n) {
+		times[headers(l)[HeaderOffset]]++
+	}
+	if len(times) != n {
+		t.Errorf("%d letters for %d bad records: %v", len(times), n, times)
+	}
+	for p := range int32(2) {
+		if end := c.fake.PartitionInfo(c.topics.DeadLetters, p).HighWatermark; end == 0 || end == n {
+			t.Errorf("partition %d of the dead letters has %d records, want a part of %d", p, end, n)
+		}
+	}
 }
 
 func TestDeadLetterRefusedForGood(t *testing.T) {

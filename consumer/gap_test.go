@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -29,6 +30,7 @@ func TestGaps(t *testing.T) {
 	key := func(c *cluster) partitionKey { return partitionKey{c.topics.Interactions, 0} }
 	cases := map[string]struct {
 		prepare func(t *testing.T, c *cluster, g *memory) // after ten clicks were applied
+		group   string                                    // of the reader; default the one that applied them
 		want    GapError
 		says    string
 		kept    int // clicks 10 to 19 come at the end; those from kept on are still in Kafka
@@ -48,6 +50,12 @@ func TestGaps(t *testing.T) {
 			want:    GapError{Watermark: 5, HasWatermark: true, First: 10, End: 20},
 			says:    "holds only what is below 5", kept: 10,
 		},
+		"retention was faster than a new group": {
+			prepare: func(t *testing.T, c *cluster, g *memory) { c.retain(c.topics.Interactions, 15) },
+			group:   "-new",
+			want:    GapError{Watermark: 10, HasWatermark: true, First: 15, End: 20},
+			says:    "up to 5 records were deleted", kept: 15,
+		},
 		"another cluster's graph": {
 			prepare: func(t *testing.T, c *cluster, g *memory) { g.marks[key(c)] = 100 },
 			want:    GapError{Watermark: 100, HasWatermark: true, First: 0, End: 20},
@@ -63,6 +71,7 @@ func TestGaps(t *testing.T) {
 				}
 				tc.prepare(t, c, g)
 				opt := c.options(g)
+				opt.Group += tc.group
 
 				stopped := start(t, opt)
 				var gap *GapError
@@ -131,6 +140,7 @@ func TestRetentionOvertakesTheReader(t *testing.T) {
 				opt := c.options(g)
 				opt.OnGap, opt.FetchBytes, opt.QueueCapacity, opt.MaxBatch = policy, 1, 1, 5
 				blocked, release := make(chan struct{}), make(chan struct{})
+				opt.CheckInterval = time.Hour // an idle check would find it too
 				var once sync.Once
 				opt.OnApplied = func(event.Span, []event.Interaction) { once.Do(func() { close(blocked); <-release }) }
 				r := start(t, opt)
