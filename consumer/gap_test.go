@@ -141,6 +141,7 @@ func TestRetentionOvertakesTheReader(t *testing.T) {
 				opt.OnGap, opt.FetchBytes, opt.QueueCapacity, opt.MaxBatch = policy, 1, 1, 5
 				blocked, release := make(chan struct{}), make(chan struct{})
 				opt.CheckInterval = time.Hour // an idle check would find it too
+				opt.Linger = time.Second      // the hole lies inside a batch
 				var once sync.Once
 				opt.OnApplied = func(event.Span, []event.Interaction) { once.Do(func() { close(blocked); <-release }) }
 				r := start(t, opt)
