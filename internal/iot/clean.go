@@ -74,7 +74,7 @@ func plain(r rune) rune {
 		return ' '
 	}
 	switch {
-	case unicode.IsSpace(r), unicode.Is(unicode.Z, r):
+	case unicode.IsSpace(r): // line and paragraph separators as well
 		return ' '
 	case unicode.Is(unicode.Other_Default_Ignorable_Code_Point, r), unicode.Is(unicode.Variation_Selector, r), !unicode.IsPrint(r):
 		return -1

@@ -81,16 +81,17 @@ func checkClean(t *testing.T, s string) {
 
 func TestCleanKeepsWhatTitlesNeed(t *testing.T) {
 	for in, want := range map[string]string{
-		"Star Wars: Episode IV - A New Hope (1977)": "Star Wars: Episode IV - A New Hope (1977)",
-		"Amélie & Léon: 8½, #1!":                    "Amélie & Léon: 8½, #1!",
-		"千と千尋の神隠し":                                  "千と千尋の神隠し",
-		"Ве́рность":                                 "Ве́рность",
-		"लगान":                                      "लगान",
-		`The "Burbs" [1989]`:                        `The 'Burbs' (1989)`,
-		"  two\t\nlines\u2028here ":                 "two lines here",
-		"Question & Answer: the film":               "Question & Answer the film",
-		"\u0301accent":                              "accent",
-		"bad \xff byte":                             "bad ? byte",
+		"Star Wars: Episode IV - A New Hope (1977)":   "Star Wars: Episode IV - A New Hope (1977)",
+		"Amélie & Léon: 8½, #1!":                      "Amélie & Léon: 8½, #1!",
+		"千と千尋の神隠し":                                    "千と千尋の神隠し",
+		"Ве́рность":                                   "Ве́рность",
+		"लगान":                                        "लगान",
+		`The "Burbs" [1989]`:                          `The 'Burbs' (1989)`,
+		"  two\t\nlines\u2028here ":                   "two lines here",
+		"Question & Answer: the film":                 "Question & Answer the film",
+		"in\u034fvis\u3164ib\u115fle\ufe0f\U000e0100": "invisible",
+		"\u0301accent":                                "accent",
+		"bad \xff byte":                               "bad ? byte",
 	} {
 		if got := Clean(in); got != want {
 			t.Errorf("Clean(%q) = %q, want %q", in, got, want)

@@ -308,8 +308,18 @@ func checkRoundTrip(t failer, c event.Context, seed uint64) {
 		t.Fatalf("%d candidates and %d likes went in, %d and %d came out:\n%s", len(c.Candidates), len(c.History), len(got.Candidates), len(got.Likes), p.Text)
 	}
 	for i, it := range c.Candidates {
-		if line := got.Candidates[p.Letters[i]-'A']; line.Title != title(it.Title, it.ItemID) {
+		line := got.Candidates[p.Letters[i]-'A']
+		if line.Title != title(it.Title, it.ItemID) {
 			t.Fatalf("title %q came out as %q", it.Title, line.Title)
+		}
+		var categories []string
+		for _, name := range it.Categories {
+			if name = cleanCategory(name); name != "" && len(categories) < maxCategories {
+				categories = append(categories, name)
+			}
+		}
+		if !slices.Equal(line.Categories, categories) {
+			t.Fatalf("categories %q came out as %q", it.Categories, line.Categories)
 		}
 	}
 	for i, like := range got.Likes {
@@ -334,6 +344,7 @@ func TestParseRefusesWhatBuildDoesNotWrite(t *testing.T) {
 		"letter twice":      {"\nB. ", "\nA. "},
 		"letter missing":    {"\nC. ", "\nD. "},
 		"no task":           {"Choose", "Take"},
+		"likes twice":       {"\n\nCandidates:", "\n\n" + likesHeading + "\n- \"M\"\n\nCandidates:"},
 		"section twice":     {"\n\nChains:", "\n\nCandidates:"},
 		"chain to nowhere":  {"shared) -> ", "shared) -> Z"},
 		"digit out of form": {" chains ", " chains 1"},

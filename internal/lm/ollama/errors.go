@@ -51,8 +51,8 @@ func (t *boundedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return response, nil
 }
 
-// classify wraps what a call ended with in the kind of failure that it is. timed is ctx with the client's own timeout.
-func (c *Client) classify(ctx, timed context.Context, err error) error {
+// classify wraps what a call ended with in the kind of failure that it is. ctx is the caller's.
+func (c *Client) classify(ctx context.Context, err error) error {
 	var status api.StatusError
 	var transport *url.Error
 	var denied api.AuthorizationError
@@ -61,11 +61,9 @@ func (c *Client) classify(ctx, timed context.Context, err error) error {
 		return err
 	case errors.Is(ctx.Err(), context.Canceled): // the caller does not want the answer any more: nobody's failure
 		return fmt.Errorf("gave up: %w", context.Canceled)
-	case timed.Err() != nil:
-		return fmt.Errorf("%w: no answer in time: %w", lm.ErrUnavailable, context.DeadlineExceeded)
 	case errors.Is(err, errTooLarge):
 		return fmt.Errorf("%w: %w", lm.ErrNonsense, errTooLarge)
-	case errors.As(err, &transport): // refused, reset, broken off, no such host
+	case errors.As(err, &transport): // refused, reset, broken off, too slow, no such host
 		return fmt.Errorf("%w: %w", lm.ErrUnavailable, transport.Err)
 	case errors.As(err, &status) && status.StatusCode == http.StatusNotFound:
 		return c.missing()

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -272,19 +273,48 @@ func TestCircuitBreakerStaysClosed(t *testing.T) {
 			c := mustNew(t, Options{Model: "m", HTTPClient: &http.Client{Transport: respond}})
 			for range 10 {
 				ctx, cancel := context.WithCancel(t.Context())
-				stop := context.AfterFunc(ctx, func() {})
 				time.AfterFunc(time.Second, cancel)
 				if _, err := c.Letters(ctx, "Answer:", 20); err == nil {
 					t.Errorf("%s: no error", why)
 				}
 				cancel()
-				stop()
 			}
 			if c.State() != "closed" {
 				t.Errorf("%s: the circuit breaker is %s", why, c.State())
 			}
 		})
 	}
+}
+
+// TestCancelledProbe: a caller who gives up has not found out that the server is back.
+func TestCancelledProbe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := mustNew(t, Options{Model: "m", OpenAfter: 1, HTTPClient: &http.Client{Transport: inProcess(func(r *http.Request) (*http.Response, error) {
+			<-r.Context().Done()
+			return nil, r.Context().Err()
+		})}})
+		_, _ = c.Letters(t.Context(), "Answer:", 20)
+		time.Sleep(2*time.Second + 1)
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(time.Second, cancel)
+		if _, err := c.Letters(ctx, "Answer:", 20); !errors.Is(err, context.Canceled) || c.State() != "half-open" {
+			t.Errorf("error %v, state %s", err, c.State())
+		}
+	})
+}
+
+// TestHangingList: the list of models keeps to the timeout too.
+func TestHangingList(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := mustNew(t, Options{Model: "m", Timeout: time.Second, HTTPClient: &http.Client{Transport: inProcess(func(r *http.Request) (*http.Response, error) {
+			<-r.Context().Done()
+			return nil, r.Context().Err()
+		})}})
+		began := time.Now()
+		if _, err := c.Identity(t.Context()); !errors.Is(err, lm.ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != time.Second {
+			t.Errorf("error %v after %v", err, time.Since(began))
+		}
+	})
 }
 
 // TestHangingRunnerBehindALivingServer: a list of models that is answered must not hide that generating fails.
@@ -308,4 +338,20 @@ func TestHangingRunnerBehindALivingServer(t *testing.T) {
 			t.Errorf("the circuit breaker is %s", c.State())
 		}
 	})
+}
+
+func TestModels(t *testing.T) {
+	list := func(h http.HandlerFunc) ([]string, error) { return Models(t.Context(), serve(t, h).URL) }
+	names, err := list(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, `{"models":[{"name":"b:1b"},{"name":"a:latest"}]}`)
+	})
+	if err != nil || !slices.Equal(names, []string{"b:1b", "a:latest"}) {
+		t.Errorf("%v, %v", names, err)
+	}
+	if _, err := list(gigabyte("a")); !errors.Is(err, errTooLarge) {
+		t.Errorf("a gigabyte: %v", err)
+	}
+	if _, err := Models(t.Context(), "127.0.0.1:11434"); err == nil {
+		t.Error("an address without a scheme: no error")
+	}
 }

@@ -67,7 +67,7 @@ func (c *Client) ask(ctx context.Context, prompt string) (*api.GenerateResponse,
 	})
 	switch {
 	case err != nil:
-		return nil, c.classify(ctx, timed, err)
+		return nil, c.classify(ctx, err)
 	case len(answers) == 0:
 		return nil, fmt.Errorf("an empty answer: %w", lm.ErrNonsense)
 	}

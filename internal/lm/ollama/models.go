@@ -21,7 +21,7 @@ func Models(ctx context.Context, baseURL string) ([]string, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
-	list, err := api.NewClient(u, http.DefaultClient).List(ctx)
+	list, err := api.NewClient(u, &http.Client{Transport: &boundedTransport{}}).List(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("ask %s for its models: %w", baseURL, err)
 	}

@@ -139,7 +139,7 @@ func (c *Client) Describe(ctx context.Context) (Info, error) {
 		defer cancel()
 		list, err := c.api.List(timed)
 		if err != nil {
-			return Info{}, c.classify(ctx, timed, err)
+			return Info{}, c.classify(ctx, err)
 		}
 		for _, m := range list.Models {
 			if m.Name == c.opt.Model || m.Name == c.opt.Model+":latest" {
