@@ -110,7 +110,6 @@ type Options struct {
 	Entropy    io.Reader             // of decision ids and seeds. Default crypto/rand
 	Logger     *slog.Logger          // Default: discarded
 	Registerer prometheus.Registerer // Default: metrics are counted but not registered
-	OnDecision func(event.Decision, event.Recommendation)
 }
 
 // MaxK is the longest slate.
@@ -239,16 +238,13 @@ func (r *Reasoner) Recommend(ctx context.Context, req Request) (event.Recommenda
 	}
 	r.metrics.made.WithLabelValues(string(d.Source), d.Fallback).Inc()
 	r.metrics.seconds.WithLabelValues("all").Observe(r.opt.Now().Sub(start).Seconds())
-	if r.opt.OnDecision != nil {
-		r.opt.OnDecision(d, rec)
-	}
 	return rec, d, nil
 }
 
 const (
-	maxChains    = 24
+	maxChains    = 48
 	maxHistory   = 32 // as many as chains start from, so that each chain's item has a title; the prompt takes fewer
-	stepsPerItem = 2
+	stepsPerItem = 3  // chains cited for an item
 )
 
 // log publishes the decision within its own time limit, so that a stalled broker does not stall the answer.

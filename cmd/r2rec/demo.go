@@ -175,6 +175,7 @@ func (c demoCommand) firstRecommendation(ctx context.Context, p *process, s *ser
 	if err != nil {
 		return err
 	}
+	s.server.Decided(rec, d)
 	fmt.Fprintf(p.stdout, "First recommendation %.1f s after the start.\n\n", time.Since(begun).Seconds())
 	return printRecommendation(p.stdout, rec, d)
 }

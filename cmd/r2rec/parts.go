@@ -61,13 +61,13 @@ func newConsumer(p *process, kc *broker.Client, graph *graphcache.Cache, reg pro
 }
 
 func newReasoner(p *process, kc *broker.Client, rdb *redis.Client, graph *graphcache.Cache, model reasoner.Model, rf redisFlags, mf modelFlags, f recommendFlags,
-	reg prometheus.Registerer, onDecision func(event.Decision, event.Recommendation)) (*reasoner.Reasoner, func() error, error) {
+	reg prometheus.Registerer) (*reasoner.Reasoner, func() error, error) {
 	decisions := kc.NewWriter(broker.Decisions)
 	opt := reasoner.Options{
 		Graph: graphSource{graph}, Log: decisionLog{decisions}, Store: reasoner.RedisStore{Client: rdb, Prefix: rf.Prefix, TTL: f.TTL},
 		ControlShare: f.ControlShare, ExploreShare: f.ExploreShare, Temperature: f.Temperature,
 		ModelWeight: mf.ModelWeight, ModelTimeout: mf.ModelTimeout,
-		Model: model, Now: time.Now, Logger: p.log, Registerer: reg, OnDecision: onDecision,
+		Model: model, Now: time.Now, Logger: p.log, Registerer: reg,
 	}
 	r, err := reasoner.New(opt)
 	if err != nil {

@@ -43,7 +43,7 @@ func (c recommendCommand) Run(p *process) error {
 	if model == nil {
 		p.log.Warn("the graph ranks: there is no model", "why", noModel)
 	}
-	r, done, err := newReasoner(p, kc, rdb, graph, model, c.redisFlags, c.modelFlags, c.recommendFlags, prometheus.NewRegistry(), nil)
+	r, done, err := newReasoner(p, kc, rdb, graph, model, c.redisFlags, c.modelFlags, c.recommendFlags, prometheus.NewRegistry())
 	if err != nil {
 		return err
 	}

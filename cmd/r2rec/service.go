@@ -2,8 +2,8 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"net"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -72,7 +72,7 @@ func newService(p *process, parts serviceParts) (s *service, err error) {
 	}
 	var done func() error
 	s.reasoner, done, err = newReasoner(p, parts.kafka, parts.rdb, parts.graph, parts.model, parts.redis, parts.modelFlags, parts.recommend,
-		parts.registry, func(d event.Decision, rec event.Recommendation) { s.server.Decided(rec, d) })
+		parts.registry)
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +99,7 @@ func (s *service) newHealth() *checker {
 					return web.Down, h.Group.Doing + ": " + h.Group.Error
 				}
 			}
-			return working(s.parts.kafka.WaitReady(ctx, probeTimeout, nil), web.Down, fmt.Sprint(s.parts.kafka.Brokers()))
+			return working(s.parts.kafka.WaitReady(ctx, probeTimeout, nil), web.Down, strings.Join(s.parts.kafka.Brokers(), ", "))
 		}},
 		{"redis", func(ctx context.Context) (web.State, string) {
 			return working(s.parts.graph.Ping(ctx), web.Down, s.parts.rdb.Options().Addr)
