@@ -3,8 +3,6 @@ package consumer
 import (
 	"bytes"
 	"context"
-	"errors"
-	"strconv"
 
 	"github.com/segmentio/kafka-go"
 
@@ -118,16 +116,3 @@ func (s *collector[T]) reset() {
 	clear(s.events) // lets go of the strings
 	s.events = s.events[:0]
 }
-
-// reason gives the parts of a decoding error.
-func reason(err error) (reason, field, detail string) {
-	var e *event.Error
-	if errors.As(err, &e) {
-		return string(e.Reason), e.Field, e.Error()
-	}
-	return "undecodable", "", err.Error()
-}
-
-func header(key, value string) kafka.Header { return kafka.Header{Key: key, Value: []byte(value)} }
-
-func number[T int | int64](n T) string { return strconv.FormatInt(int64(n), 10) }

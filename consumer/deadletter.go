@@ -5,10 +5,13 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/segmentio/kafka-go"
+
+	"github.com/r2rec/r2rec/internal/event"
 )
 
 // The headers of a dead letter. Its key and value are those of the record, bytes unchanged. Topic, partition and offset
@@ -170,3 +173,16 @@ func (d *deadLetters) send(ctx context.Context, chunk []*letter) error {
 	}
 	return nil
 }
+
+// reason gives the parts of a decoding error.
+func reason(err error) (reason, field, detail string) {
+	var e *event.Error
+	if errors.As(err, &e) {
+		return string(e.Reason), e.Field, e.Error()
+	}
+	return "undecodable", "", err.Error()
+}
+
+func header(key, value string) kafka.Header { return kafka.Header{Key: key, Value: []byte(value)} }
+
+func number[T int | int64](n T) string { return strconv.FormatInt(int64(n), 10) }

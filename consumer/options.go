@@ -60,7 +60,7 @@ type Options struct {
 	// fill up earlier do not wait. Default 5 ms.
 	Linger time.Duration
 	// QueueCapacity is how many records are fetched ahead for each partition, while a batch is applied. Times the largest
-	// record (Kafka's max.message.bytes) it bounds the memory of a partition. Default 500.
+	// record (Kafka's max.message.bytes) it bounds the memory of a partition; more does not make it faster. Default 128.
 	QueueCapacity int
 	// FetchBytes is how much a partition asks of a broker at once. A single larger record is delivered all the same.
 	// Default 1 MiB.
@@ -130,7 +130,7 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	number("MaxBatch", &o.MaxBatch, 2000)
 	number("MaxBytes", &o.MaxBytes, 4<<20)
-	number("QueueCapacity", &o.QueueCapacity, 500)
+	number("QueueCapacity", &o.QueueCapacity, 128)
 	number("FetchBytes", &o.FetchBytes, 1<<20)
 	duration := func(name string, v *time.Duration, d time.Duration) {
 		if *v == 0 {
