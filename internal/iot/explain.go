@@ -16,8 +16,8 @@ const (
 )
 
 // Explain finds the thought behind a slate without a model: one step for each shown item, in the slate's order, that
-// cites the item's strongest chains, at most perItem (0 or less means DefaultPerItem, more than 10 means 10). An item that no chain leads to
-// gets a step that cites nothing and says why it is shown. Slots of items that are not candidates get no step.
+// cites the item's strongest chains, at most perItem: 0 or less means DefaultPerItem, more than 10 means 10. An item
+// that no chain leads to gets a step that cites nothing and says why it is shown. Slots of items that are not candidates get no step.
 func Explain(c event.Context, slate []event.Slot, perItem int) event.Thought {
 	if perItem <= 0 {
 		perItem = DefaultPerItem
