@@ -218,6 +218,14 @@ func TestFailedCommandTakesTheWatermarkBack(t *testing.T) {
 		if low, _, err := c.Watermark(ctx, "interactions", 0); low != 1 || err != nil {
 			t.Errorf("the watermark stands at %d, %v, want 1: the batch is not applied", low, err)
 		}
+		// A group that lost writes meanwhile must not be taken for one that has them.
+		f.must(c.rdb.Del(ctx, c.watermarkKey(0)).Err())
+		if err := c.ApplyInteractions(ctx, event.Span{Topic: "interactions", Start: 1, End: 2}, likes("spoilt", "a")); err == nil {
+			t.Fatal("applying to a key of another type succeeds")
+		}
+		if low, _, err := c.Watermark(ctx, "interactions", 0); low != 0 || err != nil {
+			t.Errorf("the watermark stands at %d, %v, want 0: one group holds nothing", low, err)
+		}
 	})
 }
 

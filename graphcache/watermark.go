@@ -65,6 +65,23 @@ func (c *Cache) SetWatermark(ctx context.Context, topic string, partition int, o
 	return wrapf(err, "set the watermarks of %s to %d", field, offset)
 }
 
+// takeBack moves a watermark down to ARGV offset, never up.
+const takeBack = `
+local at = tonumber(redis.call('HGET', KEYS[1], ARGV[1]) or '0')
+if at > tonumber(ARGV[2]) then redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]) end
+return 1`
+
+// lower takes the watermarks back to the start of a batch that failed; too low a watermark only costs a replay.
+func (c *Cache) lower(ctx context.Context, s event.Span) error {
+	_, err := c.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for g := range groups {
+			p.Eval(ctx, takeBack, []string{c.watermarkKey(g)}, watermarkField(s.Topic, s.Partition), s.Start)
+		}
+		return nil
+	})
+	return wrapf(err, "take the watermarks of %s back", s)
+}
+
 // check compares the watermarks with where the reader stands, for an empty batch.
 func (c *Cache) check(ctx context.Context, s event.Span) error {
 	lowest, ok, err := c.Watermark(ctx, s.Topic, s.Partition)
@@ -86,9 +103,9 @@ func (c *Cache) settle(ctx context.Context, s event.Span, txs []transaction) err
 	if err != nil {
 		err = wrap("apply "+s.String(), err)
 		// A command that fails inside a transaction (a key of another type) does not keep its watermark from advancing:
-		// take it back, so that nobody takes the batch for applied. Lower is always safe.
+		// take it back, so that nobody takes the batch for applied.
 		if !err.(*Error).Retriable() && ctx.Err() == nil {
-			err = errors.Join(err, c.SetWatermark(ctx, s.Topic, s.Partition, s.Start))
+			err = errors.Join(err, c.lower(ctx, s))
 		}
 		return err
 	}
