@@ -120,7 +120,7 @@ func (c *Cache) ApplyInteractions(ctx context.Context, span event.Span, batch []
 	if err := c.settle(ctx, span, txs); err != nil {
 		return err
 	}
-	return c.forgetAgain(ctx, batch, forgotten)
+	return c.forgetAgain(ctx, batch)
 }
 
 // applyItems stores catalogue records unless the watermark tells that later ones are in: ARGV holds field, first,

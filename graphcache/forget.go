@@ -67,28 +67,33 @@ func (c *Cache) forgotten(ctx context.Context, batch []event.Interaction) (map[s
 	return found, nil
 }
 
-// forgetAgain looks once more, now that the batch is written, whether one of its users was forgotten meanwhile. A
-// forget writes its tombstone before it looks for edges: so either it finds this batch's edges, or this finds its
-// tombstone.
-func (c *Cache) forgetAgain(ctx context.Context, batch []event.Interaction, before map[string]event.Time) error {
+// forgetAgain looks once more, now that the batch is written, whether one of its users was forgotten meanwhile, and
+// removes what the batch, or an earlier attempt at it, may have written of theirs. A forget writes its tombstone before it
+// looks for edges: so either it finds this batch's edges, or this finds its tombstone.
+func (c *Cache) forgetAgain(ctx context.Context, batch []event.Interaction) error {
 	now, err := c.forgotten(ctx, batch)
-	if err != nil {
+	if err != nil || len(now) == 0 {
 		return err
 	}
-	var late []event.User
-	for user, at := range now {
-		if at > before[user] {
-			late = append(late, event.User{UserID: user, ForgetBefore: at})
+	var txs [groups]transaction
+	for _, in := range batch {
+		at, ok := now[in.UserID]
+		if !ok || in.Timestamp >= at {
+			continue
+		}
+		limit := score(at, 0)
+		user, item := &txs[group(in.UserID)], &txs[group(in.ItemID)]
+		user.add("zremrangebyscore", c.userKey(in.UserID), "-inf", exclusive(limit))
+		user.add("zremrangebyscore", c.settledKey(in.UserID), "-inf", exclusive(limit))
+		item.add("eval", unlink, 1, c.itemKey(in.ItemID), in.UserID, limit)
+	}
+	var some []transaction
+	for g, t := range txs {
+		if t.group = g; len(t.cmds) > 0 {
+			some = append(some, t)
 		}
 	}
-	if len(late) == 0 {
-		return nil
-	}
-	txs, err := c.erase(ctx, late)
-	if err != nil {
-		return err
-	}
-	_, err = c.run(ctx, txs)
+	_, err = c.run(ctx, some)
 	return wrap("forget users in the middle of a batch", err)
 }
 

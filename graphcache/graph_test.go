@@ -306,6 +306,24 @@ func TestForgetDuringABatch(t *testing.T) {
 	})
 }
 
+// TestRetryRemovesWhatAnEarlierAttemptWrote: the first attempt wrote after the forget had looked, and failed before it
+// could look itself; the second already knows the tombstone.
+func TestRetryRemovesWhatAnEarlierAttemptWrote(t *testing.T) {
+	open(t, func(t *testing.T, c *Cache) {
+		ctx := t.Context()
+		f := &feed{T: t, c: c}
+		f.must(c.ApplyUsers(ctx, f.span("users", 1), []event.User{{UserID: "gone", ForgetBefore: 20_001 * day}}))
+		batch := likes("gone", "a")
+		s := float64(score(batch[0].Timestamp, Like))
+		f.must(c.rdb.ZAdd(ctx, c.userKey("gone"), redis.Z{Score: s, Member: "a"}).Err())
+		f.must(c.rdb.ZAdd(ctx, c.itemKey("a"), redis.Z{Score: s, Member: "gone"}).Err())
+		f.interactions(batch...)
+		if n := c.rdb.Exists(ctx, c.userKey("gone"), c.itemKey("a")).Val(); n != 0 {
+			t.Errorf("%d lists still hold the forgotten user's edge", n)
+		}
+	})
+}
+
 func TestErrorsAreClassified(t *testing.T) {
 	for msg, want := range map[string]bool{
 		"LOADING Redis is loading the dataset in memory":                    true,

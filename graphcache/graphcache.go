@@ -176,7 +176,7 @@ func (c *Cache) setting(ctx context.Context, name string) (int, error) {
 // Bound is how many edges a node keeps.
 func (c *Cache) Bound() int { return c.opt.Bound }
 
-// Ping tells whether Redis answers and takes writes from us.
+// Ping tells whether Redis answers.
 func (c *Cache) Ping(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()

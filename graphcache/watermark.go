@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strconv"
+	"time"
 
 	"github.com/r2rec/r2rec/internal/event"
 	"github.com/redis/go-redis/v9"
@@ -65,6 +66,8 @@ func (c *Cache) SetWatermark(ctx context.Context, topic string, partition int, o
 	return wrapf(err, "set the watermarks of %s to %d", field, offset)
 }
 
+const takeBackWithin = 3 * time.Second
+
 // takeBack moves a watermark down to ARGV offset, never up.
 const takeBack = `
 local at = tonumber(redis.call('HGET', KEYS[1], ARGV[1]) or '0')
@@ -73,6 +76,8 @@ return 1`
 
 // lower takes the watermarks back to the start of a batch that failed; too low a watermark only costs a replay.
 func (c *Cache) lower(ctx context.Context, s event.Span) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), takeBackWithin) // also on the way out
+	defer cancel()
 	_, err := c.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for g := range groups {
 			p.Eval(ctx, takeBack, []string{c.watermarkKey(g)}, watermarkField(s.Topic, s.Partition), s.Start)
@@ -104,7 +109,7 @@ func (c *Cache) settle(ctx context.Context, s event.Span, txs []transaction) err
 		err = wrap("apply "+s.String(), err)
 		// A command that fails inside a transaction (a key of another type) does not keep its watermark from advancing:
 		// take it back, so that nobody takes the batch for applied.
-		if !err.(*Error).Retriable() && ctx.Err() == nil {
+		if !err.(*Error).Retriable() {
 			err = errors.Join(err, c.lower(ctx, s))
 		}
 		return err

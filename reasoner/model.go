@@ -27,6 +27,8 @@ func (r *Reasoner) reason(ctx context.Context, d event.Decision) (logShares []fl
 	}
 	var n interface{ Nonsense() bool }
 	switch {
+	case ctx.Err() != nil: // the caller left; that says nothing about the model
+		return nil, nil, ""
 	case errors.As(err, &n) && n.Nonsense():
 		fallback = FallbackNonsense
 	case errors.Is(err, context.DeadlineExceeded):

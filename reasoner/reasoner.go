@@ -216,6 +216,9 @@ func (r *Reasoner) Recommend(ctx context.Context, req Request) (event.Recommenda
 	default:
 		model, d.Model, d.Fallback = r.reason(ctx, d)
 	}
+	if err := ctx.Err(); err != nil { // nobody waits for it any more: no decision is made
+		return event.Recommendation{}, event.Decision{}, fmt.Errorf("recommend for user %q: %w", req.User, err)
+	}
 	if model != nil {
 		d.Source = event.Reasoned
 	}

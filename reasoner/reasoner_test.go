@@ -255,3 +255,21 @@ func filled(n int, v float64) []float64 {
 	}
 	return s
 }
+
+func TestCallerWhoLeavesMakesNoDecision(t *testing.T) {
+	p := newPart()
+	p.hang = true
+	r, store := newTestReasoner(t, p, func(o *Options) { o.ModelTimeout = time.Hour })
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, _, err := r.Recommend(ctx, Request{User: "u"})
+	if !errors.Is(err, context.Canceled) || len(p.logged) != 0 {
+		t.Errorf("the error is %v and %d decisions were logged, want a cancelled call and none", err, len(p.logged))
+	}
+	if _, ok, _ := store.Get(t.Context(), "u"); ok {
+		t.Error("a list that nobody waits for was stored")
+	}
+	if n := testutil.ToFloat64(r.metrics.unlogged); n != 0 {
+		t.Errorf("a caller who left was counted as a failed log %v times", n)
+	}
+}

@@ -48,6 +48,9 @@ func (c demoCommand) Run(p *process) error {
 	if err != nil {
 		return err
 	}
+	if _, total := all.Len(); c.Live >= total {
+		return fmt.Errorf("--live %d: the data set has %d interactions, and some have to be history", c.Live, total)
+	}
 	ln, err := listen(c.Listen)
 	if err != nil {
 		return err
@@ -85,7 +88,7 @@ func (c demoCommand) Run(p *process) error {
 	} else if who, err := model.Identity(p.ctx); err != nil {
 		fmt.Fprintf(p.stdout, "The graph ranks until the model answers: %v.\n", err)
 	} else {
-		fmt.Fprintf(p.stdout, "%s reasons, at %s.\n", who.Name, c.Ollama)
+		fmt.Fprintf(p.stdout, "%s reasons, at %s.\n", who.Name, c.shown())
 	}
 	var applied atomic.Int64
 	progress := make(chan struct{}, 1)
@@ -153,6 +156,11 @@ func (c demoCommand) replayHistory(ctx context.Context, p *process, s *service, 
 			told()
 		case <-ctx.Done():
 			return ctx.Err()
+		}
+	}
+	for behind := true; behind; { // the catalogue comes on partitions of its own
+		if behind, err = s.behind(ctx, broker.Items); err != nil {
+			return err
 		}
 	}
 	_ = bar.Clear()

@@ -48,14 +48,15 @@ type redisFlags struct {
 
 func (f redisFlags) client() (*redis.Client, error) {
 	opt, err := redis.ParseURL(f.Redis)
-	var wrong *url.Error // says the whole URL, and the password in it
+	var wrong *url.Error // says parts of the URL, and the password may be among them
 	if errors.As(err, &wrong) {
-		err = wrong.Err
+		err = errors.New("not a URL (a password needs its special characters percent-encoded)")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("--redis: %w: want redis://user:password@host:port/db", err)
 	}
 	opt.ClientName = "r2rec"
+	opt.ContextTimeoutEnabled = true // a deadline holds for a server that accepts and never answers, too
 	return redis.NewClient(opt), nil
 }
 
@@ -76,6 +77,15 @@ type modelFlags struct {
 	ModelWeight  float64       `help:"Exponent of the model's shares beside the graph's; 1 counts both alike." env:"R2REC_MODEL_WEIGHT" default:"0.5" group:"Model"`
 }
 
+// shown is the server's URL without a password.
+func (f modelFlags) shown() string {
+	u, err := url.Parse(f.Ollama)
+	if err != nil {
+		return "--ollama"
+	}
+	return u.Redacted()
+}
+
 // warmWithin bounds a call that nobody waits for, such as the first, which loads the model; requests have --model-timeout.
 const warmWithin = 2 * time.Minute
 
@@ -90,9 +100,9 @@ func (f modelFlags) client(p *process) (m reasoner.Model, why string, err error)
 		names, err := ollama.Models(p.ctx, f.Ollama)
 		switch {
 		case err != nil:
-			return nil, err.Error() + "; start it, or name a --model to wait for", nil
+			return nil, err.Error() + "; start it and then r2rec again, or name a --model to wait for", nil
 		case len(names) == 0:
-			return nil, "the Ollama at " + f.Ollama + " has no model: ollama pull one", nil
+			return nil, "the Ollama at " + f.shown() + " has no model: ollama pull one", nil
 		}
 		name = names[0]
 	}

@@ -19,8 +19,9 @@ import (
 
 // cli is every flag, variable and command. Flags may stand before or after the command.
 type cli struct {
-	LogLevel slog.Level `help:"Least important messages to log: debug, info, warn or error." env:"R2REC_LOG_LEVEL" default:"info"`
-	LogJSON  bool       `help:"Log as JSON, for machines." env:"R2REC_LOG_JSON"`
+	LogLevel slog.Level      `help:"Least important messages to log: debug, info, warn or error." env:"R2REC_LOG_LEVEL" default:"info"`
+	Config   kong.ConfigFlag `help:"JSON file of flags, such as {\"redis\": \"redis://...\", \"half-life\": \"720h\"}; the command line and the environment go first." type:"path"`
+	LogJSON  bool            `help:"Log as JSON, for machines." env:"R2REC_LOG_JSON"`
 
 	Demo      demoCommand      `cmd:"" help:"See everything at work on real data; needs nothing but this binary."`
 	Import    importCommand    `cmd:"" help:"Put a data set's items and interactions into Kafka."`
@@ -41,8 +42,8 @@ type process struct {
 func main() {
 	redis.SetLogger(quiet{})
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second Ctrl-C ends what does not end by itself
 	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	stop()
 	os.Exit(code)
 }
 
@@ -54,6 +55,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		kong.Name("r2rec"),
 		kong.Description("A streaming recommender that explains itself and learns from clicks. Events come from Kafka, the graph lives in Redis, a language model reasons over it.\n\nStart with: r2rec demo"),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.Configuration(kong.JSON),
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(n int) { exited, code = true, n }),
 	)

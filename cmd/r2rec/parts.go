@@ -62,6 +62,9 @@ func newConsumer(p *process, kc *broker.Client, graph *graphcache.Cache, reg pro
 
 func newReasoner(p *process, kc *broker.Client, rdb *redis.Client, graph *graphcache.Cache, model reasoner.Model, rf redisFlags, mf modelFlags, f recommendFlags,
 	reg prometheus.Registerer) (*reasoner.Reasoner, func() error, error) {
+	if f.TTL < time.Second {
+		return nil, nil, fmt.Errorf("--ttl %v: want at least 1s, stored recommendations have to expire", f.TTL)
+	}
 	decisions := kc.NewWriter(broker.Decisions)
 	opt := reasoner.Options{
 		Graph: graphSource{graph}, Log: decisionLog{decisions}, Store: reasoner.RedisStore{Client: rdb, Prefix: rf.Prefix, TTL: f.TTL},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"strings"
 	"time"
@@ -112,6 +113,18 @@ func (s *service) newHealth() *checker {
 			return working(err, web.Degraded, m.Name)
 		}},
 	}
+	if s.consumer != nil {
+		probes = append(probes, probe{"consumer", func(context.Context) (web.State, string) {
+			var lag int64
+			for _, part := range s.consumer.Health().Partitions {
+				if t := part.Trouble; t.Error != "" {
+					return web.Degraded, fmt.Sprintf("%s/%d: %s: %s", part.Topic, part.Partition, t.Doing, t.Error)
+				}
+				lag += part.Lag
+			}
+			return web.OK, fmt.Sprintf("%d events behind", lag)
+		}})
+	}
 	return newChecker(probes...)
 }
 
@@ -126,6 +139,21 @@ func (s *service) run(ctx context.Context, ln net.Listener) error {
 	g.Go(func() error { s.warm(ctx); return nil })
 	g.Go(func() error { return s.server.Serve(ctx, ln) })
 	return g.Wait()
+}
+
+// behind tells whether the graph lacks anything that the topic holds now.
+func (s *service) behind(ctx context.Context, topic string) (bool, error) {
+	ends, err := s.parts.kafka.Offsets(ctx, topic)
+	if err != nil {
+		return false, err
+	}
+	for _, end := range ends {
+		at, _, err := s.parts.graph.Watermark(ctx, s.parts.kafka.Topic(topic), end.Partition)
+		if err != nil || at < end.Last {
+			return true, err
+		}
+	}
+	return false, nil
 }
 
 // warm has the model loaded and calibrated before the first request needs it, however late the model comes.

@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -17,6 +19,8 @@ func TestWrongUsage(t *testing.T) {
 		{"recommend", 2, `expected "<user>"`},
 		{"demo --rate 0", 1, "--rate 0: want more than 0"},
 		{"demo --live=-1", 1, "--live -1: want 0 or more"},
+		{"demo --live 200000", 1, "has 100004 interactions"},
+		{"graph --redis redis://u:hush#x@127.0.0.1:1/0", 1, "percent-encoded"},
 		{"demo --listen 8080", 1, "want host:port, such as 127.0.0.1:8080"},
 		{"serve --listen example.org:80", 1, "must be an address of this machine"},
 		{"graph --redis nonsense", 1, "want redis://user:password@host:port/db"},
@@ -43,6 +47,24 @@ func TestEveryCommandTeaches(t *testing.T) {
 		code := run(t.Context(), append(strings.Fields(command), "--help"), &out, &errs)
 		if code != 0 || !strings.Contains(out.String(), "Usage: r2rec") || errs.Len() != 0 {
 			t.Errorf("r2rec %s --help: exit code %d, %q, %q", command, code, out.String(), errs.String())
+		}
+	}
+}
+
+func TestConfigurationFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "r2rec.json")
+	if err := os.WriteFile(path, []byte(`{"redis": "from-the-file"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("R2REC_REDIS", "")
+	os.Unsetenv("R2REC_REDIS")
+	for args, want := range map[string]string{
+		"graph --config " + path:                                    "want redis://user:password@host:port/db",
+		"graph --config " + path + " --redis redis://127.0.0.1:1/0": "redis at 127.0.0.1:1",
+	} {
+		var out, errs bytes.Buffer
+		if code := run(t.Context(), strings.Fields(args), &out, &errs); code != 1 || !strings.Contains(errs.String(), want) {
+			t.Errorf("r2rec %s: exit code %d, %q; want 1 and %q", args, code, errs.String(), want)
 		}
 	}
 }

@@ -76,7 +76,7 @@ func (s *Server) recommendations(w http.ResponseWriter, r *http.Request) {
 			s.partFailed(w, r, "read the stored recommendation", err)
 			return
 		}
-		if found {
+		if found && len(rec.Items) >= k { // a shorter one was made for somebody who asked for fewer
 			rec.Items = rec.Items[:min(k, len(rec.Items))]
 			w.Header().Set(servedHeader, "cached")
 			writeJSON(w, http.StatusOK, noNulls(rec))

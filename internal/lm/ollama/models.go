@@ -2,6 +2,7 @@ package ollama
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -17,13 +18,13 @@ const listTimeout = 3 * time.Second
 func Models(ctx context.Context, baseURL string) ([]string, error) {
 	u, err := url.Parse(baseURL)
 	if err != nil || u.Host == "" {
-		return nil, fmt.Errorf("ollama address %q: want a URL such as http://127.0.0.1:11434", baseURL)
+		return nil, errors.New("ollama address: want a URL such as http://127.0.0.1:11434")
 	}
 	ctx, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
 	list, err := api.NewClient(u, &http.Client{Transport: &boundedTransport{}}).List(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("ask %s for its models: %w", baseURL, err)
+		return nil, fmt.Errorf("ask %s for its models: %w", u.Redacted(), err)
 	}
 	names := make([]string, 0, len(list.Models))
 	for _, m := range list.Models {
