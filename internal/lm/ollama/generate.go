@@ -15,7 +15,7 @@ const topLogprobs = 20
 
 // Letters returns the log-share of each of the first n letters as the first token of the model's answer to the prompt;
 // see lm.Letters. The server puts the prompt into the model's own chat template. Measured on SmolLM2-135M-Instruct with
-// prompts of 20 candidates, the letters so have .28 to .39 of the probability, and .10 to .20 where the bare prompt is
+// prompts of 20 candidates, the letters so have .26 to .39 of the probability, and .10 to .20 where the bare prompt is
 // continued (raw); lm.DefaultMinMass is far below both. The template is part of the model's digest.
 func (c *Client) Letters(ctx context.Context, prompt string, n int) ([]float64, error) {
 	r, err := c.generate.Execute(func() (*api.GenerateResponse, error) { return c.ask(ctx, prompt) })
