@@ -21,20 +21,15 @@ topic deadletters, with the reason.`
 }
 
 func (c consumeCommand) Run(p *process) error {
-	kc, err := connectKafka(p, c.kafkaFlags)
+	s, err := connect(p, c.kafkaFlags, c.redisFlags)
 	if err != nil {
 		return err
 	}
-	defer kc.Close()
-	rdb, graph, err := connectGraph(p, c.redisFlags)
+	defer s.close()
+	cons, err := newConsumer(p, s.kafka, s.graph, prometheus.NewRegistry(), consumer.Options{Group: c.Group, OnGap: c.OnGap})
 	if err != nil {
 		return err
 	}
-	defer rdb.Close()
-	cons, err := newConsumer(p, kc, graph, prometheus.NewRegistry(), consumer.Options{Group: c.Group, OnGap: c.OnGap})
-	if err != nil {
-		return err
-	}
-	p.log.Info("consuming", "kafka", kc.Brokers(), "redis", rdb.Options().Addr, "group", c.Group, "edges_per_node", graph.Bound())
+	p.log.Info("consuming", "kafka", s.kafka.Brokers(), "redis", s.rdb.Options().Addr, "group", c.Group, "edges_per_node", s.graph.Bound())
 	return cons.Run(p.ctx)
 }

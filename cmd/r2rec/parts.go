@@ -18,6 +18,28 @@ import (
 // readyWithin is how long a command waits for a server that is starting.
 const readyWithin = 30 * time.Second
 
+// stores are the two servers that every command but import stands on.
+type stores struct {
+	kafka *broker.Client
+	rdb   *redis.Client
+	graph *graphcache.Cache
+}
+
+func connect(p *process, kf kafkaFlags, rf redisFlags) (s stores, err error) {
+	if s.kafka, err = connectKafka(p, kf); err != nil {
+		return s, err
+	}
+	if s.rdb, s.graph, err = connectGraph(p, rf); err != nil {
+		s.kafka.Close()
+	}
+	return s, err
+}
+
+func (s stores) close() {
+	s.rdb.Close()
+	s.kafka.Close()
+}
+
 // connectKafka waits for the brokers and makes the topics that are missing.
 func connectKafka(p *process, f kafkaFlags) (*broker.Client, error) {
 	c, err := f.client()

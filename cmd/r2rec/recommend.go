@@ -26,16 +26,11 @@ ranking is served and marked so.`
 }
 
 func (c recommendCommand) Run(p *process) error {
-	kc, err := connectKafka(p, c.kafkaFlags)
+	s, err := connect(p, c.kafkaFlags, c.redisFlags)
 	if err != nil {
 		return err
 	}
-	defer kc.Close()
-	rdb, graph, err := connectGraph(p, c.redisFlags)
-	if err != nil {
-		return err
-	}
-	defer rdb.Close()
+	defer s.close()
 	model, noModel, err := c.modelFlags.client(p)
 	if err != nil {
 		return err
@@ -43,12 +38,12 @@ func (c recommendCommand) Run(p *process) error {
 	if model == nil {
 		p.log.Warn("the graph ranks: there is no model", "why", noModel)
 	}
-	r, done, err := newReasoner(p, kc, rdb, graph, model, c.redisFlags, c.modelFlags, c.recommendFlags, prometheus.NewRegistry())
+	r, done, err := newReasoner(p, s.kafka, s.rdb, s.graph, model, c.redisFlags, c.modelFlags, c.recommendFlags, prometheus.NewRegistry())
 	if err != nil {
 		return err
 	}
 	defer done()
-	if err := graph.RefreshTrends(p.ctx); err != nil {
+	if err := s.graph.RefreshTrends(p.ctx); err != nil {
 		return err
 	}
 	rec, d, err := r.Recommend(p.ctx, reasoner.Request{User: c.User, K: c.K, Surface: c.Surface})

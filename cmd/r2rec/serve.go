@@ -36,16 +36,11 @@ func (c serveCommand) Run(p *process) error {
 		return err
 	}
 	defer ln.Close()
-	kc, err := connectKafka(p, c.kafkaFlags)
+	on, err := connect(p, c.kafkaFlags, c.redisFlags)
 	if err != nil {
 		return err
 	}
-	defer kc.Close()
-	rdb, graph, err := connectGraph(p, c.redisFlags)
-	if err != nil {
-		return err
-	}
-	defer rdb.Close()
+	defer on.close()
 	model, noModel, err := c.modelFlags.client(p)
 	if err != nil {
 		return err
@@ -56,7 +51,7 @@ func (c serveCommand) Run(p *process) error {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	s, err := newService(p, serviceParts{
-		kafka: kc, rdb: rdb, graph: graph, model: model, noModel: noModel, registry: reg,
+		kafka: on.kafka, rdb: on.rdb, graph: on.graph, model: model, noModel: noModel, registry: reg,
 		redis: c.redisFlags, modelFlags: c.modelFlags, recommend: c.recommendFlags,
 		token: c.Token, hosts: c.AllowedHost, consume: c.Consume, consumer: consumer.Options{Group: c.Group, OnGap: c.OnGap},
 	})
@@ -64,7 +59,7 @@ func (c serveCommand) Run(p *process) error {
 		return err
 	}
 	defer s.close()
-	p.log.Info("serving", "url", "http://"+ln.Addr().String(), "kafka", kc.Brokers(), "redis", rdb.Options().Addr, "consume", c.Consume)
+	p.log.Info("serving", "url", "http://"+ln.Addr().String(), "kafka", on.kafka.Brokers(), "redis", on.rdb.Options().Addr, "consume", c.Consume)
 	return s.run(p.ctx, ln)
 }
 
