@@ -2,7 +2,6 @@ package graphcache
 
 import (
 	"context"
-	"errors"
 	"math/rand/v2"
 	"slices"
 
@@ -62,51 +61,21 @@ type walk struct {
 	titles     map[string]event.Item
 }
 
-// node is a list as it was read: its newest edges and its length.
-type node struct {
-	edges  []Edge
-	degree int64
-}
-
-// listRead is a list being read in a pipeline.
-type listRead struct {
-	edges  *redis.ZSliceCmd
-	degree *redis.IntCmd
-}
-
-func queue(ctx context.Context, p redis.Pipeliner, key string, newest int) listRead {
-	return listRead{p.ZRevRangeWithScores(ctx, key, 0, int64(newest)-1), p.ZCard(ctx, key)}
-}
-
-func (r listRead) node() node {
-	zs := r.edges.Val()
-	n := node{edges: make([]Edge, len(zs)), degree: r.degree.Val()}
-	for i, z := range zs {
-		n.edges[i] = edge(z.Member.(string), z.Score)
-	}
-	return n
-}
-
-// trip sends one pipeline; an empty one costs nothing.
-func (w *walk) trip(ctx context.Context, what string, fill func(redis.Pipeliner)) error {
-	pipe := w.rdb.Pipeline()
-	fill(pipe)
-	if pipe.Len() == 0 {
-		return nil
-	}
-	w.trips++
-	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
-		return wrapf(err, "read %s for user %q", what, w.q.User)
-	}
-	return nil
+// trip reads one batch; an empty one costs nothing.
+func (w *walk) trip(ctx context.Context, what string, fill func(*batch)) error {
+	b := w.batch()
+	fill(b)
+	trips, err := b.send(ctx)
+	w.trips += trips
+	return wrapf(err, "read %s for user %q", what, w.q.User)
 }
 
 func (w *walk) readUser(ctx context.Context) error {
-	var edges listRead
+	var edges *listRead
 	var settled *redis.StringSliceCmd
-	err := w.trip(ctx, "edges", func(p redis.Pipeliner) {
-		edges = queue(ctx, p, w.userKey(w.q.User), w.opt.Bound)
-		settled = p.ZRange(ctx, w.settledKey(w.q.User), 0, -1)
+	err := w.trip(ctx, "edges", func(b *batch) {
+		edges = b.list(ctx, w.userKey(w.q.User), w.opt.Bound)
+		settled = b.ZRange(ctx, w.settledKey(w.q.User), 0, -1)
 	})
 	if err != nil {
 		return err
@@ -126,10 +95,10 @@ func (w *walk) readUser(ctx context.Context) error {
 
 func (w *walk) readItems(ctx context.Context) error {
 	roots := w.history[:min(w.opt.Read.History, len(w.history))]
-	reads := make([]listRead, len(roots))
-	err := w.trip(ctx, "the lists of chosen items", func(p redis.Pipeliner) {
+	reads := make([]*listRead, len(roots))
+	err := w.trip(ctx, "the lists of chosen items", func(b *batch) {
 		for i, e := range roots {
-			reads[i] = queue(ctx, p, w.itemKey(e.ID), w.opt.Read.ItemList)
+			reads[i] = b.list(ctx, w.itemKey(e.ID), w.opt.Read.ItemList)
 		}
 	})
 	if err != nil {
@@ -144,10 +113,10 @@ func (w *walk) readItems(ctx context.Context) error {
 }
 
 func (w *walk) readNeighbours(ctx context.Context) error {
-	reads := make([]listRead, len(w.neighbours))
-	err := w.trip(ctx, "the lists of like-minded users", func(p redis.Pipeliner) {
+	reads := make([]*listRead, len(w.neighbours))
+	err := w.trip(ctx, "the lists of like-minded users", func(b *batch) {
 		for i, n := range w.neighbours {
-			reads[i] = queue(ctx, p, w.userKey(n.id), w.opt.Read.NeighbourList)
+			reads[i] = b.list(ctx, w.userKey(n.id), w.opt.Read.NeighbourList)
 		}
 	})
 	if err != nil {
@@ -170,13 +139,13 @@ func (w *walk) readCandidates(ctx context.Context) error {
 	for _, c := range w.pool {
 		ids = append(ids, c.id)
 	}
-	reads := make([]listRead, len(w.pool))
+	reads := make([]*listRead, len(w.pool))
 	var docs itemReads
-	err := w.trip(ctx, "candidates", func(p redis.Pipeliner) {
+	err := w.trip(ctx, "candidates", func(b *batch) {
 		for i, c := range w.pool {
-			reads[i] = queue(ctx, p, w.itemKey(c.id), w.opt.Read.ItemList)
+			reads[i] = b.list(ctx, w.itemKey(c.id), w.opt.Read.ItemList)
 		}
-		docs = w.queueItems(ctx, p, ids)
+		docs = w.queueItems(ctx, b, ids)
 	})
 	if err != nil {
 		return err

@@ -48,13 +48,12 @@ func (c *Cache) RefreshTrends(ctx context.Context) error {
 
 	t := &trends{}
 	if len(pool) > 0 {
-		reads := make([]listRead, len(pool))
-		if _, err := c.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
-			for i, e := range pool {
-				reads[i] = queue(ctx, p, c.itemKey(e.ID), c.opt.Read.ItemList)
-			}
-			return nil
-		}); err != nil {
+		b := c.batch()
+		reads := make([]*listRead, len(pool))
+		for i, e := range pool {
+			reads[i] = b.list(ctx, c.itemKey(e.ID), c.opt.Read.ItemList)
+		}
+		if _, err := b.send(ctx); err != nil {
 			return wrap("read the lists of recently chosen items", err)
 		}
 		strength := make(map[string]float64, len(pool))
