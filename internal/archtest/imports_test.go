@@ -38,9 +38,10 @@ var rows = map[string][]string{
 	"internal/llama":     {"internal/gguf"},
 	"internal/gguf":      nil,
 
-	"internal/ope":   nil,
-	"internal/eval":  {"internal/event"},
-	"internal/world": {"internal/event"},
+	"internal/ope":           nil,
+	"internal/eval":          {"internal/event"},
+	"internal/eval/baseline": {"internal/event", "internal/eval"},
+	"internal/world":         {"internal/event"},
 
 	"internal/embedded":              nil,
 	"internal/embedded/embeddedtest": {"internal/broker", "internal/embedded"},
