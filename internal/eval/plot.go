@@ -8,17 +8,18 @@ import (
 	"io"
 	"math"
 	"slices"
+	"unicode/utf8"
 )
 
 // Sizes of the picture, in pixels.
 const (
-	plotLeft   = 260 // of the names' column
 	plotWidth  = 460 // of the axis
 	plotRight  = 70  // of the values' column
 	plotTop    = 62
 	plotRow    = 26
 	plotBottom = 56
-	plotName   = 30 // characters of a name; the whole of it is its tooltip
+	plotName   = 30 // most characters of a name; the whole of it is its tooltip
+	plotRune   = 8  // a wide letter of a name
 )
 
 // plotStyle gives the colours, for light and dark surroundings.
@@ -39,8 +40,12 @@ func (r *Report) WritePlot(w io.Writer) error {
 	rows := slices.Clone(r.All)
 	slices.SortStableFunc(rows, func(a, b Row) int { return cmp.Compare(b.HR1, a.HR1) })
 	low, high, tick := plotRange(rows)
-	x := func(v float64) float64 { return plotLeft + plotWidth*(v-low)/(high-low) }
-	width, bottom := plotLeft+plotWidth+plotRight, plotTop+plotRow*len(rows)
+	left := 100 // of the axis
+	for _, row := range rows {
+		left = max(left, 30+plotRune*utf8.RuneCountInString(printable(row.Name, plotName)))
+	}
+	x := func(v float64) float64 { return float64(left) + plotWidth*(v-low)/(high-low) }
+	width, bottom := left+plotWidth+plotRight, plotTop+plotRow*len(rows)
 	height := bottom + plotBottom
 
 	var b bytes.Buffer
@@ -59,9 +64,9 @@ func (r *Report) WritePlot(w io.Writer) error {
 		fmt.Fprintf(&b, "  <line class=\"grid\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%d\" y2=\"%d\"/>\n", x(v), x(v), plotTop, bottom)
 		fmt.Fprintf(&b, "  <text class=\"faint\" x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%.2f</text>\n", x(v), bottom+18, v)
 	}
-	fmt.Fprintf(&b, "  <line class=\"axis\" x1=\"%d\" x2=\"%d\" y1=\"%d\" y2=\"%d\"/>\n", plotLeft, plotLeft+plotWidth, bottom, bottom)
+	fmt.Fprintf(&b, "  <line class=\"axis\" x1=\"%d\" x2=\"%d\" y1=\"%d\" y2=\"%d\"/>\n", left, left+plotWidth, bottom, bottom)
 	fmt.Fprintf(&b, "  <text class=\"faint\" x=\"%d\" y=\"%d\" text-anchor=\"middle\">HR@1: share of cases whose answer stands first</text>\n",
-		plotLeft+plotWidth/2, bottom+42)
+		left+plotWidth/2, bottom+42)
 	for i, row := range rows {
 		y := plotTop + plotRow*i + plotRow/2
 		class, name := "row", escaped(printable(row.Name, plotName))
@@ -72,7 +77,7 @@ func (r *Report) WritePlot(w io.Writer) error {
 		if row.Lead == nil {
 			fmt.Fprintf(&b, "    <rect class=\"band\" x=\"8\" y=\"%d\" width=\"%d\" height=\"%d\" rx=\"4\"/>\n", y-plotRow/2, width-16, plotRow)
 		}
-		fmt.Fprintf(&b, "    <text x=\"%d\" y=\"%d\" text-anchor=\"end\">%s</text>\n", plotLeft-14, y+5, name)
+		fmt.Fprintf(&b, "    <text x=\"%d\" y=\"%d\" text-anchor=\"end\">%s</text>\n", left-14, y+5, name)
 		if !math.IsNaN(row.Interval.Low) {
 			fmt.Fprintf(&b, "    <line class=\"whisker\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%d\" y2=\"%d\"/>\n", x(row.Interval.Low), x(row.Interval.High), y, y)
 		}

@@ -165,14 +165,17 @@ func (r *Report) WriteTable(w io.Writer) error {
 		for _, row := range part.rows {
 			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s", printable(row.Name, 40),
 				share(row.HR1), bounds(row.Interval, share), share(row.HR5), share(row.NDCG5), share(row.MRR))
-			if row.Lead != nil {
+			switch {
+			case row.Lead != nil:
 				fmt.Fprintf(t, "\t%s\t%s\t%s", signed(row.Lead.Mean), bounds(row.Lead.Interval, signed), decimals(row.Lead.P, "%.4f"))
+			case len(part.rows) > 1:
+				fmt.Fprint(t, "\t-\t-\t-") // a line with fewer cells would end the columns
 			}
 			fmt.Fprintln(t)
 		}
 	}
 	if len(r.All) > 1 {
-		fmt.Fprintf(t, "\nlead: HR@1 of %s minus that of the row, on the same cases; p: one-sided, by resampling users\n", printable(r.All[0].Name, 40))
+		fmt.Fprintf(t, "\nlead: HR@1 of %s minus that of the row, on the same cases; p: one-sided, that there is no lead\n", printable(r.All[0].Name, 40))
 	}
 	return t.Flush()
 }
