@@ -22,7 +22,7 @@ var rows = map[string][]string{
 	"cmd/r2rec": {everything},
 
 	"consumer":   {"internal/event"},
-	"graphcache": {"internal/event"},
+	"graphcache": {"internal/event", "internal/rdb"},
 	"reasoner":   {"internal/event", "internal/iot"},
 	"rltrainer":  {"internal/event", "internal/iot", "internal/ope", "internal/fusion"},
 
@@ -37,6 +37,7 @@ var rows = map[string][]string{
 	"internal/lm/ollama": {"internal/event", "internal/iot", "internal/lm"},
 	"internal/llama":     {"internal/gguf"},
 	"internal/gguf":      nil,
+	"internal/rdb":       nil,
 
 	"internal/ope":           nil,
 	"internal/eval":          {"internal/event"},

@@ -1,0 +1,135 @@
+package rdb
+
+// A listpack is its length in bytes (4), its number of elements (2, lpMany where that does not fit), the elements and
+// lpEnd. An element is its encoding, its data, and the length of both (1 to 5 bytes) for going backwards.
+const (
+	lpHeader = 6
+	lpMany   = 0xffff
+	lpEnd    = 0xff
+)
+
+// element of a listpack or ziplist: a string, or an integer that stands for its digits.
+type element struct {
+	text  string
+	n     int64
+	isInt bool
+}
+
+func (d *Decoder) member(e element) string {
+	if e.isInt {
+		return d.number(e.n)
+	}
+	return e.text
+}
+
+func (e element) score() (float64, bool) {
+	if e.isInt {
+		return float64(e.n), true
+	}
+	return parseScore(e.text)
+}
+
+func listpackSet(d *Decoder, dst []Entry, s string) ([]Entry, bool) {
+	if len(s) < lpHeader+1 || uint64(le32(s, 0)) != uint64(len(s)) || s[len(s)-1] != lpEnd {
+		return nil, false
+	}
+	count := int(le16(s, 4))
+	s = s[:len(s)-1]
+	read := 0
+	for i := lpHeader; i < len(s); read += 2 {
+		m, next, ok := lpElement(s, i)
+		if !ok {
+			return nil, false
+		}
+		e, next, ok := lpElement(s, next)
+		if !ok {
+			return nil, false
+		}
+		score, ok := e.score()
+		if !ok {
+			return nil, false
+		}
+		dst = append(dst, Entry{d.member(m), score})
+		i = next
+	}
+	return dst, read == count || count == lpMany
+}
+
+// lpElement reads the element at s[i:] and finds the next.
+func lpElement(s string, i int) (e element, next int, ok bool) {
+	if i >= len(s) {
+		return element{}, 0, false
+	}
+	b := s[i]
+	size, width := 0, 0 // of the text, and of encoding and integer
+	switch {
+	case b < 0x80:
+		e, width = element{n: int64(b), isInt: true}, 1
+	case b < 0xc0:
+		size, width = int(b&0x3f), 1
+	case b < 0xe0:
+		width = 2
+	case b < 0xf0:
+		width = 2
+	case b == 0xf0:
+		width = 5
+	case b == 0xf1:
+		width = 3
+	case b == 0xf2:
+		width = 4
+	case b == 0xf3:
+		width = 5
+	case b == 0xf4:
+		width = 9
+	default:
+		return element{}, 0, false
+	}
+	if width > len(s)-i {
+		return element{}, 0, false
+	}
+	switch {
+	case b < 0xc0:
+	case b < 0xe0:
+		e = element{n: int64(int16(uint16(b)<<11|uint16(s[i+1])<<3) >> 3), isInt: true}
+	case b < 0xf0:
+		size = int(b&0x0f)<<8 | int(s[i+1])
+	case b == 0xf0:
+		n := le32(s, i+1)
+		if uint64(n) > uint64(len(s)) {
+			return element{}, 0, false
+		}
+		size = int(n)
+	case b == 0xf1:
+		e = element{n: int64(int16(le16(s, i+1))), isInt: true}
+	case b == 0xf2:
+		e = element{n: int24(le24(s, i+1)), isInt: true}
+	case b == 0xf3:
+		e = element{n: int64(int32(le32(s, i+1))), isInt: true}
+	case b == 0xf4:
+		e = element{n: int64(le64(s, i+1)), isInt: true}
+	}
+	end := i + width + size
+	next = end + lpBackLen(width+size)
+	if next > len(s) {
+		return element{}, 0, false
+	}
+	if !e.isInt {
+		e.text = s[i+width : end]
+	}
+	return e, next, true
+}
+
+// lpBackLen is in how many bytes the length of an element is written behind it.
+func lpBackLen(n int) int {
+	switch {
+	case n <= 127:
+		return 1
+	case n < 1<<14-1:
+		return 2
+	case n < 1<<21-1:
+		return 3
+	case n < 1<<28-1:
+		return 4
+	}
+	return 5
+}
