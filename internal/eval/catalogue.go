@@ -13,8 +13,8 @@ import (
 
 // Sizes that metrics over the whole catalogue are named after.
 const (
-	topList      = 10   // slots of a list that is shown
-	popularShare = 0.01 // the most popular items: this share of those with a positive, at least one item
+	topList    = 10  // slots of a list that is shown
+	popularOne = 100 // one in so many of the items with a positive is of the most popular, rounded up
 )
 
 var recallSizes = []int{20, 100, 500}
@@ -177,7 +177,7 @@ func (p *popularity) add(id string) {
 // border gives the number of positives of the last of the most popular items, and the share of the items with exactly
 // that many which still have a place among them; 0 where no item has a positive.
 func (p *popularity) border() (positives int, share float64) {
-	left := int(math.Ceil(popularShare * float64(len(p.of))))
+	left := (len(p.of) + popularOne - 1) / popularOne
 	for _, n := range slices.Backward(slices.Sorted(maps.Keys(p.having))) {
 		if p.having[n] >= left {
 			return n, float64(left) / float64(p.having[n])

@@ -166,7 +166,27 @@ func TestPopularityBorder(t *testing.T) {
 	if n, share := p.border(); n != 3 || !near(share, 0.5) {
 		t.Errorf("from %d with %v, want from 3 with a half", n, share)
 	}
-	p.add("i99")
+	for range 5 { // six, four, three, three, two …: four places of 301 items
+		p.add("i0")
+	}
+	for _, id := range numbered("more ", 200) {
+		p.add(id)
+	}
+	if n, share := p.border(); n != 3 || !near(share, 1) {
+		t.Errorf("from %d with %v, want from 3 with all", n, share)
+	}
+	p.add("more 0")
+	p.add("more 1")
+	for _, id := range numbered("even more ", 100) { // 401 items, five places
+		p.add(id)
+	}
+	if n, share := p.border(); n != 2 || !near(share, 0.5) {
+		t.Errorf("from %d with %v, want from 2 with a half", n, share)
+	}
+	p = popularity{of: map[string]int{}, having: map[int]int{}}
+	for _, id := range append(numbered("i", 101), "i99", "i99", "i99", "i100", "i100", "i100") {
+		p.add(id)
+	}
 	if n, share := p.border(); n != 4 || !near(share, 1) {
 		t.Errorf("from %d with %v, want from 4 with all", n, share)
 	}

@@ -76,6 +76,20 @@ func TestWritingKeepsWhatIsThere(t *testing.T) {
 	}
 }
 
+func TestAFailedReplacementLeavesNothingBehind(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "folder") // a file cannot take its place
+	if err := os.MkdirAll(filepath.Join(path, "full"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := replace(path, []byte("{}")); err == nil {
+		t.Error("a folder was replaced")
+	}
+	if files, err := os.ReadDir(dir); err != nil || len(files) != 1 {
+		t.Errorf("%v lie in the folder, %v", files, err)
+	}
+}
+
 func TestBadRanks(t *testing.T) {
 	path := write(t, "ranks.json", `{"pop":[1,2],"short":[1],"text":["1",2],"none":null,"hole":[1,null],"zero":[0,1],"large":[2.5,1],"b":[1,3]}`)
 	for ref, want := range map[string]string{

@@ -3,6 +3,7 @@ package eval
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -66,6 +67,36 @@ func TestAnswersKeepTheOrderOfTheCases(t *testing.T) {
 	}
 	if cases[0].ID != "late" {
 		t.Error("the cases were moved")
+	}
+}
+
+// Also where there are so many cases of one time that a sort which is not stable would mix them.
+func TestCasesOfOneTimeKeepTheirOrder(t *testing.T) {
+	var cases []Case
+	for i := range 100 {
+		cases = append(cases, ask(fmt.Sprint(i), "u", i%2, "a", "b"))
+	}
+	c := newCounter()
+	run(t, stream(), cases, Config{}, Named{"counter", c})
+	for i, got := range c.asked {
+		if want := fmt.Sprint(i*2%100 + i/50); got.ID != want {
+			t.Fatalf("case %s was asked in place %d, want %s", got.ID, i, want)
+		}
+	}
+}
+
+func TestTheStreamIsLeftAfterTheLastCase(t *testing.T) {
+	taken := 0
+	var events Stream = func(yield func(event.Interaction, error) bool) {
+		for i := range 1000 {
+			if taken++; !yield(click(i, "u", "a"), nil) {
+				return
+			}
+		}
+	}
+	run(t, events, []Case{ask("x", "u", 10, "a", "b")}, Config{Batch: 1}, Named{"counter", newCounter()})
+	if taken < 10 || taken > 12 {
+		t.Errorf("took %d interactions to answer a case after 10", taken)
 	}
 }
 

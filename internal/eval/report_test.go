@@ -147,6 +147,21 @@ func TestTheTableLinesUp(t *testing.T) {
 	}
 }
 
+func TestNamesAreMadePrintable(t *testing.T) {
+	for name, want := range map[string]string{
+		"größte 人気":             "größte 人気",
+		"a\tb\nc\x1b\x00":       `a\tb\nc\x1b\x00`,
+		"\u202egnp":             `\u202egnp`,
+		"bad \xff byte":         `bad \ufffd byte`,
+		strings.Repeat("x", 21): strings.Repeat("x", 20) + "…",
+		strings.Repeat("x", 20): strings.Repeat("x", 20),
+	} {
+		if got := printable(name, 20); got != want {
+			t.Errorf("%q: %q, want %q", name, got, want)
+		}
+	}
+}
+
 func TestThePictureIsOneSafeDocument(t *testing.T) {
 	report := example(t, "fusion", "pop & <recent>", hostile)
 	var out bytes.Buffer

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -171,6 +172,19 @@ func TestVerifyDrawsEachCaseOnceAndCloses(t *testing.T) {
 	}
 	if _, err := Verify(t.Context(), events, cases, full.Scores[1:], nil, 1, 1); err == nil || !strings.Contains(err.Error(), "59 lists of scores for 60 cases") {
 		t.Error(err)
+	}
+}
+
+func TestVerifyFeedsInBatches(t *testing.T) {
+	var events []event.Interaction
+	for range 5000 {
+		events = append(events, click(0, "u", "a"))
+	}
+	c := newCounter()
+	fresh := func(context.Context, Stream) (Ranker, error) { return c, nil }
+	differ, err := Verify(t.Context(), stream(events...), []Case{ask("x", "u", 1, "a", "b")}, [][]float64{{5000, 0}}, fresh, 1, 1)
+	if err != nil || len(differ) > 0 || !slices.Equal(c.batches, []int{4096, 904}) {
+		t.Errorf("%v %v, batches %v", differ, err, c.batches)
 	}
 }
 
