@@ -231,6 +231,22 @@ func TestTheAxisHoldsEveryInterval(t *testing.T) {
 	}
 }
 
+// The interval of the cold users is over them and nobody else.
+func TestColdUsersAreResampledAmongThemselves(t *testing.T) {
+	cases := []Case{ask("x", "cold", 1, "a", "b"), ask("y", "warm", 1, "a", "b"), ask("z", "cold", 2, "a", "b")}
+	background := &Background{UserPositives: []int{0, 50, 0}, ItemPositives: []int{50, 50, 50}}
+	report, err := Compare(cases, Ranked{"m", []float64{1, 1, 2}}, nil, Options{Background: background})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cold := report.ColdUsers[0]; cold.N != 2 || cold.HR1 != 0.5 || !math.IsNaN(cold.Interval.Low) {
+		t.Errorf("%+v, want two cases of one user", cold)
+	}
+	if all := report.All[0]; all.N != 3 || math.IsNaN(all.Interval.Low) || report.Users != 2 {
+		t.Errorf("%+v, want three cases of two users", all)
+	}
+}
+
 func TestOneUserIsShownWithoutAnInterval(t *testing.T) {
 	cases := []Case{ask("x", "u", 1, "a", "b"), ask("y", "u", 2, "a", "b")}
 	report, err := Compare(cases, Ranked{"m", []float64{1, 2}}, []Ranked{{"o", []float64{2, 2}}}, Options{})
