@@ -17,13 +17,16 @@ import (
 
 const day = event.Time(24 * 60 * 60 * 1000)
 
-// open gives each server an empty graph.
+// open gives each server an empty graph: the embedded one is read by range, the real one by DUMP.
 func open(t *testing.T, f func(t *testing.T, c *Cache)) {
 	embeddedtest.EachRedis(t, func(t *testing.T, opt *redis.Options) {
 		rdb := redis.NewClient(opt)
 		t.Cleanup(func() { rdb.Close() })
 		c, err := New(rdb, Options{ForgetKey: []byte("test")})
 		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.configureLists(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		f(t, c)

@@ -22,6 +22,7 @@
 //	r2:{g}:items     HASH item -> JSON         the catalogue
 //	r2:{g}:wm        HASH topic/partition -> n everything below offset n is applied in this group
 //	r2:{g}:forget    HASH keyed hash of a user -> forget_before
+//	r2:{0}:probe     ZSET within one transaction, to try what the server can
 //
 // They are private to this package: apps read what the reasoner publishes.
 //
@@ -68,6 +69,8 @@ type Options struct {
 	ForgetKey []byte
 	// Read bounds what one Snapshot reads. Default DefaultRead.
 	Read Read
+	// Lists says by which command lists are read. Default ListsAuto: ranges, until Configure finds that DUMP works.
+	Lists Lists
 	// Logger takes notices about the server's configuration. Default: discarded.
 	Logger *slog.Logger
 }
@@ -84,8 +87,12 @@ const (
 type Cache struct {
 	rdb redis.UniversalClient
 	opt Options
+	// chosen tells that the bound of lists is not the default's: Configure leaves it.
+	chosen bool
 	// trends as last read by RefreshTrends.
 	trends atomic.Pointer[trends]
+	// dumps tells whether lists are read by DUMP.
+	dumps atomic.Bool
 	// between, where set, is called before each transaction, which then travels alone; tests cause faults there.
 	between func()
 }
@@ -100,7 +107,8 @@ func New(rdb redis.UniversalClient, opt Options) (*Cache, error) {
 	if opt.Prefix == "" {
 		opt.Prefix = "r2:"
 	}
-	if opt.Bound == 0 && opt.MaxNew == 0 {
+	chosen := opt.Bound != 0 || opt.MaxNew != 0
+	if !chosen {
 		opt.MaxNew = compactMaxNew
 	}
 	def(&opt.Bound, compactBound)
@@ -112,6 +120,9 @@ func New(rdb redis.UniversalClient, opt Options) (*Cache, error) {
 	}
 	if opt.Read == (Read{}) {
 		opt.Read = DefaultRead
+	}
+	if opt.Lists == "" {
+		opt.Lists = ListsAuto
 	}
 	if opt.Logger == nil {
 		opt.Logger = slog.New(slog.DiscardHandler)
@@ -127,14 +138,25 @@ func New(rdb redis.UniversalClient, opt Options) (*Cache, error) {
 	if err := opt.Read.validate(); err != nil {
 		return nil, err
 	}
-	return &Cache{rdb: rdb, opt: opt}, nil
+	if err := opt.Lists.validate(); err != nil {
+		return nil, err
+	}
+	c := &Cache{rdb: rdb, opt: opt, chosen: chosen}
+	c.dumps.Store(opt.Lists == ListsDump)
+	return c, nil
 }
 
-// Configure asks the server how long a sorted set may grow before it leaves the compact encoding, for good and at
-// seven times the memory, and falls back to a smaller Bound where 256 entries are too many. A server that does not
-// answer CONFIG (managed services) counts as unconfigured. Call it before the first Apply of a writer that did not
-// choose a Bound.
+// Configure fits the cache to the server; call it before the first use.
+//
+// It asks how long a sorted set may grow before it leaves the compact encoding, for good and at seven times the memory,
+// and falls back to a smaller Bound where 256 entries are too many. A server that does not answer CONFIG (managed
+// services) counts as unconfigured. A Bound that was chosen stays, and is only warned about.
+//
+// And it tries whether lists can be read by DUMP, with a key that exists within one transaction only.
 func (c *Cache) Configure(ctx context.Context) error {
+	if err := c.configureLists(ctx); err != nil {
+		return err
+	}
 	entries, err := c.setting(ctx, "zset-max-listpack-entries")
 	if err != nil {
 		return err
@@ -147,12 +169,18 @@ func (c *Cache) Configure(ctx context.Context) error {
 		c.opt.Logger.Warn("redis keeps short members only in its compact encoding: long ids will cost several times the memory",
 			"setting", "zset-max-listpack-value", "value", member, "needed", maxMember)
 	}
-	if entries >= compactBound+compactMaxNew {
+	needed := c.opt.Bound + c.opt.MaxNew
+	if entries >= needed {
+		return nil
+	}
+	if c.chosen {
+		c.opt.Logger.Warn("redis may leave its compact encoding for lists of the chosen bound: they would cost several times the memory",
+			"setting", "zset-max-listpack-entries", "value", entries, "needed", needed, "edges", c.opt.Bound)
 		return nil
 	}
 	c.opt.Bound, c.opt.MaxNew = tightBound, tightMaxNew
 	c.opt.Logger.Warn("a node keeps fewer edges because redis would leave its compact encoding",
-		"setting", "zset-max-listpack-entries", "value", entries, "needed", compactBound+compactMaxNew, "edges", tightBound)
+		"setting", "zset-max-listpack-entries", "value", entries, "needed", needed, "edges", tightBound)
 	return nil
 }
 

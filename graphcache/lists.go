@@ -1,30 +1,44 @@
 package graphcache
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"slices"
+	"strings"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/r2rec/r2rec/internal/rdb"
 )
 
-// node is a list as it was read: its newest edges, newest first, and its length, the edges that were not read included.
-// Edges of one millisecond and kind stand in falling order of their ids.
+// node is a list as it was read: its newest edges, newest first, and its length, the edges that were not asked for
+// included. Edges of one millisecond and kind stand in falling order of their ids.
+//
+// The ids of a batch share memory, which one of them keeps alive: who keeps an id for long clones it.
 type node struct {
 	edges  []Edge
 	degree int64
 }
 
-// batch is one pipelined round trip that reads lists and whatever else is queued in it.
+// batch is one pipelined round trip that reads lists and whatever else is queued in it. Lists are read by DUMP while
+// the server is known to answer it, else by range; what comes back is the same.
 type batch struct {
 	redis.Pipeliner
-	c     *Cache
-	lists []*listRead
+	c      *Cache
+	dumped bool
+	lists  []*listRead
+
+	decoder rdb.Decoder
+	entries []rdb.Entry // of one list
+	edges   []Edge      // room for those of many
 }
 
 // listRead is a list being read in a batch.
 type listRead struct {
 	key    string
 	newest int
+	dump   *redis.StringCmd // else:
 	edges  *redis.ZSliceCmd
 	degree *redis.IntCmd
 	read   node
@@ -33,30 +47,140 @@ type listRead struct {
 // node is what was read, once the batch is sent. A list that does not exist is an empty one.
 func (r *listRead) node() node { return r.read }
 
-func (c *Cache) batch() *batch { return &batch{Pipeliner: c.rdb.Pipeline(), c: c} }
+func (c *Cache) batch() *batch {
+	return &batch{Pipeliner: c.rdb.Pipeline(), c: c, dumped: c.dumps.Load()}
+}
 
 // list queues the reading of the newest edges of a list, of all of them where newest is below 1.
 func (b *batch) list(ctx context.Context, key string, newest int) *listRead {
 	r := &listRead{key: key, newest: newest}
-	r.edges, r.degree = b.ZRevRangeWithScores(ctx, key, 0, int64(max(newest, 0))-1), b.ZCard(ctx, key)
+	if b.dumped {
+		r.dump = b.Dump(ctx, key)
+	} else {
+		r.byRange(ctx, b)
+	}
 	b.lists = append(b.lists, r)
 	return r
 }
 
-// send reads everything that is queued and says in how many round trips; an empty batch costs none.
+func (r *listRead) byRange(ctx context.Context, p redis.Pipeliner) {
+	r.dump = nil
+	r.edges, r.degree = p.ZRevRangeWithScores(ctx, r.key, 0, int64(max(r.newest, 0))-1), p.ZCard(ctx, r.key)
+}
+
+// send reads everything that is queued and says in how many round trips: none for an empty batch, one, or a second one
+// for lists whose DUMP was refused or not understood. Where that second one succeeds, lists are read by range from then
+// on: the server, or what stands before it, is another than at the start.
 func (b *batch) send(ctx context.Context) (trips int, err error) {
 	if b.Len() == 0 {
 		return 0, nil
 	}
-	if _, err := b.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
+	if err := exec(ctx, b); err != nil {
 		return 1, err
 	}
+	var missed []*listRead
+	var why error
 	for _, r := range b.lists {
+		if err := b.take(r); err != nil {
+			missed, why = append(missed, r), err
+		}
+	}
+	if len(missed) == 0 {
+		return 1, nil
+	}
+	again := b.c.rdb.Pipeline()
+	for _, r := range missed {
+		r.byRange(ctx, again)
+	}
+	if err := exec(ctx, again); err != nil {
+		return 2, err
+	}
+	for _, r := range missed {
+		if err := b.take(r); err != nil {
+			return 2, err
+		}
+	}
+	if b.c.dumps.CompareAndSwap(true, false) {
+		b.c.opt.Logger.Warn("lists are read by range from now on, which is several times slower: a DUMP could not be used",
+			"error", why, "key", missed[len(missed)-1].key)
+	}
+	return 2, nil
+}
+
+// exec sends a pipeline. An absent key is no error, and neither is a DUMP that the server refuses.
+func exec(ctx context.Context, p redis.Pipeliner) error {
+	cmds, err := p.Exec(ctx)
+	var reply redis.Error
+	if err != nil && !errors.As(err, &reply) {
+		return err
+	}
+	for _, cmd := range cmds {
+		if err := cmd.Err(); err != nil && !errors.Is(err, redis.Nil) && (cmd.Name() != "dump" || !refused(err)) {
+			return err
+		}
+	}
+	return nil
+}
+
+// refused tells whether the server answered that it will not do this, now or later.
+func refused(err error) bool {
+	var reply redis.Error
+	return errors.As(err, &reply) && !retriableReply(reply.Error())
+}
+
+// take makes the node of a list out of the server's answer.
+func (b *batch) take(r *listRead) (err error) {
+	if r.dump == nil {
 		zs := r.edges.Val()
-		r.read = node{edges: make([]Edge, len(zs)), degree: r.degree.Val()}
+		r.read = node{edges: b.room(len(zs)), degree: r.degree.Val()}
 		for i, z := range zs {
 			r.read.edges[i] = edge(z.Member.(string), z.Score)
 		}
+		return nil
 	}
-	return 1, nil
+	payload, err := r.dump.Result()
+	switch {
+	case errors.Is(err, redis.Nil):
+		return nil
+	case err != nil:
+		return err
+	}
+	if b.entries, err = b.decoder.SortedSet(b.entries[:0], payload); err != nil {
+		return err
+	}
+	if !slices.IsSortedFunc(b.entries, byScore) { // not compact: an encoding of its own order
+		slices.SortFunc(b.entries, byScore)
+	}
+	n := len(b.entries)
+	kept := n
+	if r.newest > 0 {
+		kept = min(n, r.newest)
+	}
+	r.read = node{edges: b.room(kept), degree: int64(n)}
+	for i := range r.read.edges {
+		e := &b.entries[n-1-i]
+		r.read.edges[i] = edge(e.Member, e.Score)
+	}
+	return nil
+}
+
+// byScore is the order of a sorted set.
+func byScore(a, b rdb.Entry) int {
+	if a.Score != b.Score {
+		return cmp.Compare(a.Score, b.Score)
+	}
+	return strings.Compare(a.Member, b.Member)
+}
+
+// roomFor is how many edges are allocated at a time, 64 KiB.
+const roomFor = 2048
+
+// room cuts n edges off what was allocated for many lists.
+func (b *batch) room(n int) []Edge {
+	if len(b.edges) < n {
+		b.edges = make([]Edge, max(n, roomFor))
+	}
+	cut := b.edges[:n:n]
+	b.edges = b.edges[n:]
+	return cut
 }

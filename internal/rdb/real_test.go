@@ -97,12 +97,9 @@ var (
 
 // drawSet draws a set that the server keeps compact, or one that it does not.
 func drawSet(t *rapid.T) []Entry {
-	size := rapid.SampledFrom([]int{1, 2, 20, 128, 300}).Draw(t, "size")
-	names := rapid.SliceOfNDistinct(members, 1, size, rapid.ID).Draw(t, "members")
-	if size == 300 {
-		for i := len(names); i <= 300; i++ {
-			names = append(names, fmt.Sprint("filler ", i))
-		}
+	names := rapid.SliceOfNDistinct(members, 1, 100, rapid.ID).Draw(t, "members")
+	for i := range rapid.SampledFrom([]int{0, 0, 100, 300}).Draw(t, "more") {
+		names = append(names, fmt.Sprint("more-", i))
 	}
 	entries := make([]Entry, len(names))
 	for i, m := range names {
