@@ -157,11 +157,11 @@ func (c *Cache) Configure(ctx context.Context) error {
 	if err := c.configureLists(ctx); err != nil {
 		return err
 	}
-	entries, err := c.setting(ctx, "zset-max-listpack-entries")
+	entries, err := c.limit(ctx, "zset-max-listpack-entries")
 	if err != nil {
 		return err
 	}
-	member, err := c.setting(ctx, "zset-max-listpack-value")
+	member, err := c.limit(ctx, "zset-max-listpack-value")
 	if err != nil {
 		return err
 	}
@@ -184,17 +184,26 @@ func (c *Cache) Configure(ctx context.Context) error {
 	return nil
 }
 
-// setting reads an integer setting of the server; -1: the server does not tell.
-func (c *Cache) setting(ctx context.Context, name string) (int, error) {
+// setting reads a setting of the server; empty: the server does not tell.
+func (c *Cache) setting(ctx context.Context, name string) (string, error) {
 	m, err := c.rdb.ConfigGet(ctx, name).Result()
 	var reply redis.Error
 	switch {
 	case errors.As(err, &reply) && !retriableReply(reply.Error()):
-		return -1, nil
+		return "", nil
 	case err != nil:
-		return 0, wrap("read redis setting "+name, err)
+		return "", wrap("read redis setting "+name, err)
 	}
-	n, err := strconv.Atoi(m[name])
+	return m[name], nil
+}
+
+// limit reads an integer setting of the server; -1: the server does not tell.
+func (c *Cache) limit(ctx context.Context, name string) (int, error) {
+	s, err := c.setting(ctx, name)
+	if err != nil {
+		return 0, err
+	}
+	n, err := strconv.Atoi(s)
 	if err != nil {
 		return -1, nil
 	}

@@ -120,6 +120,38 @@ func TestConfigureFindsOutAboutDump(t *testing.T) {
 	})
 }
 
+// told answers for the server what rdbcompression is, which other tests change meanwhile.
+type told string
+
+func (told) DialHook(next redis.DialHook) redis.DialHook { return next }
+func (told) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (s told) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if m, ok := cmd.(*redis.MapStringStringCmd); ok && cmd.Args()[2] == "rdbcompression" {
+			m.SetVal(map[string]string{"rdbcompression": string(s)})
+			return nil
+		}
+		return next(ctx, cmd)
+	}
+}
+
+func TestConfigureSaysThatCompressionCosts(t *testing.T) {
+	for value, want := range map[told]bool{"yes": true, "no": false} {
+		rdb := client(t, embeddedtest.RealRedis(t))
+		rdb.AddHook(value)
+		c, log := reader(t, rdb, ListsAuto)
+		if err := c.Configure(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Contains(log.String(), "rdbcompression"); got != want || !c.dumps.Load() {
+			t.Errorf("rdbcompression %s: dumps is %v, log: %s", value, c.dumps.Load(), log)
+		}
+	}
+}
+
 // TestUserWithoutDump is a managed server: its users may neither DUMP nor ask for settings.
 func TestUserWithoutDump(t *testing.T) {
 	opt := embeddedtest.RealRedis(t)
