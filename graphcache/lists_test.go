@@ -2,11 +2,13 @@ package graphcache
 
 import (
 	"bytes"
+	gocmp "cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -67,7 +69,7 @@ func TestListsReadAlikeBothWays(t *testing.T) {
 			rapid.StringN(1, 80, -1), rapid.Map(rapid.IntRange(0, 99), func(n int) string { return fmt.Sprint("user-", n) }))
 		rapid.Check(t, func(rt *rapid.T) {
 			rdb.FlushDB(ctx)
-			keys := []string{"absent"}
+			keys, lists := []string{"absent"}, [][]Edge{nil}
 			for i := range rapid.IntRange(1, 4).Draw(rt, "lists") {
 				key := fmt.Sprint("list ", i)
 				keys = append(keys, key)
@@ -75,23 +77,34 @@ func TestListsReadAlikeBothWays(t *testing.T) {
 				for n := range rapid.SampledFrom([]int{0, 0, 100, 400}).Draw(rt, "more") {
 					ids = append(ids, fmt.Sprint("more-", n))
 				}
+				var list []Edge
 				for _, m := range ids {
 					s := score(rapid.SampledFrom([]event.Time{1, 1.7e12, 1.7e12 + 1, 1 << 49}).Draw(rt, "at"), Kind(rapid.IntRange(0, 7).Draw(rt, "kind")))
 					rdb.ZAdd(ctx, key, redis.Z{Member: m, Score: float64(s)})
+					list = append(list, edge(m, float64(s)))
 				}
+				slices.SortFunc(list, func(a, b Edge) int {
+					return gocmp.Or(gocmp.Compare(score(b.At, b.Kind), score(a.At, a.Kind)), gocmp.Compare(b.ID, a.ID))
+				})
+				lists = append(lists, list)
 			}
 			dumped, _ := reader(t, rdb, ListsDump)
 			for _, newest := range []int{0, 1, 32, 1000} {
-				want, _, err := readAll(ctx, byRange, newest, keys...)
-				if err != nil {
-					rt.Fatal(err)
+				want := make([]node, len(lists))
+				for i, list := range lists {
+					want[i] = node{list, int64(len(list))}
+					if newest > 0 {
+						want[i].edges = list[:min(newest, len(list))]
+					}
 				}
-				got, _, err := readAll(ctx, dumped, newest, keys...)
-				if err != nil {
-					rt.Fatal(err)
-				}
-				if d := diff(want, got); d != "" {
-					rt.Fatalf("the newest %d by range (-) and by DUMP (+):\n%s", newest, d)
+				for _, c := range []*Cache{byRange, dumped} {
+					got, _, err := readAll(ctx, c, newest, keys...)
+					if err != nil {
+						rt.Fatal(err)
+					}
+					if d := diff(want, got); d != "" {
+						rt.Fatalf("Lists %q, the newest %d (-want +got):\n%s", c.opt.Lists, newest, d)
+					}
 				}
 			}
 		})
@@ -118,6 +131,18 @@ func TestConfigureFindsOutAboutDump(t *testing.T) {
 			t.Error("New takes an unknown Lists")
 		}
 	})
+}
+
+func TestConfigureReadsItsProbe(t *testing.T) {
+	opt, ctx := embeddedtest.RealRedis(t), t.Context()
+	rdb := client(t, opt)
+	rdb.ZAdd(ctx, "list", redis.Z{Member: "1079", Score: 9})
+	other := rdb.Dump(ctx, "list").Val()
+	c, log := reader(t, rdb, ListsAuto)
+	rdb.AddHook(damage{c.tag(0) + "probe", func(s *redis.StringCmd) { s.SetVal(other) }})
+	if err := c.Configure(ctx); err != nil || c.dumps.Load() {
+		t.Errorf("a DUMP of something else: error %v, dumps is %v; log: %s", err, c.dumps.Load(), log)
+	}
 }
 
 // told answers for the server what rdbcompression is, which other tests change meanwhile.
@@ -202,7 +227,10 @@ func fallsBack(t *testing.T, rdb *redis.Client) {
 }
 
 // damage changes the answers to DUMP on their way, as another server would give them.
-type damage struct{ change func(*redis.StringCmd) }
+type damage struct {
+	key    string
+	change func(*redis.StringCmd)
+}
 
 func (damage) DialHook(next redis.DialHook) redis.DialHook          { return next }
 func (damage) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
@@ -211,7 +239,7 @@ func (d damage) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proces
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		err := next(ctx, cmds)
 		for _, cmd := range cmds {
-			if s, ok := cmd.(*redis.StringCmd); ok && cmd.Name() == "dump" && cmd.Args()[1] == "list" {
+			if s, ok := cmd.(*redis.StringCmd); ok && cmd.Name() == "dump" && cmd.Args()[1] == d.key {
 				d.change(s)
 			}
 		}
@@ -237,7 +265,7 @@ func TestUselessDumpIsReadByRange(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			rdb := client(t, embeddedtest.RealRedis(t))
 			rdb.ZAdd(t.Context(), "list", redis.Z{Member: "1079", Score: 9})
-			rdb.AddHook(damage{change})
+			rdb.AddHook(damage{"list", change})
 			fallsBack(t, rdb)
 		})
 	}
@@ -266,7 +294,7 @@ func TestErrorsThatARangeDoesNotHelp(t *testing.T) {
 		rdb.ZAdd(ctx, "list", redis.Z{Member: "1079", Score: 9})
 		busy := client(t, opt)
 		const loading = replyError("LOADING Redis is loading the dataset in memory")
-		busy.AddHook(damage{func(s *redis.StringCmd) { s.SetErr(loading) }})
+		busy.AddHook(damage{"list", func(s *redis.StringCmd) { s.SetErr(loading) }})
 		c, _ := reader(t, busy, ListsDump)
 		if _, n, err := readAll(ctx, c, 0, "absent", "list"); !errors.Is(err, loading) || n != 1 || !c.dumps.Load() {
 			t.Errorf("a server that is loading gives %v after %d round trips, want its answer after one", err, n)

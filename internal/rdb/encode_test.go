@@ -97,16 +97,15 @@ func appendLP(b []byte, s string) []byte {
 	default:
 		b = append(binary.LittleEndian.AppendUint32(append(b, 0xf0), uint32(len(s))), s...)
 	}
-	n64 := uint64(len(b) - start)
-	width := lpBackLen(int(n64))
-	for k := width - 1; k >= 0; k-- { // seven bits a byte, the high ones first; all but the first carry a flag
-		c := byte(n64>>(7*k)) & 0x7f
-		if k < width-1 {
-			c |= 0x80
-		}
-		b = append(b, c)
+	// The length of all that, seven bits a byte, the high ones first; all but the first carry a flag.
+	n = int64(len(b) - start)
+	if n < 1<<7 {
+		return append(b, byte(n))
 	}
-	return b
+	if n < 1<<14-1 {
+		return append(b, byte(n>>7), byte(n)|0x80)
+	}
+	return append(b, byte(n>>14), byte(n>>7)|0x80, byte(n)|0x80) // up to 2 MiB
 }
 
 func encodeZiplist(entries []Entry) string {

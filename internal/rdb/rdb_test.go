@@ -89,6 +89,11 @@ func TestLyingLengthsTakeNoMemory(t *testing.T) {
 		"a listpack":           "\x11\x07\xff\xff\xff\x7f\x02\x00\xff",
 		"a listpack's member":  "\x11\x0d\x0d\x00\x00\x00\x02\x00\xf0\xff\xff\xff\x7f\x01\xff",
 		"a ziplist's member":   "\x0c\x11\x11\x00\x00\x00\x0a\x00\x00\x00\x02\x00\x00\x80\x7f\xff\xff\xff\xff",
+		"a small string":       "\x11\xc3\x04\x80\x03\xc0\x00\x00\x20\x00\x20\x00",
+		"a short member":       "\x11\x0c\x0c\x00\x00\x00\x02\x00\xbfx\x02\x01\x01\xff",
+		"a score's back link":  "\x11\x0a\x0a\x00\x00\x00\x02\x00\x01\x01\x02\xff",
+		"a listpack's count":   "\x11\x0b\x0b\x00\x00\x00\x04\x00\x01\x01\x02\x01\xff",
+		"a ziplist's count":    "\x0c\x0f\x0f\x00\x00\x00\x0c\x00\x00\x00\x04\x00\x00\xf2\x02\xf3\xff",
 		"LZF before its start": "\x11\xc3\x02\x09\x20\x05",
 	} {
 		var before, after runtime.MemStats
@@ -134,6 +139,17 @@ func TestDecodingAllocatesByTheChunk(t *testing.T) {
 		}); n >= 1 {
 			t.Errorf("%s: %v allocations for a set, want less than one", format, n)
 		}
+	}
+}
+
+// TestCompressedTextRefersToItselfOnly has a reference that reaches into a text decoded before, of somebody else's list.
+func TestCompressedTextRefersToItselfOnly(t *testing.T) {
+	var d Decoder
+	if _, err := d.SortedSet(nil, encodings["compressed"](numbered(0, 20, "secret-%d"))); err != nil {
+		t.Fatal(err)
+	}
+	if s, ok := d.inflate("\x20\x05", 3); ok {
+		t.Errorf("a reference to before the start reads %q", s)
 	}
 }
 

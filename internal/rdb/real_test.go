@@ -20,19 +20,18 @@ import (
 
 var record = flag.Bool("record", false, "dump the sets of testdata anew from the real server")
 
-// real is a client of the real server, which gets back the settings that the test changes.
+// real is a client of the real server, for a test that changes rdbcompression and sends payloads: the server checks
+// those, which it does not do otherwise and would crash by a wrong one. Both settings are put back at the end.
 func real(t testing.TB) *redis.Client {
-	c := redis.NewClient(embeddedtest.RealRedis(t))
+	t.Helper()
+	c, ctx := redis.NewClient(embeddedtest.RealRedis(t)), t.Context()
 	t.Cleanup(func() { c.Close() })
-	before, err := c.ConfigGet(t.Context(), "rdbcompression").Result()
-	if err != nil {
-		t.Fatal(err)
+	for _, name := range []string{"rdbcompression", "sanitize-dump-payload"} {
+		before, err := c.ConfigGet(ctx, name).Result()
+		must(t, err)
+		t.Cleanup(func() { must(t, c.ConfigSet(context.WithoutCancel(ctx), name, before[name]).Err()) })
 	}
-	t.Cleanup(func() {
-		if err := c.ConfigSet(context.WithoutCancel(t.Context()), "rdbcompression", before["rdbcompression"]).Err(); err != nil {
-			t.Error(err)
-		}
-	})
+	must(t, c.ConfigSet(ctx, "sanitize-dump-payload", "yes").Err())
 	return c
 }
 
