@@ -164,7 +164,7 @@ func encodeSkipList(b []byte, entries []Entry, score func([]byte, float64) []byt
 		n, isInt := integer(e.Member)
 		switch {
 		case isInt && n == int64(int8(n)):
-			b = append(b, lenEncoded<<6|encInt8, byte(n))
+			b = append(b, lenEncoded<<6+encInt8, byte(n))
 		case isInt && n == int64(int16(n)):
 			b = binary.LittleEndian.AppendUint16(append(b, lenEncoded<<6|encInt16), uint16(n))
 		case isInt && n == int64(int32(n)):
