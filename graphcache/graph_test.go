@@ -132,7 +132,7 @@ func TestSnapshotFindsChains(t *testing.T) {
 		if h := s.Context.History; len(h) < 2 || h[0].ItemID != "b" || h[0].Title != "Title of b" {
 			t.Errorf("history is %+v, want b first, with its title", h)
 		}
-		if e := s.Context.Candidates[0].Evidence; e.Support != 1 || e.Chains <= 0 || e.Popularity != 1 || e.Recent != 1 {
+		if e := s.Context.Candidates[0].Evidence; e.Support != 1 || e.Chains <= 0 || e.Popularity != 1 || e.Recent[1] != 1 {
 			t.Errorf("evidence of x is %+v, want support 1, popularity 1, recent 1, and some weight", e)
 		}
 	})

@@ -184,7 +184,7 @@ func (w *walk) snapshot() Snapshot {
 			ItemID: c.id, Title: it.Title, Categories: it.Categories, Origin: c.origin,
 			Evidence: event.Evidence{
 				Chains: c.weight, Support: c.support,
-				Recent:     recency(c.list.edges, newest, w.opt.Read.HalfLife),
+				Recent:     [3]float64{1: recency(c.list.edges, newest, w.opt.Read.HalfLife)},
 				Popularity: int(c.list.degree),
 				Category:   overlap(mentions, it.Categories),
 			},

@@ -57,7 +57,7 @@ func graphShares(c event.Context) []float64 {
 		}
 	}
 	add(chainWeight, func(e event.Evidence) float64 { return e.Chains })
-	add(recentWeight, func(e event.Evidence) float64 { return e.Recent })
+	add(recentWeight, func(e event.Evidence) float64 { return e.Recent[1] })
 	add(categoryWeight, func(e event.Evidence) float64 { return e.Category })
 	add(popularityWeight, func(e event.Evidence) float64 { return float64(e.Popularity) })
 	for i := range z {

@@ -95,7 +95,7 @@ func drawContext(t *rapid.T) (event.Context, []float64) {
 	for i := range rapid.IntRange(1, 20).Draw(t, "candidates") {
 		size := rapid.Float64Range(0, 1e6)
 		c.Candidates = append(c.Candidates, event.Candidate{ItemID: fmt.Sprint(i), Evidence: event.Evidence{
-			Chains: size.Draw(t, "chains"), Recent: size.Draw(t, "recent"), Popularity: rapid.IntRange(0, 128).Draw(t, "popularity"), Category: rapid.Float64Range(0, 1).Draw(t, "category")}})
+			Chains: size.Draw(t, "chains"), Recent: [3]float64{1: size.Draw(t, "recent")}, Popularity: rapid.IntRange(0, 128).Draw(t, "popularity"), Category: rapid.Float64Range(0, 1).Draw(t, "category")}})
 		z = append(z, rapid.Float64Range(-50, 50).Draw(t, "model"))
 	}
 	return c, logSoftmax(z)

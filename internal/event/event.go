@@ -9,6 +9,8 @@
 // The package imports nothing of the project, so that every other package can import it.
 package event
 
+import "time"
+
 // Type says what a user did to an item.
 type Type string
 
@@ -105,6 +107,8 @@ type Model struct {
 // chains that support them. It is a snapshot; a prompt is a pure function of it, the prompt version and the seed.
 type Context struct {
 	History    []HistoryItem `json:"history"` // newest first
+	Likes      int           `json:"likes"`   // the user's positive edges, at most the bound
+	Idle       float64       `json:"idle"`    // seconds since the user's newest edge of any kind; 0: there is none
 	Candidates []Candidate   `json:"candidates"`
 	Chains     []Chain       `json:"chains"` // strongest first; a step cites them by number, 1 is the first
 }
@@ -136,15 +140,37 @@ const (
 	FromExplore Origin = "explore"
 )
 
-// Evidence is what the graph tells about one candidate of one user. Every value is 0 or larger, larger is stronger, and
-// only its size relative to the other candidates of the same list means something.
+// Evidence is what the graph tells about one candidate of one user, all of it counted from lists that keep their newest
+// edges. Values are 0 or larger, and but for Ages larger is stronger; only a value's size relative to the other
+// candidates of the same list means something. A choice is a positive edge, cos the cosine of two users' or two items'
+// lists, place the position in the user's history (0 is the newest), and an age is counted from the newest edge read.
 type Evidence struct {
-	Chains     float64 `json:"chains"`     // summed weight of the chains that support it
-	Support    int     `json:"support"`    // like-minded users who have it
-	Recent     float64 `json:"recent"`     // popularity, each choice halved every half-life
-	Popularity int     `json:"popularity"` // users in the item's list, at most the list's bound
-	Category   float64 `json:"category"`   // share of the history's category mentions that it covers, 0 to 1
+	Chains           float64    `json:"chains"`             // summed weight of the chains that support it
+	Support          int        `json:"support"`            // like-minded users who have it
+	LikeMinded       float64    `json:"like_minded"`        // their squared cos, summed
+	LikeMindedRecent [3]float64 `json:"like_minded_recent"` // the same, each choice halved every HalfLives[k]
+	Interest         float64    `json:"interest"`           // as LikeMinded, over edges of every kind: who dealt with the same things dealt with this
+	Similar          float64    `json:"similar"`            // cos with each item of the history, summed, halved every 10 places
+	SimilarLast      float64    `json:"similar_last"`       // the same, halved every 3 places
+	SimilarRecent    float64    `json:"similar_recent"`     // as Similar, the common users' choices halved every HalfLives[1]
+	SimilarAny       float64    `json:"similar_any"`        // as Similar, over edges of every kind
+	Best             float64    `json:"best"`               // largest cos with one of the newest ten of the history
+	Lift             float64    `json:"lift"`               // common users over the product of both lists' lengths, summed and halved as Similar
+	After            [3]float64 `json:"after"`              // users who went on to it from an item of the history, each worth 1/(1 + gap/Gaps[k])
+	Before           [3]float64 `json:"before"`             // users who had it before an item of the history, likewise
+	Together         float64    `json:"together"`           // users who dealt with both within two minutes
+	Recent           [3]float64 `json:"recent"`             // popularity, each choice halved every HalfLives[k]
+	Popularity       int        `json:"popularity"`         // users in the item's list, at most the list's bound
+	Ages             [4]float64 `json:"ages"`               // seconds since it was last chosen, 3 and 10 times ago, and first as far as known; 0: never
+	Category         float64    `json:"category"`           // share of the history's category mentions, halved every 10 places, that it covers, 0 to 1
 }
+
+// HalfLives in which a choice counts half, for Evidence: two weeks, half a year, four years. A ranking weighs them; no
+// single one suits every catalogue.
+var HalfLives = [3]time.Duration{14 * 24 * time.Hour, 180 * 24 * time.Hour, 1460 * 24 * time.Hour}
+
+// Gaps between two things that a user did, at which the first counts half for the second, for Evidence.
+var Gaps = [3]time.Duration{time.Minute, 20 * time.Minute, 24 * time.Hour}
 
 // Chain is user -> Via -> Neighbour -> ItemID: the user and the neighbour share Via, and the neighbour has ItemID.
 type Chain struct {

@@ -123,6 +123,9 @@ func (m *Model) validate() *Error {
 }
 
 func (c Context) validate() *Error {
+	if err := first(checkInt("likes", c.Likes, 0, maxSmall), checkSize("idle", c.Idle)); err != nil {
+		return err
+	}
 	for i, h := range c.History {
 		if err := first(checkShown(h.ItemID, h.Title, h.Categories), checkTime("timestamp", h.Timestamp, Latest)); err != nil {
 			return err.within("history", i)
@@ -159,13 +162,35 @@ func (c Context) validate() *Error {
 }
 
 func (e Evidence) validate() *Error {
-	return first(
+	err := first(
 		checkSize("chains", e.Chains),
 		checkInt("support", e.Support, 0, maxSmall),
-		checkSize("recent", e.Recent),
+		checkSize("like_minded", e.LikeMinded),
+		checkSize("interest", e.Interest),
+		checkSize("similar", e.Similar),
+		checkSize("similar_last", e.SimilarLast),
+		checkSize("similar_recent", e.SimilarRecent),
+		checkSize("similar_any", e.SimilarAny),
+		checkSize("best", e.Best),
+		checkSize("lift", e.Lift),
+		checkSize("together", e.Together),
 		checkInt("popularity", e.Popularity, 0, maxSmall),
 		checkRange("category", e.Category, 0, 1),
 	)
+	for _, list := range []struct {
+		field  string
+		values []float64
+	}{
+		{"like_minded_recent", e.LikeMindedRecent[:]}, {"after", e.After[:]}, {"before", e.Before[:]},
+		{"recent", e.Recent[:]}, {"ages", e.Ages[:]},
+	} {
+		for i, v := range list.values {
+			if err == nil {
+				err = checkSize(list.field+"["+strconv.Itoa(i)+"]", v)
+			}
+		}
+	}
+	return err
 }
 
 // checkShown checks an item as the catalogue gave it. Events may come before their item's record: the title may be

@@ -94,7 +94,7 @@ func withoutChains(c event.Context, it event.Candidate) string {
 	}
 	switch {
 	case len(why) > 0:
-	case e.Recent > 0:
+	case e.Recent[1] > 0:
 		why = append(why, "Popular at the moment.")
 	default:
 		why = append(why, "Shown to learn whether you like it.")

@@ -146,9 +146,9 @@ func TestBuildNeedsOneToTwentyCandidates(t *testing.T) {
 
 func TestDigitsAreRelativeToTheBest(t *testing.T) {
 	c := event.Context{Candidates: []event.Candidate{
-		{ItemID: "a", Evidence: event.Evidence{Chains: 50, Recent: .3, Popularity: 128}},
-		{ItemID: "b", Evidence: event.Evidence{Chains: 49.9, Recent: .15, Popularity: 12}},
-		{ItemID: "c", Evidence: event.Evidence{Chains: 0, Recent: .0299, Popularity: 127}},
+		{ItemID: "a", Evidence: event.Evidence{Chains: 50, Recent: [3]float64{1: .3}, Popularity: 128}},
+		{ItemID: "b", Evidence: event.Evidence{Chains: 49.9, Recent: [3]float64{1: .15}, Popularity: 12}},
+		{ItemID: "c", Evidence: event.Evidence{Chains: 0, Recent: [3]float64{1: .0299}, Popularity: 127}},
 	}}
 	want := [][4]byte{{9, 9, 9, 0}, {9, 5, 0, 0}, {0, 0, 9, 0}}
 	if diff := cmp.Diff(want, evidenceDigits(c.Candidates)); diff != "" {

@@ -139,7 +139,7 @@ func evidenceDigits(candidates []event.Candidate) [][4]byte {
 	var best [4]float64
 	for i, c := range candidates {
 		e := c.Evidence
-		values[i] = [4]float64{e.Chains, e.Recent, float64(e.Popularity), e.Category}
+		values[i] = [4]float64{e.Chains, e.Recent[1], float64(e.Popularity), e.Category}
 		for k, x := range values[i] {
 			if !(x > 0) { // NaN as well
 				x = 0

@@ -22,7 +22,7 @@ func small() event.Context {
 		Candidates: []event.Candidate{
 			{ItemID: "x", Title: "X", Origin: event.FromChains, Evidence: event.Evidence{Chains: 3, Support: 2}},
 			{ItemID: "y", Title: "Y", Origin: event.FromChains, Evidence: event.Evidence{Chains: 1, Support: 1}},
-			{ItemID: "z", Title: "Z", Origin: event.FromTrends, Evidence: event.Evidence{Recent: 1}},
+			{ItemID: "z", Title: "Z", Origin: event.FromTrends, Evidence: event.Evidence{Recent: [3]float64{1: 1}}},
 		},
 		Chains: []event.Chain{
 			{Via: "1", Neighbour: "ann", ItemID: "x", Weight: 5, Shared: 2},
@@ -74,7 +74,10 @@ func TestExplainInWords(t *testing.T) {
 			c.Candidates[0].Origin, c.Candidates[0].Categories = event.FromTrends, []string{"Crime"}
 		}, "Popular at the moment. Of a kind that you chose before: Crime."},
 		{"exploration", func(c *event.Context) { c.Chains = nil; c.Candidates[0].Origin = event.FromExplore }, "Shown to learn whether you like it."},
-		{"only recent", func(c *event.Context) { c.Chains = nil; c.Candidates[0].Evidence = event.Evidence{Recent: 1} }, "Popular at the moment."},
+		{"only recent", func(c *event.Context) {
+			c.Chains = nil
+			c.Candidates[0].Evidence = event.Evidence{Recent: [3]float64{1: 1}}
+		}, "Popular at the moment."},
 		{"nothing", func(c *event.Context) { c.Chains = nil; c.Candidates[0].Evidence = event.Evidence{} }, "Shown to learn whether you like it."},
 	} {
 		c := small()

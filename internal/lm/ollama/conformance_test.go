@@ -180,7 +180,7 @@ func prompt(t testing.TB, n int) iot.Prompt {
 	c := event.Context{History: []event.HistoryItem{{ItemID: "h0", Title: films[20]}, {ItemID: "h1", Title: films[21]}}}
 	for i, title := range films[:n] {
 		c.Candidates = append(c.Candidates, event.Candidate{ItemID: title, Title: title, Categories: []string{"Film"},
-			Evidence: event.Evidence{Chains: float64(i * 7 % n), Recent: float64(i * 3 % n), Popularity: i, Category: .5}})
+			Evidence: event.Evidence{Chains: float64(i * 7 % n), Recent: [3]float64{1: float64(i * 3 % n)}, Popularity: i, Category: .5}})
 	}
 	c.Chains = []event.Chain{{Via: "h0", Neighbour: "u", ItemID: films[n-1], Shared: 3, Weight: 1}}
 	p, err := iot.Build(c, 11, iot.Options{})

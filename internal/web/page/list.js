@@ -106,11 +106,13 @@ export function loop(state) {
 }
 
 const evidence = [
-  ["chains", "chains", "Summed weight of the chains that support it"],
-  ["support", "like-minded users", "Like-minded users who have it"],
-  ["recent", "popular now", "Popularity, each choice halved with age"],
-  ["popularity", "popular overall", "Users in its list"],
-  ["category", "your categories", "Share of the history's categories that it covers"],
+  [(e) => e.like_minded_recent[1], "like-minded users", "Users with your taste who have it, choices halved every half-year"],
+  [(e) => e.similar, "goes with yours", "How often it is chosen by those who chose what you chose"],
+  [(e) => e.after[1], "chosen next", "Users who went on to it from what you chose"],
+  [(e) => e.chains, "chains", "Summed weight of the chains that support it"],
+  [(e) => e.recent[0], "popular now", "Popularity, each choice halved every two weeks"],
+  [(e) => e.popularity, "popular overall", "Users in its list"],
+  [(e) => e.category, "your categories", "Share of the history's categories that it covers"],
 ];
 
 // why explains one item: its reasons, its chains and how the graph and the model saw it. decision may be null.
@@ -165,7 +167,7 @@ function numbers(it, decision) {
   ].filter(Boolean);
   return h("div", { class: "numbers" },
     h("h4", {}, `Evidence, compared with the best of ${all.length} candidates`),
-    h("dl", {}, evidence.map(([key, label, title]) => meter(label, title, own[key] / most((c) => c.evidence[key]), show(own[key]))),
+    h("dl", {}, evidence.map(([of, label, title]) => meter(label, title, of(own) / most((c) => of(c.evidence)), show(of(own)))),
       shares.map(([label, title, share, best]) => meter(label, title, share / best, percent(share)))));
 }
 
