@@ -10,33 +10,28 @@ import (
 
 // pooled is a candidate before the best are kept.
 type pooled struct {
-	id      string
-	origin  event.Origin
-	weight  float64 // of the chains that support it
-	support int     // neighbours behind them
-	list    node
+	id     string
+	origin event.Origin
+	weight float64 // of the chains that support it
+	list   node
 }
 
 // fillPool gathers the items that chains lead to, the strongest first, then trends and a few drawn from what was chosen
 // lately. It over-fills: some will be unavailable.
 func (w *walk) fillPool() []pooled {
-	type sum struct {
-		weight     float64
-		neighbours map[string]bool
-	}
-	sums := map[string]*sum{}
+	weights := map[string]float64{}
 	for _, ch := range w.chains {
-		s := sums[ch.ItemID]
-		if s == nil {
-			s = &sum{neighbours: map[string]bool{}}
-			sums[ch.ItemID] = s
-		}
-		s.weight += ch.Weight
-		s.neighbours[ch.Neighbour] = true
+		weights[ch.ItemID] += ch.Weight
 	}
-	var pool []pooled
-	for id, s := range sums {
-		pool = append(pool, pooled{id: id, origin: event.FromChains, weight: s.weight, support: len(s.neighbours)})
+	pool := make([]pooled, 0, max(len(weights), len(w.q.Items)))
+	if len(w.q.Items) > 0 {
+		for _, id := range w.q.Items {
+			pool = append(pool, pooled{id: id, weight: weights[id]})
+		}
+		return pool
+	}
+	for id, weight := range weights {
+		pool = append(pool, pooled{id: id, origin: event.FromChains, weight: weight})
 	}
 	slices.SortFunc(pool, func(a, b pooled) int { return cmp.Or(cmp.Compare(b.weight, a.weight), cmp.Compare(a.id, b.id)) })
 	pool = pool[:min(w.opt.Read.Pool, len(pool))]
@@ -117,28 +112,4 @@ func recency(edges []Edge, newest event.Time, halfLife time.Duration) float64 {
 		}
 	}
 	return sum
-}
-
-// categoryMentions is each category's share of all mentions in the history; the shares sum to 1.
-func categoryMentions(history []event.HistoryItem) map[string]float64 {
-	m := map[string]float64{}
-	n := 0
-	for _, h := range history {
-		for _, c := range h.Categories {
-			m[c]++
-			n++
-		}
-	}
-	for c := range m {
-		m[c] /= float64(n)
-	}
-	return m
-}
-
-func overlap(mentions map[string]float64, categories []string) float64 {
-	var sum float64
-	for _, c := range categories {
-		sum += mentions[c]
-	}
-	return min(sum, 1)
 }

@@ -33,30 +33,39 @@ func halved(age event.Time, halfLife time.Duration) float64 {
 	return math.Exp2(-float64(max(0, age)) / float64(halfLife.Milliseconds()))
 }
 
-// likeMinded finds the users behind the roots' lists and keeps the strongest: the weight is the sum, over the shared
-// items, of the item's idf halved with the age of the root within the history.
-func likeMinded(user string, roots []Edge, via map[string]node, r Read) []neighbour {
-	found := map[string]*neighbour{}
-	for _, root := range roots {
-		list := via[root.ID]
-		weight := idf(list.degree) * halved(roots[0].At-root.At, r.HalfLife)
-		for _, e := range list.edges {
-			if e.ID == user || !e.Kind.Positive() {
+// likeMinded finds the users behind the positive roots' lists and keeps the strongest: the weight is the sum, over the
+// shared items, of the item's idf halved with the age of the root within the history.
+func likeMinded(t *taste, r Read) []neighbour {
+	found := make([]neighbour, len(t.met))
+	var newest event.Time
+	for i := range t.roots {
+		if t.roots[i].positive {
+			newest = max(newest, t.roots[i].At)
+		}
+	}
+	roots := 0
+	for i := range t.roots {
+		root := &t.roots[i]
+		if !root.positive {
+			continue
+		}
+		roots++
+		weight := idf(root.list.degree) * halved(newest-root.At, r.HalfLife)
+		for _, e := range root.list.edges {
+			k, ok := t.index[e.ID]
+			if !ok || !e.Kind.Positive() {
 				continue
 			}
-			n := found[e.ID]
-			if n == nil {
-				n = &neighbour{id: e.ID}
-				found[e.ID] = n
-			}
+			n := &found[k]
+			n.id = e.ID
 			n.shared = append(n.shared, sharedItem{root.ID, weight})
 			n.weight += weight
 		}
 	}
 	var ns []neighbour
 	for _, n := range found {
-		if len(n.shared) >= minShared(len(roots)) {
-			ns = append(ns, *n)
+		if n.id != "" && len(n.shared) >= minShared(roots) {
+			ns = append(ns, n)
 		}
 	}
 	slices.SortFunc(ns, func(a, b neighbour) int {

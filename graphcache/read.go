@@ -7,19 +7,20 @@ import (
 
 // Read bounds what one Snapshot reads, and so what it costs.
 type Read struct {
-	History       int           // newest positive edges of the user that chains start from
+	History       int           // newest edges of the user whose items' lists are read; chains start from the positive ones
 	ItemList      int           // newest edges read of each of their lists
 	Neighbours    int           // like-minded users kept, the strongest
+	Met           int           // users in the history's lists who are compared with the user, those in most lists first
 	NeighbourList int           // newest edges read of each of theirs
 	Pool          int           // candidates looked at more closely before the best are kept
 	HalfLife      time.Duration // in which a choice loses half its weight, in event time
 }
 
 // DefaultRead costs about 100 list reads a snapshot.
-var DefaultRead = Read{History: 32, ItemList: 32, Neighbours: 48, NeighbourList: 32, Pool: 60, HalfLife: 30 * 24 * time.Hour}
+var DefaultRead = Read{History: 32, ItemList: 32, Neighbours: 48, Met: 512, NeighbourList: 32, Pool: 60, HalfLife: 30 * 24 * time.Hour}
 
 func (r Read) validate() error {
-	for name, v := range map[string]int{"History": r.History, "ItemList": r.ItemList, "Neighbours": r.Neighbours,
+	for name, v := range map[string]int{"History": r.History, "ItemList": r.ItemList, "Neighbours": r.Neighbours, "Met": r.Met,
 		"NeighbourList": r.NeighbourList, "Pool": r.Pool} {
 		if v < 1 {
 			return fmt.Errorf("graphcache: Read.%s is %d, must be at least 1", name, v)

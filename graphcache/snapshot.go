@@ -12,11 +12,13 @@ import (
 // Query asks for what a ranking for one user is made from.
 type Query struct {
 	User       string
-	Candidates int        // wanted; fewer come back where the graph knows fewer
+	Items      []string   // candidates to give evidence of, in this order; none: candidates are to be found, see below
+	Candidates int        // to find; fewer come back where the graph knows fewer
 	Trending   int        // of them, from what is popular at the moment
 	Explore    int        // of them, drawn at random from what was chosen lately
-	Chains     int        // chains returned, the strongest, at least one for every candidate that has any
+	Chains     int        // chains returned, the strongest, at least one for every candidate that has any; 0: none
 	History    int        // history items returned, newest first
+	At         event.Time // the moment of asking, from which ages are counted; 0: the newest edge that was read
 	Rand       *rand.Rand // draws the exploration
 }
 
@@ -31,11 +33,12 @@ type Snapshot struct {
 // Snapshot reads a user's history, candidates, evidence and chains in at most four pipelined round trips:
 //
 //  1. the user's edges, purchases and hides;
-//  2. the lists of the newest items the user chose: who else chose them;
-//  3. the lists of the like-minded among those: what else they chose;
+//  2. the lists of the newest items the user dealt with: who else did;
+//  3. the lists of the like-minded among those, what else they chose, and how long the lists of the others are;
 //  4. titles and lists of the best candidates so found, and of what is popular at the moment (see RefreshTrends).
 //
-// An item in the user's edges, bought or hidden, unavailable or without a catalogue entry is not a candidate.
+// An item in the user's edges, bought or hidden, unavailable or without a catalogue entry is not a candidate. Where the
+// query names its candidates, they are taken as they are, whatever the user or the catalogue says about them.
 func (c *Cache) Snapshot(ctx context.Context, q Query) (Snapshot, error) {
 	w := &walk{Cache: c, q: q}
 	for _, step := range []func(context.Context) error{w.readUser, w.readItems, w.readNeighbours, w.readCandidates} {
@@ -51,10 +54,11 @@ type walk struct {
 	*Cache
 	q          Query
 	trips      int
-	history    []Edge          // positive, newest first
+	edges      []Edge          // the user's, newest first
+	history    []Edge          // the positive ones among them
 	touched    map[string]bool // never to be offered
-	via        map[string]node // by item of the history
-	neighbours []neighbour     // strongest first
+	taste      *taste
+	neighbours []neighbour // strongest first
 	chains     []event.Chain
 	pool       []pooled
 	noEntry    int
@@ -84,7 +88,8 @@ func (w *walk) readUser(ctx context.Context) error {
 	for _, id := range settled.Val() {
 		w.touched[id] = true
 	}
-	for _, e := range edges.node().edges {
+	w.edges = edges.node().edges
+	for _, e := range w.edges {
 		w.touched[e.ID] = true
 		if e.Kind.Positive() {
 			w.history = append(w.history, e)
@@ -94,9 +99,9 @@ func (w *walk) readUser(ctx context.Context) error {
 }
 
 func (w *walk) readItems(ctx context.Context) error {
-	roots := w.history[:min(w.opt.Read.History, len(w.history))]
+	roots := w.edges[:min(w.opt.Read.History, len(w.edges))]
 	reads := make([]*listRead, len(roots))
-	err := w.trip(ctx, "the lists of chosen items", func(b *batch) {
+	err := w.trip(ctx, "the lists of the history's items", func(b *batch) {
 		for i, e := range roots {
 			reads[i] = b.list(ctx, w.itemKey(e.ID), w.opt.Read.ItemList)
 		}
@@ -104,36 +109,47 @@ func (w *walk) readItems(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	w.via = make(map[string]node, len(roots))
-	for i, e := range roots {
-		w.via[e.ID] = reads[i].node()
-	}
-	w.neighbours = likeMinded(w.q.User, roots, w.via, w.opt.Read)
+	w.taste = newTaste(w.q.User, w.edges, nodes(reads))
 	return nil
 }
 
 func (w *walk) readNeighbours(ctx context.Context) error {
+	if w.q.Chains > 0 || len(w.q.Items) == 0 {
+		w.neighbours = likeMinded(w.taste, w.opt.Read)
+	}
+	met := w.taste.closest(w.opt.Read.Met)
 	reads := make([]*listRead, len(w.neighbours))
+	degrees := make([]*redis.IntCmd, len(met))
 	err := w.trip(ctx, "the lists of like-minded users", func(b *batch) {
 		for i, n := range w.neighbours {
 			reads[i] = b.list(ctx, w.userKey(n.id), w.opt.Read.NeighbourList)
+		}
+		for i, k := range met {
+			degrees[i] = b.ZCard(ctx, w.userKey(w.taste.met[k].id))
 		}
 	})
 	if err != nil {
 		return err
 	}
-	lists := make([]node, len(reads))
-	for i, r := range reads {
-		lists[i] = r.node()
+	for i, k := range met {
+		w.taste.met[k].degree = float64(degrees[i].Val())
 	}
-	w.chains = findChains(w.neighbours, lists, w.touched, w.opt.Read.HalfLife)
+	w.chains = findChains(w.neighbours, nodes(reads), w.touched, w.opt.Read.HalfLife)
 	w.pool = w.fillPool()
 	return nil
 }
 
+func nodes(reads []*listRead) []node {
+	ns := make([]node, len(reads))
+	for i, r := range reads {
+		ns[i] = r.node()
+	}
+	return ns
+}
+
 func (w *walk) readCandidates(ctx context.Context) error {
 	ids := make([]string, 0, len(w.history)+len(w.pool))
-	for _, e := range w.history {
+	for _, e := range w.history { // their categories count as far as lists were read, their titles as far as asked for
 		ids = append(ids, e.ID)
 	}
 	for _, c := range w.pool {
@@ -156,6 +172,9 @@ func (w *walk) readCandidates(ctx context.Context) error {
 	for i := range w.pool {
 		w.pool[i].list = reads[i].node()
 	}
+	if len(w.q.Items) > 0 {
+		return nil
+	}
 	w.pool = slices.DeleteFunc(w.pool, func(c pooled) bool {
 		it, ok := w.titles[c.id]
 		if !ok {
@@ -168,26 +187,36 @@ func (w *walk) readCandidates(ctx context.Context) error {
 
 // snapshot chooses among the pool and puts together what was read.
 func (w *walk) snapshot() Snapshot {
-	chosen := w.choose()
-	in := map[string]bool{}
+	chosen := w.pool
+	if len(w.q.Items) == 0 {
+		chosen = w.choose()
+	}
 	s := Snapshot{Positive: len(w.history), NoEntry: w.noEntry, RoundTrips: w.trips}
+	s.Context.Likes = len(w.history)
 	for _, e := range w.history[:min(w.q.History, len(w.history))] {
 		it := w.item(e.ID)
 		s.Context.History = append(s.Context.History, event.HistoryItem{ItemID: e.ID, Title: it.Title, Categories: it.Categories, Timestamp: e.At})
 	}
-	mentions := categoryMentions(s.Context.History)
 	newest := newestOf(chosen)
+	at := w.q.At
+	if at == 0 {
+		at = newest
+		if len(w.edges) > 0 {
+			at = max(at, w.edges[0].At)
+		}
+	}
+	if len(w.edges) > 0 {
+		s.Context.Idle = seconds(at - w.edges[0].At)
+	}
+	w.taste.mention(func(id string) []string { return w.titles[id].Categories })
+	in := map[string]bool{}
 	for _, c := range chosen {
 		in[c.id] = true
 		it := w.item(c.id)
+		e := w.taste.evidence(c.list, it.Categories, newest, at)
+		e.Chains = c.weight
 		s.Context.Candidates = append(s.Context.Candidates, event.Candidate{
-			ItemID: c.id, Title: it.Title, Categories: it.Categories, Origin: c.origin,
-			Evidence: event.Evidence{
-				Chains: c.weight, Support: c.support,
-				Recent:     [3]float64{1: recency(c.list.edges, newest, w.opt.Read.HalfLife)},
-				Popularity: int(c.list.degree),
-				Category:   overlap(mentions, it.Categories),
-			},
+			ItemID: c.id, Title: it.Title, Categories: it.Categories, Origin: c.origin, Evidence: e,
 		})
 	}
 	s.Context.Chains = strongest(w.chains, in, w.q.Chains)

@@ -71,10 +71,12 @@ func (c *Cache) RefreshTrends(ctx context.Context) error {
 // History returns the newest n items that speak for a user's taste, with their titles: a page's view of a user.
 func (c *Cache) History(ctx context.Context, user string, n int) ([]event.HistoryItem, error) {
 	w := &walk{Cache: c, q: Query{User: user, History: n}}
-	for _, step := range []func(context.Context) error{w.readUser, w.readCandidates} {
-		if err := step(ctx); err != nil {
-			return nil, err
-		}
+	if err := w.readUser(ctx); err != nil {
+		return nil, err
+	}
+	w.taste = newTaste(user, w.edges, nil)
+	if err := w.readCandidates(ctx); err != nil {
+		return nil, err
 	}
 	return w.snapshot().Context.History, nil
 }

@@ -1,0 +1,246 @@
+package graphcache
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/r2rec/r2rec/internal/event"
+)
+
+// taste is what a user's history, and the lists of its items, say about others: who chose the same things and when.
+// It is everything that the evidence of a candidate needs beside the candidate's own list.
+type taste struct {
+	likes, edges float64 // lengths of the user's list: positive edges, and all
+	roots        []root
+	index        map[string]int32 // of everybody in the roots' lists, into met
+	met          []acquaintance
+	meetings     []meeting
+	categories   map[string]float64 // share of mentions
+}
+
+// root is an item of the history whose list was read.
+type root struct {
+	Edge
+	list                node
+	liked, degree       float64 // lengths of its list: positive edges, and all
+	byTen, byThree      float64 // halved every so many places among the positive
+	anyTen, anyFour     float64 // halved every so many places of the history
+	newestTen, positive bool
+}
+
+// acquaintance is another user in the roots' lists.
+type acquaintance struct {
+	id          string
+	shared, any float64 // items that both chose, and that both dealt with
+	degree      float64 // of the other's list; 0: not known, so that the two cannot be compared
+	last        int32   // of the meetings, which are linked backwards; -1: none
+}
+
+// meeting is one item that both dealt with.
+type meeting struct {
+	root     int32
+	previous int32
+	at       event.Time // when the other did
+	positive bool       // on both sides
+}
+
+// together is how close in time two things that a user did belong together.
+const together = 2 * time.Minute
+
+func newTaste(user string, history []Edge, lists []node) *taste {
+	t := &taste{edges: float64(len(history)), roots: make([]root, len(lists)), index: make(map[string]int32, 256)}
+	place := 0
+	for _, e := range history {
+		if e.Kind.Positive() {
+			t.likes++
+		}
+	}
+	for i, list := range lists {
+		e := history[i]
+		liked, degree := list.lengths()
+		t.roots[i] = root{
+			Edge: e, list: list, liked: max(1, liked), degree: max(1, degree), positive: e.Kind.Positive(), newestTen: place < 10,
+			byTen: places(place, 10), byThree: places(place, 3), anyTen: places(i, 10), anyFour: places(i, 4),
+		}
+		if e.Kind.Positive() {
+			place++
+		}
+		for _, o := range list.edges {
+			if o.ID == user {
+				continue
+			}
+			k, ok := t.index[o.ID]
+			if !ok {
+				k = int32(len(t.met))
+				t.index[o.ID] = k
+				t.met = append(t.met, acquaintance{id: o.ID, last: -1})
+			}
+			a := &t.met[k]
+			m := meeting{root: int32(i), at: o.At, positive: e.Kind.Positive() && o.Kind.Positive(), previous: a.last}
+			a.last = int32(len(t.meetings))
+			t.meetings = append(t.meetings, m)
+			a.any++
+			if m.positive {
+				a.shared++
+			}
+		}
+	}
+	return t
+}
+
+// places halves a weight every so many places of a history.
+func places(place int, half float64) float64 { return math.Exp2(-float64(place) / half) }
+
+// lengths of a list, positive edges and all; where not all were read, the positive share of those that were is taken for
+// that of all.
+func (n node) lengths() (liked, all float64) {
+	for _, e := range n.edges {
+		if e.Kind.Positive() {
+			liked++
+		}
+	}
+	if len(n.edges) > 0 {
+		liked *= float64(n.degree) / float64(len(n.edges))
+	}
+	return liked, float64(n.degree)
+}
+
+// closest are at most n of the acquaintances, by index, those who dealt with most of the same things first.
+func (t *taste) closest(n int) []int32 {
+	all := make([]int32, len(t.met))
+	for i := range all {
+		all[i] = int32(i)
+	}
+	if len(all) <= n {
+		return all
+	}
+	slices.SortFunc(all, func(a, b int32) int {
+		x, y := &t.met[a], &t.met[b]
+		return cmp.Or(cmp.Compare(y.any, x.any), cmp.Compare(y.shared, x.shared), cmp.Compare(x.id, y.id))
+	})
+	return all[:n]
+}
+
+// mention counts the categories of the positive roots, halved every ten places, as shares that sum to 1.
+func (t *taste) mention(categories func(item string) []string) {
+	t.categories = map[string]float64{}
+	var sum float64
+	for _, r := range t.roots {
+		if !r.positive {
+			continue
+		}
+		for _, c := range categories(r.ID) {
+			t.categories[c] += r.byTen
+			sum += r.byTen
+		}
+	}
+	for c := range t.categories {
+		t.categories[c] /= sum
+	}
+}
+
+// evidence about a candidate. Choices are halved with their age before newest, the newest of all candidates' edges:
+// within a list of candidates that gives the same as any other moment, and never underflows. Ages are counted from
+// asOf. Chains are not counted here.
+func (t *taste) evidence(list node, categories []string, newest, asOf event.Time) event.Evidence {
+	e := event.Evidence{Popularity: int(list.degree)}
+	liked, degree := list.lengths()
+	liked, degree = max(1, liked), max(1, degree)
+	common := make([]float64, 3*len(t.roots)) // of each root: positive common users, the same halved by age, all
+	recent, all := common[len(t.roots):2*len(t.roots)], common[2*len(t.roots):]
+	common = common[:len(t.roots)]
+	minimum := float64(minShared(int(t.likes)))
+
+	chosen := 0
+	for _, o := range list.edges {
+		var faded [len(event.HalfLives)]float64
+		positive := o.Kind.Positive()
+		if positive {
+			chosen++
+			age := seconds(asOf - o.At)
+			switch chosen {
+			case 1:
+				e.Ages[0] = age
+			case 3:
+				e.Ages[1] = age
+			case 10:
+				e.Ages[2] = age
+			}
+			e.Ages[3] = age
+		}
+		for k, h := range event.HalfLives {
+			faded[k] = halved(newest-o.At, h)
+			if positive {
+				e.Recent[k] += faded[k]
+			}
+		}
+		k, ok := t.index[o.ID]
+		if !ok {
+			continue
+		}
+		a := &t.met[k]
+		if a.degree > 0 {
+			e.Interest += a.any * a.any / (t.edges * a.degree)
+			if positive && a.shared > 0 {
+				cos2 := a.shared * a.shared / (t.likes * a.degree)
+				e.LikeMinded += cos2
+				for k := range faded {
+					e.LikeMindedRecent[k] += cos2 * faded[k]
+				}
+				if a.shared >= minimum {
+					e.Support++
+				}
+			}
+		}
+		for m := a.last; m >= 0; m = t.meetings[m].previous {
+			meet := &t.meetings[m]
+			r := &t.roots[meet.root]
+			all[meet.root]++
+			if meet.positive && positive {
+				common[meet.root]++
+				recent[meet.root] += faded[1]
+			}
+			t.sequence(&e, r.anyFour/math.Sqrt(r.degree*degree), float64(o.At-meet.at))
+		}
+	}
+	for i := range t.roots {
+		r := &t.roots[i]
+		e.SimilarAny += r.anyTen * all[i] / math.Sqrt(r.degree*degree)
+		if !r.positive || common[i] == 0 {
+			continue
+		}
+		norm := math.Sqrt(r.liked * liked)
+		cos := common[i] / norm
+		e.Similar += r.byTen * cos
+		e.SimilarLast += r.byThree * cos
+		e.SimilarRecent += r.byTen * recent[i] / norm
+		e.Lift += r.byTen * common[i] / (r.liked * liked)
+		if r.newestTen {
+			e.Best = max(e.Best, cos)
+		}
+	}
+	for _, c := range categories {
+		e.Category += t.categories[c]
+	}
+	e.Category = min(e.Category, 1)
+	return e
+}
+
+// sequence counts a user who dealt with an item of the history and, gap milliseconds later, with the candidate.
+func (t *taste) sequence(e *event.Evidence, weight, gap float64) {
+	side := &e.After
+	if gap < 0 {
+		side, gap = &e.Before, -gap
+	}
+	for k, g := range event.Gaps {
+		side[k] += weight / (1 + gap/float64(g.Milliseconds()))
+	}
+	if gap < float64(together.Milliseconds()) {
+		e.Together += weight
+	}
+}
+
+// seconds of an age, at least one millisecond: 0 stands for never.
+func seconds(age event.Time) float64 { return float64(max(1, age)) / 1000 }
