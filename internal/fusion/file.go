@@ -1,0 +1,205 @@
+package fusion
+
+import (
+	"bytes"
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+)
+
+// version of the file's form and of what its columns mean. A change of encode needs another.
+const version = 1
+
+// Limits of a stored model, so that a damaged file can neither take all memory nor give scores that are not numbers.
+const (
+	maxFile     = 64 << 20 // bytes
+	maxHidden   = 1024
+	maxEnsemble = 64
+	maxEpochs   = 10000
+	maxWeight   = 1e6
+)
+
+//go:embed default.json
+var defaultFile []byte
+
+// Default decodes the model that comes with the package. Decoding takes about a millisecond: keep the result.
+func Default() *Model {
+	m, err := Load(bytes.NewReader(defaultFile))
+	if err != nil {
+		panic("the embedded model: " + err.Error())
+	}
+	return m
+}
+
+// file is the stored form of a model.
+type file struct {
+	Version  int          `json:"version"`
+	Inputs   []string     `json:"inputs"` // names of the columns, in order
+	Training Training     `json:"training"`
+	Networks []fileMember `json:"networks"`
+}
+
+type fileMember struct {
+	Hidden [][]weight `json:"hidden"` // a row a unit: one an input
+	Bias   []weight   `json:"bias"`   // one a unit
+	Out    []weight   `json:"out"`    // one a unit
+	Linear []weight   `json:"linear"` // one an input of a candidate, without those of the list
+}
+
+// weight is a float32 that JSON cannot leave out: null is refused, where the standard decoder would read 0.
+type weight float32
+
+// UnmarshalJSON reads a finite number.
+func (w *weight) UnmarshalJSON(text []byte) error {
+	if string(text) == "null" {
+		return errors.New("a weight is null")
+	}
+	return json.Unmarshal(text, (*float32)(w))
+}
+
+// Save writes the model as JSON. Load reads it back exactly.
+func (m *Model) Save(w io.Writer) error {
+	f := file{Version: version, Inputs: columnNames(), Training: m.training}
+	for _, n := range m.members {
+		f.Networks = append(f.Networks, n.store(m.training.Hidden))
+	}
+	text, err := json.Marshal(f)
+	if err != nil {
+		return fmt.Errorf("save fusion: %w", err)
+	}
+	if _, err := w.Write(append(text, '\n')); err != nil {
+		return fmt.Errorf("save fusion: %w", err)
+	}
+	return nil
+}
+
+// Load reads a model that Save wrote. It refuses, and says why, what it cannot use with certainty: another version, other
+// inputs or another order of them, wrong numbers of weights, weights that are not numbers, and anything it does not know.
+func Load(r io.Reader) (*Model, error) {
+	m, err := load(r)
+	if err != nil {
+		return nil, fmt.Errorf("load fusion: %w", err)
+	}
+	return m, nil
+}
+
+func load(r io.Reader) (*Model, error) {
+	text, err := io.ReadAll(io.LimitReader(r, maxFile+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(text) > maxFile {
+		return nil, fmt.Errorf("the file is larger than %d bytes", maxFile)
+	}
+	// The version comes first: what another version holds is not for this code to judge.
+	var head struct {
+		Version int `json:"version"`
+	}
+	if err := json.Unmarshal(text, &head); err != nil {
+		return nil, fmt.Errorf("read its version: %w", err)
+	}
+	if head.Version != version {
+		return nil, fmt.Errorf("its version is %d, this program reads %d: fit it again", head.Version, version)
+	}
+	var f file
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&f); err != nil {
+		return nil, err
+	}
+	return f.model()
+}
+
+func (f file) model() (*Model, error) {
+	names := columnNames()
+	if len(f.Inputs) != len(names) {
+		return nil, fmt.Errorf("it has %d inputs, want %d", len(f.Inputs), len(names))
+	}
+	for i, name := range names {
+		if f.Inputs[i] != name {
+			return nil, fmt.Errorf("its input %d is %q, want %q: fit it again", i, f.Inputs[i], name)
+		}
+	}
+	t := f.Training
+	without, err := sorted(t.Without)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("training.without: %w", err)
+	case !slices.Equal(without, t.Without):
+		return nil, fmt.Errorf("training.without is %q, want each once and in order: %q", t.Without, without)
+	case t.Hidden < 1 || t.Hidden > maxHidden:
+		return nil, fmt.Errorf("training.hidden is %d, want 1 to %d", t.Hidden, maxHidden)
+	case t.Ensemble < 1 || t.Ensemble > maxEnsemble:
+		return nil, fmt.Errorf("training.ensemble is %d, want 1 to %d", t.Ensemble, maxEnsemble)
+	case len(f.Networks) != t.Ensemble:
+		return nil, fmt.Errorf("it has %d networks, want training.ensemble: %d", len(f.Networks), t.Ensemble)
+	}
+	t.Without = without
+	m := &Model{training: t, removed: setOf(without)}
+	for i, stored := range f.Networks {
+		n, err := stored.network(t.Hidden)
+		if err != nil {
+			return nil, fmt.Errorf("networks[%d].%w", i, err)
+		}
+		m.members = append(m.members, n)
+	}
+	return m, nil
+}
+
+// store gives the first units of a network as rows.
+func (n *network) store(units int) fileMember {
+	f := fileMember{Bias: make([]weight, units), Out: make([]weight, units), Linear: make([]weight, perCandidate)}
+	for u := range units {
+		row := make([]weight, biasColumn)
+		for k := range row {
+			row[k] = weight(n.hidden[at(u, k)])
+		}
+		f.Hidden = append(f.Hidden, row)
+		f.Bias[u], f.Out[u] = weight(n.hidden[at(u, biasColumn)]), weight(n.out[u])
+	}
+	for k := range f.Linear {
+		f.Linear[k] = weight(n.linear[k])
+	}
+	return f
+}
+
+// network checks a stored network and lays it out for computing.
+func (f fileMember) network(units int) (*network, error) {
+	n := newNetwork(units)
+	if len(f.Hidden) != units {
+		return nil, fmt.Errorf("hidden has %d rows, want one a unit: %d", len(f.Hidden), units)
+	}
+	for u, row := range f.Hidden {
+		if err := place(row, biasColumn, func(k int) *float64 { return &n.hidden[at(u, k)] }); err != nil {
+			return nil, fmt.Errorf("hidden[%d]%w", u, err)
+		}
+	}
+	if err := place(f.Bias, units, func(u int) *float64 { return &n.hidden[at(u, biasColumn)] }); err != nil {
+		return nil, fmt.Errorf("bias%w", err)
+	}
+	if err := place(f.Out, units, func(u int) *float64 { return &n.out[u] }); err != nil {
+		return nil, fmt.Errorf("out%w", err)
+	}
+	if err := place(f.Linear, perCandidate, func(k int) *float64 { return &n.linear[k] }); err != nil {
+		return nil, fmt.Errorf("linear%w", err)
+	}
+	return n, nil
+}
+
+// place copies weights to where they belong. Its errors continue the name of the list.
+func place(weights []weight, want int, to func(int) *float64) error {
+	if len(weights) != want {
+		return fmt.Errorf(" has %d weights, want %d", len(weights), want)
+	}
+	for i, w := range weights {
+		if !(math.Abs(float64(w)) <= maxWeight) {
+			return fmt.Errorf("[%d] is %v, want a number between -%v and %v", i, w, maxWeight, maxWeight)
+		}
+		*to(i) = float64(w)
+	}
+	return nil
+}
