@@ -60,11 +60,11 @@ func (m *Model) Scores(l List) []float64 {
 	scores := make([]float64, len(l.Evidence))
 	rows := make([]float64, len(l.Evidence)*columns)
 	encode(l, m.removed, rows)
+	act := make([]float64, m.members[0].units)
 	for _, n := range m.members {
-		n.addScores(rows, scores)
-	}
-	for i := range scores {
-		scores[i] /= float64(len(m.members))
+		for i := range scores {
+			scores[i] += n.score(rows[i*columns:(i+1)*columns], act) / float64(len(m.members))
+		}
 	}
 	return scores
 }

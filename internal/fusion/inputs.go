@@ -116,6 +116,9 @@ func columnNames() []string {
 // encode writes the columns of every candidate of a list, row by row, into rows: zeros, columns of them a candidate. The
 // columns of removed groups stay 0.
 func encode(l List, removed map[Group]bool, rows []float64) {
+	if len(l.Evidence) == 0 {
+		return
+	}
 	at := 0
 	for _, in := range inputs {
 		if !removed[in.group] {

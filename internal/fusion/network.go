@@ -7,12 +7,12 @@ import (
 
 // block is how many hidden units are computed at once, with one register each. Layers are filled up to a multiple of it
 // with units of weight 0, whose gradient is 0 as well, so that they stay out of every result.
-const block = 8
+const block = 6
 
 // network is linear·x + Σ out_u tanh(hidden_u·x), over the columns x of one candidate.
 //
-// The hidden layer lies in memory block by block: the weight of unit u for column k is hidden[(u/8·columns + k)·8 + u%8],
-// so that the eight units of a block read theirs in one go.
+// The hidden layer lies in memory block by block: the weight of unit u for column k is hidden[(u/6·columns + k)·6 + u%6],
+// so that the six units of a block read theirs in one go.
 type network struct {
 	all    []float64 // every weight; the others are parts of it
 	hidden []float64 // units × columns, in blocks
@@ -44,27 +44,25 @@ func (n *network) randomise(units int, rng *rand.Rand) {
 	}
 }
 
-// addScores adds the score of every row to scores.
-func (n *network) addScores(rows, scores []float64) {
-	for i := range scores {
-		row := rows[i*columns : (i+1)*columns]
-		s := 0.0
-		for k, w := range n.linear[:columns] {
-			s += w * row[k]
-		}
-		for u := 0; u < n.units; u += block {
-			h := activate(n.hidden[u*columns:], row)
-			for q, w := range n.out[u : u+block] {
-				s += w * h[q]
-			}
-		}
-		scores[i] += s
+// score gives the score of a row and leaves the activations of the hidden units, one each, in act.
+func (n *network) score(row, act []float64) float64 {
+	s := 0.0
+	for k, w := range n.linear {
+		s += w * row[k]
 	}
+	for u := 0; u < n.units; u += block {
+		h := activate(n.hidden[u*columns:], row)
+		copy(act[u:u+block], h[:])
+		for q, w := range n.out[u : u+block] {
+			s += w * h[q]
+		}
+	}
+	return s
 }
 
 // activate gives the activations of the block of units whose weights come first.
 func activate(weights, row []float64) [block]float64 {
-	var h0, h1, h2, h3, h4, h5, h6, h7 float64
+	var h0, h1, h2, h3, h4, h5 float64
 	weights = weights[:columns*block]
 	for k, v := range row[:columns] {
 		w := (*[block]float64)(weights[k*block:])
@@ -74,10 +72,8 @@ func activate(weights, row []float64) [block]float64 {
 		h3 += v * w[3]
 		h4 += v * w[4]
 		h5 += v * w[5]
-		h6 += v * w[6]
-		h7 += v * w[7]
 	}
-	return [block]float64{tanh(h0), tanh(h1), tanh(h2), tanh(h3), tanh(h4), tanh(h5), tanh(h6), tanh(h7)}
+	return [block]float64{tanh(h0), tanh(h1), tanh(h2), tanh(h3), tanh(h4), tanh(h5)}
 }
 
 // scratch is what a gradient needs for one list; it grows to the longest.
@@ -102,20 +98,8 @@ func (n *network) backpropagate(rows []float64, chosen int, scale float64, grad 
 	s.fit(len(rows)/columns, n.units)
 	top := math.Inf(-1)
 	for i := range s.scores {
-		row, act := rows[i*columns:(i+1)*columns], s.act[i*n.units:(i+1)*n.units]
-		sum := 0.0
-		for k, w := range n.linear[:perCandidate] {
-			sum += w * row[k]
-		}
-		for u := 0; u < n.units; u += block {
-			h := activate(n.hidden[u*columns:], row)
-			copy(act[u:u+block], h[:])
-			for q, w := range n.out[u : u+block] {
-				sum += w * h[q]
-			}
-		}
-		s.scores[i] = sum
-		top = max(top, sum)
+		s.scores[i] = n.score(rows[i*columns:(i+1)*columns], s.act[i*n.units:(i+1)*n.units])
+		top = max(top, s.scores[i])
 	}
 	total := 0.0
 	for _, v := range s.scores {
@@ -150,7 +134,7 @@ func (n *network) addOuter(rows, act, grad []float64) {
 	count := len(rows) / columns
 	for k := range columns {
 		w := (*[block]float64)(grad[k*block:])
-		g0, g1, g2, g3, g4, g5, g6, g7 := w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7]
+		g0, g1, g2, g3, g4, g5 := w[0], w[1], w[2], w[3], w[4], w[5]
 		for i := range count {
 			v, a := rows[i*columns+k], (*[block]float64)(act[i*n.units:])
 			g0 += v * a[0]
@@ -159,10 +143,8 @@ func (n *network) addOuter(rows, act, grad []float64) {
 			g3 += v * a[3]
 			g4 += v * a[4]
 			g5 += v * a[5]
-			g6 += v * a[6]
-			g7 += v * a[7]
 		}
-		w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7] = g0, g1, g2, g3, g4, g5, g6, g7
+		w[0], w[1], w[2], w[3], w[4], w[5] = g0, g1, g2, g3, g4, g5
 	}
 }
 

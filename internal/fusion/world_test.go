@@ -1,15 +1,23 @@
 package fusion
 
 import (
-	"math"
+	"context"
 	"math/rand/v2"
+	"testing"
 
 	"github.com/r2rec/r2rec/internal/event"
 )
 
-// world draws lists of evidence without meaning, from which a user chooses what others went on to within minutes
-// (After[1]): the share of a candidate is proportional to its fourth power.
+// world draws lists of evidence without meaning, from which a user chooses by two of them: the share of a candidate is
+// proportional to (After[1] · Similar)².
 func world(lists, candidates int, rng *rand.Rand) []Example {
+	return choices(lists, candidates, rng, func(_ List, e event.Evidence) float64 {
+		return e.After[1] * e.After[1] * e.Similar * e.Similar
+	})
+}
+
+// choices draws lists and lets the user choose in proportion to a weight.
+func choices(lists, candidates int, rng *rand.Rand, weight func(List, event.Evidence) float64) []Example {
 	examples := make([]Example, lists)
 	for i := range examples {
 		l := List{Likes: rng.IntN(200), Idle: 1e5 * rng.ExpFloat64(), Draw: float64(rng.IntN(2))}
@@ -17,8 +25,8 @@ func world(lists, candidates int, rng *rand.Rand) []Example {
 		for k := range candidates {
 			e := someEvidence(rng)
 			l.Evidence = append(l.Evidence, e)
-			// Drawn one by one: each takes the choice over with its share of all so far.
-			w := math.Pow(e.After[1], 4)
+			// Each takes the choice over with its share of all so far.
+			w := weight(l, e)
 			total += w
 			if rng.Float64()*total < w {
 				chosen = k
@@ -29,7 +37,7 @@ func world(lists, candidates int, rng *rand.Rand) []Example {
 	return examples
 }
 
-// someEvidence draws every value on its own. About a fifth of them are absent, and scales differ.
+// someEvidence draws every value on its own, each on its scale. About a fifth of them are absent.
 func someEvidence(rng *rand.Rand) event.Evidence {
 	v := func(scale float64) float64 {
 		if rng.IntN(5) == 0 {
@@ -43,4 +51,38 @@ func someEvidence(rng *rand.Rand) event.Evidence {
 		SimilarRecent: v(1), SimilarAny: v(1), Best: v(1), Lift: v(.01), After: three(3), Before: three(3), Together: v(1), Recent: three(20),
 		Popularity: int(v(60)), Ages: [4]float64{v(1e4), v(1e5), v(1e6), v(1e8)}, Category: v(.5),
 	}
+}
+
+// source is a seeded source of random numbers.
+func source(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 0)) }
+
+// quick fits a small model to the world.
+func quick(t testing.TB, o FitOptions) *Model {
+	t.Helper()
+	if o.Hidden == 0 {
+		o.Hidden = 5 // does not fill a block
+	}
+	o.Epochs, o.Ensemble = 2, 2
+	m, err := Fit(context.Background(), world(MinExamples+8, 6, source(1)), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// hits is the share of examples in which the chosen candidate has the highest score.
+func hits(examples []Example, scores func(List) []float64) float64 {
+	n := 0
+	for _, e := range examples {
+		s, best := scores(e.List), 0
+		for i := range s {
+			if s[i] > s[best] {
+				best = i
+			}
+		}
+		if best == e.Chosen {
+			n++
+		}
+	}
+	return float64(n) / float64(len(examples))
 }
