@@ -78,9 +78,41 @@ func (c *Cache) ApplyInteractions(ctx context.Context, span event.Span, batch []
 	if span.Start == span.End {
 		return c.check(ctx, span)
 	}
-	forgotten, err := c.forgotten(ctx, batch)
+	txs, err := c.joins(ctx, batch)
 	if err != nil {
 		return err
+	}
+	for g := range txs {
+		c.advance(&txs[g], span)
+	}
+	if err := c.settle(ctx, span, txs); err != nil {
+		return err
+	}
+	return c.forgetAgain(ctx, batch)
+}
+
+// Join joins interactions that come from no partition into the graph: what ApplyInteractions does, without watermarks.
+// For who has the events at hand and can join them again, such as an evaluation.
+func (c *Cache) Join(ctx context.Context, batch []event.Interaction) error {
+	txs, err := c.joins(ctx, batch)
+	if err != nil {
+		return err
+	}
+	txs = slices.DeleteFunc(txs, func(t transaction) bool { return len(t.cmds) == 0 })
+	if len(txs) == 0 {
+		return nil
+	}
+	if _, err := c.run(ctx, txs); err != nil {
+		return wrapf(err, "join %d interactions", len(batch))
+	}
+	return c.forgetAgain(ctx, batch)
+}
+
+// joins are the transactions, one a group, that join a batch into the graph.
+func (c *Cache) joins(ctx context.Context, batch []event.Interaction) ([]transaction, error) {
+	forgotten, err := c.forgotten(ctx, batch)
+	if err != nil {
+		return nil, err
 	}
 	var changes [groups]change
 	for _, in := range batch {
@@ -115,12 +147,8 @@ func (c *Cache) ApplyInteractions(ctx context.Context, span event.Span, batch []
 		if ch.recent != nil {
 			t.raise(c.recentKey(g), ch.recent, c.opt.RecentBound, c.opt.RecentBound)
 		}
-		c.advance(t, span)
 	}
-	if err := c.settle(ctx, span, txs); err != nil {
-		return err
-	}
-	return c.forgetAgain(ctx, batch)
+	return txs, nil
 }
 
 // applyItems stores catalogue records unless the watermark tells that later ones are in: ARGV holds field, first,

@@ -47,6 +47,7 @@ type GraphQuery struct {
 	Explore    int            // of them, drawn at random
 	Chains     int            // strongest chains to return
 	History    int            // newest history items to return
+	At         event.Time     // the moment of asking
 	Rand       *mathrand.Rand // draws the exploration
 }
 
@@ -196,7 +197,7 @@ func (r *Reasoner) Recommend(ctx context.Context, req Request) (event.Recommenda
 	}
 	snap, err := r.opt.Graph.Snapshot(ctx, GraphQuery{
 		User: req.User, Candidates: r.opt.Candidates, Trending: r.opt.Trending, Explore: r.opt.Exploring,
-		Chains: maxChains, History: maxHistory, Rand: generator(d.Seed, exploration),
+		Chains: maxChains, History: maxHistory, At: d.Timestamp, Rand: generator(d.Seed, exploration),
 	})
 	if err != nil {
 		return event.Recommendation{}, event.Decision{}, fmt.Errorf("recommend for user %q: %w", req.User, err)

@@ -29,6 +29,7 @@ type cli struct {
 	Serve     serveCommand     `cmd:"" help:"Answer over HTTP: recommendations, events in, health, metrics, a page."`
 	Recommend recommendCommand `cmd:"" help:"Recommend for one user, here in the terminal, with the reasoning."`
 	Graph     graphCommand     `cmd:"" help:"Count what the graph holds."`
+	Eval      evalCommand      `cmd:"" help:"Measure rankings on a data set with known answers."`
 }
 
 // process is what the surroundings give to a command.
@@ -56,6 +57,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		kong.Description("A streaming recommender that explains itself and learns from clicks. Events come from Kafka, the graph lives in Redis, a language model reasons over it.\n\nStart with: r2rec demo"),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.Configuration(kong.JSON),
+		kong.Vars{"fusion_groups": fusionGroups()},
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(n int) { exited, code = true, n }),
 	)

@@ -106,7 +106,8 @@ func newReasoner(p *process, kc *broker.Client, rdb *redis.Client, graph *graphc
 type graphSource struct{ *graphcache.Cache }
 
 func (g graphSource) Snapshot(ctx context.Context, q reasoner.GraphQuery) (reasoner.GraphSnapshot, error) {
-	s, err := g.Cache.Snapshot(ctx, graphcache.Query(q))
+	s, err := g.Cache.Snapshot(ctx, graphcache.Query{User: q.User, Candidates: q.Candidates, Trending: q.Trending, Explore: q.Explore,
+		Chains: q.Chains, History: q.History, At: q.At, Rand: q.Rand})
 	return reasoner.GraphSnapshot{Context: s.Context, Positive: s.Positive, NoEntry: s.NoEntry}, err
 }
 

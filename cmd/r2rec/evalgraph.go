@@ -1,0 +1,282 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	mathrand "math/rand/v2"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/r2rec/r2rec/graphcache"
+	"github.com/r2rec/r2rec/internal/dataset"
+	"github.com/r2rec/r2rec/internal/embedded"
+	"github.com/r2rec/r2rec/internal/eval"
+	"github.com/r2rec/r2rec/internal/eval/live"
+	"github.com/r2rec/r2rec/internal/event"
+	"github.com/r2rec/r2rec/internal/fusion"
+	"github.com/redis/go-redis/v9"
+)
+
+// evalFit say how the fusion comes by its weights.
+type evalFit struct {
+	FitBefore string         `help:"Fit the weights on what happened before this time, Unix seconds or RFC 3339." placeholder:"TIME" group:"Fusion"`
+	FitCases  int            `help:"About how many cases to fit with." default:"6000" group:"Fusion"`
+	Without   []fusion.Group `help:"Fit without these kinds of evidence, to see what each is worth: ${fusion_groups}." group:"Fusion"`
+	Weights   string         `help:"Rank with the weights of this file, written by --save." type:"existingfile" xor:"weights" placeholder:"FILE" group:"Fusion"`
+	Save      string         `help:"Write the fitted weights to this file." type:"path" placeholder:"FILE" group:"Fusion"`
+}
+
+// evalGraph say what of the graph is kept and read.
+type evalGraph struct {
+	Redis    string  `help:"Redis to keep the graph in, under keys of its own that are deleted afterwards; empty: one within this process." group:"Graph"`
+	Bound    int     `help:"Edges that a node keeps; 0: as many as a server would." group:"Graph"`
+	History  int     `help:"Newest edges of the user whose items' lists are read; 0: the default of serving, as below." group:"Graph"`
+	ItemList int     `help:"Newest edges read of each of these lists and of each candidate's." group:"Graph"`
+	Met      int     `help:"Users in them who are compared with the user." group:"Graph"`
+	Positive float64 `help:"Ratings of at least this count as liked by the graph." default:"4" group:"Graph"`
+	Negative float64 `help:"Ratings of at most this count as disliked." default:"2" group:"Graph"`
+}
+
+// liveRanker is the product's own ranking, over a graph that it closes.
+type liveRanker struct {
+	*live.Ranker
+	graph *measured
+}
+
+func (r liveRanker) Close() error { return r.graph.close() }
+
+// fusion is the product's own ranking over an empty graph, and how to make it again in a world with less data.
+func (c evalCommand) fusion(p *process, data *dataset.Dataset, cases []eval.Case) (k contestant, err error) {
+	o := live.Options{Fit: fusion.FitOptions{Seed: c.Seed, Without: c.Without}}
+	switch {
+	case c.FitBefore != "":
+		if o.FitBefore, err = parseMoment(c.FitBefore); err != nil {
+			return k, fmt.Errorf("--fit-before: %w", err)
+		}
+		for _, q := range cases {
+			if q.At < o.FitBefore {
+				return k, fmt.Errorf("--fit-before %s: case %q is at %s, and would be asked of weights that know what came after it; fit before the first case",
+					c.FitBefore, q.ID, q.At)
+			}
+		}
+	case len(c.Without) > 0 || c.Save != "":
+		return k, errors.New("--without and --save need --fit-before: without it nothing is fitted")
+	case c.Weights != "":
+		if o.Model, err = loadWeights(c.Weights); err != nil {
+			return k, fmt.Errorf("--weights %s: %w", c.Weights, err)
+		}
+	}
+	world := func(ctx context.Context, past eval.Stream, o live.Options) (eval.Ranker, error) {
+		if o.FitBefore != 0 {
+			var err error
+			if o.Cases, err = eval.Draw(past, o.FitBefore, c.FitCases, c.Seed); err != nil {
+				return nil, err
+			}
+		}
+		g, err := c.openGraph(ctx, p, data)
+		if err != nil {
+			return nil, err
+		}
+		r, err := live.New(g, o)
+		if err != nil {
+			return nil, errors.Join(err, g.close())
+		}
+		return liveRanker{r, g}, nil
+	}
+	told := o
+	c.tell(p, &told)
+	if k.Ranker, err = world(p.ctx, data.Interactions(), told); err != nil {
+		return k, err
+	}
+	// The first world without a future fits the weights again, from what it has; the others rank with those.
+	k.fresh = func(ctx context.Context, past eval.Stream) (eval.Ranker, error) {
+		again := o
+		again.Fitted = func(m *fusion.Model) { o.Model, o.FitBefore = m, 0 }
+		return world(ctx, past, again)
+	}
+	return k, nil
+}
+
+// tell shows how a fit goes on and keeps its result.
+func (c evalCommand) tell(p *process, o *live.Options) {
+	bar := newBar(p, c.FitCases, "asking what to fit with")
+	o.Asked = func(done, total int) { _ = bar.Set(done * c.FitCases / total) } // a bar that cannot be drawn stops nothing
+	fitting := false
+	o.Fit.Progress = func(done, total int) {
+		if !fitting {
+			fitting = true
+			_ = bar.Finish()
+			bar = newBar(p, total, "fitting")
+		}
+		_ = bar.Set(done)
+	}
+	o.Fitted = func(m *fusion.Model) {
+		_ = bar.Finish()
+		t := m.Training()
+		p.log.Info("fitted", "cases", t.Examples, "before", o.FitBefore.String())
+		if c.Save == "" {
+			return
+		}
+		if err := saveWeights(c.Save, m); err != nil {
+			p.log.Error("the fitted weights are not saved", "file", c.Save, "error", err)
+		}
+	}
+}
+
+func loadWeights(path string) (*fusion.Model, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return fusion.Load(f)
+}
+
+func saveWeights(path string, m *fusion.Model) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(m.Save(f), f.Close())
+}
+
+// measured is the graph under test.
+type measured struct {
+	*graphcache.Cache
+	close   func() error
+	applied int64
+	trended int64
+}
+
+// openGraph opens an empty graph that knows the catalogue.
+func (c evalCommand) openGraph(ctx context.Context, p *process, data *dataset.Dataset) (*measured, error) {
+	g := &measured{}
+	url, server := c.Redis, (*embedded.Redis)(nil)
+	if url == "" {
+		var err error
+		if server, err = embedded.StartRedis(ctx, embedded.Options{}); err != nil {
+			return nil, err
+		}
+		url = "redis://" + server.Addr
+	}
+	rdb, err := redisFlags{Redis: url}.client()
+	if err != nil {
+		return nil, err
+	}
+	prefix := "r2eval-" + rand.Text() + ":"
+	g.close = func() error {
+		var err error
+		if server == nil {
+			if err = deleteKeys(rdb, prefix); err != nil {
+				err = fmt.Errorf("keys %s* are left in redis: %w", prefix, err)
+			}
+		}
+		err = errors.Join(err, rdb.Close())
+		if server != nil {
+			server.Close()
+		}
+		return err
+	}
+	read := graphcache.DefaultRead
+	for _, v := range []struct{ to, from *int }{{&read.History, &c.History}, {&read.ItemList, &c.ItemList}, {&read.Met, &c.Met}} {
+		if *v.from != 0 {
+			*v.to = *v.from
+		}
+	}
+	g.Cache, err = graphcache.New(rdb, graphcache.Options{
+		Prefix: prefix, Bound: c.Bound, Read: read, Logger: p.log,
+		Policy: graphcache.Policy{PositiveRating: c.Positive, NegativeRating: c.Negative},
+	})
+	if err == nil && c.Redis != "" {
+		err = g.Configure(ctx)
+	}
+	if err == nil {
+		err = g.stock(ctx, data)
+	}
+	if err != nil {
+		return nil, errors.Join(err, g.close())
+	}
+	return g, nil
+}
+
+// stock fills the catalogue; records that break the contract were told when the events were read.
+func (g *measured) stock(ctx context.Context, data *dataset.Dataset) error {
+	const most = 1000
+	var batch []event.Item
+	var at int64
+	put := func() error {
+		if len(batch) == 0 {
+			return nil
+		}
+		err := g.ApplyItems(ctx, event.Span{Topic: "items", Start: at, End: at + int64(len(batch))}, batch)
+		at += int64(len(batch))
+		batch = batch[:0]
+		return err
+	}
+	for it, err := range data.Items() {
+		if err != nil {
+			continue
+		}
+		if batch = append(batch, it); len(batch) == most {
+			if err := put(); err != nil {
+				return err
+			}
+		}
+	}
+	return put()
+}
+
+func (g *measured) Apply(ctx context.Context, batch []event.Interaction) error {
+	g.applied += int64(len(batch))
+	return g.Join(ctx, batch)
+}
+
+func (g *measured) Evidence(ctx context.Context, user string, at event.Time, candidates []string) (event.Context, error) {
+	s, err := g.Snapshot(ctx, graphcache.Query{User: user, Items: candidates, At: at})
+	return s.Context, err
+}
+
+// trendsEvery is after how many events trends are refreshed, where a server does so every few seconds.
+const trendsEvery = 1000
+
+func (g *measured) Find(ctx context.Context, user string, at event.Time, k int) (event.Context, error) {
+	if g.trended == 0 || g.applied-g.trended >= trendsEvery {
+		if err := g.RefreshTrends(ctx); err != nil {
+			return event.Context{}, err
+		}
+		g.trended = g.applied
+	}
+	s, err := g.Snapshot(ctx, graphcache.Query{User: user, Candidates: k, Trending: k / 10, At: at, Rand: mathrand.New(mathrand.NewPCG(0, 0))})
+	return s.Context, err
+}
+
+// deleteKeys removes what the evaluation wrote.
+func deleteKeys(rdb *redis.Client, prefix string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // also after a Ctrl-C
+	defer cancel()
+	for cursor := uint64(0); ; {
+		keys, next, err := rdb.Scan(ctx, cursor, prefix+"*", 1000).Result()
+		if err != nil {
+			return err
+		}
+		if len(keys) > 0 {
+			if err := rdb.Unlink(ctx, keys...).Err(); err != nil {
+				return err
+			}
+		}
+		if cursor = next; cursor == 0 {
+			return nil
+		}
+	}
+}
+
+func fusionGroups() string {
+	names := make([]string, len(fusion.Groups))
+	for i, g := range fusion.Groups {
+		names[i] = string(g)
+	}
+	return strings.Join(names, ", ")
+}
