@@ -254,9 +254,6 @@ func fitOne(ctx context.Context, d dataset, o FitOptions, rng *rand.Rand, epochD
 			opt.step(n.all, grad.all)
 		}
 		loss /= float64(batches * batch)
-		if math.IsNaN(loss) || math.IsInf(loss, 0) {
-			return nil, 0, fmt.Errorf("the loss is %v: the weights ran away, use a smaller Rate", loss)
-		}
 		epochDone()
 	}
 	if err := n.round(); err != nil {
@@ -265,7 +262,7 @@ func fitOne(ctx context.Context, d dataset, o FitOptions, rng *rand.Rand, epochD
 	return n, loss, nil
 }
 
-// round makes every weight a float32, which is what a file keeps.
+// round makes every weight a float32, which is what a file keeps, and refuses what Load would refuse.
 func (n *network) round() error {
 	for i, w := range n.all {
 		n.all[i] = float64(float32(w))

@@ -107,6 +107,54 @@ func TestFitIsDeterministic(t *testing.T) {
 	}
 }
 
+// The loss is the mean over examples and networks, and the scores are the mean over networks: seen on weights that as
+// good as stay where they start, with examples that fill their batches.
+func TestMeans(t *testing.T) {
+	examples := world(7*batch, 5, source(1))
+	m, err := Fit(context.Background(), examples, FitOptions{Epochs: 1, Ensemble: 3, Rate: 1e-12})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := 0.0
+	for _, e := range examples {
+		mean := make([]float64, len(e.Evidence))
+		for i := range m.members {
+			alone := &Model{members: m.members[i : i+1]}
+			total := 0.0
+			scores := alone.Scores(e.List)
+			for k, s := range scores {
+				mean[k] += s / 3
+				total += math.Exp(s)
+			}
+			want += (math.Log(total) - scores[e.Chosen]) / float64(3*len(examples))
+		}
+		for k, s := range m.Scores(e.List) {
+			if math.Abs(s-mean[k]) > 1e-9 {
+				t.Fatalf("candidate %d scores %v, its networks %v on average", k, s, mean[k])
+			}
+		}
+	}
+	if got := m.Training().Loss; math.Abs(got-want) > 1e-6 {
+		t.Errorf("the loss is %v, want %v", got, want)
+	}
+}
+
+// A fit hands out no weight that a file could not keep.
+func TestRound(t *testing.T) {
+	for _, w := range []float64{math.NaN(), math.Inf(-1), 2 * maxWeight} {
+		n := newNetwork(1)
+		n.out[0] = w
+		if err := n.round(); err == nil || !strings.Contains(err.Error(), "use a smaller Rate") {
+			t.Errorf("with a weight of %v: %v", w, err)
+		}
+	}
+	n := newNetwork(1)
+	n.out[0] = .1
+	if err := n.round(); err != nil || n.out[0] != float64(float32(.1)) {
+		t.Errorf("a weight of .1 became %v, %v", n.out[0], err)
+	}
+}
+
 // The networks of an ensemble start apart, or there would be no use in several.
 func TestNetworksDiffer(t *testing.T) {
 	m := quick(t, FitOptions{})

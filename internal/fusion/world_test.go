@@ -3,6 +3,7 @@ package fusion
 import (
 	"context"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/r2rec/r2rec/internal/event"
@@ -63,7 +64,8 @@ func quick(t testing.TB, o FitOptions) *Model {
 		o.Hidden = 5 // does not fill a block
 	}
 	o.Epochs, o.Ensemble = 2, 2
-	m, err := Fit(context.Background(), world(MinExamples+8, 6, source(1)), o)
+	examples := slices.Concat(world(MinExamples, 6, source(1)), world(8, 9, source(2)))
+	m, err := Fit(context.Background(), examples, o)
 	if err != nil {
 		t.Fatal(err)
 	}
