@@ -34,7 +34,7 @@ func (w *walk) fillPool() []pooled {
 		pool = append(pool, pooled{id: id, origin: event.FromChains, weight: weight})
 	}
 	slices.SortFunc(pool, func(a, b pooled) int { return cmp.Or(cmp.Compare(b.weight, a.weight), cmp.Compare(a.id, b.id)) })
-	pool = pool[:min(w.opt.Read.Pool, len(pool))]
+	pool = pool[:min(max(w.opt.Read.Pool, w.q.Candidates), len(pool))]
 
 	in := make(map[string]bool, len(pool))
 	for _, c := range pool {
@@ -68,27 +68,36 @@ func (w *walk) fillPool() []pooled {
 	return pool
 }
 
-// choose takes the wanted number of each origin from the pool, in the pool's order, and fills up with whatever is left.
-func (w *walk) choose() []pooled {
-	quota := map[event.Origin]int{event.FromTrends: w.q.Trending, event.FromExplore: w.q.Explore}
-	quota[event.FromChains] = w.q.Candidates - w.q.Trending - w.q.Explore
-	chosen := make([]pooled, 0, w.q.Candidates)
-	var rest []pooled
-	for _, c := range w.pool {
-		if quota[c.origin] > 0 {
-			quota[c.origin]--
+// choose takes the wanted number of each origin from the context's candidates, the best first, and fills up with
+// whatever is left.
+func (q Query) choose(c event.Context) []event.Candidate {
+	pool := c.Candidates
+	if q.Rank != nil && len(pool) > 0 {
+		scores := q.Rank(c)
+		order := make([]int, len(pool))
+		for i := range order {
+			order[i] = i
+		}
+		slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(scores[b], scores[a]) })
+		ranked := make([]event.Candidate, len(pool))
+		for i, place := range order {
+			ranked[i] = pool[place]
+		}
+		pool = ranked
+	}
+	quota := map[event.Origin]int{event.FromTrends: q.Trending, event.FromExplore: q.Explore}
+	quota[event.FromChains] = q.Candidates - q.Trending - q.Explore
+	chosen := make([]event.Candidate, 0, q.Candidates)
+	var rest []event.Candidate
+	for _, c := range pool {
+		if quota[c.Origin] > 0 {
+			quota[c.Origin]--
 			chosen = append(chosen, c)
 		} else {
 			rest = append(rest, c)
 		}
 	}
-	for _, c := range rest {
-		if len(chosen) == w.q.Candidates {
-			break
-		}
-		chosen = append(chosen, c)
-	}
-	return chosen
+	return append(chosen, rest[:min(q.Candidates-len(chosen), len(rest))]...)
 }
 
 // newestOf is the time of the newest edge of any of the candidates: halving by age is only compared within a list, and

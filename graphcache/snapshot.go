@@ -14,6 +14,7 @@ type Query struct {
 	User       string
 	Items      []string   // candidates to give evidence of, in this order; none: candidates are to be found, see below
 	Candidates int        // to find; fewer come back where the graph knows fewer
+	Rank       Rank       // chooses the best of what is found; nil: the order of the chains' weights does
 	Trending   int        // of them, from what is popular at the moment
 	Explore    int        // of them, drawn at random from what was chosen lately
 	Chains     int        // chains returned, the strongest, at least one for every candidate that has any; 0: none
@@ -21,6 +22,9 @@ type Query struct {
 	At         event.Time // the moment of asking, from which ages are counted; 0: the newest edge that was read
 	Rand       *rand.Rand // draws the exploration
 }
+
+// Rank gives one score a candidate of the context, larger is better.
+type Rank func(event.Context) []float64
 
 // Snapshot is what the graph knew about a user at one moment, and what it cost to ask.
 type Snapshot struct {
@@ -185,19 +189,16 @@ func (w *walk) readCandidates(ctx context.Context) error {
 	return nil
 }
 
-// snapshot chooses among the pool and puts together what was read.
+// snapshot puts together what was read and chooses among the pool.
 func (w *walk) snapshot() Snapshot {
-	chosen := w.pool
-	if len(w.q.Items) == 0 {
-		chosen = w.choose()
-	}
 	s := Snapshot{Positive: len(w.history), NoEntry: w.noEntry, RoundTrips: w.trips}
-	s.Context.Likes = len(w.history)
+	c := &s.Context
+	c.Likes = len(w.history)
 	for _, e := range w.history[:min(w.q.History, len(w.history))] {
 		it := w.item(e.ID)
-		s.Context.History = append(s.Context.History, event.HistoryItem{ItemID: e.ID, Title: it.Title, Categories: it.Categories, Timestamp: e.At})
+		c.History = append(c.History, event.HistoryItem{ItemID: e.ID, Title: it.Title, Categories: it.Categories, Timestamp: e.At})
 	}
-	newest := newestOf(chosen)
+	newest := newestOf(w.pool)
 	at := w.q.At
 	if at == 0 {
 		at = newest
@@ -206,20 +207,23 @@ func (w *walk) snapshot() Snapshot {
 		}
 	}
 	if len(w.edges) > 0 {
-		s.Context.Idle = seconds(at - w.edges[0].At)
+		c.Idle = seconds(at - w.edges[0].At)
 	}
 	w.taste.mention(func(id string) []string { return w.titles[id].Categories })
-	in := map[string]bool{}
-	for _, c := range chosen {
-		in[c.id] = true
-		it := w.item(c.id)
-		e := w.taste.evidence(c.list, it.Categories, newest, at)
-		e.Chains = c.weight
-		s.Context.Candidates = append(s.Context.Candidates, event.Candidate{
-			ItemID: c.id, Title: it.Title, Categories: it.Categories, Origin: c.origin, Evidence: e,
-		})
+	for _, p := range w.pool {
+		it := w.item(p.id)
+		e := w.taste.evidence(p.list, it.Categories, newest, at)
+		e.Chains = p.weight
+		c.Candidates = append(c.Candidates, event.Candidate{ItemID: p.id, Title: it.Title, Categories: it.Categories, Origin: p.origin, Evidence: e})
 	}
-	s.Context.Chains = strongest(w.chains, in, w.q.Chains)
+	if len(w.q.Items) == 0 {
+		c.Candidates = w.q.choose(*c)
+	}
+	in := map[string]bool{}
+	for _, candidate := range c.Candidates {
+		in[candidate.ItemID] = true
+	}
+	c.Chains = strongest(w.chains, in, w.q.Chains)
 	return s
 }
 

@@ -30,42 +30,6 @@ func inShare(purpose, user string, share float64) bool {
 	return float64((x^x>>31)>>11)/(1<<53) < share
 }
 
-// What each piece of evidence weighs in the graph's own ranking, relative to the best of the list, and how sharp the
-// softmax over their sum is.
-const (
-	chainWeight      = 1.0
-	recentWeight     = 0.3
-	categoryWeight   = 0.1
-	popularityWeight = 0.1
-	graphTemperature = 0.2
-)
-
-// graphShares is the ranking without a model: the softmax of a weighted sum of each candidate's evidence, every piece
-// relative to the best of the list.
-func graphShares(c event.Context) []float64 {
-	z := make([]float64, len(c.Candidates))
-	add := func(weight float64, of func(event.Evidence) float64) {
-		var top float64
-		for _, x := range c.Candidates {
-			top = max(top, of(x.Evidence))
-		}
-		if top == 0 {
-			return
-		}
-		for i, x := range c.Candidates {
-			z[i] += weight * of(x.Evidence) / top
-		}
-	}
-	add(chainWeight, func(e event.Evidence) float64 { return e.Chains })
-	add(recentWeight, func(e event.Evidence) float64 { return e.Recent[1] })
-	add(categoryWeight, func(e event.Evidence) float64 { return e.Category })
-	add(popularityWeight, func(e event.Evidence) float64 { return float64(e.Popularity) })
-	for i := range z {
-		z[i] /= graphTemperature
-	}
-	return exp(logSoftmax(z))
-}
-
 // scores joins the two rankings as a product of experts: final = log softmax(log graph + weight · log model). model
 // holds log shares; nil: the graph alone.
 func scores(graph, model []float64, weight float64) []event.Score {

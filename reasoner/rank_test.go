@@ -14,7 +14,7 @@ func TestSharesSumToOne(t *testing.T) {
 		c, model := drawContext(t)
 		for _, m := range [][]float64{nil, model} {
 			var sum float64
-			for _, s := range scores(graphShares(c), m, 0.5) {
+			for _, s := range scores(exp(logSoftmax(byChains(c))), m, 0.5) {
 				sum += math.Exp(s.Final)
 			}
 			if math.Abs(sum-1) > 1e-9 {
@@ -27,7 +27,7 @@ func TestSharesSumToOne(t *testing.T) {
 // TestModelDecidesWhereTheGraphIsIndifferent also fixes the direction: a larger share is a better place.
 func TestModelDecidesWhereTheGraphIsIndifferent(t *testing.T) {
 	c := event.Context{Candidates: []event.Candidate{{ItemID: "a"}, {ItemID: "b"}, {ItemID: "c"}}}
-	d := event.Decision{Context: c, Scores: scores(graphShares(c), []float64{math.Log(.2), math.Log(.7), math.Log(.1)}, 1)}
+	d := event.Decision{Context: c, Scores: scores(exp(logSoftmax(byChains(c))), []float64{math.Log(.2), math.Log(.7), math.Log(.1)}, 1)}
 	got := slate(d, 3)
 	for i, want := range []string{"b", "a", "c"} {
 		if got[i].ItemID != want || got[i].Probability != 1 || got[i].Position != i+1 {
@@ -87,6 +87,21 @@ func TestSharesOfUsersAreAsConfigured(t *testing.T) {
 			t.Errorf("share %v: %v of the users are in it, %v also in an independent one", share, in/n, both/n)
 		}
 	}
+}
+
+// byChains ranks by the weight of the chains, relative to the largest.
+func byChains(c event.Context) []float64 {
+	z := make([]float64, len(c.Candidates))
+	var top float64
+	for _, x := range c.Candidates {
+		top = max(top, x.Evidence.Chains)
+	}
+	for i, x := range c.Candidates {
+		if top > 0 {
+			z[i] = 5 * x.Evidence.Chains / top
+		}
+	}
+	return z
 }
 
 func drawContext(t *rapid.T) (event.Context, []float64) {

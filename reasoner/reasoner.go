@@ -42,13 +42,14 @@ type Graph interface {
 // GraphQuery asks for the candidates of a user.
 type GraphQuery struct {
 	User       string
-	Candidates int            // wanted
-	Trending   int            // of them, popular at the moment
-	Explore    int            // of them, drawn at random
-	Chains     int            // strongest chains to return
-	History    int            // newest history items to return
-	At         event.Time     // the moment of asking
-	Rand       *mathrand.Rand // draws the exploration
+	Candidates int                           // wanted
+	Rank       func(event.Context) []float64 // chooses the best of what is found
+	Trending   int                           // of them, popular at the moment
+	Explore    int                           // of them, drawn at random
+	Chains     int                           // strongest chains to return
+	History    int                           // newest history items to return
+	At         event.Time                    // the moment of asking
+	Rand       *mathrand.Rand                // draws the exploration
 }
 
 // GraphSnapshot is what the graph knew at one moment.
@@ -80,6 +81,9 @@ type Store interface {
 // Options of a Reasoner. The zero value of a field takes the default its comment states.
 type Options struct {
 	Graph Graph // required
+	// Rank ranks without a language model: one score a candidate, the log-odds of being chosen from this list up to a
+	// constant. Required.
+	Rank  func(event.Context) []float64
 	Model Model // nil: the graph ranks
 	Log   Log   // required
 	Store Store // required
@@ -140,8 +144,8 @@ func New(opt Options) (*Reasoner, error) {
 		opt.Logger = slog.New(slog.DiscardHandler)
 	}
 	switch {
-	case opt.Graph == nil || opt.Log == nil || opt.Store == nil || opt.Now == nil:
-		return nil, errors.New("reasoner: Graph, Log, Store and Now are required")
+	case opt.Graph == nil || opt.Rank == nil || opt.Log == nil || opt.Store == nil || opt.Now == nil:
+		return nil, errors.New("reasoner: Graph, Rank, Log, Store and Now are required")
 	case opt.K < 1 || opt.K > MaxK:
 		return nil, fmt.Errorf("reasoner: K is %d, must be 1 to %d", opt.K, MaxK)
 	case opt.Candidates < 1 || opt.Candidates > iot.MaxCandidates:
@@ -196,7 +200,7 @@ func (r *Reasoner) Recommend(ctx context.Context, req Request) (event.Recommenda
 		return event.Recommendation{}, event.Decision{}, err
 	}
 	snap, err := r.opt.Graph.Snapshot(ctx, GraphQuery{
-		User: req.User, Candidates: r.opt.Candidates, Trending: r.opt.Trending, Explore: r.opt.Exploring,
+		User: req.User, Candidates: r.opt.Candidates, Rank: r.opt.Rank, Trending: r.opt.Trending, Explore: r.opt.Exploring,
 		Chains: maxChains, History: maxHistory, At: d.Timestamp, Rand: generator(d.Seed, exploration),
 	})
 	if err != nil {
@@ -208,7 +212,7 @@ func (r *Reasoner) Recommend(ctx context.Context, req Request) (event.Recommenda
 		return r.empty(d, snap), d, nil
 	}
 
-	graph := graphShares(d.Context)
+	graph := exp(logSoftmax(r.opt.Rank(d.Context)))
 	var model []float64
 	switch {
 	case r.opt.Model == nil:

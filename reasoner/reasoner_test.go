@@ -79,7 +79,7 @@ func newTestReasoner(t *testing.T, p *part, change func(*Options)) (*Reasoner, R
 	rdb := redis.NewClient(&redis.Options{Addr: embeddedtest.Redis(t)})
 	t.Cleanup(func() { rdb.Close() })
 	store := RedisStore{Client: rdb, Prefix: "r2:", TTL: time.Hour}
-	opt := Options{Graph: p, Model: p, Log: p, Store: store, ModelWeight: 0.5,
+	opt := Options{Graph: p, Rank: byChains, Model: p, Log: p, Store: store, ModelWeight: 0.5,
 		Now: func() time.Time { return time.UnixMilli(1.8e12) }, Entropy: bytes.NewReader(make([]byte, 1<<12))}
 	if change != nil {
 		change(&opt)
@@ -119,7 +119,7 @@ func TestRecommendIsReasonedLoggedAndStored(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Invariant 7: what was drawn can be computed again from the record alone.
-	prompt, err := iot.Build(again.Context, again.Seed, iot.Options{})
+	prompt, err := iot.Build(again.Context, again.Seed)
 	if err != nil || prompt.Digest != again.Model.PromptDigest {
 		t.Errorf("the prompt built from the record has digest %s, %v, the decision says %s", prompt.Digest, err, again.Model.PromptDigest)
 	}

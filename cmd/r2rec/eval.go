@@ -197,7 +197,11 @@ func (c evalCommand) report(p *process, data *dataset.Dataset, cases []eval.Case
 	}
 	if c.Catalogue && results[0].Retrieved != nil {
 		o.Background = nil
-		all, err := eval.Catalogue(p.ctx, data.Interactions(), cases, results[0].Name, results[0].Retrieved, results[0].Retrieved, refused, o)
+		var stage, final [][]string
+		for _, found := range results[0].Retrieved {
+			stage, final = append(stage, found.Stage), append(final, found.Ranked)
+		}
+		all, err := eval.Catalogue(p.ctx, data.Interactions(), cases, results[0].Name, stage, final, refused, o)
 		if err != nil {
 			return err
 		}

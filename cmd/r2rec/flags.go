@@ -8,6 +8,7 @@ import (
 
 	"github.com/r2rec/r2rec/graphcache"
 	"github.com/r2rec/r2rec/internal/broker"
+	"github.com/r2rec/r2rec/internal/fusion"
 	"github.com/r2rec/r2rec/internal/lm"
 	"github.com/r2rec/r2rec/internal/lm/ollama"
 	"github.com/r2rec/r2rec/reasoner"
@@ -119,4 +120,17 @@ type recommendFlags struct {
 	ExploreShare float64       `help:"Share of users whose list is drawn rather than the best: what learning needs." env:"R2REC_EXPLORE_SHARE" default:"0.1" group:"Recommendations"`
 	ControlShare float64       `help:"Share of users who always get the graph's ranking, to compare with." env:"R2REC_CONTROL_SHARE" default:"0.05" group:"Recommendations"`
 	Temperature  float64       `help:"Temperature of the softmax that lists are drawn from." env:"R2REC_TEMPERATURE" default:"1" group:"Recommendations"`
+	Weights      string        `help:"Rank the evidence with the weights of this file, fitted on your own data by r2rec eval --fit-before --save; empty: those that travel with the program, fitted on films." env:"R2REC_WEIGHTS" type:"path" group:"Recommendations"`
+}
+
+// weights of the fusion that ranks without a model.
+func (f recommendFlags) weights() (*fusion.Model, error) {
+	if f.Weights == "" {
+		return fusion.Default(), nil
+	}
+	m, err := loadWeights(f.Weights)
+	if err != nil {
+		return nil, fmt.Errorf("--weights %s: %w", f.Weights, err)
+	}
+	return m, nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/r2rec/r2rec/graphcache"
 	"github.com/r2rec/r2rec/internal/broker"
 	"github.com/r2rec/r2rec/internal/event"
+	"github.com/r2rec/r2rec/internal/fusion"
 	"github.com/r2rec/r2rec/reasoner"
 	"github.com/redis/go-redis/v9"
 	"github.com/segmentio/kafka-go"
@@ -87,9 +88,13 @@ func newReasoner(p *process, kc *broker.Client, rdb *redis.Client, graph *graphc
 	if f.TTL < time.Second {
 		return nil, nil, fmt.Errorf("--ttl %v: want at least 1s, stored recommendations have to expire", f.TTL)
 	}
+	weights, err := f.weights()
+	if err != nil {
+		return nil, nil, err
+	}
 	decisions := kc.NewWriter(broker.Decisions)
 	opt := reasoner.Options{
-		Graph: graphSource{graph}, Log: decisionLog{decisions}, Store: reasoner.RedisStore{Client: rdb, Prefix: rf.Prefix, TTL: f.TTL},
+		Graph: graphSource{graph}, Rank: func(c event.Context) []float64 { return weights.Scores(fusion.FromContext(c)) }, Log: decisionLog{decisions}, Store: reasoner.RedisStore{Client: rdb, Prefix: rf.Prefix, TTL: f.TTL},
 		ControlShare: f.ControlShare, ExploreShare: f.ExploreShare, Temperature: f.Temperature,
 		ModelWeight: mf.ModelWeight, ModelTimeout: mf.ModelTimeout,
 		Model: model, Now: time.Now, Logger: p.log, Registerer: reg,
@@ -106,7 +111,7 @@ func newReasoner(p *process, kc *broker.Client, rdb *redis.Client, graph *graphc
 type graphSource struct{ *graphcache.Cache }
 
 func (g graphSource) Snapshot(ctx context.Context, q reasoner.GraphQuery) (reasoner.GraphSnapshot, error) {
-	s, err := g.Cache.Snapshot(ctx, graphcache.Query{User: q.User, Candidates: q.Candidates, Trending: q.Trending, Explore: q.Explore,
+	s, err := g.Cache.Snapshot(ctx, graphcache.Query{User: q.User, Candidates: q.Candidates, Rank: graphcache.Rank(q.Rank), Trending: q.Trending, Explore: q.Explore,
 		Chains: q.Chains, History: q.History, At: q.At, Rand: q.Rand})
 	return reasoner.GraphSnapshot{Context: s.Context, Positive: s.Positive, NoEntry: s.NoEntry}, err
 }

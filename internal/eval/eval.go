@@ -42,9 +42,14 @@ type Ranker interface {
 
 // Retriever finds items in the whole catalogue. Run asks those rankers that are retrievers, where its Config says so.
 type Retriever interface {
-	// Retrieve gives at most k items for a user at a time, best first, each once, from what was observed; never one
-	// that the user touched.
-	Retrieve(ctx context.Context, user string, at event.Time, k int) ([]string, error)
+	// Retrieve finds at most k items for a user at a time, from what was observed; never one that the user touched.
+	Retrieve(ctx context.Context, user string, at event.Time, k int) (Retrieval, error)
+}
+
+// Retrieval is what a Retriever found: the same items twice, or those it kept of them. In each list an item stands once.
+type Retrieval struct {
+	Stage  []string // in the order of the stage that proposes candidates
+	Ranked []string // in the order in which they would be shown
 }
 
 // LikedFrom is the lowest rating by which a user likes an item, as in the protocol by which cases are drawn.

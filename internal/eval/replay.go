@@ -50,7 +50,7 @@ type Result struct {
 	Name      string
 	Ranks     []float64   // rank of the positive, from 1; ties averaged
 	Scores    [][]float64 // as the ranker gave them, in the order of the case's candidates
-	Retrieved [][]string  // best first; nil where Config.Retrieve is 0 or the ranker is no Retriever
+	Retrieved []Retrieval // best first; nil where Config.Retrieve is 0 or the ranker is no Retriever
 }
 
 // Run goes through the stream once, feeds it to every ranker and asks each of them every case with exactly the events
@@ -205,7 +205,7 @@ func newRunner(r Named, cases []Case, retrieve int, told *told) *runner {
 		told:   told,
 	}
 	if retriever, ok := r.Ranker.(Retriever); ok && retrieve > 0 {
-		run.retriever, run.retrieve, run.Retrieved = retriever, retrieve, make([][]string, n)
+		run.retriever, run.retrieve, run.Retrieved = retriever, retrieve, make([]Retrieval, n)
 	}
 	return run
 }
@@ -240,7 +240,7 @@ func (r *runner) ask(ctx context.Context, i int) (err error) {
 	if r.Retrieved[i], err = r.retriever.Retrieve(ctx, c.User, c.At, r.retrieve); err != nil {
 		return fmt.Errorf("retrieve %d items: %w", r.retrieve, err)
 	}
-	return checkRetrieved(r.Retrieved[i], r.retrieve)
+	return errors.Join(checkRetrieved(r.Retrieved[i].Stage, r.retrieve), checkRetrieved(r.Retrieved[i].Ranked, r.retrieve))
 }
 
 func checkRetrieved(items []string, k int) error {

@@ -274,15 +274,15 @@ type finder struct {
 	items []string
 }
 
-func (f finder) Retrieve(_ context.Context, _ string, _ event.Time, _ int) ([]string, error) {
-	return f.items, nil
+func (f finder) Retrieve(_ context.Context, _ string, _ event.Time, _ int) (Retrieval, error) {
+	return Retrieval{Stage: f.items[:min(1, len(f.items))], Ranked: f.items}, nil
 }
 
 func TestRetrieversAreAskedForItems(t *testing.T) {
 	cases := []Case{ask("x", "u", 5, "a", "b"), ask("y", "u", 6, "a", "b")}
 	finds := func(items ...string) Named { return Named{"finder", finder{newCounter(), items}} }
 	got := run(t, stream(), cases, Config{Retrieve: 3}, finds("c", "a", "b"), Named{"counter", newCounter()})
-	if diff := cmp.Diff([][]string{{"c", "a", "b"}, {"c", "a", "b"}}, got[0].Retrieved); diff != "" {
+	if diff := cmp.Diff([]Retrieval{{[]string{"c"}, []string{"c", "a", "b"}}, {[]string{"c"}, []string{"c", "a", "b"}}}, got[0].Retrieved); diff != "" {
 		t.Errorf("retrieved (-want +got):\n%s", diff)
 	}
 	if got[1].Retrieved != nil {

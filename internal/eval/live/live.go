@@ -160,14 +160,14 @@ func (r *Ranker) ready(ctx context.Context, at event.Time) error {
 	return r.reach(ctx, at)
 }
 
-// Retrieve ranks what the graph finds for a user, at most k items.
-func (r *Ranker) Retrieve(ctx context.Context, user string, at event.Time, k int) ([]string, error) {
+// Retrieve gives what the graph finds for a user, at most k items, in its order and ranked by the fusion.
+func (r *Ranker) Retrieve(ctx context.Context, user string, at event.Time, k int) (eval.Retrieval, error) {
 	if err := r.ready(ctx, at); err != nil {
-		return nil, err
+		return eval.Retrieval{}, err
 	}
 	found, err := r.graph.Find(ctx, user, at, k)
 	if err != nil {
-		return nil, err
+		return eval.Retrieval{}, err
 	}
 	scores := r.model.Scores(fusion.FromContext(found))
 	order := make([]int, len(scores))
@@ -175,9 +175,10 @@ func (r *Ranker) Retrieve(ctx context.Context, user string, at event.Time, k int
 		order[i] = i
 	}
 	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(scores[b], scores[a]) })
-	items := make([]string, 0, k)
-	for _, i := range order[:min(k, len(order))] {
-		items = append(items, found.Candidates[i].ItemID)
+	var got eval.Retrieval
+	for i, place := range order {
+		got.Stage = append(got.Stage, found.Candidates[i].ItemID)
+		got.Ranked = append(got.Ranked, found.Candidates[place].ItemID)
 	}
-	return items, nil
+	return got, nil
 }
