@@ -138,7 +138,6 @@ func (f file) model() (*Model, error) {
 	case len(f.Networks) != t.Ensemble:
 		return nil, fmt.Errorf("it has %d networks, want training.ensemble: %d", len(f.Networks), t.Ensemble)
 	}
-	t.Without = without
 	m := &Model{training: t, removed: setOf(without)}
 	for i, stored := range f.Networks {
 		n, err := stored.network(t.Hidden)

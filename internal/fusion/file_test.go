@@ -78,6 +78,7 @@ func TestLoadRefuses(t *testing.T) {
 		"no units":             {func(f *file) { f.Training.Hidden = 0 }, "training.hidden is 0, want 1 to 1024"},
 		"too many units":       {func(f *file) { f.Training.Hidden = 1e9 }, "training.hidden is 1000000000"},
 		"no networks":          {func(f *file) { f.Training.Ensemble, f.Networks = 0, nil }, "training.ensemble is 0"},
+		"a network more":       {func(f *file) { f.Networks = append(f.Networks, f.Networks[0]) }, "it has 3 networks, want training.ensemble: 2"},
 		"a network less":       {func(f *file) { f.Networks = f.Networks[1:] }, "it has 1 networks, want training.ensemble: 2"},
 		"a unit less":          {func(f *file) { f.Networks[1].Hidden = f.Networks[1].Hidden[1:] }, "networks[1].hidden has 4 rows, want one a unit: 5"},
 		"a weight less":        {func(f *file) { f.Networks[1].Hidden[2] = f.Networks[1].Hidden[2][1:] }, "networks[1].hidden[2] has 54 weights, want 55"},
