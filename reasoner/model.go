@@ -49,7 +49,7 @@ func (r *Reasoner) ask(ctx context.Context, d event.Decision) ([]float64, event.
 	case <-ctx.Done():
 		return nil, event.Model{}, ctx.Err()
 	}
-	prompt, err := iot.Build(d.Context, d.Seed, iot.Options{})
+	prompt, err := iot.Build(d.Context, d.Seed)
 	if err != nil {
 		return nil, event.Model{}, err
 	}

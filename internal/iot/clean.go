@@ -58,7 +58,8 @@ var answerMark = regexp.MustCompile(`(?i)(answer)[ :：﹕︓꞉∶]*[:：﹕︓
 // plain is the character that stands for r in a prompt; -1: none, a space: a gap between words.
 func plain(r rune) rune {
 	switch r {
-	case '"', '“', '”', '„', '‟', '«', '»', '＂', '″', '〃', '❝', '❞', '〝', '〞', '〟':
+	case '"', '“', '”', '„', '‟', '«', '»', '＂', '″', '〃', '❝', '❞', '〝', '〞', '〟',
+		'ʺ', '˝', 'ˮ', '״', '‶', '‴', '‷':
 		return '\''
 	case '<', '[', '{', '＜', '［', '｛', '‹', '\u2329', '\u3008', '⟨', '﹤', '﹝', '❮', '❰':
 		return '('

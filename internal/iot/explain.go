@@ -17,7 +17,8 @@ const (
 
 // Explain finds the thought behind a slate without a model: one step for each shown item, in the slate's order, that
 // cites the item's strongest chains, at most perItem: 0 or less means DefaultPerItem, more than 10 means 10. An item
-// that no chain leads to gets a step that cites nothing and says why it is shown. Slots of items that are not candidates get no step.
+// that no chain leads to gets a step that cites nothing and says why it is shown, as far as its evidence bears it out.
+// Slots of items that are not candidates get no step.
 func Explain(c event.Context, slate []event.Slot, perItem int) event.Thought {
 	if perItem <= 0 {
 		perItem = DefaultPerItem
@@ -88,6 +89,8 @@ func withoutChains(c event.Context, it event.Candidate) string {
 		why = append(why, "A like-minded user chose it.")
 	case e.Support > 1:
 		why = append(why, users(e.Support)+" chose it.")
+	case e.Similar > 0: // somebody chose both it and an item of the history
+		why = append(why, "Chosen by somebody who shares a choice with you.")
 	}
 	if common := commonCategories(c.History, it.Categories); len(common) > 0 {
 		why = append(why, "Of a kind that you chose before: "+and(common)+".")

@@ -6,9 +6,12 @@
 // turns what is left into the words that an app shows.
 //
 // What it promises:
-//   - The same context and seed always give the same bytes, so that a logged decision can be computed again.
+//   - The same context and seed always give the same bytes, for serving, training and evaluation alike, so that a
+//     logged decision can be computed again.
 //   - Titles and categories are data. Whatever they hold, a prompt has exactly the lines that Build put in, and Parse
 //     finds them again; see Clean.
+//   - A candidate's line ends in its last digit, at a byte that Content.Ends states, and whatever it is judged by stands
+//     before that: one pass of a causal model can score every candidate at the end of its line.
 //   - No other user's id appears in a prompt, a thought or a reason.
 //
 // What it leaves to others: choosing candidates and chains (the graph), reading a ranking out of a model (internal/lm),
@@ -26,72 +29,66 @@ import (
 	"github.com/r2rec/r2rec/internal/event"
 )
 
-// Version is the version of the prompts that Build renders. It changes whenever the same context and seed would give
-// other bytes.
-const Version = 0
+// Version is the version of the prompts that Build renders: their layout, their bounds and their budget. It changes
+// whenever the same context and seed would give other bytes.
+const Version = 1
 
 // MaxCandidates is the most candidates that a prompt holds: the letters A to T.
 const MaxCandidates = 20
 
-// DefaultMaxBytes is the size that a prompt keeps to unless Options say otherwise.
-const DefaultMaxBytes = 4000
+// MaxBytes is the budget of a prompt of this version. It counts bytes because that is a bound for every tokenizer: one
+// that falls back to bytes never makes more tokens than bytes (English takes one for three to four). So a model with a
+// context of 4096 tokens reads every prompt, and has 96 left for its own marks and the answer.
+const MaxBytes = 4000
 
 // Bounds of a prompt of this version, before the budget takes more away.
 const (
-	maxHistory       = 10
+	maxLikes         = 20
 	maxChains        = 20
-	maxCategories    = 4  // a candidate
-	maxTitleRunes    = 60 // of a title
-	maxCategoryRunes = 24 // of a category
-	minTitleRunes    = 7  // what the budget leaves of a title at least
+	maxCategories    = 3    // a candidate
+	maxTitleRunes    = 60   // of a title
+	maxCategoryRunes = 24   // of a category
+	minTitleRunes    = 7    // what the budget leaves of a title at least
+	maxNumber        = 9999 // of a chain, and of the items that it says are shared
 )
 
 // ErrCandidates says that a context has no candidates, or more than there are letters.
 var ErrCandidates = errors.New("a prompt holds 1 to 20 candidates")
 
-// ErrBudget says that not even the candidates alone fit into the budget.
-var ErrBudget = errors.New("the candidates do not fit into the prompt's budget")
-
-// Options bound a prompt.
-type Options struct {
-	// MaxBytes is the most bytes a prompt may have; 0 means DefaultMaxBytes. Text in English takes a token for about
-	// three to four bytes, and a byte-level tokenizer never makes more tokens than bytes. A decision does not record it:
-	// whoever changes it must keep it to compute the decision's prompt again.
-	MaxBytes int
-}
-
 // Prompt is a rendered context, and how to read an answer to it.
 type Prompt struct {
 	Version int
-	Text    string // ends in "Answer:", so that the next token is a letter
-	Letters []byte // Letters[i] is the letter of the context's candidate i, 'A' to 'T'
-	Order   []int  // Order[j] is the index of the candidate that has letter 'A'+j
-	Digest  string // SHA-256 of Text, in lower-case hexadecimal
+	Text    string  // ends in "Answer:", so that the next token is a letter
+	Content Content // what Text says, and where its candidates' lines end; Parse(Text) gives the same
+	Letters []byte  // Letters[i] is the letter of the context's candidate i, 'A' to 'T'
+	Order   []int   // Order[j] is the index of the candidate that has letter 'A'+j
+	Digest  string  // SHA-256 of Text, in lower-case hexadecimal
 }
 
-// Build renders the prompt of a context. The seed shuffles the candidates, so that their order says nothing.
+// Build renders the prompt of a context. The seed shuffles the candidates, so that their order says nothing. Nothing
+// else goes in: a decision's context, seed and prompt version give its prompt again.
 //
-// Titles are shortened to 60 runes, and of each kind only the first few are taken: 10 likes, 20 chains (those that lead
-// to a candidate), 4 categories a candidate. If that is over the budget, parts are left out until it fits: chains from
-// the weakest on, history from the oldest on, then all categories, then titles are halved. Candidates are never left
-// out. The errors are ErrCandidates and ErrBudget.
-func Build(c event.Context, seed uint64, o Options) (Prompt, error) {
+// Titles are shortened to 60 runes, and of each kind only the first few are taken: 20 likes, 20 chains (those that lead
+// to a candidate), 3 categories a candidate. If that is over MaxBytes, parts are left out until it fits: chains from
+// the weakest on, likes from the oldest on, then all categories, then titles are halved. Candidates and their digits
+// are never left out. The error is ErrCandidates.
+func Build(c event.Context, seed uint64) (Prompt, error) { return build(c, seed, MaxBytes) }
+
+// build is Build with another budget. One that not even the shortest candidates fit into is overrun: 20 of them need
+// less than half of MaxBytes.
+func build(c event.Context, seed uint64, budget int) (Prompt, error) {
 	n := len(c.Candidates)
 	if n < 1 || n > MaxCandidates {
 		return Prompt{}, fmt.Errorf("build prompt of %d candidates: %w", n, ErrCandidates)
-	}
-	if o.MaxBytes <= 0 {
-		o.MaxBytes = DefaultMaxBytes
 	}
 	p := Prompt{Version: Version, Letters: make([]byte, n), Order: shuffled(n, seed)}
 	for j, i := range p.Order {
 		p.Letters[i] = letter(j)
 	}
-	parts := partsOf(c, p)
-	for p.Text = parts.render(); len(p.Text) > o.MaxBytes; p.Text = parts.render() {
-		if !parts.shrink() {
-			return Prompt{}, fmt.Errorf("build prompt of %d candidates: %d bytes, %d allowed: %w", n, len(p.Text), o.MaxBytes, ErrBudget)
-		}
+	p.Content = contentOf(c, p)
+	p.Text = p.Content.render()
+	for titles := maxTitleRunes; len(p.Text) > budget && p.Content.shrink(&titles); {
+		p.Text = p.Content.render()
 	}
 	sum := sha256.Sum256([]byte(p.Text))
 	p.Digest = hex.EncodeToString(sum[:])
@@ -100,13 +97,13 @@ func Build(c event.Context, seed uint64, o Options) (Prompt, error) {
 
 // ContentFree renders a prompt that says nothing about any of its n candidates: every title is "N/A" and every digit 0.
 // A model's answer to it is the bias that contextual calibration takes away (Zhao et al. 2021, "Calibrate before use").
-func ContentFree(n int, o Options) (Prompt, error) {
+func ContentFree(n int) (Prompt, error) {
 	const nothing = "N/A"
 	c := event.Context{History: []event.HistoryItem{{Title: nothing}}, Candidates: make([]event.Candidate, n)}
 	for i := range c.Candidates {
 		c.Candidates[i].Title = nothing
 	}
-	return Build(c, 0, o)
+	return Build(c, 0)
 }
 
 // letter is the letter of line j.

@@ -4,134 +4,158 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
-	"unicode"
 )
-
-// Parsed is what a prompt says, line by line.
-type Parsed struct {
-	Likes      []string // titles, newest first
-	Candidates []ParsedCandidate
-	Chains     []ParsedChain
-}
-
-// ParsedCandidate is a lettered line.
-type ParsedCandidate struct {
-	Letter     byte
-	Title      string
-	Categories []string
-	Digits     [4]byte // chains, recent, popularity, category; 0 to 9
-}
-
-// ParsedChain is a numbered line.
-type ParsedChain struct {
-	Number int // in the context; 1 is the first
-	Via    string
-	Shared int
-	Letter byte
-}
 
 var (
-	likeForm      = regexp.MustCompile(`^- "([^"]+)"$`)
-	candidateForm = regexp.MustCompile(`^([A-T])\. "([^"]+)"(?: \[([^\]]+)\])? chains (\d) recent (\d) popularity (\d) category (\d)$`)
-	chainForm     = regexp.MustCompile(`^([1-9]\d{0,8})\. liked "([^"]+)" -> a like-minded user \((\d{1,4}) shared\) -> ([A-T])$`)
+	likeForm      = regexp.MustCompile(`^\d{1,2}\. "([^"]+)"$`)
+	chainForm     = regexp.MustCompile(`^(\d{1,4})\. (?:(\d{1,2})|"([^"]+)")>(\d{1,4})>([A-T])$`)
+	candidateForm = regexp.MustCompile(`^[A-T]\. "([^"]+)" (?:\[([^\]]+)\] )?(\d{8})$`)
 )
 
-// Parse reads a prompt back. It accepts exactly what Build writes: every line must be one that Build could have put at
-// its place, the letters must run from A without a gap, chain numbers must rise and lead to a letter that is there.
-func Parse(text string) (Parsed, error) {
-	var p Parsed
-	rest, ok := strings.CutPrefix(text, task)
-	if !ok {
-		return p, errors.New("parse prompt: it does not begin with the task")
+// Parse reads a prompt back. It accepts exactly the texts that Build writes: of whatever it accepts there is a context
+// for which Build gives the same bytes.
+func Parse(text string) (Content, error) {
+	if len(text) > MaxBytes {
+		return Content{}, fmt.Errorf("parse prompt: it has %d bytes, %d are allowed", len(text), MaxBytes)
 	}
-	sections := strings.Split(strings.TrimPrefix(rest, "\n"), "\n\n")
-	last := len(sections) - 1
-	seen := 0
-	for i, section := range sections[:last] {
+	return parse(text)
+}
+
+// parse is Parse without a budget.
+func parse(text string) (Content, error) {
+	var s Content
+	if err := s.read(text); err != nil {
+		return Content{}, fmt.Errorf("parse prompt: %w", err)
+	}
+	if err := s.check(); err != nil {
+		return Content{}, fmt.Errorf("parse prompt: %w", err)
+	}
+	// Headings, their order, numbers and letters are right if they are those of a prompt with this content.
+	if want := s.render(); want != text {
+		return Content{}, fmt.Errorf("parse prompt: %w", difference(text, want))
+	}
+	return s, nil
+}
+
+// read takes the content of every section out of a text.
+func (s *Content) read(text string) error {
+	_, body, _ := strings.Cut(text, "\n\n")
+	for section := range strings.SplitSeq(body, "\n\n") {
 		lines := strings.Split(section, "\n")
-		var read func(string) error
-		order := 0
+		var read func(string) bool
 		switch lines[0] {
 		case likesHeading:
-			order, read = 1, p.readLike
-		case candidatesHeading:
-			order, read = 2, p.readCandidate
+			read = s.readLike
 		case chainsHeading:
-			order, read = 3, p.readChain
+			read = s.readChain
+		case candidatesHeading:
+			read = s.readCandidate
+		default:
+			continue
 		}
-		if order <= seen || len(lines) < 2 {
-			return p, fmt.Errorf("parse prompt: section %d, %q, is empty, unknown or out of order", i+1, lines[0])
-		}
-		seen = order
 		for _, line := range lines[1:] {
-			if err := read(line); err != nil {
-				return p, fmt.Errorf("parse prompt: line %q of section %q %w", line, lines[0], err)
+			if !read(line) {
+				return fmt.Errorf("line %q is not of the form of the section %q", line, lines[0])
 			}
 		}
 	}
-	if len(p.Candidates) == 0 {
-		return p, errors.New("parse prompt: it has no candidates")
-	}
-	if want := replyLine(len(p.Candidates)) + "\n" + answer; sections[last] != want {
-		return p, fmt.Errorf("parse prompt: it ends in %q, not in %q", sections[last], want)
-	}
-	return p, nil
-}
-
-var errForm = errors.New("is not of this section's form")
-
-// match is what the groups of a form found in a line of printing characters.
-func match(form *regexp.Regexp, line string) []string {
-	if strings.ContainsFunc(line, func(r rune) bool { return !unicode.IsPrint(r) }) {
-		return nil
-	}
-	return form.FindStringSubmatch(line)
-}
-
-func (p *Parsed) readLike(line string) error {
-	m := match(likeForm, line)
-	if m == nil {
-		return errForm
-	}
-	p.Likes = append(p.Likes, m[1])
 	return nil
 }
 
-func (p *Parsed) readCandidate(line string) error {
-	m := match(candidateForm, line)
+func (s *Content) readLike(line string) bool {
+	m := likeForm.FindStringSubmatch(line)
 	if m == nil {
-		return errForm
+		return false
 	}
-	c := ParsedCandidate{Letter: m[1][0], Title: m[2]}
-	if c.Letter != letter(len(p.Candidates)) {
-		return errors.New("has a letter out of turn")
+	s.Likes = append(s.Likes, m[1])
+	return true
+}
+
+func (s *Content) readChain(line string) bool {
+	m := chainForm.FindStringSubmatch(line)
+	if m == nil {
+		return false
 	}
-	if m[3] != "" {
-		c.Categories = strings.Split(m[3], ", ")
+	c := ChainLine{Title: m[3], Letter: m[5][0]}
+	c.Number, _ = strconv.Atoi(m[1]) // the form lets only numbers through
+	c.Shared, _ = strconv.Atoi(m[4])
+	if m[2] != "" {
+		c.Like, _ = strconv.Atoi(m[2])
+		if c.Like < 1 || c.Like > len(s.Likes) {
+			return false
+		}
+		c.Title = s.Likes[c.Like-1]
+	}
+	s.Chains = append(s.Chains, c)
+	return true
+}
+
+func (s *Content) readCandidate(line string) bool {
+	m := candidateForm.FindStringSubmatch(line)
+	if m == nil {
+		return false
+	}
+	c := CandidateLine{Title: m[1]}
+	if m[2] != "" {
+		c.Categories = strings.Split(m[2], ", ")
 	}
 	for k := range c.Digits {
-		c.Digits[k] = m[4+k][0] - '0'
+		c.Digits[k] = m[3][k] - '0'
 	}
-	p.Candidates = append(p.Candidates, c)
+	s.Candidates = append(s.Candidates, c)
+	return true
+}
+
+// check holds a content that was read to what contentOf can give.
+func (s *Content) check() error {
+	if n := len(s.Candidates); n < 1 || n > MaxCandidates || len(s.Likes) > maxLikes || len(s.Chains) > maxChains {
+		return fmt.Errorf("it has %d candidates, %d likes and %d chains", n, len(s.Likes), len(s.Chains))
+	}
+	for _, t := range s.Likes {
+		if !isTitle(t) {
+			return fmt.Errorf("like %q is not clean", t)
+		}
+	}
+	last := 0
+	for _, c := range s.Chains {
+		switch {
+		case c.Number <= last:
+			return fmt.Errorf("chain %d is out of turn", c.Number)
+		case int(c.Letter-'A') >= len(s.Candidates):
+			return fmt.Errorf("chain %d leads to %c, which no candidate has", c.Number, c.Letter)
+		case !isTitle(c.Title):
+			return fmt.Errorf("chain %d starts from %q, which is not clean", c.Number, c.Title)
+		}
+		last = c.Number
+	}
+	var largest [Digits]byte
+	for j, c := range s.Candidates {
+		if !isTitle(c.Title) || len(c.Categories) > maxCategories ||
+			slices.ContainsFunc(c.Categories, func(name string) bool { return name == "" || cleanCategory(name) != name }) {
+			return fmt.Errorf("candidate %c, %q of %q, is not clean", letter(j), c.Title, c.Categories)
+		}
+		for k, d := range c.Digits {
+			largest[k] = max(largest[k], d)
+		}
+	}
+	for k, d := range largest {
+		if d != 0 && d != 9 {
+			return fmt.Errorf("no candidate has more than %d as digit %d: the largest of a list is 9", d, k+1)
+		}
+	}
 	return nil
 }
 
-func (p *Parsed) readChain(line string) error {
-	m := match(chainForm, line)
-	if m == nil {
-		return errForm
+// difference names the first line at which a text leaves the one that its content is written as.
+func difference(text, want string) error {
+	was, should := strings.Split(text, "\n"), strings.Split(want, "\n")
+	for i := range min(len(was), len(should)) {
+		if was[i] != should[i] {
+			return fmt.Errorf("line %d is %q, should be %q", i+1, was[i], should[i])
+		}
 	}
-	c := ParsedChain{Via: m[2], Letter: m[4][0]}
-	c.Number, _ = strconv.Atoi(m[1]) // the form lets only numbers through that fit
-	c.Shared, _ = strconv.Atoi(m[3])
-	if len(p.Chains) > 0 && c.Number <= p.Chains[len(p.Chains)-1].Number {
-		return errors.New("has a number out of turn")
-	}
-	if int(c.Letter-'A') >= len(p.Candidates) {
-		return errors.New("leads to a letter that no candidate has")
-	}
-	p.Chains = append(p.Chains, c)
-	return nil
+	return errors.New("it has too few or too many lines")
 }

@@ -64,6 +64,9 @@ func TestExplainInWords(t *testing.T) {
 			`A like-minded user chose it; you both chose "gone".`},
 		{"no chain in the snapshot", func(c *event.Context) { c.Chains = nil }, "2 like-minded users chose it."},
 		{"one user, no chain", func(c *event.Context) { c.Chains = nil; c.Candidates[0].Evidence.Support = 1 }, "A like-minded user chose it."},
+		{"one shared choice", func(c *event.Context) { c.Chains = nil; c.Candidates[0].Evidence = event.Evidence{Similar: .1} },
+			"Chosen by somebody who shares a choice with you."},
+		{"after a like-minded user", func(c *event.Context) { c.Chains = nil; c.Candidates[0].Evidence.Similar = .1 }, "2 like-minded users chose it."},
 		{"category", func(c *event.Context) {
 			c.Chains = nil
 			c.Candidates[0].Evidence.Support = 0

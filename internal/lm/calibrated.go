@@ -75,7 +75,7 @@ func (c *Calibrated) prior(ctx context.Context, n int) ([]float64, error) {
 	if prior != nil {
 		return prior, nil
 	}
-	p, err := iot.ContentFree(n, iot.Options{})
+	p, err := iot.ContentFree(n)
 	if err != nil {
 		return nil, err
 	}

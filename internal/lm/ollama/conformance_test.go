@@ -183,7 +183,7 @@ func prompt(t testing.TB, n int) iot.Prompt {
 			Evidence: event.Evidence{Chains: float64(i * 7 % n), Recent: [3]float64{1: float64(i * 3 % n)}, Popularity: i, Category: .5}})
 	}
 	c.Chains = []event.Chain{{Via: "h0", Neighbour: "u", ItemID: films[n-1], Shared: 3, Weight: 1}}
-	p, err := iot.Build(c, 11, iot.Options{})
+	p, err := iot.Build(c, 11)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -209,7 +209,7 @@ func answerName(path string, body []byte) string {
 	switch {
 	case asked.Model == missingModel:
 		return "missing.json"
-	case len(asked.Prompt) > iot.DefaultMaxBytes:
+	case len(asked.Prompt) > iot.MaxBytes:
 		return "long.json"
 	case strings.Contains(asked.Prompt, `"N/A"`):
 		return "neutral.json"

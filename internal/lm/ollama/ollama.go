@@ -36,7 +36,7 @@ type Options struct {
 	// Timeout of one call. Default 20 s. A model that is not in memory is loaded by the first call, which takes longer.
 	Timeout time.Duration
 	// NumCtx is the size of the model's context in tokens, prompt and answer. Default 4096, which holds any prompt of
-	// iot.DefaultMaxBytes. A change makes the server load the model again.
+	// iot.MaxBytes. A change makes the server load the model again.
 	NumCtx int
 	// KeepAlive is how long the server keeps the model in memory after a call. Default 30 minutes; negative: for ever.
 	KeepAlive time.Duration
