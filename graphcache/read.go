@@ -18,7 +18,7 @@ type Read struct {
 
 // DefaultRead reads lists as long as the default bound keeps them, about 150 of them a snapshot. Reading the newest 32
 // only costs a fifth of the accuracy gained over popularity on a dense catalogue (docs/accuracy.md).
-var DefaultRead = Read{History: 32, ItemList: 128, Neighbours: 48, Met: 512, NeighbourList: 128, Pool: 60, HalfLife: 30 * 24 * time.Hour}
+var DefaultRead = Read{History: 32, ItemList: 128, Neighbours: 48, Met: 512, NeighbourList: 128, Pool: 60, HalfLife: 2 * 365 * 24 * time.Hour}
 
 func (r Read) validate() error {
 	for name, v := range map[string]int{"History": r.History, "ItemList": r.ItemList, "Neighbours": r.Neighbours, "Met": r.Met,
