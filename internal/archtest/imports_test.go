@@ -42,6 +42,7 @@ var rows = map[string][]string{
 	"internal/ope":           nil,
 	"internal/eval":          {"internal/event"},
 	"internal/eval/baseline": {"internal/event", "internal/eval"},
+	"internal/eval/live":     {"internal/event", "internal/eval", "internal/fusion"},
 	"internal/world":         {"internal/event"},
 
 	"internal/embedded":              nil,
