@@ -21,6 +21,9 @@ func TestBudgetLeavesOutInOrder(t *testing.T) {
 	if len(full.Chains) == 0 || len(full.Likes) == 0 || !full.hasCategories() {
 		t.Fatal("the context has too little to leave out")
 	}
+	if exact, _ := build(c, 5, len(whole.Text)); exact.Text != whole.Text {
+		t.Error("a prompt as large as the budget lost something")
+	}
 	var stages []string
 	for budget := len(whole.Text); ; budget-- {
 		p, err := build(c, 5, budget)

@@ -54,7 +54,7 @@ func checkClean(t *testing.T, s string) {
 	if !utf8.ValidString(got) {
 		t.Errorf("Clean(%q) = %q is not valid UTF-8", s, got)
 	}
-	if i := strings.IndexAny(got, "\"<>[]{}|\u2581＜＞［］｜“”"); i >= 0 {
+	if i := strings.IndexAny(got, "\"<>[]{}|\u2581＜＞［］｜“”„«»＂″ʺ˝ˮ״‶‹›⟨⟩"); i >= 0 {
 		t.Errorf("Clean(%q) = %q holds %q", s, got, got[i:])
 	}
 	if got != strings.TrimSpace(got) || strings.Contains(got, "  ") {

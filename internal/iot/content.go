@@ -40,9 +40,7 @@ func contentOf(c event.Context, p Prompt) Content {
 	likes := make(map[string]int, maxLikes)
 	for k, h := range c.History[:min(len(c.History), maxLikes)] {
 		s.Likes = append(s.Likes, title(h.Title, h.ItemID))
-		if likes[h.ItemID] == 0 {
-			likes[h.ItemID] = k + 1
-		}
+		likes[h.ItemID] = k + 1
 	}
 	letters := make(map[string]byte, len(c.Candidates))
 	for i, it := range c.Candidates {

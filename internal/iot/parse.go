@@ -12,7 +12,7 @@ import (
 var (
 	likeForm      = regexp.MustCompile(`^\d{1,2}\. "([^"]+)"$`)
 	chainForm     = regexp.MustCompile(`^(\d{1,4})\. (?:(\d{1,2})|"([^"]+)")>(\d{1,4})>([A-T])$`)
-	candidateForm = regexp.MustCompile(`^[A-T]\. "([^"]+)" (?:\[([^\]]+)\] )?(\d{8})$`)
+	candidateForm = regexp.MustCompile(`^[A-T]\. "([^"]+)" (?:\[([^\]]+)\] )?(\d{` + strconv.Itoa(Digits) + `})$`)
 )
 
 // Parse reads a prompt back. It accepts exactly the texts that Build writes: of whatever it accepts there is a context

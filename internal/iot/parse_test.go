@@ -244,9 +244,10 @@ func TestParseRefusesWhatBuildDoesNotWrite(t *testing.T) {
 		"a space more":         {"] 0", "]  0"},
 		"text after answer":    {"\nAnswer:", "\nAnswer: A"},
 		"line after the reply": {"\nAnswer:", "\n\nAnswer:"},
-		"control character":    {`"Toy`, "\"\u202eToy"},
-		"title not clean":      {`"Toy`, `"Toy|`},
-		"title too long":       {`"Toy`, `"Toy` + strings.Repeat("y", maxTitleRunes)},
+		"control character":    {`"Star`, "\"\u202eStar"},
+		"title not clean":      {`"Star`, `"|Star`},
+		"via not clean":        {`"The Fugitive`, `"The |Fugitive`},
+		"title too long":       {`"Star`, `"Star` + strings.Repeat("y", maxTitleRunes)},
 		"category not clean":   {"[", "[ "},
 		"too many categories":  {"[", "[a, b, c, "},
 		"too many likes":       {"20. \"Braveheart (1995)\"", "20. \"Braveheart (1995)\"\n21. \"M\""},
@@ -266,10 +267,40 @@ func TestParseRefusesWhatBuildDoesNotWrite(t *testing.T) {
 			t.Errorf("digits %s: parsed without an error", name)
 		}
 	}
+	two := strings.Replace(mustBuild(t, small(), 1).Text, ">A\n", ">D\n", 1)
+	if _, err := Parse(two); err == nil {
+		t.Errorf("a chain leads to a letter that no candidate has, parsed without an error:\n%s", two)
+	}
 	for name, text := range map[string]string{"nothing": "", "no candidates": task + "\n" + replyLine(0) + "\nAnswer:", "only the task": task} {
 		if _, err := Parse(text); err == nil {
 			t.Errorf("%s: parsed without an error", name)
 		}
+	}
+}
+
+// TestAChainNamesTheLikeThatIsListed, also where the history holds an item twice under two titles.
+func TestAChainNamesTheLikeThatIsListed(t *testing.T) {
+	c := small()
+	for range maxLikes {
+		c.History = append(c.History, event.HistoryItem{ItemID: "1", Title: "Toy Story 2"})
+	}
+	p := mustBuild(t, c, 1)
+	if diff := cmp.Diff(p.Content, mustParse(t, p.Text)); diff != "" {
+		t.Error(diff)
+	}
+	c.History[len(c.History)-1].Title = "Not listed"
+	if got := mustBuild(t, c, 1).Content.Chains[0]; got.Title != "Toy Story 2" || got.Like != maxLikes {
+		t.Errorf("the chain starts from %+v", got)
+	}
+}
+
+// TestChainsBeyondFourDigitsAreLeftOut: Parse could not read their numbers.
+func TestChainsBeyondFourDigitsAreLeftOut(t *testing.T) {
+	c := small()
+	last := c.Chains[0]
+	c.Chains = append(make([]event.Chain, maxNumber-1), last, last)
+	if got := mustParse(t, mustBuild(t, c, 1).Text).Chains; len(got) != 1 || got[0].Number != maxNumber {
+		t.Errorf("the prompt has the chains %+v", got)
 	}
 }
 
