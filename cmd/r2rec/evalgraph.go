@@ -23,7 +23,7 @@ import (
 // evalFit say how the fusion comes by its weights.
 type evalFit struct {
 	FitBefore string         `help:"Fit the weights on what happened before this time, Unix seconds or RFC 3339." placeholder:"TIME" group:"Fusion"`
-	FitCases  int            `help:"About how many cases to fit with." default:"6000" group:"Fusion"`
+	FitCases  int            `help:"About how many cases to fit with." default:"10000" group:"Fusion"`
 	Without   []fusion.Group `help:"Fit without these kinds of evidence, to see what each is worth: ${fusion_groups}." group:"Fusion"`
 	Weights   string         `help:"Rank with the weights of this file, written by --save." type:"existingfile" xor:"weights" placeholder:"FILE" group:"Fusion"`
 	Save      string         `help:"Write the fitted weights to this file." type:"path" placeholder:"FILE" group:"Fusion"`
