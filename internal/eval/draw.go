@@ -18,10 +18,11 @@ const (
 const drawTries = 4000
 
 // Draw draws about n cases to fit a ranker with from the events before a time, as the protocol draws those to measure
-// it with: a like by a user with at least five earlier ones, of an item that the user has not touched, against 19 items
-// that were seen before and that the user does not touch before that time. In every second case they are drawn in
-// proportion to their likes, else uniformly. Later likes are taken more often, in proportion to their place among all.
-// The cases come in the order of time. Refused records are left out.
+// it with: a like by a user with at least five earlier ones (in the order of the stream, so that some may be of the same
+// moment), of an item that was seen before, though not touched by the user, against 19 items that were seen before and
+// that the user does not touch before that time. In every second case they are drawn in proportion to their likes, else
+// uniformly. Later likes are taken more often, in proportion to their place among all. Where there are few likes, fewer
+// than n cases come. They come in the order of time. Refused records are left out.
 func Draw(events Stream, before event.Time, n int, seed uint64) ([]Case, error) {
 	var past []event.Interaction
 	for in, err := range events {
