@@ -19,22 +19,18 @@ type pooled struct {
 // fillPool gathers the items that chains lead to, the strongest first, then trends and a few drawn from what was chosen
 // lately. It over-fills: some will be unavailable.
 func (w *walk) fillPool() []pooled {
-	weights := map[string]float64{}
-	for _, ch := range w.chains {
-		weights[ch.ItemID] += ch.Weight
-	}
-	pool := make([]pooled, 0, max(len(weights), len(w.q.Items)))
+	weights := chainWeights(w.links)
+	var pool []pooled
 	if len(w.q.Items) > 0 {
 		for _, id := range w.q.Items {
 			pool = append(pool, pooled{id: id, weight: weights[id]})
 		}
 		return pool
 	}
-	for id, weight := range weights {
-		pool = append(pool, pooled{id: id, origin: event.FromChains, weight: weight})
+	most := max(w.opt.Read.Pool, w.q.Candidates)
+	for _, s := range heaviest(weights, most) {
+		pool = append(pool, pooled{id: s.id, origin: event.FromChains, weight: s.weight})
 	}
-	slices.SortFunc(pool, func(a, b pooled) int { return cmp.Or(cmp.Compare(b.weight, a.weight), cmp.Compare(a.id, b.id)) })
-	pool = pool[:min(max(w.opt.Read.Pool, w.q.Candidates), len(pool))]
 
 	in := make(map[string]bool, len(pool))
 	for _, c := range pool {
@@ -66,6 +62,16 @@ func (w *walk) fillPool() []pooled {
 		}
 	}
 	return pool
+}
+
+// heaviest are the n items of the largest weights, largest first.
+func heaviest(weights map[string]float64, n int) []weighted {
+	all := make([]weighted, 0, len(weights))
+	for id, weight := range weights {
+		all = append(all, weighted{id, weight})
+	}
+	slices.SortFunc(all, byWeight)
+	return all[:min(n, len(all))]
 }
 
 // choose takes the wanted number of each origin from the context's candidates, the best first, and fills up with

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/r2rec/r2rec/internal/event"
@@ -12,13 +13,30 @@ import (
 // neighbour is a user who chose items that the target user chose.
 type neighbour struct {
 	id     string
-	shared []sharedItem
+	shared []weighted // items, strongest first
+	weight float64    // theirs, summed
+}
+
+// weighted is an item that counts so much.
+type weighted struct {
+	id     string
 	weight float64
 }
 
-type sharedItem struct {
-	id     string
-	weight float64
+// byWeight puts the largest weight first.
+func byWeight(a, b weighted) int {
+	if a.weight != b.weight {
+		return cmp.Compare(b.weight, a.weight)
+	}
+	return strings.Compare(a.id, b.id)
+}
+
+// link is what a neighbour chose and the user may be offered: a chain leads over it from each of the items they share.
+type link struct {
+	neighbour *neighbour
+	item      string
+	at        event.Time
+	weight    float64 // of a chain, as a multiple of its shared item's
 }
 
 // minShared is how many items a neighbour shares with a user: two, so that each confirms the other. A user with a
@@ -36,88 +54,129 @@ func halved(age event.Time, halfLife time.Duration) float64 {
 // likeMinded finds the users behind the positive roots' lists and keeps the strongest: the weight is the sum, over the
 // shared items, of the item's idf halved with the age of the root within the history.
 func likeMinded(t *taste, r Read) []neighbour {
-	found := make([]neighbour, len(t.met))
 	var newest event.Time
+	roots := 0
 	for i := range t.roots {
 		if t.roots[i].positive {
 			newest = max(newest, t.roots[i].At)
+			roots++
 		}
 	}
-	roots := 0
+	weights := make([]float64, len(t.roots))
 	for i := range t.roots {
-		root := &t.roots[i]
-		if !root.positive {
-			continue
-		}
-		roots++
-		weight := idf(root.list.degree) * halved(newest-root.At, r.HalfLife)
-		for _, e := range root.list.edges {
-			k, ok := t.index[e.ID]
-			if !ok || !e.Kind.Positive() {
-				continue
-			}
-			n := &found[k]
-			n.id = e.ID
-			n.shared = append(n.shared, sharedItem{root.ID, weight})
-			n.weight += weight
+		weights[i] = idf(t.roots[i].list.degree) * halved(newest-t.roots[i].At, r.HalfLife)
+	}
+	found := make([]neighbour, len(t.met))
+	for _, m := range t.meetings {
+		if m.positive {
+			n := &found[m.who]
+			n.shared = append(n.shared, weighted{t.roots[m.root].ID, weights[m.root]})
+			n.weight += weights[m.root]
 		}
 	}
 	var ns []neighbour
-	for _, n := range found {
-		if n.id != "" && len(n.shared) >= minShared(roots) {
+	for k, n := range found {
+		if len(n.shared) > 0 && len(n.shared) >= minShared(roots) {
+			n.id = t.met[k].id
 			ns = append(ns, n)
 		}
 	}
 	slices.SortFunc(ns, func(a, b neighbour) int {
 		return cmp.Or(cmp.Compare(len(b.shared), len(a.shared)), cmp.Compare(b.weight, a.weight), cmp.Compare(a.id, b.id))
 	})
-	return ns[:min(r.Neighbours, len(ns))]
+	ns = ns[:min(r.Neighbours, len(ns))]
+	for _, n := range ns {
+		slices.SortFunc(n.shared, byWeight)
+	}
+	return ns
 }
 
-// findChains returns every chain user -> shared item -> neighbour -> item over the neighbours' lists that ends in an
-// item the user has not touched, strongest first. A chain weighs what its shared item does for the neighbour, times the
-// neighbour's share of taste (shared items over the root of its degree, as in a cosine), halved with the age of the
-// neighbour's choice, counted from the newest choice of any neighbour.
-func findChains(ns []neighbour, lists []node, touched map[string]bool, halfLife time.Duration) []event.Chain {
+// findLinks returns the neighbours' choices among the items that may be offered. A chain user -> shared item -> neighbour
+// -> item weighs what its shared item does for the neighbour, times the neighbour's share of taste (shared items over the
+// root of its degree, as in a cosine), halved with the age of the neighbour's choice, counted from the newest choice of
+// any neighbour.
+func findLinks(ns []neighbour, lists []node, offered func(item string) bool, halfLife time.Duration) []link {
 	newest := event.Time(0)
 	for _, l := range lists {
 		for _, e := range l.edges {
 			newest = max(newest, e.At)
 		}
 	}
-	var chains []event.Chain
-	for i, n := range ns {
+	var links []link
+	for i := range ns {
+		n := &ns[i]
 		taste := float64(len(n.shared)) / math.Sqrt(float64(max(1, lists[i].degree)))
 		for _, e := range lists[i].edges {
-			if !e.Kind.Positive() || touched[e.ID] {
-				continue
-			}
-			for _, s := range n.shared {
-				chains = append(chains, event.Chain{
-					Via: s.id, Neighbour: n.id, ItemID: e.ID, Shared: len(n.shared), NeighbourAt: e.At,
-					Weight: s.weight * taste * halved(newest-e.At, halfLife),
-				})
+			if e.Kind.Positive() && offered(e.ID) {
+				links = append(links, link{neighbour: n, item: e.ID, at: e.At, weight: taste * halved(newest-e.At, halfLife)})
 			}
 		}
 	}
-	slices.SortFunc(chains, func(a, b event.Chain) int {
-		return cmp.Or(cmp.Compare(b.Weight, a.Weight), cmp.Compare(a.ItemID, b.ItemID), cmp.Compare(a.Neighbour, b.Neighbour), cmp.Compare(a.Via, b.Via))
-	})
-	return chains
+	return links
 }
 
-// strongest keeps n of the chains that support one of the items, but the strongest of every item in any case.
-func strongest(chains []event.Chain, in map[string]bool, n int) []event.Chain {
-	first := map[string]bool{}
+// chainWeights are, of every item that chains lead to, the summed weights of all of them.
+func chainWeights(links []link) map[string]float64 {
+	weights := map[string]float64{}
+	for _, l := range links {
+		weights[l.item] += l.neighbour.weight * l.weight
+	}
+	return weights
+}
+
+// path is one chain over a link: from the link's neighbour's shared item of that place.
+type path struct {
+	*link
+	place int
+}
+
+func (p path) via() *weighted { return &p.neighbour.shared[p.place] }
+
+func (p path) chain() event.Chain {
+	return event.Chain{
+		Via: p.via().id, Neighbour: p.neighbour.id, ItemID: p.item, Shared: len(p.neighbour.shared), NeighbourAt: p.at,
+		Weight: p.weight * p.via().weight,
+	}
+}
+
+// byStrength puts the strongest chain first.
+func byStrength(a, b path) int {
+	if c := cmp.Compare(b.weight*b.via().weight, a.weight*a.via().weight); c != 0 {
+		return c
+	}
+	return cmp.Or(strings.Compare(a.item, b.item), strings.Compare(a.neighbour.id, b.neighbour.id), strings.Compare(a.via().id, b.via().id))
+}
+
+// strongest returns the n strongest chains that lead to one of the items, and the strongest to every item that none of
+// them leads to, strongest first; none where n is 0. There are about as many chains as links times shared items, tens of
+// thousands for one user, so that no more of them are looked at than can be among the strongest.
+func strongest(links []link, in map[string]bool, n int) []event.Chain {
+	if n < 1 {
+		return nil
+	}
+	var best []path // of each link
+	for i := range links {
+		if in[links[i].item] {
+			best = append(best, path{&links[i], 0})
+		}
+	}
+	slices.SortFunc(best, byStrength)
+	var top []path // a link whose best is not among the n best of all has no other chain there
+	for _, p := range best[:min(n, len(best))] {
+		for place := range min(n, len(p.neighbour.shared)) {
+			top = append(top, path{p.link, place})
+		}
+	}
+	slices.SortFunc(top, byStrength)
+	led := map[string]bool{}
 	var kept []event.Chain
-	for _, ch := range chains {
-		if !in[ch.ItemID] {
-			continue
+	for _, p := range top[:min(n, len(top))] {
+		kept, led[p.item] = append(kept, p.chain()), true
+	}
+	for _, p := range best {
+		if !led[p.item] {
+			kept, led[p.item] = append(kept, p.chain()), true
 		}
-		if len(kept) < n || !first[ch.ItemID] {
-			kept = append(kept, ch)
-		}
-		first[ch.ItemID] = true
 	}
 	return kept
 }

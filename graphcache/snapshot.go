@@ -63,7 +63,7 @@ type walk struct {
 	touched    map[string]bool // never to be offered
 	taste      *taste
 	neighbours []neighbour // strongest first
-	chains     []event.Chain
+	links      []link
 	pool       []pooled
 	noEntry    int
 	titles     map[string]event.Item
@@ -138,9 +138,21 @@ func (w *walk) readNeighbours(ctx context.Context) error {
 	for i, k := range met {
 		w.taste.met[k].degree = float64(degrees[i].Val())
 	}
-	w.chains = findChains(w.neighbours, nodes(reads), w.touched, w.opt.Read.HalfLife)
+	w.links = findLinks(w.neighbours, nodes(reads), w.offers(), w.opt.Read.HalfLife)
 	w.pool = w.fillPool()
 	return nil
+}
+
+// offers tells which items may be offered: the query's, or any, but none that the user has touched.
+func (w *walk) offers() func(item string) bool {
+	if len(w.q.Items) == 0 {
+		return func(item string) bool { return !w.touched[item] }
+	}
+	asked := make(map[string]bool, len(w.q.Items))
+	for _, id := range w.q.Items {
+		asked[id] = !w.touched[id]
+	}
+	return func(item string) bool { return asked[item] }
 }
 
 func nodes(reads []*listRead) []node {
@@ -152,8 +164,10 @@ func nodes(reads []*listRead) []node {
 }
 
 func (w *walk) readCandidates(ctx context.Context) error {
-	ids := make([]string, 0, len(w.history)+len(w.pool))
-	for _, e := range w.history { // their categories count as far as lists were read, their titles as far as asked for
+	// Of the history, categories count as far as lists were read, and titles as far as asked for.
+	history := w.history[:min(max(w.taste.positive, w.q.History), len(w.history))]
+	ids := make([]string, 0, len(history)+len(w.pool))
+	for _, e := range history {
 		ids = append(ids, e.ID)
 	}
 	for _, c := range w.pool {
@@ -223,7 +237,7 @@ func (w *walk) snapshot() Snapshot {
 	for _, candidate := range c.Candidates {
 		in[candidate.ItemID] = true
 	}
-	c.Chains = strongest(w.chains, in, w.q.Chains)
+	c.Chains = strongest(w.links, in, w.q.Chains)
 	return s
 }
 

@@ -14,6 +14,7 @@ import (
 type taste struct {
 	likes, edges float64 // lengths of the user's list: positive edges, and all
 	roots        []root
+	positive     int              // of the roots
 	index        map[string]int32 // of everybody in the roots' lists, into met
 	met          []acquaintance
 	meetings     []meeting
@@ -28,6 +29,13 @@ type root struct {
 	byTen, byThree      float64 // halved every so many places among the positive
 	anyTen, anyFour     float64 // halved every so many places of the history
 	newestTen, positive bool
+	common              common // with the candidate that is looked at
+}
+
+// common users of an item of the history and a candidate.
+type common struct {
+	liked, faded, any float64 // who chose both, the same halved with age, who dealt with both
+	norm              float64 // root of the product of the lists' lengths
 }
 
 // acquaintance is another user in the roots' lists.
@@ -40,6 +48,7 @@ type acquaintance struct {
 
 // meeting is one item that both dealt with.
 type meeting struct {
+	who      int32 // of met
 	root     int32
 	previous int32
 	at       event.Time // when the other did
@@ -66,6 +75,7 @@ func newTaste(user string, history []Edge, lists []node) *taste {
 		}
 		if e.Kind.Positive() {
 			place++
+			t.positive = place
 		}
 		for _, o := range list.edges {
 			if o.ID == user {
@@ -78,7 +88,7 @@ func newTaste(user string, history []Edge, lists []node) *taste {
 				t.met = append(t.met, acquaintance{id: o.ID, last: -1})
 			}
 			a := &t.met[k]
-			m := meeting{root: int32(i), at: o.At, positive: e.Kind.Positive() && o.Kind.Positive(), previous: a.last}
+			m := meeting{who: k, root: int32(i), at: o.At, positive: e.Kind.Positive() && o.Kind.Positive(), previous: a.last}
 			a.last = int32(len(t.meetings))
 			t.meetings = append(t.meetings, m)
 			a.any++
@@ -136,6 +146,9 @@ func (t *taste) mention(categories func(item string) []string) {
 			sum += r.byTen
 		}
 	}
+	if sum == 0 { // also where every mention is too many places back
+		return
+	}
 	for c := range t.categories {
 		t.categories[c] /= sum
 	}
@@ -148,9 +161,9 @@ func (t *taste) evidence(list node, categories []string, newest, asOf event.Time
 	e := event.Evidence{Popularity: int(list.degree)}
 	liked, degree := list.lengths()
 	liked, degree = max(1, liked), max(1, degree)
-	common := make([]float64, 3*len(t.roots)) // of each root: positive common users, the same halved by age, all
-	recent, all := common[len(t.roots):2*len(t.roots)], common[2*len(t.roots):]
-	common = common[:len(t.roots)]
+	for i := range t.roots {
+		t.roots[i].common = common{norm: math.Sqrt(t.roots[i].degree * degree)}
+	}
 	minimum := float64(minShared(int(t.likes)))
 
 	chosen := 0
@@ -169,10 +182,8 @@ func (t *taste) evidence(list node, categories []string, newest, asOf event.Time
 				e.Ages[2] = age
 			}
 			e.Ages[3] = age
-		}
-		for k, h := range event.HalfLives {
-			faded[k] = halved(newest-o.At, h)
-			if positive {
+			for k, h := range event.HalfLives {
+				faded[k] = halved(newest-o.At, h)
 				e.Recent[k] += faded[k]
 			}
 		}
@@ -197,26 +208,26 @@ func (t *taste) evidence(list node, categories []string, newest, asOf event.Time
 		for m := a.last; m >= 0; m = t.meetings[m].previous {
 			meet := &t.meetings[m]
 			r := &t.roots[meet.root]
-			all[meet.root]++
+			r.common.any++
 			if meet.positive && positive {
-				common[meet.root]++
-				recent[meet.root] += faded[1]
+				r.common.liked++
+				r.common.faded += faded[1]
 			}
-			t.sequence(&e, r.anyFour/math.Sqrt(r.degree*degree), float64(o.At-meet.at))
+			sequence(&e, r.anyFour/r.common.norm, float64(o.At-meet.at))
 		}
 	}
 	for i := range t.roots {
 		r := &t.roots[i]
-		e.SimilarAny += r.anyTen * all[i] / math.Sqrt(r.degree*degree)
-		if !r.positive || common[i] == 0 {
+		e.SimilarAny += r.anyTen * r.common.any / r.common.norm
+		if r.common.liked == 0 {
 			continue
 		}
 		norm := math.Sqrt(r.liked * liked)
-		cos := common[i] / norm
+		cos := r.common.liked / norm
 		e.Similar += r.byTen * cos
 		e.SimilarLast += r.byThree * cos
-		e.SimilarRecent += r.byTen * recent[i] / norm
-		e.Lift += r.byTen * common[i] / (r.liked * liked)
+		e.SimilarRecent += r.byTen * r.common.faded / norm
+		e.Lift += r.byTen * r.common.liked / (r.liked * liked)
 		if r.newestTen {
 			e.Best = max(e.Best, cos)
 		}
@@ -229,7 +240,7 @@ func (t *taste) evidence(list node, categories []string, newest, asOf event.Time
 }
 
 // sequence counts a user who dealt with an item of the history and, gap milliseconds later, with the candidate.
-func (t *taste) sequence(e *event.Evidence, weight, gap float64) {
+func sequence(e *event.Evidence, weight, gap float64) {
 	side := &e.After
 	if gap < 0 {
 		side, gap = &e.Before, -gap
