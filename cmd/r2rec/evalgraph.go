@@ -7,6 +7,7 @@ import (
 	"fmt"
 	mathrand "math/rand/v2"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -62,6 +63,7 @@ func (c evalCommand) fusion(p *process, data *dataset.Dataset, cases []eval.Case
 					c.FitBefore, q.ID, q.At)
 			}
 		}
+		o.Fit.Note = fmt.Sprintf("fitted on %s before %s", filepath.Base(c.Events), o.FitBefore)
 	case len(c.Without) > 0 || c.Save != "":
 		return k, errors.New("--without and --save need --fit-before: without it nothing is fitted")
 	case c.Weights != "":
