@@ -83,10 +83,12 @@ type Options struct {
 	Graph Graph // required
 	// Rank ranks without a language model: one score a candidate, the log-odds of being chosen from this list up to a
 	// constant. Required.
-	Rank  func(event.Context) []float64
-	Model Model // nil: the graph ranks
-	Log   Log   // required
-	Store Store // required
+	Rank func(event.Context) []float64
+	// Weights is the digest of what Rank ranks by; decisions record it.
+	Weights string
+	Model   Model // nil: the graph ranks
+	Log     Log   // required
+	Store   Store // required
 
 	// K is how many items are shown where a request does not say. Default 5, at most MaxK.
 	K int
@@ -194,7 +196,7 @@ func (r *Reasoner) Recommend(ctx context.Context, req Request) (event.Recommenda
 	}
 	start := r.opt.Now()
 	d := event.Decision{UserID: req.User, Surface: req.Surface, Timestamp: event.At(start), Temperature: r.opt.Temperature,
-		Source: event.Graph, Control: inShare("control", req.User, r.opt.ControlShare), Explore: inShare("explore", req.User, r.opt.ExploreShare)}
+		Source: event.Graph, Weights: r.opt.Weights, Control: inShare("control", req.User, r.opt.ControlShare), Explore: inShare("explore", req.User, r.opt.ExploreShare)}
 	var err error
 	if d.DecisionID, d.Seed, err = r.draw(); err != nil {
 		return event.Recommendation{}, event.Decision{}, err

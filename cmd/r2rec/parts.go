@@ -94,7 +94,7 @@ func newReasoner(p *process, kc *broker.Client, rdb *redis.Client, graph *graphc
 	}
 	decisions := kc.NewWriter(broker.Decisions)
 	opt := reasoner.Options{
-		Graph: graphSource{graph}, Rank: func(c event.Context) []float64 { return weights.Scores(fusion.FromContext(c)) }, Log: decisionLog{decisions}, Store: reasoner.RedisStore{Client: rdb, Prefix: rf.Prefix, TTL: f.TTL},
+		Graph: graphSource{graph}, Rank: func(c event.Context) []float64 { return weights.Scores(fusion.FromContext(c)) }, Weights: weights.Digest(), Log: decisionLog{decisions}, Store: reasoner.RedisStore{Client: rdb, Prefix: rf.Prefix, TTL: f.TTL},
 		ControlShare: f.ControlShare, ExploreShare: f.ExploreShare, Temperature: f.Temperature,
 		ModelWeight: mf.ModelWeight, ModelTimeout: mf.ModelTimeout,
 		Model: model, Now: time.Now, Logger: p.log, Registerer: reg,

@@ -84,6 +84,7 @@ type Decision struct {
 	Control     bool    `json:"control"`            // the user belongs to the share that always gets the graph's ranking
 	Explore     bool    `json:"explore"`            // the slate was drawn; false: it is the greedy top K
 	Model       *Model  `json:"model,omitempty"`    // who reasoned; absent where Source is graph
+	Weights     string  `json:"weights,omitempty"`  // digest of the weights by which the graph ranked the evidence
 	Seed        uint64  `json:"seed"`               // of the shuffle and the draw; below 2^53
 	Temperature float64 `json:"temperature"`        // τ of the softmax that was drawn from
 	Context     Context `json:"context"`            // what the prompt was built from

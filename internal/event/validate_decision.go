@@ -18,6 +18,7 @@ func (d Decision) validate() *Error {
 		checkID("surface", d.Surface, maxName),
 		checkOneOf("source", d.Source, Reasoned, Graph),
 		checkText("fallback", d.Fallback, maxText),
+		checkID("weights", d.Weights, maxDigest),
 		checkSize("temperature", d.Temperature),
 		d.Context.validate().within("context", -1),
 	); err != nil {

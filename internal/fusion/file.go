@@ -2,7 +2,9 @@ package fusion
 
 import (
 	"bytes"
+	"crypto/sha256"
 	_ "embed"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -75,6 +77,15 @@ func (m *Model) Save(w io.Writer) error {
 		return fmt.Errorf("save fusion: %w", err)
 	}
 	return nil
+}
+
+// Digest is the SHA-256 of what Save writes, in hexadecimal: models with equal digests give equal scores.
+func (m *Model) Digest() string {
+	h := sha256.New()
+	if err := m.Save(h); err != nil { // a hash takes every write, and the weights are finite numbers
+		panic(err)
+	}
+	return hex.EncodeToString(h.Sum(nil))
 }
 
 // Load reads a model that Save wrote. It refuses, and says why, what it cannot use with certainty: another version, other
