@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -100,13 +102,16 @@ func (c evalCommand) Run(p *process) (err error) {
 	return c.report(p, data, cases, results, others)
 }
 
-// earlier reads the ranks of --against.
+// earlier reads the ranks of --against. A key that is also a ranker's name carries the name of its file.
 func (c evalCommand) earlier(cases []eval.Case) ([]eval.Ranked, error) {
 	var all []eval.Ranked
 	for _, ref := range c.Against {
 		key, ranks, err := eval.ReadRanksOf(ref, cases)
 		if err != nil {
 			return nil, fmt.Errorf("--against: %w", err)
+		}
+		if slices.Contains(c.Ranker, key) {
+			key = filepath.Base(ref)
 		}
 		all = append(all, eval.Ranked{Name: key, Ranks: ranks})
 	}
