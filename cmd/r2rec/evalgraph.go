@@ -96,7 +96,7 @@ func (c evalCommand) fusion(p *process, data *dataset.Dataset, cases []eval.Case
 	// The first world without a future fits the weights again, from what it has; the others rank with those.
 	k.fresh = func(ctx context.Context, past eval.Stream) (eval.Ranker, error) {
 		again := o
-		again.Fitted = func(m *fusion.Model) { o.Model, o.FitBefore = m, 0 }
+		again.Fitted = func(m *fusion.Model) error { o.Model, o.FitBefore = m, 0; return nil }
 		return world(ctx, past, again)
 	}
 	return k, nil
@@ -115,16 +115,17 @@ func (c evalCommand) tell(p *process, o *live.Options) {
 		}
 		_ = bar.Set(done)
 	}
-	o.Fitted = func(m *fusion.Model) {
+	o.Fitted = func(m *fusion.Model) error {
 		_ = bar.Finish()
 		t := m.Training()
 		p.log.Info("fitted", "cases", t.Examples, "before", o.FitBefore.String())
 		if c.Save == "" {
-			return
+			return nil
 		}
 		if err := saveWeights(c.Save, m); err != nil {
-			p.log.Error("the fitted weights are not saved", "file", c.Save, "error", err)
+			return fmt.Errorf("--save: %w", err)
 		}
+		return nil
 	}
 }
 

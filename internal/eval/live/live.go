@@ -39,8 +39,8 @@ type Options struct {
 	Cases []eval.Case
 	// Fit is how.
 	Fit fusion.FitOptions
-	// Fitted is told of the model that was fitted, if set.
-	Fitted func(*fusion.Model)
+	// Fitted is told of the model that was fitted, if set; its error ends the run.
+	Fitted func(*fusion.Model) error
 	// Asked is told of every case that was asked to fit with, if set.
 	Asked func(done, total int)
 }
@@ -124,7 +124,7 @@ func (r *Ranker) reach(ctx context.Context, at event.Time) error {
 	}
 	r.model, r.examples = m, nil
 	if r.opt.Fitted != nil {
-		r.opt.Fitted(m)
+		return r.opt.Fitted(m)
 	}
 	return nil
 }
