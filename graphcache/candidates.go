@@ -45,7 +45,7 @@ func (w *walk) fillPool() []pooled {
 		return true
 	}
 	t := w.currentTrends()
-	trending := w.q.Candidates + 2*w.q.Trending - len(pool)/2 // enough to fill up where chains are few
+	trending := 2*w.q.Trending + max(0, w.q.Candidates-len(pool)/2) // enough to fill up where chains are few
 	for _, id := range t.top {
 		if trending <= 0 {
 			break
@@ -93,17 +93,17 @@ func (q Query) choose(c event.Context) []event.Candidate {
 	}
 	quota := map[event.Origin]int{event.FromTrends: q.Trending, event.FromExplore: q.Explore}
 	quota[event.FromChains] = q.Candidates - q.Trending - q.Explore
-	chosen := make([]event.Candidate, 0, q.Candidates)
+	var chosen []event.Candidate
 	var rest []event.Candidate
 	for _, c := range pool {
-		if quota[c.Origin] > 0 {
+		if quota[c.Origin] > 0 && len(chosen) < q.Candidates {
 			quota[c.Origin]--
 			chosen = append(chosen, c)
 		} else {
 			rest = append(rest, c)
 		}
 	}
-	return append(chosen, rest[:min(q.Candidates-len(chosen), len(rest))]...)
+	return append(chosen, rest[:min(max(0, q.Candidates-len(chosen)), len(rest))]...)
 }
 
 // newestOf is the time of the newest edge of any of the candidates: halving by age is only compared within a list, and

@@ -66,27 +66,34 @@ func likeMinded(t *taste, r Read) []neighbour {
 	for i := range t.roots {
 		weights[i] = idf(t.roots[i].list.degree) * halved(newest-t.roots[i].At, r.HalfLife)
 	}
-	found := make([]neighbour, len(t.met))
+	summed := make([]float64, len(t.met))
 	for _, m := range t.meetings {
 		if m.positive {
-			n := &found[m.who]
-			n.shared = append(n.shared, weighted{t.roots[m.root].ID, weights[m.root]})
-			n.weight += weights[m.root]
+			summed[m.who] += weights[m.root]
 		}
 	}
-	var ns []neighbour
-	for k, n := range found {
-		if len(n.shared) > 0 && len(n.shared) >= minShared(roots) {
-			n.id = t.met[k].id
-			ns = append(ns, n)
+	var kept []int32
+	for k := range t.met {
+		if shared := int(t.met[k].shared); shared > 0 && shared >= minShared(roots) {
+			kept = append(kept, int32(k))
 		}
 	}
-	slices.SortFunc(ns, func(a, b neighbour) int {
-		return cmp.Or(cmp.Compare(len(b.shared), len(a.shared)), cmp.Compare(b.weight, a.weight), cmp.Compare(a.id, b.id))
+	slices.SortFunc(kept, func(a, b int32) int {
+		x, y := &t.met[a], &t.met[b]
+		return cmp.Or(cmp.Compare(y.shared, x.shared), cmp.Compare(summed[b], summed[a]), strings.Compare(x.id, y.id))
 	})
-	ns = ns[:min(r.Neighbours, len(ns))]
-	for _, n := range ns {
+	kept = kept[:min(r.Neighbours, len(kept))]
+	ns := make([]neighbour, len(kept))
+	for i, k := range kept {
+		a := &t.met[k]
+		n := neighbour{id: a.id, weight: summed[k], shared: make([]weighted, 0, int(a.shared))}
+		for m := a.last; m >= 0; m = t.meetings[m].previous {
+			if meet := &t.meetings[m]; meet.positive {
+				n.shared = append(n.shared, weighted{t.roots[meet.root].ID, weights[meet.root]})
+			}
+		}
 		slices.SortFunc(n.shared, byWeight)
+		ns[i] = n
 	}
 	return ns
 }
@@ -96,13 +103,14 @@ func likeMinded(t *taste, r Read) []neighbour {
 // root of its degree, as in a cosine), halved with the age of the neighbour's choice, counted from the newest choice of
 // any neighbour.
 func findLinks(ns []neighbour, lists []node, offered func(item string) bool, halfLife time.Duration) []link {
-	newest := event.Time(0)
+	newest, edges := event.Time(0), 0
 	for _, l := range lists {
+		edges += len(l.edges)
 		for _, e := range l.edges {
 			newest = max(newest, e.At)
 		}
 	}
-	var links []link
+	links := make([]link, 0, edges)
 	for i := range ns {
 		n := &ns[i]
 		taste := float64(len(n.shared)) / math.Sqrt(float64(max(1, lists[i].degree)))

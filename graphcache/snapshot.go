@@ -17,9 +17,9 @@ type Query struct {
 	Rank       Rank       // chooses the best of what is found; nil: the order of the chains' weights does
 	Trending   int        // of them, from what is popular at the moment
 	Explore    int        // of them, drawn at random from what was chosen lately
-	Chains     int        // chains returned, the strongest, at least one for every candidate that has any; 0: none
+	Chains     int        // returned, the strongest, at least one for every candidate that has any; 0: none, and none in the evidence of Items
 	History    int        // history items returned, newest first
-	At         event.Time // the moment of asking, from which ages are counted; 0: the newest edge that was read
+	At         event.Time // the moment of asking, from which ages are counted; 0: the newest edge of the user and the candidates
 	Rand       *rand.Rand // draws the exploration
 }
 
@@ -42,7 +42,8 @@ type Snapshot struct {
 //  4. titles and lists of the best candidates so found, and of what is popular at the moment (see RefreshTrends).
 //
 // An item in the user's edges, bought or hidden, unavailable or without a catalogue entry is not a candidate. Where the
-// query names its candidates, they are taken as they are, whatever the user or the catalogue says about them.
+// query names its candidates, they are taken as they are, whatever the user or the catalogue says about them; only chains
+// never lead to what the user has touched.
 func (c *Cache) Snapshot(ctx context.Context, q Query) (Snapshot, error) {
 	w := &walk{Cache: c, q: q}
 	for _, step := range []func(context.Context) error{w.readUser, w.readItems, w.readNeighbours, w.readCandidates} {
