@@ -19,6 +19,8 @@ type taste struct {
 	met          []acquaintance
 	meetings     []meeting
 	categories   map[string]float64 // share of mentions
+	halfLives    [len(event.HalfLives)]float64
+	gaps         [len(event.Gaps)]float64 // both in milliseconds
 }
 
 // root is an item of the history whose list was read.
@@ -60,6 +62,12 @@ const together = 2 * time.Minute
 
 func newTaste(user string, history []Edge, lists []node) *taste {
 	t := &taste{edges: float64(len(history)), roots: make([]root, len(lists)), index: make(map[string]int32, 256)}
+	for k, h := range event.HalfLives {
+		t.halfLives[k] = float64(h.Milliseconds())
+	}
+	for k, g := range event.Gaps {
+		t.gaps[k] = float64(g.Milliseconds())
+	}
 	place := 0
 	for _, e := range history {
 		if e.Kind.Positive() {
@@ -182,8 +190,9 @@ func (t *taste) evidence(list node, categories []string, newest, asOf event.Time
 				e.Ages[2] = age
 			}
 			e.Ages[3] = age
-			for k, h := range event.HalfLives {
-				faded[k] = halved(newest-o.At, h)
+			ago := -float64(max(0, newest-o.At))
+			for k, h := range t.halfLives {
+				faded[k] = math.Exp2(ago / h)
 				e.Recent[k] += faded[k]
 			}
 		}
@@ -213,7 +222,7 @@ func (t *taste) evidence(list node, categories []string, newest, asOf event.Time
 				r.common.liked++
 				r.common.faded += faded[1]
 			}
-			sequence(&e, r.anyFour/r.common.norm, float64(o.At-meet.at))
+			t.sequence(&e, r.anyFour/r.common.norm, float64(o.At-meet.at))
 		}
 	}
 	for i := range t.roots {
@@ -240,13 +249,13 @@ func (t *taste) evidence(list node, categories []string, newest, asOf event.Time
 }
 
 // sequence counts a user who dealt with an item of the history and, gap milliseconds later, with the candidate.
-func sequence(e *event.Evidence, weight, gap float64) {
+func (t *taste) sequence(e *event.Evidence, weight, gap float64) {
 	side := &e.After
 	if gap < 0 {
 		side, gap = &e.Before, -gap
 	}
-	for k, g := range event.Gaps {
-		side[k] += weight / (1 + gap/float64(g.Milliseconds()))
+	for k, g := range t.gaps {
+		side[k] += weight / (1 + gap/g)
 	}
 	if gap < float64(together.Milliseconds()) {
 		e.Together += weight
