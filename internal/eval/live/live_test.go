@@ -257,6 +257,7 @@ func TestCasesToFitWithComeInAnyOrder(t *testing.T) {
 	cut := slices.IndexFunc(w.events, func(e event.Interaction) bool { return e.Timestamp >= w.before })
 	w.events = w.events[:cut]
 	w.cases = w.cases[:3]
+	w.cases[0].At = w.before // not before it
 	var fitted []*fusion.Model
 	o := w.options()
 	o.Fitted = func(m *fusion.Model) error { fitted = append(fitted, m); return nil }
