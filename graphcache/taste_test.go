@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -206,6 +207,33 @@ func TestCategoriesFarBack(t *testing.T) {
 	})
 	if e := taste.evidence(node{}, []string{"War"}, 1, 1); e.Category != 0 {
 		t.Errorf("category is %v, want 0", e.Category)
+	}
+}
+
+// TestCategoryIsAShare, also where the catalogue names one twice.
+func TestCategoryIsAShare(t *testing.T) {
+	taste := newTaste("u", []Edge{{ID: "a", At: 1, Kind: Like}}, make([]node, 1))
+	taste.mention(func(string) []string { return []string{"War"} })
+	if e := taste.evidence(node{}, []string{"War", "War"}, 1, 1); e.Category != 1 {
+		t.Errorf("category is %v, want 1", e.Category)
+	}
+}
+
+// TestLikeMindedShareTheStrongestFirst: an item weighs less the more chose it and the longer ago the user did.
+func TestLikeMindedShareTheStrongestFirst(t *testing.T) {
+	r := Read{Neighbours: 1, HalfLife: 24 * time.Hour}
+	list := func(degree int64, users ...string) (n node) {
+		for _, id := range users {
+			n.edges = append(n.edges, Edge{ID: id, At: 1, Kind: Like})
+		}
+		n.degree = degree
+		return n
+	}
+	history := []Edge{{ID: "common", At: noon, Kind: Like}, {ID: "rare", At: noon, Kind: Like}, {ID: "old", At: noon - 2*day, Kind: Like}}
+	got := likeMinded(newTaste("u", history, []node{list(14, "v", "w"), list(2, "v", "w"), list(2, "w")}), r)
+	want := []neighbour{{id: "w", shared: []weighted{{"rare", 1. / 2}, {"common", 1. / 4}, {"old", 1. / 8}}, weight: 7. / 8}}
+	if d := cmp.Diff(want, got, cmp.AllowUnexported(neighbour{}, weighted{})); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
 	}
 }
 
