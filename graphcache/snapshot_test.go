@@ -106,6 +106,23 @@ func TestSnapshotTakesFourRoundTrips(t *testing.T) {
 	})
 }
 
+// TestCandidatesAreFoundWithoutChains: they lead to candidates also where none is to be shown.
+func TestCandidatesAreFoundWithoutChains(t *testing.T) {
+	open(t, func(t *testing.T, c *Cache) {
+		f := &feed{T: t, c: c}
+		f.items(catalogue("a", "b", "x")...)
+		f.interactions(append(likes("u", "a", "b"), crowd(2, "x")...)...)
+		s, err := c.Snapshot(t.Context(), Query{User: "u", Candidates: 3})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := s.Context.Candidates
+		if len(got) != 1 || got[0].Origin != event.FromChains || got[0].Evidence.Chains <= 0 || len(s.Context.Chains) != 0 {
+			t.Errorf("candidates are %+v and chains %v, want x from chains and none of them", got, s.Context.Chains)
+		}
+	})
+}
+
 func TestNamedCandidatesAreTakenAsTheyAre(t *testing.T) {
 	open(t, func(t *testing.T, c *Cache) {
 		f := &feed{T: t, c: c}
