@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,22 +20,22 @@ import (
 )
 
 type evalCommand struct {
-	Events string   `help:"Interactions: user_id,item_id,rating,timestamp in Unix seconds; an empty rating is a click. May be gzipped." required:"" type:"existingfile" group:"Data"`
-	Items  string   `help:"Catalogue: item_id,title,categories joined by |. May be gzipped." required:"" type:"existingfile" group:"Data"`
-	Cases  string   `help:"Questions, one JSON object a line: case, user, at in Unix seconds, candidates, positive." required:"" type:"existingfile" group:"Data"`
-	Ranker []string `help:"Who ranks: fusion, random, popularity, recent, itemknn, chain or usercf. The first is the one that figures are printed of, others are compared with it." default:"fusion" group:"Rankers"`
+	Events string   `help:"CSV of interactions: user_id,item_id,rating,timestamp in Unix seconds; an empty rating is a click. May be gzipped." required:"" type:"existingfile" placeholder:"FILE" group:"Data"`
+	Items  string   `help:"CSV of the catalogue: item_id,title,categories joined by |. May be gzipped. Without it nothing is known of categories, and nothing can be found for --catalogue." type:"existingfile" placeholder:"FILE" group:"Data"`
+	Cases  string   `help:"Questions, one JSON object a line: case (its name), user, at in Unix seconds, candidates, positive (the one that was chosen)." required:"" type:"existingfile" placeholder:"FILE" group:"Data"`
+	Ranker []string `help:"Who ranks: some of ${rankers}. The first is measured, the others are compared with it." default:"fusion" group:"Rankers"`
 
-	Against   []string `help:"Ranks to compare with, made earlier on the same cases: RANKS.json:KEY." placeholder:"FILE:KEY" group:"Rankers"`
-	Seed      uint64   `help:"Of everything that is drawn: resamples, cases to fit with, weights to begin with." default:"1" group:"Rankers"`
+	Against   []string `help:"Compare with the ranks that somebody gave to the same cases: a file as --ranks writes it, and the name in it." placeholder:"FILE:NAME" group:"Rankers"`
+	Seed      uint64   `help:"Seed of everything that is drawn: resamples, cases to fit with, weights to begin with." default:"1" group:"Rankers"`
 	evalFit   `embed:""`
 	evalGraph `embed:""`
 
 	JSON      bool   `help:"Figures for machines, one JSON object a line." group:"Results"`
-	Ranks     string `help:"Write the rank of every case's answer to this file, by ranker; other keys in it are kept." type:"path" placeholder:"FILE" group:"Results"`
+	Ranks     string `help:"Write the rank of every case's answer to this JSON file, by ranker; other rankers in it are kept." type:"path" placeholder:"FILE" group:"Results"`
 	Plot      string `help:"Draw HR@1 with its intervals into this SVG file." type:"path" placeholder:"FILE" group:"Results"`
 	Cold      bool   `help:"Also report cold users and cold items apart." group:"Results"`
-	Catalogue bool   `help:"Also rank the whole catalogue: recall of the candidates, HR@10, NDCG@10, coverage, share of the most popular." group:"Results"`
-	Verify    int    `help:"Ask this many cases again with everything later deleted, and fail if any score differs." placeholder:"N" group:"Results"`
+	Catalogue bool   `help:"Also search the whole catalogue at every case: recall of the candidates, HR@10, NDCG@10, coverage, share of the most popular. Only the fusion does." group:"Results"`
+	Verify    int    `help:"Ask this many of the cases again, each with everything later deleted, and fail if any score differs." placeholder:"N" group:"Results"`
 }
 
 // Help is shown by `r2rec eval --help`.
@@ -42,15 +43,19 @@ func (evalCommand) Help() string {
 	return `Streams the events through rankers in the order of time and asks every case when exactly the events strictly
 before it have happened. The fusion reads its evidence from the real graph: in a Redis within this process, or in
 the one that --redis names. With --fit-before its weights are fitted on what happened before that time; without,
-those that travel with the program rank.
+those that travel with the program rank. --save keeps fitted weights, for --weights here and in r2rec serve.
 
-  r2rec eval --events events.csv --items items.csv --cases test.jsonl --fit-before 2015-07-15T00:28:39Z
-  r2rec eval ... --ranker fusion,itemknn,popularity --against ranks.json:als --plot accuracy.svg
+  r2rec eval --events events.csv --items items.csv --cases test.jsonl --ranker fusion,popularity
+  r2rec eval --events events.csv --items items.csv --cases test.jsonl --fit-before 2015-07-15T00:28:39Z --save weights.json
+  r2rec eval ... --ranker fusion,itemknn --against ranks.json:als --plot accuracy.svg
 
 HR@k is the share of cases whose answer stands among the first k; intervals are 95 %, by resampling users.`
 }
 
 func (c evalCommand) Run(p *process) (err error) {
+	if err := c.check(); err != nil {
+		return err
+	}
 	data, err := dataset.OpenFiles(c.Events, c.Items)
 	if err != nil {
 		return err
@@ -66,23 +71,31 @@ func (c evalCommand) Run(p *process) (err error) {
 	var contestants []contestant
 	defer func() {
 		for _, k := range contestants {
-			err = errors.Join(err, k.close())
+			closed := k.close()
+			if closed != nil && p.ctx.Err() != nil { // a Ctrl-C ends without an error
+				p.log.Error("not closed cleanly", "ranker", k.Name, "error", closed)
+			}
+			err = errors.Join(err, closed)
 		}
 	}()
+	shown := &stages{p: p}
+	defer shown.close()
 	var rankers []eval.Named
 	for _, name := range c.Ranker {
-		k, err := c.contestant(p, name, data, cases)
+		k, err := c.contestant(p, shown, name, data, cases)
 		if err != nil {
 			return err
 		}
 		contestants = append(contestants, k)
 		rankers = append(rankers, k.Named)
 	}
-	bar := newBar(p, len(cases)*len(rankers), "asking")
-	defer bar.Close()
 	cfg := eval.Config{
-		Refused:  func(err error) { p.log.Warn("left out", "error", err) },
-		Progress: func(at eval.Progress) { _ = bar.Set(at.Answered) },
+		Refused: func(err error) { p.log.Warn("left out", "error", err) },
+		Progress: func(at eval.Progress) {
+			if at.Answered > 0 {
+				shown.set("asking", at.Answered, at.Total)
+			}
+		},
 	}
 	if c.Catalogue {
 		cfg.Retrieve = eval.RetrieveMost
@@ -92,14 +105,55 @@ func (c evalCommand) Run(p *process) (err error) {
 	if err != nil {
 		return err
 	}
-	_ = bar.Finish()
+	shown.close()
 	p.log.Info("asked", "cases", len(cases), "rankers", len(rankers), "took", time.Since(begun).Round(time.Millisecond))
 	for i, k := range contestants {
-		if err := c.verify(p, data, cases, k, results[i]); err != nil {
+		if err := c.verify(p, shown, data, cases, k, results[i]); err != nil {
 			return err
 		}
 	}
 	return c.report(p, data, cases, results, others)
+}
+
+// check finds what is wrong with the flags before anything takes time.
+func (c evalCommand) check() error {
+	names := append([]string{"fusion"}, baseline.Names...)
+	for i, name := range c.Ranker {
+		if !slices.Contains(names, name) {
+			return fmt.Errorf("--ranker %q: want some of %s", name, strings.Join(names, ", "))
+		}
+		if slices.Contains(c.Ranker[:i], name) {
+			return fmt.Errorf("--ranker %s: is given twice", name)
+		}
+	}
+	switch {
+	case c.Verify < 0:
+		return fmt.Errorf("--verify %d: want 0 or more cases", c.Verify)
+	case c.Catalogue && c.Ranker[0] != "fusion":
+		return fmt.Errorf("--catalogue: %s only ranks what it is asked about; put fusion first in --ranker", c.Ranker[0])
+	}
+	if err := c.evalFit.check(slices.Contains(c.Ranker, "fusion")); err != nil {
+		return err
+	}
+	if err := c.evalGraph.check(); err != nil {
+		return err
+	}
+	for flag, file := range map[string]string{"--ranks": c.Ranks, "--plot": c.Plot, "--save": c.Save} {
+		if file == "" {
+			continue
+		}
+		if info, err := os.Stat(filepath.Dir(file)); err != nil {
+			return fmt.Errorf("%s %s: %w: make the folder first", flag, file, err)
+		} else if !info.IsDir() {
+			return fmt.Errorf("%s %s: %s is no folder", flag, file, filepath.Dir(file))
+		}
+	}
+	if c.Ranks != "" {
+		if _, err := eval.ReadRanks(c.Ranks); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("--ranks: %w; other rankers in the file are kept, so it has to be a file of ranks", err)
+		}
+	}
+	return nil
 }
 
 // earlier reads the ranks of --against. A key that is also a ranker's name carries the name of its file.
@@ -131,11 +185,11 @@ func (k contestant) close() error {
 	return nil
 }
 
-func (c evalCommand) contestant(p *process, name string, data *dataset.Dataset, cases []eval.Case) (k contestant, err error) {
+func (c evalCommand) contestant(p *process, shown *stages, name string, data *dataset.Dataset, cases []eval.Case) (k contestant, err error) {
 	if name == "fusion" {
-		k, err = c.fusion(p, data, cases)
-	} else if k.Ranker, err = baseline.New(name, baseline.Options{Seed: c.Seed}); err != nil {
-		err = fmt.Errorf("--ranker %q: want fusion, %s", name, strings.Join(baseline.Names, ", "))
+		k, err = c.fusion(p, shown, data, cases)
+	} else {
+		k.Ranker, err = baseline.New(name, baseline.Options{Seed: c.Seed})
 	}
 	k.Name = name
 	if k.fresh == nil {
@@ -147,20 +201,26 @@ func (c evalCommand) contestant(p *process, name string, data *dataset.Dataset, 
 }
 
 // verify asks cases again of a ranker for which nothing later exists.
-func (c evalCommand) verify(p *process, data *dataset.Dataset, cases []eval.Case, k contestant, r eval.Result) error {
+func (c evalCommand) verify(p *process, shown *stages, data *dataset.Dataset, cases []eval.Case, k contestant, r eval.Result) error {
 	if c.Verify == 0 {
 		return nil
 	}
-	differ, err := eval.Verify(p.ctx, data.Interactions(), cases, r.Scores, k.fresh, c.Verify, c.Seed)
+	n, done := min(c.Verify, len(cases)), 0
+	differ, err := eval.Verify(p.ctx, data.Interactions(), cases, r.Scores, func(ctx context.Context, past eval.Stream) (eval.Ranker, error) {
+		shown.set("verifying "+k.Name, done, n)
+		done++
+		return k.fresh(ctx, past)
+	}, n, c.Seed)
+	shown.close()
 	if err != nil {
 		return err
 	}
 	if len(differ) > 0 {
 		d := differ[0]
 		return fmt.Errorf("%s looks into the future: %d of %d cases are ranked otherwise where everything later is deleted; case %q scored %v, and then %v",
-			k.Name, len(differ), min(c.Verify, len(cases)), d.Case.ID, d.Run, d.Past)
+			k.Name, len(differ), n, d.Case.ID, d.Run, d.Past)
 	}
-	p.log.Info("verified: the same scores with everything later deleted", "ranker", k.Name, "cases", min(c.Verify, len(cases)))
+	p.log.Info("verified: the same scores with everything later deleted", "ranker", k.Name, "cases", n)
 	return nil
 }
 
@@ -201,7 +261,6 @@ func (c evalCommand) report(p *process, data *dataset.Dataset, cases []eval.Case
 		}
 	}
 	if c.Catalogue && results[0].Retrieved != nil {
-		o.Background = nil
 		var stage, final [][]string
 		for _, found := range results[0].Retrieved {
 			stage, final = append(stage, found.Stage), append(final, found.Ranked)
@@ -229,21 +288,35 @@ func writePlot(path string, report *eval.Report) error {
 	if err != nil {
 		return fmt.Errorf("--plot: %w", err)
 	}
-	if err := report.WritePlot(f); err != nil {
-		f.Close()
-		return err
+	if err := errors.Join(report.WritePlot(f), f.Close()); err != nil {
+		return fmt.Errorf("--plot %s: %w", path, err)
 	}
-	return f.Close()
+	return nil
 }
 
 // parseMoment reads Unix seconds or RFC 3339.
 func parseMoment(s string) (event.Time, error) {
-	if n, err := strconv.ParseInt(s, 10, 64); err == nil {
-		return event.Time(n * 1000), nil
+	const want = "want Unix seconds or RFC 3339, such as 1436920119 or 2015-07-15T00:28:39Z"
+	sane := func(seconds int64) bool {
+		return seconds >= int64(event.Earliest/1000) && seconds <= int64(event.Latest/1000)
 	}
-	t, err := time.Parse(time.RFC3339, s)
-	if err != nil {
-		return 0, fmt.Errorf("%q is no time: want Unix seconds or RFC 3339, such as 1436920119 or 2015-07-15T00:28:39Z", s)
+	var at event.Time
+	seconds, err := strconv.ParseInt(s, 10, 64)
+	if err == nil {
+		at = event.Time(seconds * 1000)
+	} else {
+		t, err := time.Parse(time.RFC3339, s)
+		if err != nil {
+			return 0, fmt.Errorf("%q is no time: %s", s, want)
+		}
+		seconds, at = t.Unix(), event.Time(t.UnixMilli())
 	}
-	return event.Time(t.UnixMilli()), nil
+	switch {
+	case sane(seconds):
+		return at, nil
+	case sane(seconds / 1000):
+		return 0, fmt.Errorf("%s looks like milliseconds: divide by 1000", s)
+	default:
+		return 0, fmt.Errorf("%s is not between %s and %s: %s", s, event.Earliest, event.Latest, want)
+	}
 }

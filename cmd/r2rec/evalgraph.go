@@ -8,37 +8,94 @@ import (
 	mathrand "math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
+	"github.com/alecthomas/kong"
 	"github.com/r2rec/r2rec/graphcache"
 	"github.com/r2rec/r2rec/internal/dataset"
 	"github.com/r2rec/r2rec/internal/embedded"
 	"github.com/r2rec/r2rec/internal/eval"
+	"github.com/r2rec/r2rec/internal/eval/baseline"
 	"github.com/r2rec/r2rec/internal/eval/live"
 	"github.com/r2rec/r2rec/internal/event"
 	"github.com/r2rec/r2rec/internal/fusion"
 	"github.com/redis/go-redis/v9"
 )
 
-// evalFit say how the fusion comes by its weights.
+// evalFit says how the fusion comes by its weights.
 type evalFit struct {
-	FitBefore string         `help:"Fit the weights on what happened before this time, Unix seconds or RFC 3339." placeholder:"TIME" group:"Fusion"`
-	FitCases  int            `help:"About how many cases to fit with." default:"10000" group:"Fusion"`
-	Without   []fusion.Group `help:"Fit without these kinds of evidence, to see what each is worth: ${fusion_groups}." group:"Fusion"`
+	FitBefore string         `help:"Fit the weights on what happened before this time, Unix seconds or RFC 3339: at or before the first case." xor:"weights" placeholder:"TIME" group:"Fusion"`
+	FitCases  int            `help:"About how many cases to draw and fit with." default:"10000" group:"Fusion"`
+	Without   []fusion.Group `help:"Fit without these kinds of evidence, to see what each is worth: some of ${fusion_groups}." placeholder:"KIND" group:"Fusion"`
 	Weights   string         `help:"Rank with the weights of this file, written by --save." type:"existingfile" xor:"weights" placeholder:"FILE" group:"Fusion"`
 	Save      string         `help:"Write the fitted weights to this file." type:"path" placeholder:"FILE" group:"Fusion"`
 }
 
-// evalGraph say what of the graph is kept and read.
+// check finds what is wrong with the flags; fused tells whether the fusion ranks at all.
+func (f evalFit) check(fused bool) error {
+	for _, flag := range []struct {
+		name       string
+		given, fit bool
+	}{
+		{"--fit-before", f.FitBefore != "", false}, {"--weights", f.Weights != "", false},
+		{"--without", len(f.Without) > 0, true}, {"--save", f.Save != "", true},
+	} {
+		switch {
+		case flag.given && !fused:
+			return fmt.Errorf("%s is about the fusion, which does not rank here; add fusion to --ranker", flag.name)
+		case flag.given && flag.fit && f.FitBefore == "":
+			return fmt.Errorf("%s needs --fit-before TIME: without it nothing is fitted", flag.name)
+		}
+	}
+	if f.FitCases < fusion.MinExamples {
+		return fmt.Errorf("--fit-cases %d: want at least %d, fewer cannot settle the weights", f.FitCases, fusion.MinExamples)
+	}
+	for _, g := range f.Without {
+		if !slices.Contains(fusion.Groups, g) {
+			return fmt.Errorf("--without %q: want some of %s", string(g), fusionGroups())
+		}
+	}
+	return nil
+}
+
+// evalGraph says what of the graph is kept and read.
 type evalGraph struct {
-	Redis    string  `help:"Redis to keep the graph in, under keys of its own that are deleted afterwards; empty: one within this process." group:"Graph"`
-	Bound    int     `help:"Edges that a node keeps; 0: as many as a server would." group:"Graph"`
-	History  int     `help:"Newest edges of the user whose items' lists are read; 0: the default of serving, as below." group:"Graph"`
-	ItemList int     `help:"Newest edges read of each of these lists and of each candidate's." group:"Graph"`
-	Met      int     `help:"Users in them who are compared with the user." group:"Graph"`
-	Positive float64 `help:"Ratings of at least this count as liked by the graph." default:"4" group:"Graph"`
+	Redis    string  `help:"Redis to keep the graph in, as redis://user:password@host:port/db, under keys of its own that are deleted afterwards; empty: one within this process." placeholder:"URL" group:"Graph"`
+	Bound    int     `help:"Edges that a node keeps; 0: as many as a server would." default:"0" group:"Graph"`
+	History  int     `help:"Newest edges of the user whose items' lists are read." default:"${graph_history}" group:"Graph"`
+	ItemList int     `help:"Newest edges read of the list of each of these items, and of each candidate." default:"${graph_item_list}" group:"Graph"`
+	Met      int     `help:"Most users in these lists who are compared with the user." default:"${graph_met}" group:"Graph"`
+	Positive float64 `help:"Ratings of at least this count as liked by the graph. What a case may be drawn of is a like of 4 and more, always." default:"4" group:"Graph"`
 	Negative float64 `help:"Ratings of at most this count as disliked." default:"2" group:"Graph"`
+}
+
+// evalVars are what the help of r2rec eval takes from other packages.
+func evalVars() kong.Vars {
+	return kong.Vars{
+		"rankers":         strings.Join(append([]string{"fusion"}, baseline.Names...), ", "),
+		"fusion_groups":   fusionGroups(),
+		"graph_history":   strconv.Itoa(graphcache.DefaultRead.History),
+		"graph_item_list": strconv.Itoa(graphcache.DefaultRead.ItemList),
+		"graph_met":       strconv.Itoa(graphcache.DefaultRead.Met),
+	}
+}
+
+func (g evalGraph) check() error {
+	for _, flag := range []struct {
+		name         string
+		value, least int
+	}{{"--bound", g.Bound, 0}, {"--history", g.History, 1}, {"--item-list", g.ItemList, 1}, {"--met", g.Met, 1}} {
+		if flag.value < flag.least {
+			return fmt.Errorf("%s %d: want %d or more", flag.name, flag.value, flag.least)
+		}
+	}
+	if !(g.Negative < g.Positive) {
+		return fmt.Errorf("--positive %v, --negative %v: a liked rating must be above a disliked one", g.Positive, g.Negative)
+	}
+	return nil
 }
 
 // liveRanker is the product's own ranking, over a graph that it closes.
@@ -50,7 +107,7 @@ type liveRanker struct {
 func (r liveRanker) Close() error { return r.graph.close() }
 
 // fusion is the product's own ranking over an empty graph, and how to make it again in a world with less data.
-func (c evalCommand) fusion(p *process, data *dataset.Dataset, cases []eval.Case) (k contestant, err error) {
+func (c evalCommand) fusion(p *process, shown *stages, data *dataset.Dataset, cases []eval.Case) (k contestant, err error) {
 	o := live.Options{Fit: fusion.FitOptions{Seed: c.Seed, Without: c.Without}}
 	switch {
 	case c.FitBefore != "":
@@ -59,13 +116,11 @@ func (c evalCommand) fusion(p *process, data *dataset.Dataset, cases []eval.Case
 		}
 		for _, q := range cases {
 			if q.At < o.FitBefore {
-				return k, fmt.Errorf("--fit-before %s: case %q is at %s, and would be asked of weights that know what came after it; fit before the first case",
+				return k, fmt.Errorf("--fit-before %s: case %q is at %s, and would be ranked by weights that know what came after it; choose a time at or before the first case",
 					c.FitBefore, q.ID, q.At)
 			}
 		}
 		o.Fit.Note = fmt.Sprintf("fitted on %s before %s", filepath.Base(c.Events), o.FitBefore)
-	case len(c.Without) > 0 || c.Save != "":
-		return k, errors.New("--without and --save need --fit-before: without it nothing is fitted")
 	case c.Weights != "":
 		if o.Model, err = loadWeights(c.Weights); err != nil {
 			return k, fmt.Errorf("--weights %s: %w", c.Weights, err)
@@ -89,7 +144,7 @@ func (c evalCommand) fusion(p *process, data *dataset.Dataset, cases []eval.Case
 		return liveRanker{r, g}, nil
 	}
 	told := o
-	c.tell(p, &told)
+	c.tell(p, shown, &told)
 	if k.Ranker, err = world(p.ctx, data.Interactions(), told); err != nil {
 		return k, err
 	}
@@ -103,22 +158,12 @@ func (c evalCommand) fusion(p *process, data *dataset.Dataset, cases []eval.Case
 }
 
 // tell shows how a fit goes on and keeps its result.
-func (c evalCommand) tell(p *process, o *live.Options) {
-	bar := newBar(p, c.FitCases, "asking what to fit with")
-	o.Asked = func(done, total int) { _ = bar.Set(done * c.FitCases / total) } // a bar that cannot be drawn stops nothing
-	fitting := false
-	o.Fit.Progress = func(done, total int) {
-		if !fitting {
-			fitting = true
-			_ = bar.Finish()
-			bar = newBar(p, total, "fitting")
-		}
-		_ = bar.Set(done)
-	}
+func (c evalCommand) tell(p *process, shown *stages, o *live.Options) {
+	o.Asked = func(done, total int) { shown.hold("asking what to fit with", done, total) }
+	o.Fit.Progress = func(done, total int) { shown.hold("fitting", done, total) }
 	o.Fitted = func(m *fusion.Model) error {
-		_ = bar.Finish()
-		t := m.Training()
-		p.log.Info("fitted", "cases", t.Examples, "before", o.FitBefore.String())
+		shown.close()
+		p.log.Info("fitted", "cases", m.Training().Examples, "before", o.FitBefore.String())
 		if c.Save == "" {
 			return nil
 		}
@@ -184,17 +229,18 @@ func (c evalCommand) openGraph(ctx context.Context, p *process, data *dataset.Da
 		return err
 	}
 	read := graphcache.DefaultRead
-	for _, v := range []struct{ to, from *int }{{&read.History, &c.History}, {&read.ItemList, &c.ItemList}, {&read.Met, &c.Met}} {
-		if *v.from != 0 {
-			*v.to = *v.from
-		}
-	}
+	read.History, read.ItemList, read.Met = c.History, c.ItemList, c.Met
 	g.Cache, err = graphcache.New(rdb, graphcache.Options{
 		Prefix: prefix, Bound: c.Bound, Read: read, Logger: p.log,
 		Policy: graphcache.Policy{PositiveRating: c.Positive, NegativeRating: c.Negative},
 	})
-	if err == nil && c.Redis != "" {
-		err = g.Configure(ctx)
+	if err == nil && server == nil {
+		if err = g.Ping(ctx); err == nil {
+			err = g.Configure(ctx)
+		}
+		if err != nil { // nothing has been written that would have to be deleted
+			return nil, fmt.Errorf("--redis: redis at %s: %w", rdb.Options().Addr, errors.Join(err, rdb.Close()))
+		}
 	}
 	if err == nil {
 		err = g.stock(ctx, data)
