@@ -16,9 +16,10 @@ type Read struct {
 	HalfLife      time.Duration // in which a choice loses half its weight, in event time
 }
 
-// DefaultRead reads lists as long as the default bound keeps them, about 150 of them a snapshot. Reading the newest 32
-// only costs a fifth of the accuracy gained over popularity on a dense catalogue (docs/accuracy.md).
-var DefaultRead = Read{History: 32, ItemList: 128, Neighbours: 48, Met: 512, NeighbourList: 128, Pool: 60, HalfLife: 2 * 365 * 24 * time.Hour}
+// DefaultRead reads lists as long as the default bound keeps them, about 300 of them a snapshot that finds candidates. A
+// pool of 60 instead of 200 would save 2 ms (docs/benchmarks.md) and miss more of the good ones; reading the newest 32 of
+// each list only costs a fifth of the accuracy gained over popularity on a dense catalogue (docs/accuracy.md).
+var DefaultRead = Read{History: 32, ItemList: 128, Neighbours: 48, Met: 512, NeighbourList: 128, Pool: 200, HalfLife: 2 * 365 * 24 * time.Hour}
 
 func (r Read) validate() error {
 	for name, v := range map[string]int{"History": r.History, "ItemList": r.ItemList, "Neighbours": r.Neighbours, "Met": r.Met,

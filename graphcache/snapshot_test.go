@@ -443,6 +443,14 @@ func TestJoinIsApplyingWithoutWatermarks(t *testing.T) {
 			t.Errorf("(-applied +joined):\n%s", d)
 		}
 
+		f := &feed{T: t, c: c} // what an attempt wrote that ended before it could look for the forgotten
+		f.must(c.ApplyUsers(ctx, f.span("users", 1), []event.User{{UserID: "gone", ForgetBefore: 20_001 * day}}))
+		f.must(c.rdb.ZAdd(ctx, c.itemKey("a"), redis.Z{Score: float64(score(20_000*day, Like)), Member: "gone"}).Err())
+		f.must(c.Join(ctx, append(likes("gone", "a"), likes("stays", "a")...)))
+		if users := c.rdb.ZRange(ctx, c.itemKey("a"), 0, -1).Val(); !slices.Equal(users, []string{"stays"}) {
+			t.Errorf("%v like a, want stays: the other is forgotten", users)
+		}
+
 		c.rdb.Set(ctx, c.userKey("spoilt"), "a foreign writer was here", 0)
 		if err := c.Join(ctx, likes("spoilt", "a")); err == nil || !strings.Contains(err.Error(), "join 1 interactions") {
 			t.Errorf("joining to a key of another type gives %v", err)

@@ -154,6 +154,51 @@ func TestEvidenceForAStranger(t *testing.T) {
 	})
 }
 
+// TestDislikesAreInterestAndNoChoices: who chose what the user chose and dislikes the candidate says that it is of their
+// world, and not that it is good.
+func TestDislikesAreInterestAndNoChoices(t *testing.T) {
+	open(t, func(t *testing.T, c *Cache) {
+		f := &feed{T: t, c: c}
+		f.interactions(likes("u", "a")...)
+		f.interactions(append(likes("v", "a"), event.Interaction{UserID: "v", ItemID: "x", Type: event.Dislike, Timestamp: 20_000*day + 60_000})...)
+		s, err := c.Snapshot(t.Context(), Query{User: "u", Items: []string{"x"}, Chains: 5, At: 20_001 * day})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := 1 / math.Sqrt(2) // a has two edges, x one
+		want := event.Evidence{Interest: 1. / 2, SimilarAny: w, Together: w, Popularity: 1, After: [3]float64{w / 2, w * 20 / 21, w * 1440 / 1441}}
+		if d := cmp.Diff(want, s.Context.Candidates[0].Evidence, cmpopts.EquateApprox(1e-12, 0)); d != "" {
+			t.Errorf("(-want +got):\n%s", d)
+		}
+	})
+}
+
+// TestHistoryIsAskedForApartFromItsUse: categories count without any title being asked for, and titles come for as many as
+// are asked for, though fewer lists are read.
+func TestHistoryIsAskedForApartFromItsUse(t *testing.T) {
+	open(t, func(t *testing.T, c *Cache) {
+		f := &feed{T: t, c: c}
+		f.items(smallCatalogue()...)
+		f.interactions(smallWorld()...)
+		for lists, want := range map[int]float64{1: 1. / 2, 3: handmade().Category} { // of a alone: War of Drama, War
+			c.opt.Read.History = lists
+			for _, titles := range []int{0, 1, 2} {
+				s, err := c.Snapshot(t.Context(), Query{User: "u", Items: []string{"x"}, History: titles})
+				if err != nil {
+					t.Fatal(err)
+				}
+				var got string
+				for _, h := range s.Context.History {
+					got += h.Title
+				}
+				if e := s.Context.Candidates[0].Evidence; math.Abs(e.Category-want) > 1e-12 || got != "AB"[:titles] {
+					t.Errorf("with %d lists and %d titles category is %v, want %v, and the history %q", lists, titles, e.Category, want, got)
+				}
+			}
+		}
+	})
+}
+
 // TestAgesOfTenChoices has dislikes among them, which are no choices.
 func TestAgesOfTenChoices(t *testing.T) {
 	var list node
