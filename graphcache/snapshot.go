@@ -104,7 +104,7 @@ func (w *walk) readUser(ctx context.Context) error {
 }
 
 func (w *walk) readItems(ctx context.Context) error {
-	roots := w.edges[:min(w.opt.Read.History, len(w.edges))]
+	roots := rootsOf(w.edges, w.opt.Read.History)
 	reads := make([]*listRead, len(roots))
 	err := w.trip(ctx, "the lists of the history's items", func(b *batch) {
 		for i, e := range roots {
@@ -114,7 +114,7 @@ func (w *walk) readItems(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	w.taste = newTaste(w.q.User, w.edges, nodes(reads))
+	w.taste = newTaste(w.q.User, w.edges, roots, nodes(reads))
 	return nil
 }
 

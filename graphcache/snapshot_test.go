@@ -258,6 +258,16 @@ func TestChoose(t *testing.T) {
 	}
 }
 
+func TestHeaviest(t *testing.T) {
+	weights := map[string]float64{"b": 1, "a": 1, "c": 3, "d": .5, "e": 2}
+	want := []weighted{{"c", 3}, {"e", 2}, {"a", 1}, {"b", 1}, {"d", .5}}
+	for _, n := range []int{0, 1, 3, 5, 9} {
+		if got := heaviest(weights, n); !slices.Equal(got, want[:min(n, 5)]) {
+			t.Errorf("the %d heaviest are %v, want %v", n, got, want[:min(n, 5)])
+		}
+	}
+}
+
 // TestMetIsBounded: those in most of the history's lists are compared with the user, ties by likes and then by id.
 func TestMetIsBounded(t *testing.T) {
 	open(t, func(t *testing.T, c *Cache) {

@@ -60,7 +60,9 @@ type meeting struct {
 // together is how close in time two things that a user did belong together.
 const together = 2 * time.Minute
 
-func newTaste(user string, history []Edge, lists []node) *taste {
+// newTaste reads a user's history, newest first, and the lists of those of its items that are its roots, in the same
+// order.
+func newTaste(user string, history, roots []Edge, lists []node) *taste {
 	t := &taste{edges: float64(len(history)), roots: make([]root, len(lists)), index: make(map[string]int32, 256)}
 	for k, h := range event.HalfLives {
 		t.halfLives[k] = float64(h.Milliseconds())
@@ -75,7 +77,7 @@ func newTaste(user string, history []Edge, lists []node) *taste {
 		}
 	}
 	for i, list := range lists {
-		e := history[i]
+		e := roots[i]
 		liked, degree := list.lengths()
 		t.roots[i] = root{
 			Edge: e, list: list, liked: max(1, liked), degree: max(1, degree), positive: e.Kind.Positive(), newestTen: place < 10,
@@ -106,6 +108,24 @@ func newTaste(user string, history []Edge, lists []node) *taste {
 		}
 	}
 	return t
+}
+
+// rootsOf are the newest n positive edges of a history and the newest n others, in the history's order: who mostly says
+// what he dislikes still has chains to start from.
+func rootsOf(history []Edge, n int) []Edge {
+	roots := make([]Edge, 0, min(2*n, len(history)))
+	positive, other := 0, 0
+	for _, e := range history {
+		count := &other
+		if e.Kind.Positive() {
+			count = &positive
+		}
+		if *count < n {
+			*count++
+			roots = append(roots, e)
+		}
+	}
+	return roots
 }
 
 // places halves a weight every so many places of a history.

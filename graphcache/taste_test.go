@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -206,7 +207,7 @@ func TestAgesOfTenChoices(t *testing.T) {
 		list.edges = append(list.edges, Edge{ID: fmt.Sprint(i), At: noon - event.Time(i)*1000, Kind: []Kind{Dislike, Like}[i%2]})
 	}
 	list.degree = 24
-	e := newTaste("u", nil, nil).evidence(list, nil, noon, noon)
+	e := newTaste("u", nil, nil, nil).evidence(list, nil, noon, noon)
 	if want := [4]float64{1, 5, 19, 23}; e.Ages != want {
 		t.Errorf("ages are %v, want %v: the choices are 1, 3, 5, ... 23 seconds old", e.Ages, want)
 	}
@@ -220,11 +221,11 @@ func TestBestIsOfTheNewestTen(t *testing.T) {
 		history[i] = Edge{ID: fmt.Sprint(i), At: event.Time(100 - i), Kind: Like}
 	}
 	lists[10] = both
-	if e := newTaste("u", history, lists).evidence(both, nil, 1, 1); e.Best != 0 || e.Similar != .5 {
+	if e := newTaste("u", history, history, lists).evidence(both, nil, 1, 1); e.Best != 0 || e.Similar != .5 {
 		t.Errorf("best is %v and similar %v, want 0 and 1/2 for the eleventh", e.Best, e.Similar)
 	}
 	lists[9], lists[10] = lists[10], lists[9]
-	if e := newTaste("u", history, lists).evidence(both, nil, 1, 1); e.Best != 1 {
+	if e := newTaste("u", history, history, lists).evidence(both, nil, 1, 1); e.Best != 1 {
 		t.Errorf("best is %v, want 1 for the tenth", e.Best)
 	}
 }
@@ -243,7 +244,7 @@ func TestCategoriesFarBack(t *testing.T) {
 	for i := range history {
 		history[i] = Edge{ID: fmt.Sprint(i), At: 1, Kind: Like}
 	}
-	taste := newTaste("u", history, make([]node, len(history)))
+	taste := newTaste("u", history, history, make([]node, len(history)))
 	taste.mention(func(item string) []string {
 		if item == "10999" {
 			return []string{"War"}
@@ -257,7 +258,7 @@ func TestCategoriesFarBack(t *testing.T) {
 
 // TestCategoryIsAShare, also where the catalogue names one twice.
 func TestCategoryIsAShare(t *testing.T) {
-	taste := newTaste("u", []Edge{{ID: "a", At: 1, Kind: Like}}, make([]node, 1))
+	taste := newTaste("u", []Edge{{ID: "a", At: 1, Kind: Like}}, []Edge{{ID: "a", At: 1, Kind: Like}}, make([]node, 1))
 	taste.mention(func(string) []string { return []string{"War"} })
 	if e := taste.evidence(node{}, []string{"War", "War"}, 1, 1); e.Category != 1 {
 		t.Errorf("category is %v, want 1", e.Category)
@@ -275,7 +276,7 @@ func TestLikeMindedShareTheStrongestFirst(t *testing.T) {
 		return n
 	}
 	history := []Edge{{ID: "common", At: noon, Kind: Like}, {ID: "rare", At: noon, Kind: Like}, {ID: "old", At: noon - 2*day, Kind: Like}}
-	got := likeMinded(newTaste("u", history, []node{list(14, "v", "w"), list(2, "v", "w"), list(2, "w")}), r)
+	got := likeMinded(newTaste("u", history, history, []node{list(14, "v", "w"), list(2, "v", "w"), list(2, "w")}), r)
 	want := []neighbour{{id: "w", shared: []weighted{{"rare", 1. / 2}, {"common", 1. / 4}, {"old", 1. / 8}}, weight: 7. / 8}}
 	if d := cmp.Diff(want, got, cmp.AllowUnexported(neighbour{}, weighted{})); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
@@ -407,4 +408,22 @@ func TestEvidenceIsAFunctionOfTheEvents(t *testing.T) {
 			}
 		})
 	})
+}
+
+func TestRootsAreLikesEvenAmongManyDislikes(t *testing.T) {
+	var history []Edge
+	for i := range 40 {
+		kind := Dislike
+		if i%8 == 7 {
+			kind = Like
+		}
+		history = append(history, Edge{ID: fmt.Sprint(i), At: event.Time(100 - i), Kind: kind})
+	}
+	var got []string
+	for _, e := range rootsOf(history, 3) {
+		got = append(got, e.ID)
+	}
+	if want := []string{"0", "1", "2", "7", "15", "23"}; !slices.Equal(got, want) {
+		t.Errorf("roots %q, want the newest three of either sort, newest first: %q", got, want)
+	}
 }

@@ -74,7 +74,7 @@ func (c *Cache) History(ctx context.Context, user string, n int) ([]event.Histor
 	if err := w.readUser(ctx); err != nil {
 		return nil, err
 	}
-	w.taste = newTaste(user, w.edges, nil)
+	w.taste = newTaste(user, w.edges, nil, nil)
 	if err := w.readCandidates(ctx); err != nil {
 		return nil, err
 	}
