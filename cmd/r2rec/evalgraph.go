@@ -130,7 +130,7 @@ func (c evalCommand) fusion(p *process, shown *stages, data *dataset.Dataset, ca
 		if o.FitBefore != 0 {
 			var err error
 			if o.Cases, err = eval.Draw(past, o.FitBefore, c.FitCases, c.Seed); err != nil {
-				return nil, err
+				return nil, fmt.Errorf("--fit-before %s: %w", c.FitBefore, err)
 			}
 		}
 		g, err := c.openGraph(ctx, p, data)
