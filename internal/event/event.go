@@ -144,7 +144,8 @@ const (
 // Evidence is what the graph tells about one candidate of one user, all of it counted from lists that keep their newest
 // edges. Values are 0 or larger, and but for Ages larger is stronger; only a value's size relative to the other
 // candidates of the same list means something. A choice is a positive edge, cos the cosine of two users' or two items'
-// lists, place the position in the user's history (0 is the newest), and an age is counted from the newest edge read.
+// lists, place the position in the user's history (0 is the newest); ages are counted from the moment of asking, and
+// halving by age from the newest choice of any candidate, which within a list comes to the same.
 type Evidence struct {
 	Chains           float64    `json:"chains"`             // summed weight of the chains that support it
 	Support          int        `json:"support"`            // like-minded users who have it
@@ -157,9 +158,9 @@ type Evidence struct {
 	SimilarAny       float64    `json:"similar_any"`        // as Similar, over edges of every kind
 	Best             float64    `json:"best"`               // largest cos with one of the newest ten of the history
 	Lift             float64    `json:"lift"`               // common users over the product of both lists' lengths, summed and halved as Similar
-	After            [3]float64 `json:"after"`              // users who went on to it from an item of the history, each worth 1/(1 + gap/Gaps[k])
+	After            [3]float64 `json:"after"`              // users who went on to it from an item of the history, each worth 1/(1 + gap/Gaps[k]) over the root of both lists' lengths, halved every 4 places
 	Before           [3]float64 `json:"before"`             // users who had it before an item of the history, likewise
-	Together         float64    `json:"together"`           // users who dealt with both within two minutes
+	Together         float64    `json:"together"`           // users who dealt with both within two minutes, each worth 1 over the same root, halved likewise
 	Recent           [3]float64 `json:"recent"`             // popularity, each choice halved every HalfLives[k]
 	Popularity       int        `json:"popularity"`         // users in the item's list, at most the list's bound
 	Ages             [4]float64 `json:"ages"`               // seconds since it was last chosen, 3 and 10 times ago, and first as far as known; 0: never
