@@ -20,7 +20,7 @@ import (
 // cli is every flag, variable and command. Flags may stand before or after the command.
 type cli struct {
 	LogLevel slog.Level      `help:"Least important messages to log: debug, info, warn or error." env:"R2REC_LOG_LEVEL" default:"info"`
-	Config   kong.ConfigFlag `help:"JSON file of flags, such as {\"redis\": \"redis://...\", \"half-life\": \"720h\"}; the command line and the environment go first." type:"path"`
+	Config   kong.ConfigFlag `help:"JSON file of flags, such as {\"redis\": \"redis://...\", \"half-life\": \"4380h\"}; the command line and the environment go first." type:"path"`
 	LogJSON  bool            `help:"Log as JSON, for machines." env:"R2REC_LOG_JSON"`
 
 	Demo      demoCommand      `cmd:"" help:"See everything at work on real data; needs nothing but this binary."`

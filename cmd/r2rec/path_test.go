@@ -103,7 +103,7 @@ func (p *place) decode(doc string, v any) {
 
 func (p *place) recommend(user string) (rec event.Recommendation) {
 	p.Helper()
-	args := append([]string{"recommend", user, "--json", "--explore-share", "0", "--half-life", "17520h"}, p.model...)
+	args := append([]string{"recommend", user, "--json", "--explore-share", "0"}, p.model...)
 	p.decode(p.do(append(append(args, p.kafkaArgs()...), p.redisArgs()...)...), &rec)
 	return rec
 }
