@@ -65,7 +65,7 @@ func (f evalFit) check(fused bool) error {
 type evalGraph struct {
 	Redis    string  `help:"Redis to keep the graph in, as redis://user:password@host:port/db, under keys of its own that are deleted afterwards; empty: one within this process." placeholder:"URL" group:"Graph"`
 	Bound    int     `help:"Edges that a node keeps; 0: as many as a server would." default:"0" group:"Graph"`
-	History  int     `help:"Newest edges of the user whose items' lists are read." default:"${graph_history}" group:"Graph"`
+	History  int     `help:"Newest likes of the user, and as many other edges, whose items' lists are read." default:"${graph_history}" group:"Graph"`
 	ItemList int     `help:"Newest edges read of the list of each of these items, and of each candidate." default:"${graph_item_list}" group:"Graph"`
 	Met      int     `help:"Most users in these lists who are compared with the user." default:"${graph_met}" group:"Graph"`
 	Positive float64 `help:"Ratings of at least this count as liked by the graph. What a case may be drawn of is a like of 4 and more, always." default:"4" group:"Graph"`
