@@ -22,6 +22,7 @@ import (
 	"github.com/r2rec/r2rec/internal/embedded/embeddedtest"
 	"github.com/r2rec/r2rec/internal/eval"
 	"github.com/r2rec/r2rec/internal/event"
+	"github.com/r2rec/r2rec/internal/fusion"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -211,7 +212,7 @@ func TestEvalKeepsWhatItFoundOut(t *testing.T) {
 	s := newSlice(t)
 	s.write("ranks.json", `{"earlier":[1,2]}`)
 	_, log := s.eval("--fit-before", s.before, "--fit-cases", "400", "--save", s.file("weights.json"), "--ranks", s.file("ranks.json"),
-		"--ranker", "fusion,popularity", "--plot", s.file("plot.svg"), "--verify", "3")
+		"--ranker", "fusion,popularity", "--plot", s.file("plot.svg"), "--verify", "3", "--without", "user", "--seed", "7")
 	if n := strings.Count(log, "verified: "); n != 2 {
 		t.Errorf("%d rankers were verified, want 2:\n%s", n, log)
 	}
@@ -224,6 +225,12 @@ func TestEvalKeepsWhatItFoundOut(t *testing.T) {
 	var svg struct{ XMLName xml.Name }
 	if err := xml.Unmarshal(plot, &svg); err != nil || svg.XMLName.Local != "svg" || !bytes.Contains(plot, []byte("popularity")) {
 		t.Errorf("the plot is no SVG of the rankers: %v\n%.200s", err, plot)
+	}
+
+	weights, err := loadWeights(s.file("weights.json"))
+	s.must(err)
+	if made := weights.Training(); !slices.Equal(made.Without, []fusion.Group{fusion.User}) || made.Seed != 7 || !strings.HasPrefix(made.Note, "fitted on events.csv before ") {
+		t.Errorf("the weights do not say how they were fitted: %+v", made)
 	}
 
 	// The saved weights rank as those that were fitted, and what was written can be compared with.
@@ -254,6 +261,19 @@ func TestEvalNeedsNoCatalogue(t *testing.T) {
 	}
 	if cmp.Equal(s.ranks("with.json"), s.ranks("without.json")) {
 		t.Error("the catalogue makes no difference")
+	}
+}
+
+// What the graph keeps and reads is what was asked for.
+func TestEvalSetsTheGraph(t *testing.T) {
+	s := newSlice(t)
+	s.eval("--ranks", s.file("usual.json"))
+	usual := s.ranks("usual.json")["fusion"]
+	for _, flags := range [][]string{{"--history", "1"}, {"--item-list", "4"}, {"--met", "1"}, {"--bound", "8"}, {"--positive", "5"}, {"--negative", "1"}} {
+		s.eval(append(flags, "--ranks", s.file("other.json"))...)
+		if cmp.Equal(usual, s.ranks("other.json")["fusion"]) {
+			t.Errorf("%s makes no difference", strings.Join(flags, " "))
+		}
 	}
 }
 
