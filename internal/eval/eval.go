@@ -42,7 +42,7 @@ type Ranker interface {
 
 // Retriever finds items in the whole catalogue. Run asks those rankers that are retrievers, where its Config says so.
 type Retriever interface {
-	// Retrieve finds at most k items for a user at a time, from what was observed; never one that the user touched.
+	// Retrieve finds at most k items for a user at a time, from what was observed; never one that it knows the user touched.
 	Retrieve(ctx context.Context, user string, at event.Time, k int) (Retrieval, error)
 }
 
