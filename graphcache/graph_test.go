@@ -151,7 +151,7 @@ func TestColdUserGetsTrends(t *testing.T) {
 		}
 		f.must(c.RefreshTrends(t.Context()))
 		s := snapshotOf(t, c, "nobody")
-		if len(s.Context.Candidates) != 2 || s.Context.Candidates[0].ItemID != "hot" || s.Positive != 0 {
+		if len(s.Context.Candidates) != 2 || s.Context.Candidates[0].ItemID != "hot" || s.Context.Likes != 0 {
 			t.Errorf("candidates of a cold user are %+v, want hot, then cool", s.Context.Candidates)
 		}
 	})

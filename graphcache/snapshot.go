@@ -29,7 +29,6 @@ type Rank func(event.Context) []float64
 // Snapshot is what the graph knew about a user at one moment, and what it cost to ask.
 type Snapshot struct {
 	Context    event.Context
-	Positive   int // edges of the user that speak for an item, at most the bound
 	NoEntry    int // candidates that were left out for want of a catalogue entry
 	RoundTrips int // to Redis
 }
@@ -206,7 +205,7 @@ func (w *walk) readCandidates(ctx context.Context) error {
 
 // snapshot puts together what was read and chooses among the pool.
 func (w *walk) snapshot() Snapshot {
-	s := Snapshot{Positive: len(w.history), NoEntry: w.noEntry, RoundTrips: w.trips}
+	s := Snapshot{NoEntry: w.noEntry, RoundTrips: w.trips}
 	c := &s.Context
 	c.Likes = len(w.history)
 	for _, e := range w.history[:min(w.q.History, len(w.history))] {

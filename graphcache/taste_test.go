@@ -114,8 +114,8 @@ func TestEvidenceByHand(t *testing.T) {
 		if d := cmp.Diff(event.Candidate{ItemID: "unknown", Title: "unknown"}, got[2]); d != "" {
 			t.Errorf("an unknown item (-want +got):\n%s", d)
 		}
-		if s.Context.Idle != 86400 || s.Context.Likes != 2 || s.Positive != 2 || len(s.Context.History) != 2 {
-			t.Errorf("idle is %v, likes %d, positive %d, history %+v; want a day and two", s.Context.Idle, s.Context.Likes, s.Positive, s.Context.History)
+		if s.Context.Idle != 86400 || s.Context.Likes != 2 || len(s.Context.History) != 2 {
+			t.Errorf("idle is %v, likes %d, history %+v; want a day and two", s.Context.Idle, s.Context.Likes, s.Context.History)
 		}
 
 		// Without chains all the rest is the same.

@@ -43,7 +43,7 @@ func (r *Reasoner) empty(d event.Decision, snap GraphSnapshot) event.Recommendat
 // note says in words what a reader of the list should know.
 func note(d event.Decision, snap GraphSnapshot) string {
 	switch {
-	case snap.Positive == 0:
+	case snap.Context.Likes == 0:
 		return "nothing is known about this user yet: what is popular at the moment"
 	case d.Fallback != "" && d.Fallback != FallbackControl:
 		return "ranked by the graph: " + d.Fallback

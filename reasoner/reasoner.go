@@ -54,9 +54,8 @@ type GraphQuery struct {
 
 // GraphSnapshot is what the graph knew at one moment.
 type GraphSnapshot struct {
-	Context  event.Context
-	Positive int // choices of the user that speak for his taste
-	NoEntry  int // candidates left out for want of a catalogue entry
+	Context event.Context
+	NoEntry int // candidates left out for want of a catalogue entry
 }
 
 // Model ranks the candidates of a prompt.

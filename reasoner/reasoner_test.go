@@ -32,7 +32,7 @@ type part struct {
 }
 
 func (p *part) Snapshot(context.Context, GraphQuery) (GraphSnapshot, error) {
-	return GraphSnapshot{Context: p.context, Positive: len(p.context.History)}, p.graphErr
+	return GraphSnapshot{Context: p.context}, p.graphErr
 }
 
 func (p *part) Identity(context.Context) (event.Model, error) {
@@ -66,7 +66,7 @@ func film(i int) event.Candidate {
 }
 
 func newPart() *part {
-	c := event.Context{History: []event.HistoryItem{{ItemID: "h", Title: "Old Film", Timestamp: 1.7e12}}}
+	c := event.Context{Likes: 1, History: []event.HistoryItem{{ItemID: "h", Title: "Old Film", Timestamp: 1.7e12}}}
 	for i := range 8 {
 		c.Candidates = append(c.Candidates, film(i))
 		c.Chains = append(c.Chains, event.Chain{Via: "h", Neighbour: "somebody-else", ItemID: film(i).ItemID, Weight: 1, Shared: 2, NeighbourAt: 1.7e12})
