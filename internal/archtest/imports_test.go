@@ -33,11 +33,13 @@ var rows = map[string][]string{
 	"internal/fusion":  {"internal/event"},
 	"internal/web":     {"internal/event"},
 
-	"internal/lm":        {"internal/event", "internal/iot", "internal/llama", "internal/gguf"},
-	"internal/lm/ollama": {"internal/event", "internal/iot", "internal/lm"},
-	"internal/llama":     {"internal/gguf"},
-	"internal/gguf":      nil,
-	"internal/rdb":       nil,
+	"internal/lm":           {"internal/event", "internal/iot", "internal/llama", "internal/gguf"},
+	"internal/lm/ollama":    {"internal/event", "internal/iot", "internal/lm"},
+	"internal/llama":        {"internal/gguf", "internal/llama/kernel", "internal/llama/lora"},
+	"internal/llama/kernel": nil,
+	"internal/llama/learn":  {"internal/llama", "internal/llama/kernel", "internal/llama/lora"},
+	"internal/gguf":         nil,
+	"internal/rdb":          nil,
 
 	"internal/ope":           nil,
 	"internal/eval":          {"internal/event"},
