@@ -1,0 +1,90 @@
+package llama
+
+import (
+	"math"
+
+	"github.com/r2rec/r2rec/internal/llama/kernel"
+)
+
+// blockRows is how many queries attend at once: their scores should stay in the processor's cache.
+const blockRows = 64
+
+// attention of query rows at ascending positions over a layer's cached keys and values, which hold at least the
+// positions up to each row's own. out and q are rows x queries. scores is scratch of blockRows x positions. Where
+// logSums is not nil, the log of each row's sum of exponentials is kept there, head by head, for the way back.
+func (c Config) attention(out, q kernel.Matrix, positions []int, k *cache, layer, head int, scores []float32, logSums []float32) {
+	d := c.HeadDim
+	scale := float32(1 / math.Sqrt(float64(d)))
+	kv := head / (c.Heads / c.KVHeads)
+	keys, values := k.keysOf(layer, kv), k.valuesOf(layer).Columns(kv*d, (kv+1)*d)
+	q, out = q.Columns(head*d, (head+1)*d), out.Columns(head*d, (head+1)*d)
+	for r0 := 0; r0 < len(positions); r0 += blockRows {
+		r1 := min(r0+blockRows, len(positions))
+		n := positions[r1-1] + 1
+		s := kernel.View(scores[:(r1-r0)*n], r1-r0, n)
+		kernel.Mul(s, q.Slice(r0, r1), keys.Columns(0, n), false)
+		var sums [blockRows]float32
+		for i := range s.Rows {
+			row := s.Row(i)
+			seen := row[:positions[r0+i]+1]
+			top := kernel.Max(seen)
+			sums[i] = kernel.ExpSum(seen, scale, top)
+			clear(row[len(seen):])
+			if logSums != nil {
+				logSums[r0+i] = scale*top + float32(math.Log(float64(sums[i])))
+			}
+		}
+		o := out.Slice(r0, r1)
+		kernel.Mul(o, s, values.Slice(0, n), false)
+		for i := range o.Rows {
+			kernel.Scale(o.Row(i), 1/sums[i])
+		}
+	}
+}
+
+// attentionGrad takes the gradient dOut of the attention's output, both rows x queries, back to its queries, keys and
+// values: dQ is written for the head's columns, dK and dV, positions x kv, are added to. valuesT are the head's values
+// transposed, head dim x positions; keys stand as in the cache's order of rows, positions x kv, after their rotation.
+type attentionGrad struct {
+	c                  Config
+	positions          []int
+	q, out, dOut       kernel.Matrix
+	keys, values       kernel.Matrix // positions x kv
+	keysT              *cache
+	layer              int
+	logSums            []float32
+	dQ, dK, dV         kernel.Matrix
+	scores, grads, vts []float32 // scratch: blockRows x positions twice, head dim x positions
+}
+
+func (g *attentionGrad) head(head int) {
+	c, d := g.c, g.c.HeadDim
+	scale := float32(1 / math.Sqrt(float64(d)))
+	kv := head / (c.Heads / c.KVHeads)
+	own := func(m kernel.Matrix) kernel.Matrix { return m.Columns(head*d, (head+1)*d) }
+	shared := func(m kernel.Matrix) kernel.Matrix { return m.Columns(kv*d, (kv+1)*d) }
+	q, out, dOut, dQ := own(g.q), own(g.out), own(g.dOut), own(g.dQ)
+	keys, values, dK, dV := shared(g.keys), shared(g.values), shared(g.dK), shared(g.dV)
+	keysT := g.keysT.keysOf(g.layer, kv)
+	valuesT := kernel.View(g.vts[:d*values.Rows], d, values.Rows)
+	kernel.Transpose(valuesT, values)
+	for r0 := 0; r0 < len(g.positions); r0 += blockRows {
+		r1 := min(r0+blockRows, len(g.positions))
+		n := g.positions[r1-1] + 1
+		p := kernel.View(g.scores[:(r1-r0)*n], r1-r0, n)
+		dS := kernel.View(g.grads[:(r1-r0)*n], r1-r0, n)
+		kernel.Mul(p, q.Slice(r0, r1), keysT.Columns(0, n), false)
+		kernel.Mul(dS, dOut.Slice(r0, r1), valuesT.Columns(0, n), false)
+		for i := range p.Rows {
+			row := p.Row(i)
+			seen := row[:g.positions[r0+i]+1]
+			kernel.ExpSum(seen, scale, g.logSums[head*len(g.positions)+r0+i]/scale)
+			clear(row[len(seen):])
+			mean := kernel.Dot(dOut.Row(r0+i), out.Row(r0+i))
+			kernel.SoftmaxGrad(dS.Row(i), row, scale, mean)
+		}
+		kernel.Mul(dQ.Slice(r0, r1), dS, keys.Slice(0, n), false)
+		kernel.MulTransA(dK.Slice(0, n), dS, q.Slice(r0, r1), true)
+		kernel.MulTransA(dV.Slice(0, n), p, dOut.Slice(r0, r1), true)
+	}
+}
