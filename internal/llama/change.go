@@ -153,6 +153,15 @@ type LowRank struct {
 	A, B   []float32 // rank x in, out x rank; trained in place
 }
 
+// check tells whether the change fits a layer of out x in.
+func (lr LowRank) check(out, in int) error {
+	if lr.Rank < 1 || len(lr.A) != lr.Rank*in || len(lr.B) != out*lr.Rank {
+		return fmt.Errorf("llama: change of layer %q (%d x %d) has rank %d, %d numbers in A and %d in B; must be %d and %d",
+			lr.Target, out, in, lr.Rank, len(lr.A), len(lr.B), lr.Rank*in, out*lr.Rank)
+	}
+	return nil
+}
+
 // TrainChanges trains low-rank changes over a model that stays as it is.
 func (m *Model) TrainChanges(changes []LowRank) (*Trainable, error) {
 	if err := m.complete(); err != nil {
@@ -176,9 +185,8 @@ func (m *Model) TrainChanges(changes []LowRank) (*Trainable, error) {
 		if l.change != nil {
 			return nil, fmt.Errorf("llama: layer %q is to be changed twice", lr.Target)
 		}
-		if lr.Rank < 1 || len(lr.A) != lr.Rank*l.w.Cols || len(lr.B) != l.w.Rows*lr.Rank {
-			return nil, fmt.Errorf("llama: change of layer %q (%d x %d) has rank %d, %d numbers in A and %d in B; must be %d and %d",
-				lr.Target, l.w.Rows, l.w.Cols, lr.Rank, len(lr.A), len(lr.B), lr.Rank*l.w.Cols, l.w.Rows*lr.Rank)
+		if err := lr.check(l.w.Rows, l.w.Cols); err != nil {
+			return nil, err
 		}
 		l.change = newChange(kernel.View(lr.A, lr.Rank, l.w.Cols), kernel.View(lr.B, l.w.Rows, lr.Rank), lr.Scale)
 		l.change.trainedA = t.add(lr.Target+".weight.lora_a", lr.A, lr.Rank)

@@ -108,7 +108,7 @@ func (l *layer) linears() []**linear {
 
 // source reads a tensor's numbers again from where the model came from.
 type source interface {
-	weights(name string) ([]float32, error)
+	weights(name string, out, in int) ([]float32, error)
 }
 
 // linear is a layer y = W x, optionally with a low-rank change that is being trained.

@@ -1,0 +1,111 @@
+package learn
+
+import (
+	"math"
+
+	"github.com/r2rec/r2rec/internal/llama/kernel"
+)
+
+// Loss turns the logits at the wanted positions (rows) of the asked tokens (columns) into a loss in nats and, in place,
+// into that loss's gradient.
+type Loss func(logits kernel.Matrix) float64
+
+// NextToken is the mean cross-entropy of the next token at each wanted position: targets has one a row, by column.
+func NextToken(targets []int32) Loss {
+	return func(z kernel.Matrix) float64 {
+		loss := 0.
+		for r, target := range targets {
+			row := z.Row(r)
+			top := kernel.Max(row)
+			at := float64(row[target] - top)
+			sum := kernel.ExpSum(row, 1, top)
+			loss += (math.Log(float64(sum)) - at) / float64(len(targets))
+			kernel.Scale(row, 1/sum)
+			row[target]--
+			kernel.Scale(row, 1/float32(len(targets)))
+		}
+		return loss
+	}
+}
+
+// Objective is a loss of the candidates' scores, in nats; a softmax over the scores is a policy. It writes the gradient,
+// one a candidate.
+type Objective func(scores, gradient []float64) float64
+
+// Lines applies an objective to the readout of the same name: one wanted position a candidate, whose score is the
+// difference of the logits of two tokens.
+func Lines(o Objective) Loss {
+	return func(z kernel.Matrix) float64 {
+		scores, gradient := make([]float64, z.Rows), make([]float64, z.Rows)
+		for r := range scores {
+			scores[r] = float64(z.Row(r)[0]) - float64(z.Row(r)[1])
+		}
+		loss := o(scores, gradient)
+		for r, g := range gradient {
+			z.Row(r)[0], z.Row(r)[1] = float32(g), -float32(g)
+		}
+		return loss
+	}
+}
+
+// Letters applies an objective to the readout of the same name: one wanted position, one token a candidate.
+func Letters(o Objective) Loss {
+	return func(z kernel.Matrix) float64 {
+		row := z.Row(0)
+		scores, gradient := make([]float64, len(row)), make([]float64, len(row))
+		for i, v := range row {
+			scores[i] = float64(v)
+		}
+		loss := o(scores, gradient)
+		for i, g := range gradient {
+			row[i] = float32(g)
+		}
+		return loss
+	}
+}
+
+// Chosen is the cross-entropy of the candidate that was chosen: maximum likelihood of a choice model.
+func Chosen(i int) Objective {
+	return func(scores, gradient []float64) float64 {
+		logs := logSoftmax(scores)
+		for j, l := range logs {
+			gradient[j] = math.Exp(l)
+		}
+		gradient[i]--
+		return -logs[i]
+	}
+}
+
+// ExpectedReward is -Σ π(a) reward(a) + beta KL(π, reference), where π is the softmax over the scores and reference holds
+// log-probabilities: the policy gradient is exact, since every action's reward is stated. The KL divergence is not
+// optional: without it the policy becomes overconfident.
+func ExpectedReward(reward, reference []float64, beta float64) Objective {
+	return func(scores, gradient []float64) float64 {
+		logs := logSoftmax(scores)
+		loss := 0.
+		for j, l := range logs {
+			gradient[j] = -reward[j] + beta*(l-reference[j]) // by π(j), up to a constant
+			loss += math.Exp(l) * gradient[j]
+		}
+		for j, l := range logs {
+			gradient[j] = math.Exp(l) * (gradient[j] - loss)
+		}
+		return loss
+	}
+}
+
+func logSoftmax(x []float64) []float64 {
+	top := math.Inf(-1)
+	for _, v := range x {
+		top = max(top, v)
+	}
+	sum := 0.
+	for _, v := range x {
+		sum += math.Exp(v - top)
+	}
+	out := make([]float64, len(x))
+	for i, v := range x {
+		out[i] = v - top - math.Log(sum)
+	}
+	return out
+}

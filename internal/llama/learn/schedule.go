@@ -1,0 +1,46 @@
+package learn
+
+import "math/rand/v2"
+
+// Schedule gives the share of the full rate of learning for a step, which are counted from 0.
+type Schedule func(step int) float64
+
+// Constant is the full rate at every step.
+func Constant(int) float64 { return 1 }
+
+// Trapezoid warms up linearly over the first steps, stays at the full rate up to the share flat of all steps, and falls
+// linearly to the share last at the end.
+func Trapezoid(steps, warmup int, flat, last float64) Schedule {
+	return func(step int) float64 {
+		share := 1.
+		if warmup > 0 {
+			share = min(1, float64(step+1)/float64(warmup))
+		}
+		from := flat * float64(steps)
+		if s := float64(step); s > from && float64(steps) > from {
+			share = min(share, 1-(1-last)*min(1, (s-from)/(float64(steps)-from)))
+		}
+		return share
+	}
+}
+
+// Order is the place of the n-th example asked for among so many: every one of them once in each epoch, shuffled by the
+// seed anew in each. It needs no state, so that a run can go on anywhere.
+type Order struct {
+	seed  uint64
+	count int
+	epoch int
+	perm  []int
+}
+
+// NewOrder shuffles count examples, at least one.
+func NewOrder(seed uint64, count int) *Order { return &Order{seed: seed, count: count, epoch: -1} }
+
+// At is the index of the example for the n-th place, counted from 0.
+func (o *Order) At(n int) int {
+	if epoch := n / o.count; epoch != o.epoch {
+		o.epoch = epoch
+		o.perm = rand.New(rand.NewPCG(o.seed, uint64(epoch))).Perm(o.count)
+	}
+	return o.perm[n%o.count]
+}
