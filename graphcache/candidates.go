@@ -41,7 +41,7 @@ func (w *walk) fillPool() []pooled {
 			return false
 		}
 		in[id] = true
-		pool = append(pool, pooled{id: id, origin: origin})
+		pool = append(pool, pooled{id: id, origin: origin, weight: weights[id]})
 		return true
 	}
 	t := w.currentTrends()

@@ -155,18 +155,16 @@ func byStrength(a, b path) int {
 	return cmp.Or(strings.Compare(a.item, b.item), strings.Compare(a.neighbour.id, b.neighbour.id), strings.Compare(a.via().id, b.via().id))
 }
 
-// strongest returns the n strongest chains that lead to one of the items, and the strongest to every item that none of
+// strongest returns the n strongest chains over the links, and the strongest to every item that none of
 // them leads to, strongest first; none where n is 0. There are about as many chains as links times shared items, tens of
 // thousands for one user, so that no more of them are looked at than can be among the strongest.
-func strongest(links []link, in map[string]bool, n int) []event.Chain {
+func strongest(links []link, n int) []event.Chain {
 	if n < 1 {
 		return nil
 	}
-	var best []path // of each link
+	best := make([]path, len(links)) // of each link
 	for i := range links {
-		if in[links[i].item] {
-			best = append(best, path{&links[i], 0})
-		}
+		best[i] = path{&links[i], 0}
 	}
 	slices.SortFunc(best, byStrength)
 	var top []path // a link whose best is not among the n best of all has no other chain there

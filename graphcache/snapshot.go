@@ -31,6 +31,8 @@ type Snapshot struct {
 	Context    event.Context
 	NoEntry    int // candidates that were left out for want of a catalogue entry
 	RoundTrips int // to Redis
+
+	basis *basis // nil: no chain can be masked, for none leads to a candidate
 }
 
 // Snapshot reads a user's history, candidates, evidence and chains in at most four pipelined round trips:
@@ -63,6 +65,7 @@ type walk struct {
 	touched    map[string]bool // never to be offered
 	taste      *taste
 	neighbours []neighbour // strongest first
+	lists      []node      // theirs
 	links      []link
 	pool       []pooled
 	noEntry    int
@@ -138,7 +141,8 @@ func (w *walk) readNeighbours(ctx context.Context) error {
 	for i, k := range met {
 		w.taste.met[k].degree = float64(degrees[i].Val())
 	}
-	w.links = findLinks(w.neighbours, nodes(reads), w.offers(), w.opt.Read.HalfLife)
+	w.lists = nodes(reads)
+	w.links = findLinks(w.neighbours, w.lists, w.offers(), w.opt.Read.HalfLife)
 	w.pool = w.fillPool()
 	return nil
 }
@@ -237,7 +241,11 @@ func (w *walk) snapshot() Snapshot {
 	for _, candidate := range c.Candidates {
 		in[candidate.ItemID] = true
 	}
-	c.Chains = strongest(w.links, in, w.q.Chains)
+	links := slices.DeleteFunc(w.links, func(l link) bool { return !in[l.item] })
+	c.Chains = strongest(links, w.q.Chains)
+	if len(c.Chains) > 0 {
+		s.basis = w.newBasis(c.Candidates, links, newest, at)
+	}
 	return s
 }
 
