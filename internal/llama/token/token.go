@@ -1,0 +1,279 @@
+// Package token turns text into the token ids of a language model and back: byte-level BPE as GPT-2 introduced it, from
+// the vocabulary that a GGUF file carries, with the words cut as llama.cpp cuts them.
+//
+// It promises the ids of llama.cpp (and so of Ollama) for any valid UTF-8 text. Bytes that are no valid UTF-8 become the
+// tokens of exactly these bytes, where llama.cpp puts U+FFFD in their place. Special tokens come out of a text only
+// where the caller asks for it: no text from outside can inject one. Every step is linear or n log n in the text, and a
+// Tokenizer is safe for concurrent use.
+//
+// It leaves to others what the tokens mean: chat templates are carried along, not rendered.
+package token
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// Type is what a token stands for, as tokenizer.ggml.token_type writes it.
+const (
+	Normal      int32 = 1
+	Unknown     int32 = 2
+	Control     int32 = 3
+	UserDefined int32 = 4
+	Unused      int32 = 5
+)
+
+// None stands for a special token that a vocabulary does not have.
+const None = -1
+
+// Vocabulary is all that determines a tokenizer, as the metadata of a GGUF file names it. The id of a token is its place
+// in Tokens.
+type Vocabulary struct {
+	Model  string   // tokenizer.ggml.model: "gpt2" is byte-level BPE, and the only one here
+	Pre    string   // tokenizer.ggml.pre: "smollm", "llama-bpe", "gpt-2" or "default"
+	Tokens []string // tokenizer.ggml.tokens: each byte of a normal token written as one character of GPT-2's alphabet
+	Types  []int32  // tokenizer.ggml.token_type: one for each token
+	Merges []string // tokenizer.ggml.merges: "left right", the first one goes first
+
+	BOS, EOS, EOT, EOM, UNK, PAD int // tokenizer.ggml.*_token_id; None where there is none
+
+	AddBOS, AddEOS bool   // tokenizer.ggml.add_bos_token, add_eos_token: what Options.AddSpecial adds
+	ChatTemplate   string // tokenizer.chat_template
+}
+
+// Tokenizer encodes and decodes with one vocabulary.
+type Tokenizer struct {
+	vocabulary   Vocabulary
+	digest       string
+	split        splitter
+	wholeWords   bool             // a word that is a token stays whole, whatever the merges would make of it
+	pieces       []string         // by id: the bytes that a token stands for; a special token's own text
+	ids          map[string]int32 // by bytes: the tokens that text becomes
+	special      []int32          // control, unknown and user defined tokens, the longest first
+	specialIDs   map[string]int32 // the same by text
+	ends         map[int32]bool   // tokens that end a generation
+	byteTokens   [256]int32       // None where no token stands for a byte
+	missingBytes []byte
+	merges       mergeTable
+	words        cache
+	scratch      sync.Pool // of *merger
+}
+
+// New checks a vocabulary and makes a tokenizer of it. The vocabulary must not be changed afterwards. An error names the
+// metadata key that is missing, contradictory or not supported.
+func New(v Vocabulary) (*Tokenizer, error) {
+	pre, err := preTokenizerOf(v)
+	if err != nil {
+		return nil, err
+	}
+	t := &Tokenizer{vocabulary: v, split: pre.split, wholeWords: pre.wholeWords}
+	t.scratch.New = func() any { return new(merger) }
+	byText, err := t.readTokens(v)
+	if err != nil {
+		return nil, err
+	}
+	if err := t.readMerges(v, byText); err != nil {
+		return nil, err
+	}
+	if err := checkSpecialIDs(v); err != nil {
+		return nil, err
+	}
+	t.findEnds(v)
+	t.words = newCache()
+	t.digest = digest(v)
+	return t, nil
+}
+
+func preTokenizerOf(v Vocabulary) (preTokenizer, error) {
+	if v.Model != "gpt2" {
+		return preTokenizer{}, fmt.Errorf(`tokenizer.ggml.model is %q: only "gpt2" (byte-level BPE) is supported`, v.Model)
+	}
+	pre, ok := preTokenizerNamed(v.Pre)
+	if !ok {
+		return preTokenizer{}, fmt.Errorf("tokenizer.ggml.pre is %q: supported are smollm, llama-bpe, gpt-2 and default", v.Pre)
+	}
+	return pre, nil
+}
+
+// readTokens fills everything but the merges, and returns the ids by the text of the file.
+func (t *Tokenizer) readTokens(v Vocabulary) (map[string]int32, error) {
+	n := len(v.Tokens)
+	switch {
+	case n == 0:
+		return nil, fmt.Errorf("tokenizer.ggml.tokens is empty")
+	case n > math.MaxInt32:
+		return nil, fmt.Errorf("tokenizer.ggml.tokens has %d tokens, more than an id can count", n)
+	case len(v.Types) != n:
+		return nil, fmt.Errorf("tokenizer.ggml.token_type has %d entries and tokenizer.ggml.tokens %d: they must be equal", len(v.Types), n)
+	}
+	for b := range t.byteTokens {
+		t.byteTokens[b] = None
+	}
+	byText := make(map[string]int32, n)
+	t.pieces = make([]string, n)
+	t.ids = make(map[string]int32, n)
+	t.specialIDs = map[string]int32{}
+	var piece []byte
+	for i, text := range v.Tokens {
+		id := int32(i)
+		if text == "" {
+			return nil, fmt.Errorf("tokenizer.ggml.tokens[%d] is empty", i)
+		}
+		if first, ok := byText[text]; ok {
+			return nil, fmt.Errorf("tokenizer.ggml.tokens[%d] is %q, as tokens[%d] is already", i, text, first)
+		}
+		byText[text] = id
+		switch v.Types[i] {
+		case Normal, Unused:
+			var ok bool
+			if piece, ok = appendBytes(piece[:0], text); !ok {
+				return nil, fmt.Errorf("tokenizer.ggml.tokens[%d] is %q, which has a character that stands for no byte", i, text)
+			}
+			t.pieces[i] = string(piece)
+			t.ids[t.pieces[i]] = id
+			if len(piece) == 1 {
+				t.byteTokens[piece[0]] = id
+			}
+		case Control, Unknown, UserDefined:
+			t.pieces[i] = text
+			t.special = append(t.special, id)
+			t.specialIDs[text] = id
+		default:
+			return nil, fmt.Errorf("tokenizer.ggml.token_type[%d] (%q) is %d: byte-level BPE has 1 to 5", i, text, v.Types[i])
+		}
+	}
+	for b, id := range t.byteTokens {
+		if id == None {
+			t.missingBytes = append(t.missingBytes, byte(b))
+		}
+	}
+	slices.SortStableFunc(t.special, func(a, b int32) int { return len(t.pieces[b]) - len(t.pieces[a]) })
+	return byText, nil
+}
+
+func (t *Tokenizer) readMerges(v Vocabulary, byText map[string]int32) error {
+	t.merges = newMergeTable(len(v.Merges))
+	for rank, merge := range v.Merges {
+		// A token may begin with a space of its own in odd files, but it has at least one character.
+		space := -1
+		if merge != "" {
+			space = strings.IndexByte(merge[1:], ' ') + 1
+		}
+		if space <= 0 {
+			return fmt.Errorf("tokenizer.ggml.merges[%d] is %q: want two tokens and a space between them", rank, merge)
+		}
+		var ids [3]int32
+		for i, text := range [3]string{merge[:space], merge[space+1:], merge[:space] + merge[space+1:]} {
+			id, ok := byText[text]
+			if !ok {
+				return fmt.Errorf("tokenizer.ggml.merges[%d] is %q, and %q is not in tokenizer.ggml.tokens", rank, merge, text)
+			}
+			// Otherwise a text could become a special token by merging.
+			if t.isSpecial(id) {
+				return fmt.Errorf("tokenizer.ggml.merges[%d] is %q, and %q is a special token (tokenizer.ggml.token_type[%d] is %d)",
+					rank, merge, text, id, v.Types[id])
+			}
+			ids[i] = id
+		}
+		t.merges.add(ids[0], ids[1], uint32(rank), ids[2])
+	}
+	return nil
+}
+
+func checkSpecialIDs(v Vocabulary) error {
+	for _, s := range v.specialIDs() {
+		if *s.id < None || *s.id >= len(v.Tokens) {
+			return fmt.Errorf("tokenizer.ggml.%s is %d, and tokenizer.ggml.tokens has %d", s.key, *s.id, len(v.Tokens))
+		}
+	}
+	if v.AddBOS && v.BOS == None {
+		return fmt.Errorf("tokenizer.ggml.add_bos_token is true, and there is no tokenizer.ggml.bos_token_id")
+	}
+	if v.AddEOS && v.EOS == None {
+		return fmt.Errorf("tokenizer.ggml.add_eos_token is true, and there is no tokenizer.ggml.eos_token_id")
+	}
+	return nil
+}
+
+type specialID struct {
+	key string
+	id  *int
+}
+
+// specialIDs lists the ids of special tokens with their keys, in the order in which files have them.
+func (v *Vocabulary) specialIDs() []specialID {
+	return []specialID{
+		{"bos_token_id", &v.BOS}, {"eos_token_id", &v.EOS}, {"eot_token_id", &v.EOT}, {"eom_token_id", &v.EOM},
+		{"unknown_token_id", &v.UNK}, {"padding_token_id", &v.PAD},
+	}
+}
+
+// endTexts are the special tokens that llama.cpp ends a generation at, by their text, whatever ids the file names.
+var endTexts = []string{
+	"<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<end_of_turn>", "<|endoftext|>", "<|eom_id|>",
+	"<EOT>", "_<EOT>", "<|end_of_text|>", "<end_of_utterance>",
+}
+
+func (t *Tokenizer) findEnds(v Vocabulary) {
+	t.ends = map[int32]bool{}
+	for _, id := range []int{v.EOS, v.EOT, v.EOM} {
+		if id != None {
+			t.ends[int32(id)] = true
+		}
+	}
+	for _, text := range endTexts {
+		if id, ok := t.specialIDs[text]; ok {
+			t.ends[id] = true
+		}
+	}
+}
+
+// Vocabulary returns what the tokenizer was made of. It must not be changed.
+func (t *Tokenizer) Vocabulary() Vocabulary { return t.vocabulary }
+
+// Digest is the SHA-256, in hex, over all that determines the ids of a text. Two tokenizers with the same digest encode
+// every text alike. The chat template is not part of it.
+func (t *Tokenizer) Digest() string { return t.digest }
+
+// Size is the number of tokens: ids are 0 to Size()-1.
+func (t *Tokenizer) Size() int { return len(t.pieces) }
+
+// Piece returns the bytes that a token stands for, which may be a part of a character; for a special token its own text,
+// and nothing for an id that the vocabulary does not have.
+func (t *Tokenizer) Piece(id int32) string {
+	if id < 0 || int(id) >= len(t.pieces) {
+		return ""
+	}
+	return t.pieces[id]
+}
+
+// ID returns the token that stands for exactly this text, as " yes". Special tokens are not among them.
+func (t *Tokenizer) ID(piece string) (int32, bool) {
+	id, ok := t.ids[piece]
+	return id, ok
+}
+
+// Special returns the special token of this text, as "<|im_start|>".
+func (t *Tokenizer) Special(text string) (int32, bool) {
+	id, ok := t.specialIDs[text]
+	return id, ok
+}
+
+// Ends tells whether a token ends a generation: the vocabulary's EOS, EOT and EOM, and the tokens that llama.cpp knows by
+// their text.
+func (t *Tokenizer) Ends(id int32) bool { return t.ends[id] }
+
+// MissingBytes lists the bytes that no token stands for, ascending. They vanish from a text that is encoded, as they do
+// in llama.cpp; where there are none, decoding gives back every text exactly. (SmolLM2 lacks some control characters.)
+func (t *Tokenizer) MissingBytes() []byte { return slices.Clone(t.missingBytes) }
+
+func (t *Tokenizer) isSpecial(id int32) bool {
+	switch t.vocabulary.Types[id] {
+	case Control, Unknown, UserDefined:
+		return true
+	}
+	return false
+}
