@@ -202,8 +202,18 @@ type Slot struct {
 
 // Thought is the reasoning behind a slate. Every edge it cites was in the Context.
 type Thought struct {
-	By    Source `json:"by"` // graph: found from the chains; reasoned: written by the model
-	Steps []Step `json:"steps"`
+	By      Source   `json:"by"` // graph: found from the chains; reasoned: written by the model
+	Steps   []Step   `json:"steps"`
+	Masking *Masking `json:"masking,omitempty"` // how its chains were measured; absent: they were not
+}
+
+// Masking is what became of the chains that were proposed for a thought. Each is taken away in turn: the evidence is
+// computed again without its last edge, and all candidates are ranked again.
+type Masking struct {
+	By       Source `json:"by"`       // graph: by the graph's ranking alone; reasoned: by the one that was served
+	Proposed int    `json:"proposed"` // chains
+	Measured int    `json:"measured"` // of them; the others had to be left for want of time or because the model failed
+	Positive int    `json:"positive"` // of the measured: without it the item's share would be smaller
 }
 
 // Step is one argument for one shown item.
@@ -211,6 +221,10 @@ type Step struct {
 	ItemID string `json:"item_id"`
 	Text   string `json:"text"`
 	Chains []int  `json:"chains"` // numbers of the Context's chains that it cites; 1 is the first
+
+	// Contributions has one entry a chain, or none at all: by how much the log of the item's share would fall without
+	// that chain, in nats; null where it was not measured. Thought.Masking says by which ranking.
+	Contributions []*float64 `json:"contributions,omitempty"`
 }
 
 // Reward is one record of the topic `rewards`, keyed by user id: what one slot of a shown decision earned.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -336,6 +337,18 @@ func TestEncodeRefuses(t *testing.T) {
 	}
 	if bytes.Contains(raw, []byte("null")) {
 		t.Errorf("an empty list is written as null: %s", raw)
+	}
+	nan := math.NaN()
+	unmeasurable := Decision{DecisionID: "d", UserID: "u", Timestamp: clock, Source: Graph, Slate: []Slot{{Position: 1, ItemID: "i", Probability: 1}}, Scores: make([]Score, 1),
+		Context: Context{Candidates: []Candidate{{ItemID: "i", Origin: FromChains}}, Chains: []Chain{{Via: "v", Neighbour: "n", ItemID: "i", NeighbourAt: clock}}},
+		Thought: Thought{By: Graph, Steps: []Step{{ItemID: "i", Text: "t", Chains: []int{1}, Contributions: []*float64{&nan}}}}}
+	if _, err := Encode(unmeasurable); reasonOf(err) != InvalidField || !strings.Contains(err.Error(), "contributions[0]") {
+		t.Errorf("got %v", err)
+	}
+	rec := Recommendation{Version: RecommendationVersion, UserID: "u", GeneratedAt: clock, Source: Graph, Items: []RecommendedItem{{Position: 1, ItemID: "i",
+		Reasons: []Reason{{Text: "t", Chains: []ReasonChain{{Via: "v", Neighbour: 1, Contribution: &nan}}}}}}}
+	if _, err := Encode(rec); reasonOf(err) != InvalidField || !strings.Contains(err.Error(), "contribution") {
+		t.Errorf("got %v", err)
 	}
 	for range 200 {
 		d.Context.History = append(d.Context.History, HistoryItem{ItemID: "i", Title: strings.Repeat("<", 1024), Timestamp: clock})

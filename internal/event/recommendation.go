@@ -13,6 +13,7 @@ type Recommendation struct {
 	Note        string            `json:"note,omitempty"` // for people: a cold start, or why the graph ranked
 	Model       string            `json:"model,omitempty"`
 	Adapter     string            `json:"adapter,omitempty"`
+	MeasuredBy  Source            `json:"measured_by,omitempty"` // the ranking by which the chains' contributions were measured; absent: they were not
 	Items       []RecommendedItem `json:"items"`
 }
 
@@ -41,6 +42,10 @@ type ReasonChain struct {
 	Via       string `json:"via"`
 	ViaTitle  string `json:"via_title"`
 	Neighbour int    `json:"neighbour"` // number of the like-minded user in this document; 1 is the first
+
+	// Contribution is by how much the log of the item's share would fall without this chain, in nats: a share p would be
+	// p·exp(-Contribution). Absent: not measured.
+	Contribution *float64 `json:"contribution,omitempty"`
 }
 
 // RecommendationKey is the Redis key of a user's Recommendation, a JSON string.

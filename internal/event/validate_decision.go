@@ -98,11 +98,41 @@ func (d Decision) validateThought() *Error {
 				err = reject(InvalidField, "", strconv.Itoa(n), "must be the number of a chain of the context").within("chains", j)
 			}
 		}
+		if err == nil {
+			err = s.validateContributions()
+		}
 		if err != nil {
 			return err.within("thought.steps", i)
 		}
 	}
+	return d.Thought.Masking.validate().within("thought.masking", -1)
+}
+
+func (s Step) validateContributions() *Error {
+	if len(s.Contributions) != 0 && len(s.Contributions) != len(s.Chains) {
+		return reject(InvalidField, "contributions", strconv.Itoa(len(s.Contributions)), "must be one a chain, in their order, or absent")
+	}
+	for i, x := range s.Contributions {
+		if x == nil {
+			continue
+		}
+		if err := checkFinite("", *x); err != nil {
+			return err.within("contributions", i)
+		}
+	}
 	return nil
+}
+
+func (m *Masking) validate() *Error {
+	if m == nil {
+		return nil
+	}
+	return first(
+		checkOneOf("by", m.By, Reasoned, Graph),
+		checkInt("proposed", m.Proposed, 0, maxSmall),
+		checkInt("measured", m.Measured, 0, m.Proposed),
+		checkInt("positive", m.Positive, 0, m.Measured),
+	)
 }
 
 var hexDigest = regexp.MustCompile(`^[0-9a-f]{64}$`)
@@ -218,6 +248,11 @@ func (r Recommendation) validate() *Error {
 	); err != nil {
 		return err
 	}
+	if r.MeasuredBy != "" {
+		if err := checkOneOf("measured_by", r.MeasuredBy, Reasoned, Graph); err != nil {
+			return err
+		}
+	}
 	for i, it := range r.Items {
 		err := first(checkShown(it.ItemID, it.Title, it.Categories), checkRange("score", it.Score, 0, 1))
 		if err == nil && it.Position != i+1 {
@@ -246,6 +281,11 @@ func (r Reason) validate() *Error {
 			checkInt("neighbour", c.Neighbour, 1, maxSmall),
 		); err != nil {
 			return err.within("chains", i)
+		}
+		if c.Contribution != nil {
+			if err := checkFinite("contribution", *c.Contribution); err != nil {
+				return err.within("chains", i)
+			}
 		}
 	}
 	return nil
