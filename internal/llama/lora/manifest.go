@@ -1,0 +1,117 @@
+package lora
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"regexp"
+
+	"github.com/r2rec/r2rec/internal/gguf"
+)
+
+// Manifest says what an adapter was learned for. The zero value stands for an adapter that does not say.
+//
+// GGUF files have it in their metadata, each field under "r2rec." and its JSON name: base_digest, readout,
+// tokenizer_digest and note as strings, prompt_version and steps as int64, seed as uint64. PEFT folders have it in
+// r2rec.json.
+type Manifest struct {
+	BaseDigest      string `json:"base_digest"`      // SHA-256 of the base model's GGUF file, in lower-case hexadecimal
+	Readout         string `json:"readout"`          // letters, lines or pointwise
+	PromptVersion   int    `json:"prompt_version"`   // of internal/iot
+	TokenizerDigest string `json:"tokenizer_digest"` // SHA-256 in lower-case hexadecimal
+
+	// How it was made, for people: no server compares it.
+	Seed  uint64 `json:"seed"`
+	Steps int    `json:"steps"`
+	Note  string `json:"note,omitempty"`
+}
+
+// MismatchError says that an adapter was learned for something else than what a server has.
+type MismatchError struct {
+	Field           string // JSON name of the manifest's field
+	Adapter, Server any
+}
+
+func (e *MismatchError) Error() string {
+	return fmt.Sprintf("the adapter is for %s %v, the server has %v", e.Field, e.Adapter, e.Server)
+}
+
+// Check compares a manifest with what a server has, leaving out how either was made. The first field that differs is
+// named by a MismatchError.
+func (m Manifest) Check(server Manifest) error {
+	if m == (Manifest{}) {
+		return errors.New("the adapter has no manifest: nothing says which base model, readout, prompt and tokenizer it is for")
+	}
+	for _, f := range []MismatchError{
+		{"base_digest", m.BaseDigest, server.BaseDigest},
+		{"tokenizer_digest", m.TokenizerDigest, server.TokenizerDigest},
+		{"readout", m.Readout, server.Readout},
+		{"prompt_version", m.PromptVersion, server.PromptVersion},
+	} {
+		if f.Adapter != f.Server {
+			return &f
+		}
+	}
+	return nil
+}
+
+var hexDigest = regexp.MustCompile(`^[0-9a-f]{64}$`)
+
+func (m Manifest) check() error {
+	switch {
+	case m == Manifest{}:
+		return nil
+	case !hexDigest.MatchString(m.BaseDigest):
+		return fmt.Errorf("manifest: base_digest %.80q: want 64 lower-case hexadecimal digits", m.BaseDigest)
+	case !hexDigest.MatchString(m.TokenizerDigest):
+		return fmt.Errorf("manifest: tokenizer_digest %.80q: want 64 lower-case hexadecimal digits", m.TokenizerDigest)
+	case m.Readout == "":
+		return errors.New("manifest: readout is empty")
+	case m.PromptVersion < 0:
+		return fmt.Errorf("manifest: prompt_version %d: want 0 or more", m.PromptVersion)
+	case m.Steps < 0:
+		return fmt.Errorf("manifest: steps %d: want 0 or more", m.Steps)
+	}
+	return nil
+}
+
+// manifestKey is the metadata key of a field.
+func manifestKey(field string) string { return "r2rec." + field }
+
+func (m Manifest) set(metadata *gguf.Metadata) {
+	if m == (Manifest{}) {
+		return
+	}
+	gguf.Set(metadata, manifestKey("base_digest"), m.BaseDigest)
+	gguf.Set(metadata, manifestKey("readout"), m.Readout)
+	gguf.Set(metadata, manifestKey("prompt_version"), int64(m.PromptVersion))
+	gguf.Set(metadata, manifestKey("tokenizer_digest"), m.TokenizerDigest)
+	gguf.Set(metadata, manifestKey("seed"), m.Seed)
+	gguf.Set(metadata, manifestKey("steps"), int64(m.Steps))
+	gguf.Set(metadata, manifestKey("note"), m.Note)
+}
+
+// manifestFrom reads the manifest of an adapter that r2rec wrote; of any other, the zero value.
+func manifestFrom(metadata *gguf.Metadata) (Manifest, error) {
+	var m Manifest
+	if !metadata.Has(manifestKey("base_digest")) {
+		return m, nil
+	}
+	var faults [7]error
+	var prompt, steps int64
+	m.BaseDigest, faults[0] = metadata.String(manifestKey("base_digest"))
+	m.Readout, faults[1] = metadata.String(manifestKey("readout"))
+	prompt, faults[2] = metadata.Int(manifestKey("prompt_version"))
+	m.TokenizerDigest, faults[3] = metadata.String(manifestKey("tokenizer_digest"))
+	m.Seed, faults[4] = metadata.Uint(manifestKey("seed"))
+	steps, faults[5] = metadata.Int(manifestKey("steps"))
+	m.Note, faults[6] = metadata.String(manifestKey("note"))
+	if err := errors.Join(faults[:]...); err != nil {
+		return Manifest{}, err
+	}
+	if prompt > math.MaxInt32 || steps > math.MaxInt32 {
+		return Manifest{}, fmt.Errorf("manifest: prompt_version %d or steps %d is too large", prompt, steps)
+	}
+	m.PromptVersion, m.Steps = int(prompt), int(steps)
+	return m, nil
+}
