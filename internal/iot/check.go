@@ -41,7 +41,8 @@ const maxStepRunes = 600
 // to that item. A step written by a model must also cite a chain, and its words are cleaned and cut to 600 runes. Each
 // dropped step gives one *UngroundedError, in order. The given thought is not changed.
 func Check(t event.Thought, c event.Context, slate []event.Slot) (event.Thought, []error) {
-	kept := event.Thought{By: t.By, Steps: []event.Step{}}
+	kept := t
+	kept.Steps = []event.Step{}
 	var errs []error
 	for i, s := range t.Steps {
 		if t.By != event.Graph {
@@ -52,7 +53,7 @@ func Check(t event.Thought, c event.Context, slate []event.Slot) (event.Thought,
 			errs = append(errs, e)
 			continue
 		}
-		s.Chains = append([]int{}, s.Chains...)
+		s.Chains, s.Contributions = append([]int{}, s.Chains...), slices.Clone(s.Contributions)
 		kept.Steps = append(kept.Steps, s)
 	}
 	return kept, errs

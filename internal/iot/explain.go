@@ -16,9 +16,11 @@ const (
 )
 
 // Explain finds the thought behind a slate without a model: one step for each shown item, in the slate's order, that
-// cites the item's strongest chains, at most perItem: 0 or less means DefaultPerItem, more than 10 means 10. An item
-// that no chain leads to gets a step that cites nothing and says why it is shown, as far as its evidence bears it out.
-// Slots of items that are not candidates get no step.
+// cites the item's strongest chains, each from another like-minded user, at most perItem: 0 or less means
+// DefaultPerItem, more than 10 means 10. An item that no chain leads to gets a step that cites nothing and says why it
+// is shown, as far as its evidence bears it out. Slots of items that are not candidates get no step.
+//
+// What it finds is plausible. Whether the ranking rests on it is for Faithful to say, once the chains are measured.
 func Explain(c event.Context, slate []event.Slot, perItem int) event.Thought {
 	if perItem <= 0 {
 		perItem = DefaultPerItem
@@ -31,20 +33,33 @@ func Explain(c event.Context, slate []event.Slot, perItem int) event.Thought {
 		if i < 0 {
 			continue
 		}
-		step := event.Step{ItemID: slot.ItemID, Chains: []int{}}
-		for k, ch := range c.Chains {
-			if ch.ItemID == slot.ItemID && len(step.Chains) < perItem {
-				step.Chains = append(step.Chains, k+1)
-			}
-		}
-		if len(step.Chains) > 0 {
-			step.Text = fromChains(c, step.Chains, c.Candidates[i].Evidence.Support, titles)
-		} else {
-			step.Text = withoutChains(c, c.Candidates[i])
-		}
-		t.Steps = append(t.Steps, step)
+		chains := strongest(c, slot.ItemID, perItem)
+		t.Steps = append(t.Steps, event.Step{ItemID: slot.ItemID, Chains: chains, Text: words(c, c.Candidates[i], chains, titles)})
 	}
 	return t
+}
+
+// strongest are the numbers of the strongest chains to an item, at most n, one of each neighbour: two chains over the
+// same choice of the same neighbour stand and fall together, so that they are one argument.
+func strongest(c event.Context, item string, n int) []int {
+	chains := []int{}
+	for k, ch := range c.Chains {
+		if ch.ItemID != item || len(chains) == n {
+			continue
+		}
+		if !slices.ContainsFunc(chains, func(cited int) bool { return c.Chains[cited-1].Neighbour == ch.Neighbour }) {
+			chains = append(chains, k+1)
+		}
+	}
+	return chains
+}
+
+// words of a step for the item that cites these chains, or none.
+func words(c event.Context, it event.Candidate, chains []int, titles titlesByID) string {
+	if len(chains) == 0 {
+		return withoutChains(c, it)
+	}
+	return fromChains(c, chains, it.Evidence.Support, titles)
 }
 
 // fromChains says in words what the chains of these numbers say. support is how many like-minded users chose the item

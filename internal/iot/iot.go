@@ -2,8 +2,8 @@
 // interaction-of-thought of R2Rec (arXiv 2506.05069).
 //
 // Build renders a context (history, candidates with their evidence, chains) as the prompt of a language model. Explain
-// finds a thought from the chains, Check drops every step of a thought that the context does not bear out, and Reasons
-// turns what is left into the words that an app shows.
+// finds a thought from the chains, Faithful keeps of it what the ranking was measured to rest on, Check drops every step
+// of a thought that the context does not bear out, and Reasons turns what is left into the words that an app shows.
 //
 // What it promises:
 //   - The same context and seed always give the same bytes, for serving, training and evaluation alike, so that a

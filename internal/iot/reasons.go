@@ -16,7 +16,7 @@ func Reasons(c event.Context, t event.Thought, slate []event.Slot) [][]event.Rea
 				continue
 			}
 			r := event.Reason{Text: s.Text}
-			for _, n := range s.Chains {
+			for k, n := range s.Chains {
 				if n < 1 || n > len(c.Chains) || c.Chains[n-1].ItemID != s.ItemID {
 					continue
 				}
@@ -24,7 +24,11 @@ func Reasons(c event.Context, t event.Thought, slate []event.Slot) [][]event.Rea
 				if numbers[ch.Neighbour] == 0 {
 					numbers[ch.Neighbour] = len(numbers) + 1
 				}
-				r.Chains = append(r.Chains, event.ReasonChain{Via: ch.Via, ViaTitle: titles.of(ch.Via), Neighbour: numbers[ch.Neighbour]})
+				shown := event.ReasonChain{Via: ch.Via, ViaTitle: titles.of(ch.Via), Neighbour: numbers[ch.Neighbour]}
+				if k < len(s.Contributions) {
+					shown.Contribution = s.Contributions[k]
+				}
+				r.Chains = append(r.Chains, shown)
 			}
 			reasons[i] = append(reasons[i], r)
 		}
