@@ -1,56 +1,29 @@
 package kernel
 
-// Mul computes C = A B, or C += A B where add is set. A is m x k, B k x n, C m x n.
+import "fmt"
+
+// Mul computes C = A B, or C += A B where add is set. A is m x k, B k x n, C m x n. C shares no memory with A or B.
 func Mul(c, a, b Matrix, add bool) {
-	gemm(c, a.Data, a.Stride, 1, a.Cols, b, add)
+	agree(c, a.Rows, a.Cols, b.Rows, b.Cols)
+	a.check()
+	b.check()
+	multiply(c, a.Data, a.Stride, 1, right{b.Data, b.Rows, b.Cols, b.Stride}, add)
 }
 
-// MulTransA computes C = Aᵀ B, or C += Aᵀ B where add is set. A is k x m, B k x n, C m x n.
+// MulTransA computes C = Aᵀ B, or C += Aᵀ B where add is set. A is k x m, B k x n, C m x n. C shares no memory with A or
+// B.
 func MulTransA(c, a, b Matrix, add bool) {
-	gemm(c, a.Data, 1, a.Stride, a.Rows, b, add)
+	agree(c, a.Cols, a.Rows, b.Rows, b.Cols)
+	a.check()
+	b.check()
+	multiply(c, a.Data, 1, a.Stride, right{b.Data, b.Rows, b.Cols, b.Stride}, add)
 }
 
-// gemm computes C (+)= A B where element (i, p) of A is a[i*rs+p*cs] and p runs to k.
-func gemm(c Matrix, a []float32, rs, cs, k int, b Matrix, add bool) {
-	for i := range c.Rows {
-		row := c.Row(i)
-		if !add {
-			clear(row)
-		}
-		for p := range k {
-			x := a[i*rs+p*cs]
-			for j, y := range b.Row(p) {
-				row[j] += x * y
-			}
-		}
-	}
-}
-
-// Packed is the right-hand side of many products, k x n, stored in the order in which the kernels read it.
-type Packed struct {
-	k, n int
-	data []float32
-}
-
-// Pack stores Wᵀ for products with it: W is n x k, as a linear layer keeps its weights (out x in).
-func Pack(w Matrix) *Packed {
-	p := &Packed{k: w.Cols, n: w.Rows, data: make([]float32, w.Rows*w.Cols)}
-	p.Repack(w)
-	return p
-}
-
-// Repack stores Wᵀ again after W has changed; its shape must be the same.
-func (p *Packed) Repack(w Matrix) {
-	for j := range w.Rows {
-		for i, x := range w.Row(j) {
-			p.data[i*p.n+j] = x
-		}
-	}
-}
-
-// MulPacked computes C = A B, or C += A B where add is set, with a packed B.
+// MulPacked computes C = A B, or C += A B where add is set, with a packed B. C shares no memory with A.
 func MulPacked(c, a Matrix, b *Packed, add bool) {
-	Mul(c, a, View(b.data, b.k, b.n), add)
+	agree(c, a.Rows, a.Cols, b.k, b.n)
+	a.check()
+	multiply(c, a.Data, a.Stride, 1, right{b.data, b.k, b.n, 0}, add)
 }
 
 // Transpose stores the transposed matrix: dst is n x m where src is m x n.
@@ -58,6 +31,68 @@ func Transpose(dst, src Matrix) {
 	for i := range src.Rows {
 		for j, x := range src.Row(i) {
 			dst.Data[j*dst.Stride+i] = x
+		}
+	}
+}
+
+// agree panics unless C = A B has fitting shapes: the caller has a bug, and the kernels would write elsewhere.
+func agree(c Matrix, m, ka, kb, n int) {
+	if c.Rows != m || c.Cols != n || ka != kb {
+		panic(fmt.Sprintf("kernel: product of %d x %d and %d x %d into %d x %d", m, ka, kb, n, c.Rows, c.Cols))
+	}
+	c.check()
+}
+
+// check panics unless all elements lie within the slice.
+func (m Matrix) check() {
+	if m.Rows > 0 && m.Cols > 0 {
+		_ = m.Data[(m.Rows-1)*m.Stride+m.Cols-1]
+	}
+}
+
+const (
+	// panelCols is how many columns of B are used at once: two registers of AVX-512, four of AVX2.
+	panelCols = 32
+	// blockK rows of a panel stay in the first-level cache, 32 KiB, while rows of C pass by.
+	blockK = 256
+	// blockM rows of A stay in the second-level cache, 480 KiB a block, while the panels of B pass by.
+	blockM = 480
+)
+
+// right is the right-hand side of a product, k x n: rows at a stride, or packed where stride is 0.
+type right struct {
+	data   []float32
+	k, n   int
+	stride int
+}
+
+// panel is where row p of the panel that starts with column j lies, and the distance to the next row.
+func (b right) panel(p, j int) ([]float32, int) {
+	if b.stride != 0 {
+		return b.data[p*b.stride+j:], b.stride
+	}
+	width := paddedCols(b.n - j)
+	return b.data[b.k*j+p*width:], width
+}
+
+// multiply computes C (+)= A B where element (i, p) of A is a[i*rs+p*cs].
+//
+// Every element of C is the sum over p from first to last, started from its old value where add is set: blocks only
+// decide when it is done.
+func multiply(c Matrix, a []float32, rs, cs int, b right, add bool) {
+	if b.k == 0 && !add {
+		for i := range c.Rows {
+			clear(c.Row(i))
+		}
+	}
+	for i := 0; i < c.Rows; i += blockM {
+		m := min(blockM, c.Rows-i)
+		for p := 0; p < b.k; p += blockK {
+			k := min(blockK, b.k-p)
+			for j := 0; j < c.Cols; j += panelCols {
+				data, ldb := b.panel(p, j)
+				panel(m, min(panelCols, c.Cols-j), k, a[i*rs+p*cs:], rs, cs, data, ldb, c.Data[i*c.Stride+j:], c.Stride, add || p > 0)
+			}
 		}
 	}
 }
