@@ -17,6 +17,9 @@ func document(d event.Decision, snap GraphSnapshot) event.Recommendation {
 	if d.Model != nil {
 		rec.Model, rec.Adapter = d.Model.Name, d.Model.Adapter
 	}
+	if m := d.Thought.Masking; m != nil && m.Measured > 0 {
+		rec.MeasuredBy = m.By
+	}
 	known := make(map[string]event.Candidate, len(d.Context.Candidates))
 	for _, c := range d.Context.Candidates {
 		known[c.ItemID] = c

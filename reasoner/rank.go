@@ -14,6 +14,8 @@ import (
 const (
 	exploration = iota + 1
 	slateDraw
+	anotherShuffle
+	randomChain
 )
 
 func generator(seed, stream uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, stream)) }
@@ -46,6 +48,27 @@ func scores(graph, model []float64, weight float64) []event.Score {
 	}
 	for i, f := range logSoftmax(final) {
 		out[i].Final = f
+	}
+	return out
+}
+
+// graphShares are the candidates' shares by the graph's ranking.
+func (r *Reasoner) graphShares(c event.Context) []float64 { return exp(logSoftmax(r.opt.Rank(c))) }
+
+// withoutModel are the scores as the graph alone would have given them.
+func (r *Reasoner) withoutModel(ranked []event.Score) []event.Score {
+	graph := make([]float64, len(ranked))
+	for i, s := range ranked {
+		graph[i] = s.Graph
+	}
+	return scores(graph, nil, r.opt.ModelWeight)
+}
+
+// logShares are what candidates were ranked by.
+func logShares(ranked []event.Score) []float64 {
+	out := make([]float64, len(ranked))
+	for i, s := range ranked {
+		out[i] = s.Final
 	}
 	return out
 }

@@ -4,11 +4,13 @@
 // the model rank the candidates, draws the slate, finds the thought behind each shown item, logs the decision and
 // stores the document that apps read:
 //
-//	snapshot -> prompt -> model -> ranking -> slate -> thought, checked -> decision (Kafka) -> document (Redis)
+//	snapshot -> prompt -> model -> ranking -> slate -> thought, measured, checked -> decision (Kafka) -> document (Redis)
 //
 // Nothing the model says is trusted. It can only move shares between candidates that the graph proposed; a model that
 // is slow, down or talks nonsense costs a recommendation nothing but its reasoning: the graph's ranking is served,
-// marked as such, and counted. Every edge that a shown step cites is an edge of the snapshot.
+// marked as such, and counted. Every edge that a shown step cites is an edge of the snapshot. Where the graph
+// can mask chains, a step cites only such without which its item's share would be smaller, and says by how much;
+// Measure tells over many decisions how faithful thoughts are.
 //
 // A decision is in the log before its document can be seen. Where the log does not take it, the document is served
 // without a decision id, so that nothing is ever attributed to a decision that nobody can look up.
@@ -55,7 +57,8 @@ type GraphQuery struct {
 // GraphSnapshot is what the graph knew at one moment.
 type GraphSnapshot struct {
 	Context event.Context
-	NoEntry int // candidates left out for want of a catalogue entry
+	NoEntry int     // candidates left out for want of a catalogue entry
+	Without Without // nil: chains are not measured
 }
 
 // Model ranks the candidates of a prompt.
@@ -109,6 +112,12 @@ type Options struct {
 	ModelTimeout time.Duration
 	// ModelConcurrency is how many prompts are with the model at once. Default 2.
 	ModelConcurrency int
+	// MaskModel asks the model again for every chain that is masked, 15 times a request with the default K: for models
+	// that take milliseconds. Default false: contributions are those to the graph's ranking alone, and say so.
+	MaskModel bool
+	// MaskTimeout is the longest a request waits for its chains to be measured, the turns with the model included.
+	// Chains that are left then are shown without a contribution. Default 100 ms.
+	MaskTimeout time.Duration
 	// LogTimeout is the longest a request waits for the decision to be logged. Default 2 s.
 	LogTimeout time.Duration
 
@@ -137,6 +146,7 @@ func New(opt Options) (*Reasoner, error) {
 	defaultTo(&opt.Temperature, 1)
 	defaultTo(&opt.ModelTimeout, 10*time.Second)
 	defaultTo(&opt.ModelConcurrency, 2)
+	defaultTo(&opt.MaskTimeout, 100*time.Millisecond)
 	defaultTo(&opt.LogTimeout, 2*time.Second)
 	if opt.Entropy == nil {
 		opt.Entropy = rand.Reader
@@ -213,7 +223,6 @@ func (r *Reasoner) Recommend(ctx context.Context, req Request) (event.Recommenda
 		return r.empty(d, snap), d, nil
 	}
 
-	graph := exp(logSoftmax(r.opt.Rank(d.Context)))
 	var model []float64
 	switch {
 	case r.opt.Model == nil:
@@ -222,15 +231,15 @@ func (r *Reasoner) Recommend(ctx context.Context, req Request) (event.Recommenda
 	default:
 		model, d.Model, d.Fallback = r.reason(ctx, d)
 	}
-	if err := ctx.Err(); err != nil { // nobody waits for it any more: no decision is made
-		return event.Recommendation{}, event.Decision{}, fmt.Errorf("recommend for user %q: %w", req.User, err)
-	}
 	if model != nil {
 		d.Source = event.Reasoned
 	}
-	d.Scores = scores(graph, model, r.opt.ModelWeight)
+	d.Scores = scores(r.graphShares(d.Context), model, r.opt.ModelWeight)
 	d.Slate = slate(d, req.K)
-	thought, ungrounded := iot.Check(iot.Explain(d.Context, d.Slate, stepsPerItem), d.Context, d.Slate)
+	thought, ungrounded := iot.Check(r.explain(ctx, d, snap.Without), d.Context, d.Slate)
+	if err := ctx.Err(); err != nil { // nobody waits for it any more: no decision is made
+		return event.Recommendation{}, event.Decision{}, fmt.Errorf("recommend for user %q: %w", req.User, err)
+	}
 	for _, e := range ungrounded {
 		r.opt.Logger.Error("a step of a thought was not grounded in the graph and is not shown", "user", req.User, "decision", d.DecisionID, "error", e)
 	}
@@ -246,14 +255,14 @@ func (r *Reasoner) Recommend(ctx context.Context, req Request) (event.Recommenda
 		r.opt.Logger.Error("recommendation served but not stored for apps", "user", req.User, "decision", d.DecisionID, "error", err)
 	}
 	r.metrics.made.WithLabelValues(string(d.Source), d.Fallback).Inc()
+	r.metrics.thought(d.Thought)
 	r.metrics.seconds.WithLabelValues("all").Observe(r.opt.Now().Sub(start).Seconds())
 	return rec, d, nil
 }
 
 const (
-	maxChains    = 48
-	maxHistory   = 32 // as many as chains start from, so that each chain's item has a title; the prompt takes fewer
-	stepsPerItem = 3  // chains cited for an item
+	maxChains  = 48
+	maxHistory = 32 // as many as chains start from, so that each chain's item has a title; the prompt takes fewer
 )
 
 // log publishes the decision within its own time limit, so that a stalled broker does not stall the answer.

@@ -113,7 +113,7 @@ type graphSource struct{ *graphcache.Cache }
 func (g graphSource) Snapshot(ctx context.Context, q reasoner.GraphQuery) (reasoner.GraphSnapshot, error) {
 	s, err := g.Cache.Snapshot(ctx, graphcache.Query{User: q.User, Candidates: q.Candidates, Rank: graphcache.Rank(q.Rank), Trending: q.Trending, Explore: q.Explore,
 		Chains: q.Chains, History: q.History, At: q.At, Rand: q.Rand})
-	return reasoner.GraphSnapshot{Context: s.Context, NoEntry: s.NoEntry}, err
+	return reasoner.GraphSnapshot{Context: s.Context, NoEntry: s.NoEntry, Without: s.Without}, err
 }
 
 // decisionLog writes decisions to Kafka.

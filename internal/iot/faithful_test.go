@@ -62,6 +62,15 @@ func TestFaithful(t *testing.T) {
 	}
 }
 
+func TestFaithfulMeasuredAnew(t *testing.T) {
+	c := small()
+	first := Faithful(Explain(c, slateOf(c, 1), 3), c, map[int]float64{1: .1, 3: .2})
+	again := Faithful(first, c, map[int]float64{1: .3})
+	if *first.Steps[0].Contributions[0] != .2 || !cmp.Equal(again.Steps[0].Contributions, []*float64{nats(.3)[0], nil}) {
+		t.Errorf("first %v, measured anew %v; want .2 and .1, then .3 and nothing", first.Steps[0].Contributions, again.Steps[0].Contributions)
+	}
+}
+
 func TestFaithfulKeepsAModelsWords(t *testing.T) {
 	thought := event.Thought{By: event.Reasoned, Steps: []event.Step{
 		{ItemID: "x", Text: "one", Chains: []int{1}}, {ItemID: "x", Text: "two", Chains: []int{3, 4}}, {ItemID: "y", Text: "none"}}}
