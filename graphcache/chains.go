@@ -155,9 +155,13 @@ func byStrength(a, b path) int {
 	return cmp.Or(strings.Compare(a.item, b.item), strings.Compare(a.neighbour.id, b.neighbour.id), strings.Compare(a.via().id, b.via().id))
 }
 
-// strongest returns the n strongest chains over the links, and the strongest to every item that none of
-// them leads to, strongest first; none where n is 0. There are about as many chains as links times shared items, tens of
-// thousands for one user, so that no more of them are looked at than can be among the strongest.
+// toEach is how many like-minded users' chains to a candidate come back at least, where there are as many: what a thought
+// cites.
+const toEach = 3
+
+// strongest returns the n strongest chains over the links, and the strongest of each neighbour to every item that they do
+// not show toEach neighbours of, strongest first; none where n is 0. There are about as many chains as links times shared
+// items, tens of thousands for one user, so that no more of them are looked at than can be among the strongest.
 func strongest(links []link, n int) []event.Chain {
 	if n < 1 {
 		return nil
@@ -174,14 +178,21 @@ func strongest(links []link, n int) []event.Chain {
 		}
 	}
 	slices.SortFunc(top, byStrength)
-	led := map[string]bool{}
+	shown, neighbours := map[*link]bool{}, map[string]int{}
 	var kept []event.Chain
+	keep := func(p path) {
+		kept = append(kept, p.chain())
+		if !shown[p.link] {
+			shown[p.link] = true
+			neighbours[p.item]++
+		}
+	}
 	for _, p := range top[:min(n, len(top))] {
-		kept, led[p.item] = append(kept, p.chain()), true
+		keep(p)
 	}
 	for _, p := range best {
-		if !led[p.item] {
-			kept, led[p.item] = append(kept, p.chain()), true
+		if neighbours[p.item] < toEach && !shown[p.link] {
+			keep(p)
 		}
 	}
 	return kept

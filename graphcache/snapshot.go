@@ -17,7 +17,7 @@ type Query struct {
 	Rank       Rank       // chooses the best of what is found; nil: the order of the chains' weights does
 	Trending   int        // of them, from what is popular at the moment
 	Explore    int        // of them, drawn at random from what was chosen lately
-	Chains     int        // returned, the strongest, at least one for every candidate that has any; 0: none, and none in the evidence of Items
+	Chains     int        // returned, the strongest, and those of the three strongest neighbours to every candidate; 0: none, and none in the evidence of Items
 	History    int        // history items returned, newest first
 	At         event.Time // the moment of asking, from which ages are counted; 0: the newest edge of the user and the candidates
 	Rand       *rand.Rand // draws the exploration
