@@ -9,22 +9,122 @@ package kernel
 //go:noescape
 func productAVX2x16(m int, k int, a *float32, rs int, cs int, b *float32, ldb int, c *float32, ldc int, add bool)
 
-// productAVX2x16Masked computes C (+)= A B for 16 columns; mask says which of the last 8 are there. m and k are at least 1.
+// productAVX2x16Masked computes C (+)= A B for 16 columns, of which the last 8 are no more than last. m and k are at least 1.
 //
 //go:noescape
-func productAVX2x16Masked(m int, k int, a *float32, rs int, cs int, b *float32, ldb int, c *float32, ldc int, add bool, mask *int32)
+func productAVX2x16Masked(m int, k int, a *float32, rs int, cs int, b *float32, ldb int, c *float32, ldc int, add bool, last int)
 
-// productAVX2x8Masked computes C (+)= A B for 8 columns; mask says which of the last 8 are there. m and k are at least 1.
+// productAVX2x8Masked computes C (+)= A B for 8 columns, of which the last 8 are no more than last. m and k are at least 1.
 //
 //go:noescape
-func productAVX2x8Masked(m int, k int, a *float32, rs int, cs int, b *float32, ldb int, c *float32, ldc int, add bool, mask *int32)
+func productAVX2x8Masked(m int, k int, a *float32, rs int, cs int, b *float32, ldb int, c *float32, ldc int, add bool, last int)
 
-// productAVX512x32Masked computes C (+)= A B for 32 columns; mask says which of the last 16 are there. m and k are at least 1.
+// dotAVX2 is the sum of x[i] y[i].
 //
 //go:noescape
-func productAVX512x32Masked(m int, k int, a *float32, rs int, cs int, b *float32, ldb int, c *float32, ldc int, add bool, mask uint32)
+func dotAVX2(x []float32, y []float32) float32
 
-// productAVX512x16Masked computes C (+)= A B for 16 columns; mask says which of the last 16 are there. m and k are at least 1.
+// axpyAVX2 adds alpha x[i] to y[i].
 //
 //go:noescape
-func productAVX512x16Masked(m int, k int, a *float32, rs int, cs int, b *float32, ldb int, c *float32, ldc int, add bool, mask uint32)
+func axpyAVX2(y []float32, alpha float32, x []float32)
+
+// scaleByAVX2 multiplies x[i] by alpha.
+//
+//go:noescape
+func scaleByAVX2(x []float32, alpha float32)
+
+// mulScaledAVX2 computes dst[i] = alpha x[i] w[i].
+//
+//go:noescape
+func mulScaledAVX2(dst []float32, x []float32, w []float32, alpha float32)
+
+// softmaxGradAVX2 computes d[i] = scale p[i] (d[i] - mean).
+//
+//go:noescape
+func softmaxGradAVX2(d []float32, p []float32, scale float32, mean float32)
+
+// largestAVX2 is the largest element of x, and the largest |x| as bits times 2, which tells of NaN. x fills at least one register.
+//
+//go:noescape
+func largestAVX2(x []float32) (top float32, twice uint32)
+
+// expSumAVX2 replaces x[i] by exp(scale (x[i] - top)) and returns their sum.
+//
+//go:noescape
+func expSumAVX2(x []float32, scale float32, top float32) float32
+
+// swiGLUAVX2 computes dst[i] = silu(gate[i]) up[i].
+//
+//go:noescape
+func swiGLUAVX2(dst []float32, gate []float32, up []float32)
+
+// swiGLUGradAVX2 computes dgate[i] = d[i] up[i] silu'(gate[i]) and dup[i] = d[i] silu(gate[i]).
+//
+//go:noescape
+func swiGLUGradAVX2(dgate []float32, dup []float32, d []float32, gate []float32, up []float32)
+
+// fmaAVX2 runs n rounds, at least 1, of 12 multiply-adds of whole registers.
+//
+//go:noescape
+func fmaAVX2(n int)
+
+// productAVX512x32Masked computes C (+)= A B for 32 columns, of which the last 16 are no more than last. m and k are at least 1.
+//
+//go:noescape
+func productAVX512x32Masked(m int, k int, a *float32, rs int, cs int, b *float32, ldb int, c *float32, ldc int, add bool, last int)
+
+// productAVX512x16Masked computes C (+)= A B for 16 columns, of which the last 16 are no more than last. m and k are at least 1.
+//
+//go:noescape
+func productAVX512x16Masked(m int, k int, a *float32, rs int, cs int, b *float32, ldb int, c *float32, ldc int, add bool, last int)
+
+// dotAVX512 is the sum of x[i] y[i].
+//
+//go:noescape
+func dotAVX512(x []float32, y []float32) float32
+
+// axpyAVX512 adds alpha x[i] to y[i].
+//
+//go:noescape
+func axpyAVX512(y []float32, alpha float32, x []float32)
+
+// scaleByAVX512 multiplies x[i] by alpha.
+//
+//go:noescape
+func scaleByAVX512(x []float32, alpha float32)
+
+// mulScaledAVX512 computes dst[i] = alpha x[i] w[i].
+//
+//go:noescape
+func mulScaledAVX512(dst []float32, x []float32, w []float32, alpha float32)
+
+// softmaxGradAVX512 computes d[i] = scale p[i] (d[i] - mean).
+//
+//go:noescape
+func softmaxGradAVX512(d []float32, p []float32, scale float32, mean float32)
+
+// largestAVX512 is the largest element of x, and the largest |x| as bits times 2, which tells of NaN. x fills at least one register.
+//
+//go:noescape
+func largestAVX512(x []float32) (top float32, twice uint32)
+
+// expSumAVX512 replaces x[i] by exp(scale (x[i] - top)) and returns their sum.
+//
+//go:noescape
+func expSumAVX512(x []float32, scale float32, top float32) float32
+
+// swiGLUAVX512 computes dst[i] = silu(gate[i]) up[i].
+//
+//go:noescape
+func swiGLUAVX512(dst []float32, gate []float32, up []float32)
+
+// swiGLUGradAVX512 computes dgate[i] = d[i] up[i] silu'(gate[i]) and dup[i] = d[i] silu(gate[i]).
+//
+//go:noescape
+func swiGLUGradAVX512(dgate []float32, dup []float32, d []float32, gate []float32, up []float32)
+
+// fmaAVX512 runs n rounds, at least 1, of 12 multiply-adds of whole registers.
+//
+//go:noescape
+func fmaAVX512(n int)

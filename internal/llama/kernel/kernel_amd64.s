@@ -394,7 +394,7 @@ step5:
 	VZEROUPPER
 	RET
 
-// func productAVX2x16Masked(m int, k int, a *float32, rs int, cs int, b *float32, ldb int, c *float32, ldc int, add bool, mask *int32)
+// func productAVX2x16Masked(m int, k int, a *float32, rs int, cs int, b *float32, ldb int, c *float32, ldc int, add bool, last int)
 // Requires: AVX, FMA3
 TEXT ·productAVX2x16Masked(SB), NOSPLIT, $0-88
 	MOVQ    m+0(FP), AX
@@ -407,8 +407,10 @@ TEXT ·productAVX2x16Masked(SB), NOSPLIT, $0-88
 	SHLQ    $0x02, DI
 	MOVQ    c+56(FP), R8
 	LEAQ    (DX)(DX*2), BX
-	MOVQ    mask+80(FP), R9
-	VMOVUPS (R9), Y15
+	MOVQ    last+80(FP), R9
+	LEAQ    lanes<>+0(SB), R10
+	NEGQ    R9
+	VMOVUPS 32(R10)(R9*4), Y15
 
 full:
 	CMPQ       AX, $0x06
@@ -786,7 +788,25 @@ step5:
 	VZEROUPPER
 	RET
 
-// func productAVX2x8Masked(m int, k int, a *float32, rs int, cs int, b *float32, ldb int, c *float32, ldc int, add bool, mask *int32)
+DATA lanes<>+0(SB)/4, $0xffffffff
+DATA lanes<>+4(SB)/4, $0xffffffff
+DATA lanes<>+8(SB)/4, $0xffffffff
+DATA lanes<>+12(SB)/4, $0xffffffff
+DATA lanes<>+16(SB)/4, $0xffffffff
+DATA lanes<>+20(SB)/4, $0xffffffff
+DATA lanes<>+24(SB)/4, $0xffffffff
+DATA lanes<>+28(SB)/4, $0xffffffff
+DATA lanes<>+32(SB)/4, $0x00000000
+DATA lanes<>+36(SB)/4, $0x00000000
+DATA lanes<>+40(SB)/4, $0x00000000
+DATA lanes<>+44(SB)/4, $0x00000000
+DATA lanes<>+48(SB)/4, $0x00000000
+DATA lanes<>+52(SB)/4, $0x00000000
+DATA lanes<>+56(SB)/4, $0x00000000
+DATA lanes<>+60(SB)/4, $0x00000000
+GLOBL lanes<>(SB), RODATA|NOPTR, $64
+
+// func productAVX2x8Masked(m int, k int, a *float32, rs int, cs int, b *float32, ldb int, c *float32, ldc int, add bool, last int)
 // Requires: AVX, FMA3
 TEXT ·productAVX2x8Masked(SB), NOSPLIT, $0-88
 	MOVQ    m+0(FP), AX
@@ -799,8 +819,10 @@ TEXT ·productAVX2x8Masked(SB), NOSPLIT, $0-88
 	SHLQ    $0x02, DI
 	MOVQ    c+56(FP), R8
 	LEAQ    (DX)(DX*2), BX
-	MOVQ    mask+80(FP), R9
-	VMOVUPS (R9), Y15
+	MOVQ    last+80(FP), R9
+	LEAQ    lanes<>+0(SB), R10
+	NEGQ    R9
+	VMOVUPS 32(R10)(R9*4), Y15
 
 full:
 	CMPQ       AX, $0x06
@@ -1088,9 +1110,1369 @@ step5:
 	VZEROUPPER
 	RET
 
-// func productAVX512x32Masked(m int, k int, a *float32, rs int, cs int, b *float32, ldb int, c *float32, ldc int, add bool, mask uint32)
-// Requires: AVX, AVX512F
-TEXT ·productAVX512x32Masked(SB), NOSPLIT, $0-80
+// func dotAVX2(x []float32, y []float32) float32
+// Requires: AVX, FMA3
+TEXT ·dotAVX2(SB), NOSPLIT, $0-52
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	MOVQ   x_base+0(FP), AX
+	MOVQ   y_base+24(FP), CX
+	MOVQ   x_len+8(FP), DX
+	XORQ   BX, BX
+
+loop4:
+	CMPQ        DX, $0x20
+	JL          done4
+	VMOVUPS     (AX)(BX*4), Y4
+	VMOVUPS     (CX)(BX*4), Y5
+	VFMADD231PS Y4, Y5, Y0
+	VMOVUPS     32(AX)(BX*4), Y4
+	VMOVUPS     32(CX)(BX*4), Y5
+	VFMADD231PS Y4, Y5, Y1
+	VMOVUPS     64(AX)(BX*4), Y4
+	VMOVUPS     64(CX)(BX*4), Y5
+	VFMADD231PS Y4, Y5, Y2
+	VMOVUPS     96(AX)(BX*4), Y4
+	VMOVUPS     96(CX)(BX*4), Y5
+	VFMADD231PS Y4, Y5, Y3
+	ADDQ        $0x20, BX
+	SUBQ        $0x20, DX
+	JMP         loop4
+
+done4:
+loop1:
+	CMPQ        DX, $0x08
+	JL          done1
+	VMOVUPS     (AX)(BX*4), Y4
+	VMOVUPS     (CX)(BX*4), Y5
+	VFMADD231PS Y4, Y5, Y0
+	ADDQ        $0x08, BX
+	SUBQ        $0x08, DX
+	JMP         loop1
+
+done1:
+	TESTQ       DX, DX
+	JZ          end
+	LEAQ        lanes<>+0(SB), SI
+	NEGQ        DX
+	VMOVUPS     32(SI)(DX*4), Y15
+	VMASKMOVPS  (AX)(BX*4), Y15, Y4
+	VMASKMOVPS  (CX)(BX*4), Y15, Y5
+	VFMADD231PS Y4, Y5, Y0
+
+end:
+	VADDPS       Y3, Y0, Y0
+	VADDPS       Y2, Y1, Y1
+	VADDPS       Y1, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPS       X1, X0, X0
+	VPERMILPS    $0x0e, X0, X1
+	VADDPS       X1, X0, X0
+	VPERMILPS    $0x01, X0, X1
+	VADDPS       X1, X0, X0
+	VMOVSS       X0, ret+48(FP)
+	VZEROUPPER
+	RET
+
+// func axpyAVX2(y []float32, alpha float32, x []float32)
+// Requires: AVX, FMA3
+TEXT ·axpyAVX2(SB), NOSPLIT, $0-56
+	VBROADCASTSS alpha+24(FP), Y0
+	MOVQ         x_base+32(FP), AX
+	MOVQ         y_base+0(FP), CX
+	MOVQ         x_len+40(FP), DX
+	XORQ         BX, BX
+
+loop4:
+	CMPQ        DX, $0x20
+	JL          done4
+	VMOVUPS     (AX)(BX*4), Y1
+	VMOVUPS     (CX)(BX*4), Y2
+	VFMADD231PS Y1, Y0, Y2
+	VMOVUPS     Y2, (CX)(BX*4)
+	VMOVUPS     32(AX)(BX*4), Y1
+	VMOVUPS     32(CX)(BX*4), Y2
+	VFMADD231PS Y1, Y0, Y2
+	VMOVUPS     Y2, 32(CX)(BX*4)
+	VMOVUPS     64(AX)(BX*4), Y1
+	VMOVUPS     64(CX)(BX*4), Y2
+	VFMADD231PS Y1, Y0, Y2
+	VMOVUPS     Y2, 64(CX)(BX*4)
+	VMOVUPS     96(AX)(BX*4), Y1
+	VMOVUPS     96(CX)(BX*4), Y2
+	VFMADD231PS Y1, Y0, Y2
+	VMOVUPS     Y2, 96(CX)(BX*4)
+	ADDQ        $0x20, BX
+	SUBQ        $0x20, DX
+	JMP         loop4
+
+done4:
+loop1:
+	CMPQ        DX, $0x08
+	JL          done1
+	VMOVUPS     (AX)(BX*4), Y1
+	VMOVUPS     (CX)(BX*4), Y2
+	VFMADD231PS Y1, Y0, Y2
+	VMOVUPS     Y2, (CX)(BX*4)
+	ADDQ        $0x08, BX
+	SUBQ        $0x08, DX
+	JMP         loop1
+
+done1:
+	TESTQ       DX, DX
+	JZ          end
+	LEAQ        lanes<>+0(SB), SI
+	NEGQ        DX
+	VMOVUPS     32(SI)(DX*4), Y15
+	VMASKMOVPS  (AX)(BX*4), Y15, Y1
+	VMASKMOVPS  (CX)(BX*4), Y15, Y2
+	VFMADD231PS Y1, Y0, Y2
+	VMASKMOVPS  Y2, Y15, (CX)(BX*4)
+
+end:
+	VZEROUPPER
+	RET
+
+// func scaleByAVX2(x []float32, alpha float32)
+// Requires: AVX
+TEXT ·scaleByAVX2(SB), NOSPLIT, $0-28
+	VBROADCASTSS alpha+24(FP), Y0
+	MOVQ         x_base+0(FP), AX
+	MOVQ         x_len+8(FP), CX
+	XORQ         DX, DX
+
+loop4:
+	CMPQ    CX, $0x20
+	JL      done4
+	VMOVUPS (AX)(DX*4), Y1
+	VMULPS  Y1, Y0, Y1
+	VMOVUPS Y1, (AX)(DX*4)
+	VMOVUPS 32(AX)(DX*4), Y1
+	VMULPS  Y1, Y0, Y1
+	VMOVUPS Y1, 32(AX)(DX*4)
+	VMOVUPS 64(AX)(DX*4), Y1
+	VMULPS  Y1, Y0, Y1
+	VMOVUPS Y1, 64(AX)(DX*4)
+	VMOVUPS 96(AX)(DX*4), Y1
+	VMULPS  Y1, Y0, Y1
+	VMOVUPS Y1, 96(AX)(DX*4)
+	ADDQ    $0x20, DX
+	SUBQ    $0x20, CX
+	JMP     loop4
+
+done4:
+loop1:
+	CMPQ    CX, $0x08
+	JL      done1
+	VMOVUPS (AX)(DX*4), Y1
+	VMULPS  Y1, Y0, Y1
+	VMOVUPS Y1, (AX)(DX*4)
+	ADDQ    $0x08, DX
+	SUBQ    $0x08, CX
+	JMP     loop1
+
+done1:
+	TESTQ      CX, CX
+	JZ         end
+	LEAQ       lanes<>+0(SB), BX
+	NEGQ       CX
+	VMOVUPS    32(BX)(CX*4), Y15
+	VMASKMOVPS (AX)(DX*4), Y15, Y1
+	VMULPS     Y1, Y0, Y1
+	VMASKMOVPS Y1, Y15, (AX)(DX*4)
+
+end:
+	VZEROUPPER
+	RET
+
+// func mulScaledAVX2(dst []float32, x []float32, w []float32, alpha float32)
+// Requires: AVX
+TEXT ·mulScaledAVX2(SB), NOSPLIT, $0-76
+	VBROADCASTSS alpha+72(FP), Y0
+	MOVQ         x_base+24(FP), AX
+	MOVQ         w_base+48(FP), CX
+	MOVQ         dst_base+0(FP), DX
+	MOVQ         x_len+32(FP), BX
+	XORQ         SI, SI
+
+loop4:
+	CMPQ    BX, $0x20
+	JL      done4
+	VMOVUPS (AX)(SI*4), Y1
+	VMOVUPS (CX)(SI*4), Y2
+	VMULPS  Y1, Y0, Y1
+	VMULPS  Y1, Y2, Y1
+	VMOVUPS Y1, (DX)(SI*4)
+	VMOVUPS 32(AX)(SI*4), Y1
+	VMOVUPS 32(CX)(SI*4), Y2
+	VMULPS  Y1, Y0, Y1
+	VMULPS  Y1, Y2, Y1
+	VMOVUPS Y1, 32(DX)(SI*4)
+	VMOVUPS 64(AX)(SI*4), Y1
+	VMOVUPS 64(CX)(SI*4), Y2
+	VMULPS  Y1, Y0, Y1
+	VMULPS  Y1, Y2, Y1
+	VMOVUPS Y1, 64(DX)(SI*4)
+	VMOVUPS 96(AX)(SI*4), Y1
+	VMOVUPS 96(CX)(SI*4), Y2
+	VMULPS  Y1, Y0, Y1
+	VMULPS  Y1, Y2, Y1
+	VMOVUPS Y1, 96(DX)(SI*4)
+	ADDQ    $0x20, SI
+	SUBQ    $0x20, BX
+	JMP     loop4
+
+done4:
+loop1:
+	CMPQ    BX, $0x08
+	JL      done1
+	VMOVUPS (AX)(SI*4), Y1
+	VMOVUPS (CX)(SI*4), Y2
+	VMULPS  Y1, Y0, Y1
+	VMULPS  Y1, Y2, Y1
+	VMOVUPS Y1, (DX)(SI*4)
+	ADDQ    $0x08, SI
+	SUBQ    $0x08, BX
+	JMP     loop1
+
+done1:
+	TESTQ      BX, BX
+	JZ         end
+	LEAQ       lanes<>+0(SB), DI
+	NEGQ       BX
+	VMOVUPS    32(DI)(BX*4), Y15
+	VMASKMOVPS (AX)(SI*4), Y15, Y1
+	VMASKMOVPS (CX)(SI*4), Y15, Y2
+	VMULPS     Y1, Y0, Y1
+	VMULPS     Y1, Y2, Y1
+	VMASKMOVPS Y1, Y15, (DX)(SI*4)
+
+end:
+	VZEROUPPER
+	RET
+
+// func softmaxGradAVX2(d []float32, p []float32, scale float32, mean float32)
+// Requires: AVX
+TEXT ·softmaxGradAVX2(SB), NOSPLIT, $0-56
+	VBROADCASTSS scale+48(FP), Y0
+	VBROADCASTSS mean+52(FP), Y1
+	MOVQ         d_base+0(FP), AX
+	MOVQ         p_base+24(FP), CX
+	MOVQ         d_len+8(FP), DX
+	XORQ         BX, BX
+
+loop4:
+	CMPQ    DX, $0x20
+	JL      done4
+	VMOVUPS (AX)(BX*4), Y2
+	VMOVUPS (CX)(BX*4), Y3
+	VSUBPS  Y1, Y2, Y2
+	VMULPS  Y3, Y0, Y3
+	VMULPS  Y3, Y2, Y2
+	VMOVUPS Y2, (AX)(BX*4)
+	VMOVUPS 32(AX)(BX*4), Y2
+	VMOVUPS 32(CX)(BX*4), Y3
+	VSUBPS  Y1, Y2, Y2
+	VMULPS  Y3, Y0, Y3
+	VMULPS  Y3, Y2, Y2
+	VMOVUPS Y2, 32(AX)(BX*4)
+	VMOVUPS 64(AX)(BX*4), Y2
+	VMOVUPS 64(CX)(BX*4), Y3
+	VSUBPS  Y1, Y2, Y2
+	VMULPS  Y3, Y0, Y3
+	VMULPS  Y3, Y2, Y2
+	VMOVUPS Y2, 64(AX)(BX*4)
+	VMOVUPS 96(AX)(BX*4), Y2
+	VMOVUPS 96(CX)(BX*4), Y3
+	VSUBPS  Y1, Y2, Y2
+	VMULPS  Y3, Y0, Y3
+	VMULPS  Y3, Y2, Y2
+	VMOVUPS Y2, 96(AX)(BX*4)
+	ADDQ    $0x20, BX
+	SUBQ    $0x20, DX
+	JMP     loop4
+
+done4:
+loop1:
+	CMPQ    DX, $0x08
+	JL      done1
+	VMOVUPS (AX)(BX*4), Y2
+	VMOVUPS (CX)(BX*4), Y3
+	VSUBPS  Y1, Y2, Y2
+	VMULPS  Y3, Y0, Y3
+	VMULPS  Y3, Y2, Y2
+	VMOVUPS Y2, (AX)(BX*4)
+	ADDQ    $0x08, BX
+	SUBQ    $0x08, DX
+	JMP     loop1
+
+done1:
+	TESTQ      DX, DX
+	JZ         end
+	LEAQ       lanes<>+0(SB), SI
+	NEGQ       DX
+	VMOVUPS    32(SI)(DX*4), Y15
+	VMASKMOVPS (AX)(BX*4), Y15, Y2
+	VMASKMOVPS (CX)(BX*4), Y15, Y3
+	VSUBPS     Y1, Y2, Y2
+	VMULPS     Y3, Y0, Y3
+	VMULPS     Y3, Y2, Y2
+	VMASKMOVPS Y2, Y15, (AX)(BX*4)
+
+end:
+	VZEROUPPER
+	RET
+
+// func largestAVX2(x []float32) (top float32, twice uint32)
+// Requires: AVX, AVX2
+TEXT ·largestAVX2(SB), NOSPLIT, $0-32
+	MOVQ    x_base+0(FP), AX
+	MOVQ    x_len+8(FP), CX
+	LEAQ    -32(AX)(CX*4), CX
+	VXORPS  Y1, Y1, Y1
+	VMOVUPS (AX), Y0
+
+loop:
+	CMPQ    AX, CX
+	JAE     rest
+	VMOVUPS (AX), Y2
+	VPADDD  Y2, Y2, Y3
+	VPMAXUD Y3, Y1, Y1
+	VMAXPS  Y2, Y0, Y0
+	ADDQ    $0x20, AX
+	JMP     loop
+
+rest:
+	VMOVUPS      (CX), Y2
+	VPADDD       Y2, Y2, Y3
+	VPMAXUD      Y3, Y1, Y1
+	VMAXPS       Y2, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X2
+	VMAXPS       X2, X0, X0
+	VPERMILPS    $0x0e, X0, X2
+	VMAXPS       X2, X0, X0
+	VPERMILPS    $0x01, X0, X2
+	VMAXPS       X2, X0, X0
+	VMOVSS       X0, top+24(FP)
+	VEXTRACTF128 $0x01, Y1, X0
+	VPMAXUD      X0, X1, X1
+	VPERMILPS    $0x0e, X1, X0
+	VPMAXUD      X0, X1, X1
+	VPERMILPS    $0x01, X1, X0
+	VPMAXUD      X0, X1, X1
+	VMOVSS       X1, twice+28(FP)
+	VZEROUPPER
+	RET
+
+// func expSumAVX2(x []float32, scale float32, top float32) float32
+// Requires: AVX, AVX2, FMA3
+TEXT ·expSumAVX2(SB), NOSPLIT, $0-36
+	VBROADCASTSS scale+24(FP), Y0
+	VBROADCASTSS top+28(FP), Y1
+	VXORPS       Y2, Y2, Y2
+	VXORPS       Y3, Y3, Y3
+	VXORPS       Y4, Y4, Y4
+	VXORPS       Y5, Y5, Y5
+	MOVQ         x_base+0(FP), AX
+	MOVQ         x_len+8(FP), CX
+	XORQ         DX, DX
+
+loop4:
+	CMPQ         CX, $0x20
+	JL           done4
+	VMOVUPS      (AX)(DX*4), Y6
+	VSUBPS       Y1, Y6, Y6
+	VMULPS       Y0, Y6, Y6
+	VCMPPS       $0x05, allc2aeac4f<>+0(SB), Y6, Y7
+	VMOVUPS      allc2aeac4f<>+0(SB), Y8
+	VMAXPS       Y6, Y8, Y6
+	VMOVUPS      all42b20000<>+0(SB), Y8
+	VMINPS       Y6, Y8, Y6
+	VMULPS       all3fb8aa3b<>+0(SB), Y6, Y8
+	VROUNDPS     $0x08, Y8, Y8
+	VFNMADD231PS all3f318000<>+0(SB), Y8, Y6
+	VFNMADD231PS allb95e8083<>+0(SB), Y8, Y6
+	VMOVUPS      all3ab51226<>+0(SB), Y9
+	VFMADD213PS  all3c091cea<>+0(SB), Y6, Y9
+	VFMADD213PS  all3d2aac79<>+0(SB), Y6, Y9
+	VFMADD213PS  all3e2aaa49<>+0(SB), Y6, Y9
+	VFMADD213PS  all3efffffe<>+0(SB), Y6, Y9
+	VFMADD213PS  all3f800000<>+0(SB), Y6, Y9
+	VFMADD213PS  all3f800000<>+0(SB), Y6, Y9
+	VCVTPS2DQ    Y8, Y8
+	VPSRAD       $0x01, Y8, Y6
+	VPSUBD       Y6, Y8, Y8
+	VPSLLD       $0x17, Y6, Y6
+	VPADDD       all3f800000<>+0(SB), Y6, Y6
+	VMULPS       Y6, Y9, Y9
+	VPSLLD       $0x17, Y8, Y8
+	VPADDD       all3f800000<>+0(SB), Y8, Y8
+	VMULPS       Y8, Y9, Y9
+	VANDPS       Y7, Y9, Y6
+	VMOVUPS      Y6, (AX)(DX*4)
+	VADDPS       Y6, Y2, Y2
+	VMOVUPS      32(AX)(DX*4), Y6
+	VSUBPS       Y1, Y6, Y6
+	VMULPS       Y0, Y6, Y6
+	VCMPPS       $0x05, allc2aeac4f<>+0(SB), Y6, Y7
+	VMOVUPS      allc2aeac4f<>+0(SB), Y8
+	VMAXPS       Y6, Y8, Y6
+	VMOVUPS      all42b20000<>+0(SB), Y8
+	VMINPS       Y6, Y8, Y6
+	VMULPS       all3fb8aa3b<>+0(SB), Y6, Y8
+	VROUNDPS     $0x08, Y8, Y8
+	VFNMADD231PS all3f318000<>+0(SB), Y8, Y6
+	VFNMADD231PS allb95e8083<>+0(SB), Y8, Y6
+	VMOVUPS      all3ab51226<>+0(SB), Y9
+	VFMADD213PS  all3c091cea<>+0(SB), Y6, Y9
+	VFMADD213PS  all3d2aac79<>+0(SB), Y6, Y9
+	VFMADD213PS  all3e2aaa49<>+0(SB), Y6, Y9
+	VFMADD213PS  all3efffffe<>+0(SB), Y6, Y9
+	VFMADD213PS  all3f800000<>+0(SB), Y6, Y9
+	VFMADD213PS  all3f800000<>+0(SB), Y6, Y9
+	VCVTPS2DQ    Y8, Y8
+	VPSRAD       $0x01, Y8, Y6
+	VPSUBD       Y6, Y8, Y8
+	VPSLLD       $0x17, Y6, Y6
+	VPADDD       all3f800000<>+0(SB), Y6, Y6
+	VMULPS       Y6, Y9, Y9
+	VPSLLD       $0x17, Y8, Y8
+	VPADDD       all3f800000<>+0(SB), Y8, Y8
+	VMULPS       Y8, Y9, Y9
+	VANDPS       Y7, Y9, Y6
+	VMOVUPS      Y6, 32(AX)(DX*4)
+	VADDPS       Y6, Y3, Y3
+	VMOVUPS      64(AX)(DX*4), Y6
+	VSUBPS       Y1, Y6, Y6
+	VMULPS       Y0, Y6, Y6
+	VCMPPS       $0x05, allc2aeac4f<>+0(SB), Y6, Y7
+	VMOVUPS      allc2aeac4f<>+0(SB), Y8
+	VMAXPS       Y6, Y8, Y6
+	VMOVUPS      all42b20000<>+0(SB), Y8
+	VMINPS       Y6, Y8, Y6
+	VMULPS       all3fb8aa3b<>+0(SB), Y6, Y8
+	VROUNDPS     $0x08, Y8, Y8
+	VFNMADD231PS all3f318000<>+0(SB), Y8, Y6
+	VFNMADD231PS allb95e8083<>+0(SB), Y8, Y6
+	VMOVUPS      all3ab51226<>+0(SB), Y9
+	VFMADD213PS  all3c091cea<>+0(SB), Y6, Y9
+	VFMADD213PS  all3d2aac79<>+0(SB), Y6, Y9
+	VFMADD213PS  all3e2aaa49<>+0(SB), Y6, Y9
+	VFMADD213PS  all3efffffe<>+0(SB), Y6, Y9
+	VFMADD213PS  all3f800000<>+0(SB), Y6, Y9
+	VFMADD213PS  all3f800000<>+0(SB), Y6, Y9
+	VCVTPS2DQ    Y8, Y8
+	VPSRAD       $0x01, Y8, Y6
+	VPSUBD       Y6, Y8, Y8
+	VPSLLD       $0x17, Y6, Y6
+	VPADDD       all3f800000<>+0(SB), Y6, Y6
+	VMULPS       Y6, Y9, Y9
+	VPSLLD       $0x17, Y8, Y8
+	VPADDD       all3f800000<>+0(SB), Y8, Y8
+	VMULPS       Y8, Y9, Y9
+	VANDPS       Y7, Y9, Y6
+	VMOVUPS      Y6, 64(AX)(DX*4)
+	VADDPS       Y6, Y4, Y4
+	VMOVUPS      96(AX)(DX*4), Y6
+	VSUBPS       Y1, Y6, Y6
+	VMULPS       Y0, Y6, Y6
+	VCMPPS       $0x05, allc2aeac4f<>+0(SB), Y6, Y7
+	VMOVUPS      allc2aeac4f<>+0(SB), Y8
+	VMAXPS       Y6, Y8, Y6
+	VMOVUPS      all42b20000<>+0(SB), Y8
+	VMINPS       Y6, Y8, Y6
+	VMULPS       all3fb8aa3b<>+0(SB), Y6, Y8
+	VROUNDPS     $0x08, Y8, Y8
+	VFNMADD231PS all3f318000<>+0(SB), Y8, Y6
+	VFNMADD231PS allb95e8083<>+0(SB), Y8, Y6
+	VMOVUPS      all3ab51226<>+0(SB), Y9
+	VFMADD213PS  all3c091cea<>+0(SB), Y6, Y9
+	VFMADD213PS  all3d2aac79<>+0(SB), Y6, Y9
+	VFMADD213PS  all3e2aaa49<>+0(SB), Y6, Y9
+	VFMADD213PS  all3efffffe<>+0(SB), Y6, Y9
+	VFMADD213PS  all3f800000<>+0(SB), Y6, Y9
+	VFMADD213PS  all3f800000<>+0(SB), Y6, Y9
+	VCVTPS2DQ    Y8, Y8
+	VPSRAD       $0x01, Y8, Y6
+	VPSUBD       Y6, Y8, Y8
+	VPSLLD       $0x17, Y6, Y6
+	VPADDD       all3f800000<>+0(SB), Y6, Y6
+	VMULPS       Y6, Y9, Y9
+	VPSLLD       $0x17, Y8, Y8
+	VPADDD       all3f800000<>+0(SB), Y8, Y8
+	VMULPS       Y8, Y9, Y9
+	VANDPS       Y7, Y9, Y6
+	VMOVUPS      Y6, 96(AX)(DX*4)
+	VADDPS       Y6, Y5, Y5
+	ADDQ         $0x20, DX
+	SUBQ         $0x20, CX
+	JMP          loop4
+
+done4:
+loop1:
+	CMPQ         CX, $0x08
+	JL           done1
+	VMOVUPS      (AX)(DX*4), Y6
+	VSUBPS       Y1, Y6, Y6
+	VMULPS       Y0, Y6, Y6
+	VCMPPS       $0x05, allc2aeac4f<>+0(SB), Y6, Y7
+	VMOVUPS      allc2aeac4f<>+0(SB), Y8
+	VMAXPS       Y6, Y8, Y6
+	VMOVUPS      all42b20000<>+0(SB), Y8
+	VMINPS       Y6, Y8, Y6
+	VMULPS       all3fb8aa3b<>+0(SB), Y6, Y8
+	VROUNDPS     $0x08, Y8, Y8
+	VFNMADD231PS all3f318000<>+0(SB), Y8, Y6
+	VFNMADD231PS allb95e8083<>+0(SB), Y8, Y6
+	VMOVUPS      all3ab51226<>+0(SB), Y9
+	VFMADD213PS  all3c091cea<>+0(SB), Y6, Y9
+	VFMADD213PS  all3d2aac79<>+0(SB), Y6, Y9
+	VFMADD213PS  all3e2aaa49<>+0(SB), Y6, Y9
+	VFMADD213PS  all3efffffe<>+0(SB), Y6, Y9
+	VFMADD213PS  all3f800000<>+0(SB), Y6, Y9
+	VFMADD213PS  all3f800000<>+0(SB), Y6, Y9
+	VCVTPS2DQ    Y8, Y8
+	VPSRAD       $0x01, Y8, Y6
+	VPSUBD       Y6, Y8, Y8
+	VPSLLD       $0x17, Y6, Y6
+	VPADDD       all3f800000<>+0(SB), Y6, Y6
+	VMULPS       Y6, Y9, Y9
+	VPSLLD       $0x17, Y8, Y8
+	VPADDD       all3f800000<>+0(SB), Y8, Y8
+	VMULPS       Y8, Y9, Y9
+	VANDPS       Y7, Y9, Y6
+	VMOVUPS      Y6, (AX)(DX*4)
+	VADDPS       Y6, Y2, Y2
+	ADDQ         $0x08, DX
+	SUBQ         $0x08, CX
+	JMP          loop1
+
+done1:
+	TESTQ        CX, CX
+	JZ           end
+	LEAQ         lanes<>+0(SB), BX
+	NEGQ         CX
+	VMOVUPS      32(BX)(CX*4), Y15
+	VMASKMOVPS   (AX)(DX*4), Y15, Y6
+	VSUBPS       Y1, Y6, Y6
+	VMULPS       Y0, Y6, Y6
+	VCMPPS       $0x05, allc2aeac4f<>+0(SB), Y6, Y0
+	VMOVUPS      allc2aeac4f<>+0(SB), Y1
+	VMAXPS       Y6, Y1, Y6
+	VMOVUPS      all42b20000<>+0(SB), Y1
+	VMINPS       Y6, Y1, Y6
+	VMULPS       all3fb8aa3b<>+0(SB), Y6, Y1
+	VROUNDPS     $0x08, Y1, Y1
+	VFNMADD231PS all3f318000<>+0(SB), Y1, Y6
+	VFNMADD231PS allb95e8083<>+0(SB), Y1, Y6
+	VMOVUPS      all3ab51226<>+0(SB), Y7
+	VFMADD213PS  all3c091cea<>+0(SB), Y6, Y7
+	VFMADD213PS  all3d2aac79<>+0(SB), Y6, Y7
+	VFMADD213PS  all3e2aaa49<>+0(SB), Y6, Y7
+	VFMADD213PS  all3efffffe<>+0(SB), Y6, Y7
+	VFMADD213PS  all3f800000<>+0(SB), Y6, Y7
+	VFMADD213PS  all3f800000<>+0(SB), Y6, Y7
+	VCVTPS2DQ    Y1, Y1
+	VPSRAD       $0x01, Y1, Y6
+	VPSUBD       Y6, Y1, Y1
+	VPSLLD       $0x17, Y6, Y6
+	VPADDD       all3f800000<>+0(SB), Y6, Y6
+	VMULPS       Y6, Y7, Y7
+	VPSLLD       $0x17, Y1, Y1
+	VPADDD       all3f800000<>+0(SB), Y1, Y1
+	VMULPS       Y1, Y7, Y7
+	VANDPS       Y0, Y7, Y6
+	VMASKMOVPS   Y6, Y15, (AX)(DX*4)
+	VANDPS       Y6, Y15, Y6
+	VADDPS       Y6, Y2, Y2
+
+end:
+	VADDPS       Y5, Y2, Y2
+	VADDPS       Y4, Y3, Y3
+	VADDPS       Y3, Y2, Y2
+	VEXTRACTF128 $0x01, Y2, X0
+	VADDPS       X0, X2, X2
+	VPERMILPS    $0x0e, X2, X0
+	VADDPS       X0, X2, X2
+	VPERMILPS    $0x01, X2, X0
+	VADDPS       X0, X2, X2
+	VMOVSS       X2, ret+32(FP)
+	VZEROUPPER
+	RET
+
+DATA allc2aeac4f<>+0(SB)/4, $0xc2aeac4f
+DATA allc2aeac4f<>+4(SB)/4, $0xc2aeac4f
+DATA allc2aeac4f<>+8(SB)/4, $0xc2aeac4f
+DATA allc2aeac4f<>+12(SB)/4, $0xc2aeac4f
+DATA allc2aeac4f<>+16(SB)/4, $0xc2aeac4f
+DATA allc2aeac4f<>+20(SB)/4, $0xc2aeac4f
+DATA allc2aeac4f<>+24(SB)/4, $0xc2aeac4f
+DATA allc2aeac4f<>+28(SB)/4, $0xc2aeac4f
+DATA allc2aeac4f<>+32(SB)/4, $0xc2aeac4f
+DATA allc2aeac4f<>+36(SB)/4, $0xc2aeac4f
+DATA allc2aeac4f<>+40(SB)/4, $0xc2aeac4f
+DATA allc2aeac4f<>+44(SB)/4, $0xc2aeac4f
+DATA allc2aeac4f<>+48(SB)/4, $0xc2aeac4f
+DATA allc2aeac4f<>+52(SB)/4, $0xc2aeac4f
+DATA allc2aeac4f<>+56(SB)/4, $0xc2aeac4f
+DATA allc2aeac4f<>+60(SB)/4, $0xc2aeac4f
+GLOBL allc2aeac4f<>(SB), RODATA|NOPTR, $64
+
+DATA all42b20000<>+0(SB)/4, $0x42b20000
+DATA all42b20000<>+4(SB)/4, $0x42b20000
+DATA all42b20000<>+8(SB)/4, $0x42b20000
+DATA all42b20000<>+12(SB)/4, $0x42b20000
+DATA all42b20000<>+16(SB)/4, $0x42b20000
+DATA all42b20000<>+20(SB)/4, $0x42b20000
+DATA all42b20000<>+24(SB)/4, $0x42b20000
+DATA all42b20000<>+28(SB)/4, $0x42b20000
+DATA all42b20000<>+32(SB)/4, $0x42b20000
+DATA all42b20000<>+36(SB)/4, $0x42b20000
+DATA all42b20000<>+40(SB)/4, $0x42b20000
+DATA all42b20000<>+44(SB)/4, $0x42b20000
+DATA all42b20000<>+48(SB)/4, $0x42b20000
+DATA all42b20000<>+52(SB)/4, $0x42b20000
+DATA all42b20000<>+56(SB)/4, $0x42b20000
+DATA all42b20000<>+60(SB)/4, $0x42b20000
+GLOBL all42b20000<>(SB), RODATA|NOPTR, $64
+
+DATA all3fb8aa3b<>+0(SB)/4, $0x3fb8aa3b
+DATA all3fb8aa3b<>+4(SB)/4, $0x3fb8aa3b
+DATA all3fb8aa3b<>+8(SB)/4, $0x3fb8aa3b
+DATA all3fb8aa3b<>+12(SB)/4, $0x3fb8aa3b
+DATA all3fb8aa3b<>+16(SB)/4, $0x3fb8aa3b
+DATA all3fb8aa3b<>+20(SB)/4, $0x3fb8aa3b
+DATA all3fb8aa3b<>+24(SB)/4, $0x3fb8aa3b
+DATA all3fb8aa3b<>+28(SB)/4, $0x3fb8aa3b
+DATA all3fb8aa3b<>+32(SB)/4, $0x3fb8aa3b
+DATA all3fb8aa3b<>+36(SB)/4, $0x3fb8aa3b
+DATA all3fb8aa3b<>+40(SB)/4, $0x3fb8aa3b
+DATA all3fb8aa3b<>+44(SB)/4, $0x3fb8aa3b
+DATA all3fb8aa3b<>+48(SB)/4, $0x3fb8aa3b
+DATA all3fb8aa3b<>+52(SB)/4, $0x3fb8aa3b
+DATA all3fb8aa3b<>+56(SB)/4, $0x3fb8aa3b
+DATA all3fb8aa3b<>+60(SB)/4, $0x3fb8aa3b
+GLOBL all3fb8aa3b<>(SB), RODATA|NOPTR, $64
+
+DATA all3f318000<>+0(SB)/4, $0x3f318000
+DATA all3f318000<>+4(SB)/4, $0x3f318000
+DATA all3f318000<>+8(SB)/4, $0x3f318000
+DATA all3f318000<>+12(SB)/4, $0x3f318000
+DATA all3f318000<>+16(SB)/4, $0x3f318000
+DATA all3f318000<>+20(SB)/4, $0x3f318000
+DATA all3f318000<>+24(SB)/4, $0x3f318000
+DATA all3f318000<>+28(SB)/4, $0x3f318000
+DATA all3f318000<>+32(SB)/4, $0x3f318000
+DATA all3f318000<>+36(SB)/4, $0x3f318000
+DATA all3f318000<>+40(SB)/4, $0x3f318000
+DATA all3f318000<>+44(SB)/4, $0x3f318000
+DATA all3f318000<>+48(SB)/4, $0x3f318000
+DATA all3f318000<>+52(SB)/4, $0x3f318000
+DATA all3f318000<>+56(SB)/4, $0x3f318000
+DATA all3f318000<>+60(SB)/4, $0x3f318000
+GLOBL all3f318000<>(SB), RODATA|NOPTR, $64
+
+DATA allb95e8083<>+0(SB)/4, $0xb95e8083
+DATA allb95e8083<>+4(SB)/4, $0xb95e8083
+DATA allb95e8083<>+8(SB)/4, $0xb95e8083
+DATA allb95e8083<>+12(SB)/4, $0xb95e8083
+DATA allb95e8083<>+16(SB)/4, $0xb95e8083
+DATA allb95e8083<>+20(SB)/4, $0xb95e8083
+DATA allb95e8083<>+24(SB)/4, $0xb95e8083
+DATA allb95e8083<>+28(SB)/4, $0xb95e8083
+DATA allb95e8083<>+32(SB)/4, $0xb95e8083
+DATA allb95e8083<>+36(SB)/4, $0xb95e8083
+DATA allb95e8083<>+40(SB)/4, $0xb95e8083
+DATA allb95e8083<>+44(SB)/4, $0xb95e8083
+DATA allb95e8083<>+48(SB)/4, $0xb95e8083
+DATA allb95e8083<>+52(SB)/4, $0xb95e8083
+DATA allb95e8083<>+56(SB)/4, $0xb95e8083
+DATA allb95e8083<>+60(SB)/4, $0xb95e8083
+GLOBL allb95e8083<>(SB), RODATA|NOPTR, $64
+
+DATA all3ab51226<>+0(SB)/4, $0x3ab51226
+DATA all3ab51226<>+4(SB)/4, $0x3ab51226
+DATA all3ab51226<>+8(SB)/4, $0x3ab51226
+DATA all3ab51226<>+12(SB)/4, $0x3ab51226
+DATA all3ab51226<>+16(SB)/4, $0x3ab51226
+DATA all3ab51226<>+20(SB)/4, $0x3ab51226
+DATA all3ab51226<>+24(SB)/4, $0x3ab51226
+DATA all3ab51226<>+28(SB)/4, $0x3ab51226
+DATA all3ab51226<>+32(SB)/4, $0x3ab51226
+DATA all3ab51226<>+36(SB)/4, $0x3ab51226
+DATA all3ab51226<>+40(SB)/4, $0x3ab51226
+DATA all3ab51226<>+44(SB)/4, $0x3ab51226
+DATA all3ab51226<>+48(SB)/4, $0x3ab51226
+DATA all3ab51226<>+52(SB)/4, $0x3ab51226
+DATA all3ab51226<>+56(SB)/4, $0x3ab51226
+DATA all3ab51226<>+60(SB)/4, $0x3ab51226
+GLOBL all3ab51226<>(SB), RODATA|NOPTR, $64
+
+DATA all3c091cea<>+0(SB)/4, $0x3c091cea
+DATA all3c091cea<>+4(SB)/4, $0x3c091cea
+DATA all3c091cea<>+8(SB)/4, $0x3c091cea
+DATA all3c091cea<>+12(SB)/4, $0x3c091cea
+DATA all3c091cea<>+16(SB)/4, $0x3c091cea
+DATA all3c091cea<>+20(SB)/4, $0x3c091cea
+DATA all3c091cea<>+24(SB)/4, $0x3c091cea
+DATA all3c091cea<>+28(SB)/4, $0x3c091cea
+DATA all3c091cea<>+32(SB)/4, $0x3c091cea
+DATA all3c091cea<>+36(SB)/4, $0x3c091cea
+DATA all3c091cea<>+40(SB)/4, $0x3c091cea
+DATA all3c091cea<>+44(SB)/4, $0x3c091cea
+DATA all3c091cea<>+48(SB)/4, $0x3c091cea
+DATA all3c091cea<>+52(SB)/4, $0x3c091cea
+DATA all3c091cea<>+56(SB)/4, $0x3c091cea
+DATA all3c091cea<>+60(SB)/4, $0x3c091cea
+GLOBL all3c091cea<>(SB), RODATA|NOPTR, $64
+
+DATA all3d2aac79<>+0(SB)/4, $0x3d2aac79
+DATA all3d2aac79<>+4(SB)/4, $0x3d2aac79
+DATA all3d2aac79<>+8(SB)/4, $0x3d2aac79
+DATA all3d2aac79<>+12(SB)/4, $0x3d2aac79
+DATA all3d2aac79<>+16(SB)/4, $0x3d2aac79
+DATA all3d2aac79<>+20(SB)/4, $0x3d2aac79
+DATA all3d2aac79<>+24(SB)/4, $0x3d2aac79
+DATA all3d2aac79<>+28(SB)/4, $0x3d2aac79
+DATA all3d2aac79<>+32(SB)/4, $0x3d2aac79
+DATA all3d2aac79<>+36(SB)/4, $0x3d2aac79
+DATA all3d2aac79<>+40(SB)/4, $0x3d2aac79
+DATA all3d2aac79<>+44(SB)/4, $0x3d2aac79
+DATA all3d2aac79<>+48(SB)/4, $0x3d2aac79
+DATA all3d2aac79<>+52(SB)/4, $0x3d2aac79
+DATA all3d2aac79<>+56(SB)/4, $0x3d2aac79
+DATA all3d2aac79<>+60(SB)/4, $0x3d2aac79
+GLOBL all3d2aac79<>(SB), RODATA|NOPTR, $64
+
+DATA all3e2aaa49<>+0(SB)/4, $0x3e2aaa49
+DATA all3e2aaa49<>+4(SB)/4, $0x3e2aaa49
+DATA all3e2aaa49<>+8(SB)/4, $0x3e2aaa49
+DATA all3e2aaa49<>+12(SB)/4, $0x3e2aaa49
+DATA all3e2aaa49<>+16(SB)/4, $0x3e2aaa49
+DATA all3e2aaa49<>+20(SB)/4, $0x3e2aaa49
+DATA all3e2aaa49<>+24(SB)/4, $0x3e2aaa49
+DATA all3e2aaa49<>+28(SB)/4, $0x3e2aaa49
+DATA all3e2aaa49<>+32(SB)/4, $0x3e2aaa49
+DATA all3e2aaa49<>+36(SB)/4, $0x3e2aaa49
+DATA all3e2aaa49<>+40(SB)/4, $0x3e2aaa49
+DATA all3e2aaa49<>+44(SB)/4, $0x3e2aaa49
+DATA all3e2aaa49<>+48(SB)/4, $0x3e2aaa49
+DATA all3e2aaa49<>+52(SB)/4, $0x3e2aaa49
+DATA all3e2aaa49<>+56(SB)/4, $0x3e2aaa49
+DATA all3e2aaa49<>+60(SB)/4, $0x3e2aaa49
+GLOBL all3e2aaa49<>(SB), RODATA|NOPTR, $64
+
+DATA all3efffffe<>+0(SB)/4, $0x3efffffe
+DATA all3efffffe<>+4(SB)/4, $0x3efffffe
+DATA all3efffffe<>+8(SB)/4, $0x3efffffe
+DATA all3efffffe<>+12(SB)/4, $0x3efffffe
+DATA all3efffffe<>+16(SB)/4, $0x3efffffe
+DATA all3efffffe<>+20(SB)/4, $0x3efffffe
+DATA all3efffffe<>+24(SB)/4, $0x3efffffe
+DATA all3efffffe<>+28(SB)/4, $0x3efffffe
+DATA all3efffffe<>+32(SB)/4, $0x3efffffe
+DATA all3efffffe<>+36(SB)/4, $0x3efffffe
+DATA all3efffffe<>+40(SB)/4, $0x3efffffe
+DATA all3efffffe<>+44(SB)/4, $0x3efffffe
+DATA all3efffffe<>+48(SB)/4, $0x3efffffe
+DATA all3efffffe<>+52(SB)/4, $0x3efffffe
+DATA all3efffffe<>+56(SB)/4, $0x3efffffe
+DATA all3efffffe<>+60(SB)/4, $0x3efffffe
+GLOBL all3efffffe<>(SB), RODATA|NOPTR, $64
+
+DATA all3f800000<>+0(SB)/4, $0x3f800000
+DATA all3f800000<>+4(SB)/4, $0x3f800000
+DATA all3f800000<>+8(SB)/4, $0x3f800000
+DATA all3f800000<>+12(SB)/4, $0x3f800000
+DATA all3f800000<>+16(SB)/4, $0x3f800000
+DATA all3f800000<>+20(SB)/4, $0x3f800000
+DATA all3f800000<>+24(SB)/4, $0x3f800000
+DATA all3f800000<>+28(SB)/4, $0x3f800000
+DATA all3f800000<>+32(SB)/4, $0x3f800000
+DATA all3f800000<>+36(SB)/4, $0x3f800000
+DATA all3f800000<>+40(SB)/4, $0x3f800000
+DATA all3f800000<>+44(SB)/4, $0x3f800000
+DATA all3f800000<>+48(SB)/4, $0x3f800000
+DATA all3f800000<>+52(SB)/4, $0x3f800000
+DATA all3f800000<>+56(SB)/4, $0x3f800000
+DATA all3f800000<>+60(SB)/4, $0x3f800000
+GLOBL all3f800000<>(SB), RODATA|NOPTR, $64
+
+// func swiGLUAVX2(dst []float32, gate []float32, up []float32)
+// Requires: AVX, AVX2, FMA3
+TEXT ·swiGLUAVX2(SB), NOSPLIT, $0-72
+	MOVQ gate_base+24(FP), AX
+	MOVQ up_base+48(FP), CX
+	MOVQ dst_base+0(FP), DX
+	MOVQ gate_len+32(FP), BX
+	XORQ SI, SI
+
+loop4:
+	CMPQ         BX, $0x20
+	JL           done4
+	VMOVUPS      (AX)(SI*4), Y0
+	VXORPS       Y2, Y2, Y2
+	VSUBPS       Y0, Y2, Y2
+	VCMPPS       $0x05, allc2aeac4f<>+0(SB), Y2, Y1
+	VMOVUPS      allc2aeac4f<>+0(SB), Y3
+	VMAXPS       Y2, Y3, Y2
+	VMOVUPS      all42b20000<>+0(SB), Y3
+	VMINPS       Y2, Y3, Y2
+	VMULPS       all3fb8aa3b<>+0(SB), Y2, Y3
+	VROUNDPS     $0x08, Y3, Y3
+	VFNMADD231PS all3f318000<>+0(SB), Y3, Y2
+	VFNMADD231PS allb95e8083<>+0(SB), Y3, Y2
+	VMOVUPS      all3ab51226<>+0(SB), Y4
+	VFMADD213PS  all3c091cea<>+0(SB), Y2, Y4
+	VFMADD213PS  all3d2aac79<>+0(SB), Y2, Y4
+	VFMADD213PS  all3e2aaa49<>+0(SB), Y2, Y4
+	VFMADD213PS  all3efffffe<>+0(SB), Y2, Y4
+	VFMADD213PS  all3f800000<>+0(SB), Y2, Y4
+	VFMADD213PS  all3f800000<>+0(SB), Y2, Y4
+	VCVTPS2DQ    Y3, Y3
+	VPSRAD       $0x01, Y3, Y2
+	VPSUBD       Y2, Y3, Y3
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       all3f800000<>+0(SB), Y2, Y2
+	VMULPS       Y2, Y4, Y4
+	VPSLLD       $0x17, Y3, Y3
+	VPADDD       all3f800000<>+0(SB), Y3, Y3
+	VMULPS       Y3, Y4, Y4
+	VANDPS       Y1, Y4, Y2
+	VADDPS       all3f800000<>+0(SB), Y2, Y2
+	VMOVUPS      (CX)(SI*4), Y1
+	VDIVPS       Y2, Y0, Y0
+	VMULPS       Y1, Y0, Y0
+	VMOVUPS      Y0, (DX)(SI*4)
+	VMOVUPS      32(AX)(SI*4), Y0
+	VXORPS       Y2, Y2, Y2
+	VSUBPS       Y0, Y2, Y2
+	VCMPPS       $0x05, allc2aeac4f<>+0(SB), Y2, Y1
+	VMOVUPS      allc2aeac4f<>+0(SB), Y3
+	VMAXPS       Y2, Y3, Y2
+	VMOVUPS      all42b20000<>+0(SB), Y3
+	VMINPS       Y2, Y3, Y2
+	VMULPS       all3fb8aa3b<>+0(SB), Y2, Y3
+	VROUNDPS     $0x08, Y3, Y3
+	VFNMADD231PS all3f318000<>+0(SB), Y3, Y2
+	VFNMADD231PS allb95e8083<>+0(SB), Y3, Y2
+	VMOVUPS      all3ab51226<>+0(SB), Y4
+	VFMADD213PS  all3c091cea<>+0(SB), Y2, Y4
+	VFMADD213PS  all3d2aac79<>+0(SB), Y2, Y4
+	VFMADD213PS  all3e2aaa49<>+0(SB), Y2, Y4
+	VFMADD213PS  all3efffffe<>+0(SB), Y2, Y4
+	VFMADD213PS  all3f800000<>+0(SB), Y2, Y4
+	VFMADD213PS  all3f800000<>+0(SB), Y2, Y4
+	VCVTPS2DQ    Y3, Y3
+	VPSRAD       $0x01, Y3, Y2
+	VPSUBD       Y2, Y3, Y3
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       all3f800000<>+0(SB), Y2, Y2
+	VMULPS       Y2, Y4, Y4
+	VPSLLD       $0x17, Y3, Y3
+	VPADDD       all3f800000<>+0(SB), Y3, Y3
+	VMULPS       Y3, Y4, Y4
+	VANDPS       Y1, Y4, Y2
+	VADDPS       all3f800000<>+0(SB), Y2, Y2
+	VMOVUPS      32(CX)(SI*4), Y1
+	VDIVPS       Y2, Y0, Y0
+	VMULPS       Y1, Y0, Y0
+	VMOVUPS      Y0, 32(DX)(SI*4)
+	VMOVUPS      64(AX)(SI*4), Y0
+	VXORPS       Y2, Y2, Y2
+	VSUBPS       Y0, Y2, Y2
+	VCMPPS       $0x05, allc2aeac4f<>+0(SB), Y2, Y1
+	VMOVUPS      allc2aeac4f<>+0(SB), Y3
+	VMAXPS       Y2, Y3, Y2
+	VMOVUPS      all42b20000<>+0(SB), Y3
+	VMINPS       Y2, Y3, Y2
+	VMULPS       all3fb8aa3b<>+0(SB), Y2, Y3
+	VROUNDPS     $0x08, Y3, Y3
+	VFNMADD231PS all3f318000<>+0(SB), Y3, Y2
+	VFNMADD231PS allb95e8083<>+0(SB), Y3, Y2
+	VMOVUPS      all3ab51226<>+0(SB), Y4
+	VFMADD213PS  all3c091cea<>+0(SB), Y2, Y4
+	VFMADD213PS  all3d2aac79<>+0(SB), Y2, Y4
+	VFMADD213PS  all3e2aaa49<>+0(SB), Y2, Y4
+	VFMADD213PS  all3efffffe<>+0(SB), Y2, Y4
+	VFMADD213PS  all3f800000<>+0(SB), Y2, Y4
+	VFMADD213PS  all3f800000<>+0(SB), Y2, Y4
+	VCVTPS2DQ    Y3, Y3
+	VPSRAD       $0x01, Y3, Y2
+	VPSUBD       Y2, Y3, Y3
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       all3f800000<>+0(SB), Y2, Y2
+	VMULPS       Y2, Y4, Y4
+	VPSLLD       $0x17, Y3, Y3
+	VPADDD       all3f800000<>+0(SB), Y3, Y3
+	VMULPS       Y3, Y4, Y4
+	VANDPS       Y1, Y4, Y2
+	VADDPS       all3f800000<>+0(SB), Y2, Y2
+	VMOVUPS      64(CX)(SI*4), Y1
+	VDIVPS       Y2, Y0, Y0
+	VMULPS       Y1, Y0, Y0
+	VMOVUPS      Y0, 64(DX)(SI*4)
+	VMOVUPS      96(AX)(SI*4), Y0
+	VXORPS       Y2, Y2, Y2
+	VSUBPS       Y0, Y2, Y2
+	VCMPPS       $0x05, allc2aeac4f<>+0(SB), Y2, Y1
+	VMOVUPS      allc2aeac4f<>+0(SB), Y3
+	VMAXPS       Y2, Y3, Y2
+	VMOVUPS      all42b20000<>+0(SB), Y3
+	VMINPS       Y2, Y3, Y2
+	VMULPS       all3fb8aa3b<>+0(SB), Y2, Y3
+	VROUNDPS     $0x08, Y3, Y3
+	VFNMADD231PS all3f318000<>+0(SB), Y3, Y2
+	VFNMADD231PS allb95e8083<>+0(SB), Y3, Y2
+	VMOVUPS      all3ab51226<>+0(SB), Y4
+	VFMADD213PS  all3c091cea<>+0(SB), Y2, Y4
+	VFMADD213PS  all3d2aac79<>+0(SB), Y2, Y4
+	VFMADD213PS  all3e2aaa49<>+0(SB), Y2, Y4
+	VFMADD213PS  all3efffffe<>+0(SB), Y2, Y4
+	VFMADD213PS  all3f800000<>+0(SB), Y2, Y4
+	VFMADD213PS  all3f800000<>+0(SB), Y2, Y4
+	VCVTPS2DQ    Y3, Y3
+	VPSRAD       $0x01, Y3, Y2
+	VPSUBD       Y2, Y3, Y3
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       all3f800000<>+0(SB), Y2, Y2
+	VMULPS       Y2, Y4, Y4
+	VPSLLD       $0x17, Y3, Y3
+	VPADDD       all3f800000<>+0(SB), Y3, Y3
+	VMULPS       Y3, Y4, Y4
+	VANDPS       Y1, Y4, Y2
+	VADDPS       all3f800000<>+0(SB), Y2, Y2
+	VMOVUPS      96(CX)(SI*4), Y1
+	VDIVPS       Y2, Y0, Y0
+	VMULPS       Y1, Y0, Y0
+	VMOVUPS      Y0, 96(DX)(SI*4)
+	ADDQ         $0x20, SI
+	SUBQ         $0x20, BX
+	JMP          loop4
+
+done4:
+loop1:
+	CMPQ         BX, $0x08
+	JL           done1
+	VMOVUPS      (AX)(SI*4), Y0
+	VXORPS       Y2, Y2, Y2
+	VSUBPS       Y0, Y2, Y2
+	VCMPPS       $0x05, allc2aeac4f<>+0(SB), Y2, Y1
+	VMOVUPS      allc2aeac4f<>+0(SB), Y3
+	VMAXPS       Y2, Y3, Y2
+	VMOVUPS      all42b20000<>+0(SB), Y3
+	VMINPS       Y2, Y3, Y2
+	VMULPS       all3fb8aa3b<>+0(SB), Y2, Y3
+	VROUNDPS     $0x08, Y3, Y3
+	VFNMADD231PS all3f318000<>+0(SB), Y3, Y2
+	VFNMADD231PS allb95e8083<>+0(SB), Y3, Y2
+	VMOVUPS      all3ab51226<>+0(SB), Y4
+	VFMADD213PS  all3c091cea<>+0(SB), Y2, Y4
+	VFMADD213PS  all3d2aac79<>+0(SB), Y2, Y4
+	VFMADD213PS  all3e2aaa49<>+0(SB), Y2, Y4
+	VFMADD213PS  all3efffffe<>+0(SB), Y2, Y4
+	VFMADD213PS  all3f800000<>+0(SB), Y2, Y4
+	VFMADD213PS  all3f800000<>+0(SB), Y2, Y4
+	VCVTPS2DQ    Y3, Y3
+	VPSRAD       $0x01, Y3, Y2
+	VPSUBD       Y2, Y3, Y3
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       all3f800000<>+0(SB), Y2, Y2
+	VMULPS       Y2, Y4, Y4
+	VPSLLD       $0x17, Y3, Y3
+	VPADDD       all3f800000<>+0(SB), Y3, Y3
+	VMULPS       Y3, Y4, Y4
+	VANDPS       Y1, Y4, Y2
+	VADDPS       all3f800000<>+0(SB), Y2, Y2
+	VMOVUPS      (CX)(SI*4), Y1
+	VDIVPS       Y2, Y0, Y0
+	VMULPS       Y1, Y0, Y0
+	VMOVUPS      Y0, (DX)(SI*4)
+	ADDQ         $0x08, SI
+	SUBQ         $0x08, BX
+	JMP          loop1
+
+done1:
+	TESTQ        BX, BX
+	JZ           end
+	LEAQ         lanes<>+0(SB), DI
+	NEGQ         BX
+	VMOVUPS      32(DI)(BX*4), Y15
+	VMASKMOVPS   (AX)(SI*4), Y15, Y0
+	VXORPS       Y2, Y2, Y2
+	VSUBPS       Y0, Y2, Y2
+	VCMPPS       $0x05, allc2aeac4f<>+0(SB), Y2, Y1
+	VMOVUPS      allc2aeac4f<>+0(SB), Y3
+	VMAXPS       Y2, Y3, Y2
+	VMOVUPS      all42b20000<>+0(SB), Y3
+	VMINPS       Y2, Y3, Y2
+	VMULPS       all3fb8aa3b<>+0(SB), Y2, Y3
+	VROUNDPS     $0x08, Y3, Y3
+	VFNMADD231PS all3f318000<>+0(SB), Y3, Y2
+	VFNMADD231PS allb95e8083<>+0(SB), Y3, Y2
+	VMOVUPS      all3ab51226<>+0(SB), Y4
+	VFMADD213PS  all3c091cea<>+0(SB), Y2, Y4
+	VFMADD213PS  all3d2aac79<>+0(SB), Y2, Y4
+	VFMADD213PS  all3e2aaa49<>+0(SB), Y2, Y4
+	VFMADD213PS  all3efffffe<>+0(SB), Y2, Y4
+	VFMADD213PS  all3f800000<>+0(SB), Y2, Y4
+	VFMADD213PS  all3f800000<>+0(SB), Y2, Y4
+	VCVTPS2DQ    Y3, Y3
+	VPSRAD       $0x01, Y3, Y2
+	VPSUBD       Y2, Y3, Y3
+	VPSLLD       $0x17, Y2, Y2
+	VPADDD       all3f800000<>+0(SB), Y2, Y2
+	VMULPS       Y2, Y4, Y4
+	VPSLLD       $0x17, Y3, Y3
+	VPADDD       all3f800000<>+0(SB), Y3, Y3
+	VMULPS       Y3, Y4, Y4
+	VANDPS       Y1, Y4, Y2
+	VADDPS       all3f800000<>+0(SB), Y2, Y2
+	VMASKMOVPS   (CX)(SI*4), Y15, Y1
+	VDIVPS       Y2, Y0, Y0
+	VMULPS       Y1, Y0, Y0
+	VMASKMOVPS   Y0, Y15, (DX)(SI*4)
+
+end:
+	VZEROUPPER
+	RET
+
+// func swiGLUGradAVX2(dgate []float32, dup []float32, d []float32, gate []float32, up []float32)
+// Requires: AVX, AVX2, FMA3
+TEXT ·swiGLUGradAVX2(SB), NOSPLIT, $0-120
+	MOVQ gate_base+72(FP), AX
+	MOVQ up_base+96(FP), CX
+	MOVQ d_base+48(FP), DX
+	MOVQ dgate_base+0(FP), BX
+	MOVQ dup_base+24(FP), SI
+	MOVQ gate_len+80(FP), DI
+	XORQ R8, R8
+
+loop4:
+	CMPQ         DI, $0x20
+	JL           done4
+	VMOVUPS      (AX)(R8*4), Y0
+	VXORPS       Y1, Y1, Y1
+	VSUBPS       Y0, Y1, Y1
+	VCMPPS       $0x05, allc2aeac4f<>+0(SB), Y1, Y2
+	VMOVUPS      allc2aeac4f<>+0(SB), Y3
+	VMAXPS       Y1, Y3, Y1
+	VMOVUPS      all42b20000<>+0(SB), Y3
+	VMINPS       Y1, Y3, Y1
+	VMULPS       all3fb8aa3b<>+0(SB), Y1, Y3
+	VROUNDPS     $0x08, Y3, Y3
+	VFNMADD231PS all3f318000<>+0(SB), Y3, Y1
+	VFNMADD231PS allb95e8083<>+0(SB), Y3, Y1
+	VMOVUPS      all3ab51226<>+0(SB), Y4
+	VFMADD213PS  all3c091cea<>+0(SB), Y1, Y4
+	VFMADD213PS  all3d2aac79<>+0(SB), Y1, Y4
+	VFMADD213PS  all3e2aaa49<>+0(SB), Y1, Y4
+	VFMADD213PS  all3efffffe<>+0(SB), Y1, Y4
+	VFMADD213PS  all3f800000<>+0(SB), Y1, Y4
+	VFMADD213PS  all3f800000<>+0(SB), Y1, Y4
+	VCVTPS2DQ    Y3, Y3
+	VPSRAD       $0x01, Y3, Y1
+	VPSUBD       Y1, Y3, Y3
+	VPSLLD       $0x17, Y1, Y1
+	VPADDD       all3f800000<>+0(SB), Y1, Y1
+	VMULPS       Y1, Y4, Y4
+	VPSLLD       $0x17, Y3, Y3
+	VPADDD       all3f800000<>+0(SB), Y3, Y3
+	VMULPS       Y3, Y4, Y4
+	VANDPS       Y2, Y4, Y1
+	VADDPS       all3f800000<>+0(SB), Y1, Y1
+	VMOVUPS      all3f800000<>+0(SB), Y3
+	VDIVPS       Y1, Y3, Y3
+	VMOVUPS      (CX)(R8*4), Y1
+	VMOVUPS      (DX)(R8*4), Y2
+	VMULPS       Y3, Y2, Y2
+	VMULPS       Y2, Y1, Y1
+	VMOVUPS      all3f800000<>+0(SB), Y4
+	VSUBPS       Y3, Y4, Y4
+	VFMADD213PS  all3f800000<>+0(SB), Y0, Y4
+	VMULPS       Y4, Y1, Y1
+	VMOVUPS      Y1, (BX)(R8*4)
+	VMULPS       Y2, Y0, Y0
+	VMOVUPS      Y0, (SI)(R8*4)
+	VMOVUPS      32(AX)(R8*4), Y0
+	VXORPS       Y1, Y1, Y1
+	VSUBPS       Y0, Y1, Y1
+	VCMPPS       $0x05, allc2aeac4f<>+0(SB), Y1, Y2
+	VMOVUPS      allc2aeac4f<>+0(SB), Y3
+	VMAXPS       Y1, Y3, Y1
+	VMOVUPS      all42b20000<>+0(SB), Y3
+	VMINPS       Y1, Y3, Y1
+	VMULPS       all3fb8aa3b<>+0(SB), Y1, Y3
+	VROUNDPS     $0x08, Y3, Y3
+	VFNMADD231PS all3f318000<>+0(SB), Y3, Y1
+	VFNMADD231PS allb95e8083<>+0(SB), Y3, Y1
+	VMOVUPS      all3ab51226<>+0(SB), Y4
+	VFMADD213PS  all3c091cea<>+0(SB), Y1, Y4
+	VFMADD213PS  all3d2aac79<>+0(SB), Y1, Y4
+	VFMADD213PS  all3e2aaa49<>+0(SB), Y1, Y4
+	VFMADD213PS  all3efffffe<>+0(SB), Y1, Y4
+	VFMADD213PS  all3f800000<>+0(SB), Y1, Y4
+	VFMADD213PS  all3f800000<>+0(SB), Y1, Y4
+	VCVTPS2DQ    Y3, Y3
+	VPSRAD       $0x01, Y3, Y1
+	VPSUBD       Y1, Y3, Y3
+	VPSLLD       $0x17, Y1, Y1
+	VPADDD       all3f800000<>+0(SB), Y1, Y1
+	VMULPS       Y1, Y4, Y4
+	VPSLLD       $0x17, Y3, Y3
+	VPADDD       all3f800000<>+0(SB), Y3, Y3
+	VMULPS       Y3, Y4, Y4
+	VANDPS       Y2, Y4, Y1
+	VADDPS       all3f800000<>+0(SB), Y1, Y1
+	VMOVUPS      all3f800000<>+0(SB), Y3
+	VDIVPS       Y1, Y3, Y3
+	VMOVUPS      32(CX)(R8*4), Y1
+	VMOVUPS      32(DX)(R8*4), Y2
+	VMULPS       Y3, Y2, Y2
+	VMULPS       Y2, Y1, Y1
+	VMOVUPS      all3f800000<>+0(SB), Y4
+	VSUBPS       Y3, Y4, Y4
+	VFMADD213PS  all3f800000<>+0(SB), Y0, Y4
+	VMULPS       Y4, Y1, Y1
+	VMOVUPS      Y1, 32(BX)(R8*4)
+	VMULPS       Y2, Y0, Y0
+	VMOVUPS      Y0, 32(SI)(R8*4)
+	VMOVUPS      64(AX)(R8*4), Y0
+	VXORPS       Y1, Y1, Y1
+	VSUBPS       Y0, Y1, Y1
+	VCMPPS       $0x05, allc2aeac4f<>+0(SB), Y1, Y2
+	VMOVUPS      allc2aeac4f<>+0(SB), Y3
+	VMAXPS       Y1, Y3, Y1
+	VMOVUPS      all42b20000<>+0(SB), Y3
+	VMINPS       Y1, Y3, Y1
+	VMULPS       all3fb8aa3b<>+0(SB), Y1, Y3
+	VROUNDPS     $0x08, Y3, Y3
+	VFNMADD231PS all3f318000<>+0(SB), Y3, Y1
+	VFNMADD231PS allb95e8083<>+0(SB), Y3, Y1
+	VMOVUPS      all3ab51226<>+0(SB), Y4
+	VFMADD213PS  all3c091cea<>+0(SB), Y1, Y4
+	VFMADD213PS  all3d2aac79<>+0(SB), Y1, Y4
+	VFMADD213PS  all3e2aaa49<>+0(SB), Y1, Y4
+	VFMADD213PS  all3efffffe<>+0(SB), Y1, Y4
+	VFMADD213PS  all3f800000<>+0(SB), Y1, Y4
+	VFMADD213PS  all3f800000<>+0(SB), Y1, Y4
+	VCVTPS2DQ    Y3, Y3
+	VPSRAD       $0x01, Y3, Y1
+	VPSUBD       Y1, Y3, Y3
+	VPSLLD       $0x17, Y1, Y1
+	VPADDD       all3f800000<>+0(SB), Y1, Y1
+	VMULPS       Y1, Y4, Y4
+	VPSLLD       $0x17, Y3, Y3
+	VPADDD       all3f800000<>+0(SB), Y3, Y3
+	VMULPS       Y3, Y4, Y4
+	VANDPS       Y2, Y4, Y1
+	VADDPS       all3f800000<>+0(SB), Y1, Y1
+	VMOVUPS      all3f800000<>+0(SB), Y3
+	VDIVPS       Y1, Y3, Y3
+	VMOVUPS      64(CX)(R8*4), Y1
+	VMOVUPS      64(DX)(R8*4), Y2
+	VMULPS       Y3, Y2, Y2
+	VMULPS       Y2, Y1, Y1
+	VMOVUPS      all3f800000<>+0(SB), Y4
+	VSUBPS       Y3, Y4, Y4
+	VFMADD213PS  all3f800000<>+0(SB), Y0, Y4
+	VMULPS       Y4, Y1, Y1
+	VMOVUPS      Y1, 64(BX)(R8*4)
+	VMULPS       Y2, Y0, Y0
+	VMOVUPS      Y0, 64(SI)(R8*4)
+	VMOVUPS      96(AX)(R8*4), Y0
+	VXORPS       Y1, Y1, Y1
+	VSUBPS       Y0, Y1, Y1
+	VCMPPS       $0x05, allc2aeac4f<>+0(SB), Y1, Y2
+	VMOVUPS      allc2aeac4f<>+0(SB), Y3
+	VMAXPS       Y1, Y3, Y1
+	VMOVUPS      all42b20000<>+0(SB), Y3
+	VMINPS       Y1, Y3, Y1
+	VMULPS       all3fb8aa3b<>+0(SB), Y1, Y3
+	VROUNDPS     $0x08, Y3, Y3
+	VFNMADD231PS all3f318000<>+0(SB), Y3, Y1
+	VFNMADD231PS allb95e8083<>+0(SB), Y3, Y1
+	VMOVUPS      all3ab51226<>+0(SB), Y4
+	VFMADD213PS  all3c091cea<>+0(SB), Y1, Y4
+	VFMADD213PS  all3d2aac79<>+0(SB), Y1, Y4
+	VFMADD213PS  all3e2aaa49<>+0(SB), Y1, Y4
+	VFMADD213PS  all3efffffe<>+0(SB), Y1, Y4
+	VFMADD213PS  all3f800000<>+0(SB), Y1, Y4
+	VFMADD213PS  all3f800000<>+0(SB), Y1, Y4
+	VCVTPS2DQ    Y3, Y3
+	VPSRAD       $0x01, Y3, Y1
+	VPSUBD       Y1, Y3, Y3
+	VPSLLD       $0x17, Y1, Y1
+	VPADDD       all3f800000<>+0(SB), Y1, Y1
+	VMULPS       Y1, Y4, Y4
+	VPSLLD       $0x17, Y3, Y3
+	VPADDD       all3f800000<>+0(SB), Y3, Y3
+	VMULPS       Y3, Y4, Y4
+	VANDPS       Y2, Y4, Y1
+	VADDPS       all3f800000<>+0(SB), Y1, Y1
+	VMOVUPS      all3f800000<>+0(SB), Y3
+	VDIVPS       Y1, Y3, Y3
+	VMOVUPS      96(CX)(R8*4), Y1
+	VMOVUPS      96(DX)(R8*4), Y2
+	VMULPS       Y3, Y2, Y2
+	VMULPS       Y2, Y1, Y1
+	VMOVUPS      all3f800000<>+0(SB), Y4
+	VSUBPS       Y3, Y4, Y4
+	VFMADD213PS  all3f800000<>+0(SB), Y0, Y4
+	VMULPS       Y4, Y1, Y1
+	VMOVUPS      Y1, 96(BX)(R8*4)
+	VMULPS       Y2, Y0, Y0
+	VMOVUPS      Y0, 96(SI)(R8*4)
+	ADDQ         $0x20, R8
+	SUBQ         $0x20, DI
+	JMP          loop4
+
+done4:
+loop1:
+	CMPQ         DI, $0x08
+	JL           done1
+	VMOVUPS      (AX)(R8*4), Y0
+	VXORPS       Y1, Y1, Y1
+	VSUBPS       Y0, Y1, Y1
+	VCMPPS       $0x05, allc2aeac4f<>+0(SB), Y1, Y2
+	VMOVUPS      allc2aeac4f<>+0(SB), Y3
+	VMAXPS       Y1, Y3, Y1
+	VMOVUPS      all42b20000<>+0(SB), Y3
+	VMINPS       Y1, Y3, Y1
+	VMULPS       all3fb8aa3b<>+0(SB), Y1, Y3
+	VROUNDPS     $0x08, Y3, Y3
+	VFNMADD231PS all3f318000<>+0(SB), Y3, Y1
+	VFNMADD231PS allb95e8083<>+0(SB), Y3, Y1
+	VMOVUPS      all3ab51226<>+0(SB), Y4
+	VFMADD213PS  all3c091cea<>+0(SB), Y1, Y4
+	VFMADD213PS  all3d2aac79<>+0(SB), Y1, Y4
+	VFMADD213PS  all3e2aaa49<>+0(SB), Y1, Y4
+	VFMADD213PS  all3efffffe<>+0(SB), Y1, Y4
+	VFMADD213PS  all3f800000<>+0(SB), Y1, Y4
+	VFMADD213PS  all3f800000<>+0(SB), Y1, Y4
+	VCVTPS2DQ    Y3, Y3
+	VPSRAD       $0x01, Y3, Y1
+	VPSUBD       Y1, Y3, Y3
+	VPSLLD       $0x17, Y1, Y1
+	VPADDD       all3f800000<>+0(SB), Y1, Y1
+	VMULPS       Y1, Y4, Y4
+	VPSLLD       $0x17, Y3, Y3
+	VPADDD       all3f800000<>+0(SB), Y3, Y3
+	VMULPS       Y3, Y4, Y4
+	VANDPS       Y2, Y4, Y1
+	VADDPS       all3f800000<>+0(SB), Y1, Y1
+	VMOVUPS      all3f800000<>+0(SB), Y3
+	VDIVPS       Y1, Y3, Y3
+	VMOVUPS      (CX)(R8*4), Y1
+	VMOVUPS      (DX)(R8*4), Y2
+	VMULPS       Y3, Y2, Y2
+	VMULPS       Y2, Y1, Y1
+	VMOVUPS      all3f800000<>+0(SB), Y4
+	VSUBPS       Y3, Y4, Y4
+	VFMADD213PS  all3f800000<>+0(SB), Y0, Y4
+	VMULPS       Y4, Y1, Y1
+	VMOVUPS      Y1, (BX)(R8*4)
+	VMULPS       Y2, Y0, Y0
+	VMOVUPS      Y0, (SI)(R8*4)
+	ADDQ         $0x08, R8
+	SUBQ         $0x08, DI
+	JMP          loop1
+
+done1:
+	TESTQ        DI, DI
+	JZ           end
+	LEAQ         lanes<>+0(SB), R9
+	NEGQ         DI
+	VMOVUPS      32(R9)(DI*4), Y15
+	VMASKMOVPS   (AX)(R8*4), Y15, Y0
+	VXORPS       Y1, Y1, Y1
+	VSUBPS       Y0, Y1, Y1
+	VCMPPS       $0x05, allc2aeac4f<>+0(SB), Y1, Y2
+	VMOVUPS      allc2aeac4f<>+0(SB), Y3
+	VMAXPS       Y1, Y3, Y1
+	VMOVUPS      all42b20000<>+0(SB), Y3
+	VMINPS       Y1, Y3, Y1
+	VMULPS       all3fb8aa3b<>+0(SB), Y1, Y3
+	VROUNDPS     $0x08, Y3, Y3
+	VFNMADD231PS all3f318000<>+0(SB), Y3, Y1
+	VFNMADD231PS allb95e8083<>+0(SB), Y3, Y1
+	VMOVUPS      all3ab51226<>+0(SB), Y4
+	VFMADD213PS  all3c091cea<>+0(SB), Y1, Y4
+	VFMADD213PS  all3d2aac79<>+0(SB), Y1, Y4
+	VFMADD213PS  all3e2aaa49<>+0(SB), Y1, Y4
+	VFMADD213PS  all3efffffe<>+0(SB), Y1, Y4
+	VFMADD213PS  all3f800000<>+0(SB), Y1, Y4
+	VFMADD213PS  all3f800000<>+0(SB), Y1, Y4
+	VCVTPS2DQ    Y3, Y3
+	VPSRAD       $0x01, Y3, Y1
+	VPSUBD       Y1, Y3, Y3
+	VPSLLD       $0x17, Y1, Y1
+	VPADDD       all3f800000<>+0(SB), Y1, Y1
+	VMULPS       Y1, Y4, Y4
+	VPSLLD       $0x17, Y3, Y3
+	VPADDD       all3f800000<>+0(SB), Y3, Y3
+	VMULPS       Y3, Y4, Y4
+	VANDPS       Y2, Y4, Y1
+	VADDPS       all3f800000<>+0(SB), Y1, Y1
+	VMOVUPS      all3f800000<>+0(SB), Y3
+	VDIVPS       Y1, Y3, Y3
+	VMASKMOVPS   (CX)(R8*4), Y15, Y1
+	VMASKMOVPS   (DX)(R8*4), Y15, Y2
+	VMULPS       Y3, Y2, Y2
+	VMULPS       Y2, Y1, Y1
+	VMOVUPS      all3f800000<>+0(SB), Y4
+	VSUBPS       Y3, Y4, Y4
+	VFMADD213PS  all3f800000<>+0(SB), Y0, Y4
+	VMULPS       Y4, Y1, Y1
+	VMASKMOVPS   Y1, Y15, (BX)(R8*4)
+	VMULPS       Y2, Y0, Y0
+	VMASKMOVPS   Y0, Y15, (SI)(R8*4)
+
+end:
+	VZEROUPPER
+	RET
+
+// func fmaAVX2(n int)
+// Requires: AVX, FMA3
+TEXT ·fmaAVX2(SB), NOSPLIT, $0-8
+	MOVQ   n+0(FP), AX
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+	VXORPS Y8, Y8, Y8
+	VXORPS Y9, Y9, Y9
+	VXORPS Y10, Y10, Y10
+	VXORPS Y11, Y11, Y11
+	VXORPS Y12, Y12, Y12
+
+loop:
+	VFMADD231PS Y0, Y0, Y1
+	VFMADD231PS Y0, Y0, Y2
+	VFMADD231PS Y0, Y0, Y3
+	VFMADD231PS Y0, Y0, Y4
+	VFMADD231PS Y0, Y0, Y5
+	VFMADD231PS Y0, Y0, Y6
+	VFMADD231PS Y0, Y0, Y7
+	VFMADD231PS Y0, Y0, Y8
+	VFMADD231PS Y0, Y0, Y9
+	VFMADD231PS Y0, Y0, Y10
+	VFMADD231PS Y0, Y0, Y11
+	VFMADD231PS Y0, Y0, Y12
+	DECQ        AX
+	JNZ         loop
+	VZEROUPPER
+	RET
+
+// func productAVX512x32Masked(m int, k int, a *float32, rs int, cs int, b *float32, ldb int, c *float32, ldc int, add bool, last int)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·productAVX512x32Masked(SB), NOSPLIT, $0-88
 	MOVQ  m+0(FP), AX
 	MOVQ  a+16(FP), CX
 	MOVQ  rs+24(FP), DX
@@ -1101,8 +2483,10 @@ TEXT ·productAVX512x32Masked(SB), NOSPLIT, $0-80
 	SHLQ  $0x02, DI
 	MOVQ  c+56(FP), R8
 	LEAQ  (DX)(DX*2), BX
-	MOVL  mask+76(FP), R9
-	KMOVW R9, K1
+	MOVQ  last+80(FP), R9
+	MOVL  $0x0000ffff, R10
+	BZHIL R9, R10, R10
+	KMOVW R10, K1
 
 full:
 	CMPQ      AX, $0x0c
@@ -2207,9 +3591,9 @@ step11:
 	VZEROUPPER
 	RET
 
-// func productAVX512x16Masked(m int, k int, a *float32, rs int, cs int, b *float32, ldb int, c *float32, ldc int, add bool, mask uint32)
-// Requires: AVX, AVX512F
-TEXT ·productAVX512x16Masked(SB), NOSPLIT, $0-80
+// func productAVX512x16Masked(m int, k int, a *float32, rs int, cs int, b *float32, ldb int, c *float32, ldc int, add bool, last int)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·productAVX512x16Masked(SB), NOSPLIT, $0-88
 	MOVQ  m+0(FP), AX
 	MOVQ  a+16(FP), CX
 	MOVQ  rs+24(FP), DX
@@ -2220,8 +3604,10 @@ TEXT ·productAVX512x16Masked(SB), NOSPLIT, $0-80
 	SHLQ  $0x02, DI
 	MOVQ  c+56(FP), R8
 	LEAQ  (DX)(DX*2), BX
-	MOVL  mask+76(FP), R9
-	KMOVW R9, K1
+	MOVQ  last+80(FP), R9
+	MOVL  $0x0000ffff, R10
+	BZHIL R9, R10, R10
+	KMOVW R10, K1
 
 full:
 	CMPQ      AX, $0x0c
@@ -2999,5 +4385,1031 @@ step11:
 	VMOVUPS      Z8, K1, (SI)
 	VMOVUPS      Z9, K1, (SI)(AX*1)
 	VMOVUPS      Z10, K1, (SI)(AX*2)
+	VZEROUPPER
+	RET
+
+// func dotAVX512(x []float32, y []float32) float32
+// Requires: AVX, AVX512F, BMI2
+TEXT ·dotAVX512(SB), NOSPLIT, $0-52
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	MOVQ   x_base+0(FP), AX
+	MOVQ   y_base+24(FP), CX
+	MOVQ   x_len+8(FP), DX
+	XORQ   BX, BX
+
+loop4:
+	CMPQ        DX, $0x40
+	JL          done4
+	VMOVUPS     (AX)(BX*4), Z4
+	VMOVUPS     (CX)(BX*4), Z5
+	VFMADD231PS Z4, Z5, Z0
+	VMOVUPS     64(AX)(BX*4), Z4
+	VMOVUPS     64(CX)(BX*4), Z5
+	VFMADD231PS Z4, Z5, Z1
+	VMOVUPS     128(AX)(BX*4), Z4
+	VMOVUPS     128(CX)(BX*4), Z5
+	VFMADD231PS Z4, Z5, Z2
+	VMOVUPS     192(AX)(BX*4), Z4
+	VMOVUPS     192(CX)(BX*4), Z5
+	VFMADD231PS Z4, Z5, Z3
+	ADDQ        $0x40, BX
+	SUBQ        $0x40, DX
+	JMP         loop4
+
+done4:
+loop1:
+	CMPQ        DX, $0x10
+	JL          done1
+	VMOVUPS     (AX)(BX*4), Z4
+	VMOVUPS     (CX)(BX*4), Z5
+	VFMADD231PS Z4, Z5, Z0
+	ADDQ        $0x10, BX
+	SUBQ        $0x10, DX
+	JMP         loop1
+
+done1:
+	TESTQ       DX, DX
+	JZ          end
+	MOVL        $0x0000ffff, SI
+	BZHIL       DX, SI, SI
+	KMOVW       SI, K1
+	VMOVUPS.Z   (AX)(BX*4), K1, Z4
+	VMOVUPS.Z   (CX)(BX*4), K1, Z5
+	VFMADD231PS Z4, Z5, Z0
+
+end:
+	VADDPS        Z3, Z0, Z0
+	VADDPS        Z2, Z1, Z1
+	VADDPS        Z1, Z0, Z0
+	VEXTRACTF64X4 $0x01, Z0, Y1
+	VADDPS        Y1, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X1
+	VADDPS        X1, X0, X0
+	VPERMILPS     $0x0e, X0, X1
+	VADDPS        X1, X0, X0
+	VPERMILPS     $0x01, X0, X1
+	VADDPS        X1, X0, X0
+	VMOVSS        X0, ret+48(FP)
+	VZEROUPPER
+	RET
+
+// func axpyAVX512(y []float32, alpha float32, x []float32)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·axpyAVX512(SB), NOSPLIT, $0-56
+	VBROADCASTSS alpha+24(FP), Z0
+	MOVQ         x_base+32(FP), AX
+	MOVQ         y_base+0(FP), CX
+	MOVQ         x_len+40(FP), DX
+	XORQ         BX, BX
+
+loop4:
+	CMPQ        DX, $0x40
+	JL          done4
+	VMOVUPS     (AX)(BX*4), Z1
+	VMOVUPS     (CX)(BX*4), Z2
+	VFMADD231PS Z1, Z0, Z2
+	VMOVUPS     Z2, (CX)(BX*4)
+	VMOVUPS     64(AX)(BX*4), Z1
+	VMOVUPS     64(CX)(BX*4), Z2
+	VFMADD231PS Z1, Z0, Z2
+	VMOVUPS     Z2, 64(CX)(BX*4)
+	VMOVUPS     128(AX)(BX*4), Z1
+	VMOVUPS     128(CX)(BX*4), Z2
+	VFMADD231PS Z1, Z0, Z2
+	VMOVUPS     Z2, 128(CX)(BX*4)
+	VMOVUPS     192(AX)(BX*4), Z1
+	VMOVUPS     192(CX)(BX*4), Z2
+	VFMADD231PS Z1, Z0, Z2
+	VMOVUPS     Z2, 192(CX)(BX*4)
+	ADDQ        $0x40, BX
+	SUBQ        $0x40, DX
+	JMP         loop4
+
+done4:
+loop1:
+	CMPQ        DX, $0x10
+	JL          done1
+	VMOVUPS     (AX)(BX*4), Z1
+	VMOVUPS     (CX)(BX*4), Z2
+	VFMADD231PS Z1, Z0, Z2
+	VMOVUPS     Z2, (CX)(BX*4)
+	ADDQ        $0x10, BX
+	SUBQ        $0x10, DX
+	JMP         loop1
+
+done1:
+	TESTQ       DX, DX
+	JZ          end
+	MOVL        $0x0000ffff, SI
+	BZHIL       DX, SI, SI
+	KMOVW       SI, K1
+	VMOVUPS.Z   (AX)(BX*4), K1, Z1
+	VMOVUPS.Z   (CX)(BX*4), K1, Z2
+	VFMADD231PS Z1, Z0, Z2
+	VMOVUPS     Z2, K1, (CX)(BX*4)
+
+end:
+	VZEROUPPER
+	RET
+
+// func scaleByAVX512(x []float32, alpha float32)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·scaleByAVX512(SB), NOSPLIT, $0-28
+	VBROADCASTSS alpha+24(FP), Z0
+	MOVQ         x_base+0(FP), AX
+	MOVQ         x_len+8(FP), CX
+	XORQ         DX, DX
+
+loop4:
+	CMPQ    CX, $0x40
+	JL      done4
+	VMOVUPS (AX)(DX*4), Z1
+	VMULPS  Z1, Z0, Z1
+	VMOVUPS Z1, (AX)(DX*4)
+	VMOVUPS 64(AX)(DX*4), Z1
+	VMULPS  Z1, Z0, Z1
+	VMOVUPS Z1, 64(AX)(DX*4)
+	VMOVUPS 128(AX)(DX*4), Z1
+	VMULPS  Z1, Z0, Z1
+	VMOVUPS Z1, 128(AX)(DX*4)
+	VMOVUPS 192(AX)(DX*4), Z1
+	VMULPS  Z1, Z0, Z1
+	VMOVUPS Z1, 192(AX)(DX*4)
+	ADDQ    $0x40, DX
+	SUBQ    $0x40, CX
+	JMP     loop4
+
+done4:
+loop1:
+	CMPQ    CX, $0x10
+	JL      done1
+	VMOVUPS (AX)(DX*4), Z1
+	VMULPS  Z1, Z0, Z1
+	VMOVUPS Z1, (AX)(DX*4)
+	ADDQ    $0x10, DX
+	SUBQ    $0x10, CX
+	JMP     loop1
+
+done1:
+	TESTQ     CX, CX
+	JZ        end
+	MOVL      $0x0000ffff, BX
+	BZHIL     CX, BX, BX
+	KMOVW     BX, K1
+	VMOVUPS.Z (AX)(DX*4), K1, Z1
+	VMULPS    Z1, Z0, Z1
+	VMOVUPS   Z1, K1, (AX)(DX*4)
+
+end:
+	VZEROUPPER
+	RET
+
+// func mulScaledAVX512(dst []float32, x []float32, w []float32, alpha float32)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·mulScaledAVX512(SB), NOSPLIT, $0-76
+	VBROADCASTSS alpha+72(FP), Z0
+	MOVQ         x_base+24(FP), AX
+	MOVQ         w_base+48(FP), CX
+	MOVQ         dst_base+0(FP), DX
+	MOVQ         x_len+32(FP), BX
+	XORQ         SI, SI
+
+loop4:
+	CMPQ    BX, $0x40
+	JL      done4
+	VMOVUPS (AX)(SI*4), Z1
+	VMOVUPS (CX)(SI*4), Z2
+	VMULPS  Z1, Z0, Z1
+	VMULPS  Z1, Z2, Z1
+	VMOVUPS Z1, (DX)(SI*4)
+	VMOVUPS 64(AX)(SI*4), Z1
+	VMOVUPS 64(CX)(SI*4), Z2
+	VMULPS  Z1, Z0, Z1
+	VMULPS  Z1, Z2, Z1
+	VMOVUPS Z1, 64(DX)(SI*4)
+	VMOVUPS 128(AX)(SI*4), Z1
+	VMOVUPS 128(CX)(SI*4), Z2
+	VMULPS  Z1, Z0, Z1
+	VMULPS  Z1, Z2, Z1
+	VMOVUPS Z1, 128(DX)(SI*4)
+	VMOVUPS 192(AX)(SI*4), Z1
+	VMOVUPS 192(CX)(SI*4), Z2
+	VMULPS  Z1, Z0, Z1
+	VMULPS  Z1, Z2, Z1
+	VMOVUPS Z1, 192(DX)(SI*4)
+	ADDQ    $0x40, SI
+	SUBQ    $0x40, BX
+	JMP     loop4
+
+done4:
+loop1:
+	CMPQ    BX, $0x10
+	JL      done1
+	VMOVUPS (AX)(SI*4), Z1
+	VMOVUPS (CX)(SI*4), Z2
+	VMULPS  Z1, Z0, Z1
+	VMULPS  Z1, Z2, Z1
+	VMOVUPS Z1, (DX)(SI*4)
+	ADDQ    $0x10, SI
+	SUBQ    $0x10, BX
+	JMP     loop1
+
+done1:
+	TESTQ     BX, BX
+	JZ        end
+	MOVL      $0x0000ffff, DI
+	BZHIL     BX, DI, DI
+	KMOVW     DI, K1
+	VMOVUPS.Z (AX)(SI*4), K1, Z1
+	VMOVUPS.Z (CX)(SI*4), K1, Z2
+	VMULPS    Z1, Z0, Z1
+	VMULPS    Z1, Z2, Z1
+	VMOVUPS   Z1, K1, (DX)(SI*4)
+
+end:
+	VZEROUPPER
+	RET
+
+// func softmaxGradAVX512(d []float32, p []float32, scale float32, mean float32)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·softmaxGradAVX512(SB), NOSPLIT, $0-56
+	VBROADCASTSS scale+48(FP), Z0
+	VBROADCASTSS mean+52(FP), Z1
+	MOVQ         d_base+0(FP), AX
+	MOVQ         p_base+24(FP), CX
+	MOVQ         d_len+8(FP), DX
+	XORQ         BX, BX
+
+loop4:
+	CMPQ    DX, $0x40
+	JL      done4
+	VMOVUPS (AX)(BX*4), Z2
+	VMOVUPS (CX)(BX*4), Z3
+	VSUBPS  Z1, Z2, Z2
+	VMULPS  Z3, Z0, Z3
+	VMULPS  Z3, Z2, Z2
+	VMOVUPS Z2, (AX)(BX*4)
+	VMOVUPS 64(AX)(BX*4), Z2
+	VMOVUPS 64(CX)(BX*4), Z3
+	VSUBPS  Z1, Z2, Z2
+	VMULPS  Z3, Z0, Z3
+	VMULPS  Z3, Z2, Z2
+	VMOVUPS Z2, 64(AX)(BX*4)
+	VMOVUPS 128(AX)(BX*4), Z2
+	VMOVUPS 128(CX)(BX*4), Z3
+	VSUBPS  Z1, Z2, Z2
+	VMULPS  Z3, Z0, Z3
+	VMULPS  Z3, Z2, Z2
+	VMOVUPS Z2, 128(AX)(BX*4)
+	VMOVUPS 192(AX)(BX*4), Z2
+	VMOVUPS 192(CX)(BX*4), Z3
+	VSUBPS  Z1, Z2, Z2
+	VMULPS  Z3, Z0, Z3
+	VMULPS  Z3, Z2, Z2
+	VMOVUPS Z2, 192(AX)(BX*4)
+	ADDQ    $0x40, BX
+	SUBQ    $0x40, DX
+	JMP     loop4
+
+done4:
+loop1:
+	CMPQ    DX, $0x10
+	JL      done1
+	VMOVUPS (AX)(BX*4), Z2
+	VMOVUPS (CX)(BX*4), Z3
+	VSUBPS  Z1, Z2, Z2
+	VMULPS  Z3, Z0, Z3
+	VMULPS  Z3, Z2, Z2
+	VMOVUPS Z2, (AX)(BX*4)
+	ADDQ    $0x10, BX
+	SUBQ    $0x10, DX
+	JMP     loop1
+
+done1:
+	TESTQ     DX, DX
+	JZ        end
+	MOVL      $0x0000ffff, SI
+	BZHIL     DX, SI, SI
+	KMOVW     SI, K1
+	VMOVUPS.Z (AX)(BX*4), K1, Z2
+	VMOVUPS.Z (CX)(BX*4), K1, Z3
+	VSUBPS    Z1, Z2, Z2
+	VMULPS    Z3, Z0, Z3
+	VMULPS    Z3, Z2, Z2
+	VMOVUPS   Z2, K1, (AX)(BX*4)
+
+end:
+	VZEROUPPER
+	RET
+
+// func largestAVX512(x []float32) (top float32, twice uint32)
+// Requires: AVX, AVX2, AVX512F
+TEXT ·largestAVX512(SB), NOSPLIT, $0-32
+	MOVQ    x_base+0(FP), AX
+	MOVQ    x_len+8(FP), CX
+	LEAQ    -64(AX)(CX*4), CX
+	VPXORD  Z1, Z1, Z1
+	VMOVUPS (AX), Z0
+
+loop:
+	CMPQ    AX, CX
+	JAE     rest
+	VMOVUPS (AX), Z2
+	VPADDD  Z2, Z2, Z3
+	VPMAXUD Z3, Z1, Z1
+	VMAXPS  Z2, Z0, Z0
+	ADDQ    $0x40, AX
+	JMP     loop
+
+rest:
+	VMOVUPS       (CX), Z2
+	VPADDD        Z2, Z2, Z3
+	VPMAXUD       Z3, Z1, Z1
+	VMAXPS        Z2, Z0, Z0
+	VEXTRACTF64X4 $0x01, Z0, Y2
+	VMAXPS        Y2, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X2
+	VMAXPS        X2, X0, X0
+	VPERMILPS     $0x0e, X0, X2
+	VMAXPS        X2, X0, X0
+	VPERMILPS     $0x01, X0, X2
+	VMAXPS        X2, X0, X0
+	VMOVSS        X0, top+24(FP)
+	VEXTRACTF64X4 $0x01, Z1, Y0
+	VPMAXUD       Y0, Y1, Y1
+	VEXTRACTF128  $0x01, Y1, X0
+	VPMAXUD       X0, X1, X1
+	VPERMILPS     $0x0e, X1, X0
+	VPMAXUD       X0, X1, X1
+	VPERMILPS     $0x01, X1, X0
+	VPMAXUD       X0, X1, X1
+	VMOVSS        X1, twice+28(FP)
+	VZEROUPPER
+	RET
+
+// func expSumAVX512(x []float32, scale float32, top float32) float32
+// Requires: AVX, AVX512F, BMI2
+TEXT ·expSumAVX512(SB), NOSPLIT, $0-36
+	VBROADCASTSS scale+24(FP), Z0
+	VBROADCASTSS top+28(FP), Z1
+	VPXORD       Z2, Z2, Z2
+	VPXORD       Z3, Z3, Z3
+	VPXORD       Z4, Z4, Z4
+	VPXORD       Z5, Z5, Z5
+	MOVQ         x_base+0(FP), AX
+	MOVQ         x_len+8(FP), CX
+	XORQ         DX, DX
+
+loop4:
+	CMPQ         CX, $0x40
+	JL           done4
+	VMOVUPS      (AX)(DX*4), Z6
+	VSUBPS       Z1, Z6, Z6
+	VMULPS       Z0, Z6, Z6
+	VCMPPS       $0x05, allc2aeac4f<>+0(SB), Z6, K1
+	VMOVUPS      allc2aeac4f<>+0(SB), Z7
+	VMAXPS       Z6, Z7, Z6
+	VMOVUPS      all42b20000<>+0(SB), Z7
+	VMINPS       Z6, Z7, Z6
+	VMULPS       all3fb8aa3b<>+0(SB), Z6, Z7
+	VRNDSCALEPS  $0x08, Z7, Z7
+	VFNMADD231PS all3f318000<>+0(SB), Z7, Z6
+	VFNMADD231PS allb95e8083<>+0(SB), Z7, Z6
+	VMOVUPS      all3ab51226<>+0(SB), Z8
+	VFMADD213PS  all3c091cea<>+0(SB), Z6, Z8
+	VFMADD213PS  all3d2aac79<>+0(SB), Z6, Z8
+	VFMADD213PS  all3e2aaa49<>+0(SB), Z6, Z8
+	VFMADD213PS  all3efffffe<>+0(SB), Z6, Z8
+	VFMADD213PS  all3f800000<>+0(SB), Z6, Z8
+	VFMADD213PS  all3f800000<>+0(SB), Z6, Z8
+	VSCALEFPS    Z7, Z8, Z6
+	VMOVAPS.Z    Z6, K1, Z6
+	VMOVUPS      Z6, (AX)(DX*4)
+	VADDPS       Z6, Z2, Z2
+	VMOVUPS      64(AX)(DX*4), Z6
+	VSUBPS       Z1, Z6, Z6
+	VMULPS       Z0, Z6, Z6
+	VCMPPS       $0x05, allc2aeac4f<>+0(SB), Z6, K1
+	VMOVUPS      allc2aeac4f<>+0(SB), Z7
+	VMAXPS       Z6, Z7, Z6
+	VMOVUPS      all42b20000<>+0(SB), Z7
+	VMINPS       Z6, Z7, Z6
+	VMULPS       all3fb8aa3b<>+0(SB), Z6, Z7
+	VRNDSCALEPS  $0x08, Z7, Z7
+	VFNMADD231PS all3f318000<>+0(SB), Z7, Z6
+	VFNMADD231PS allb95e8083<>+0(SB), Z7, Z6
+	VMOVUPS      all3ab51226<>+0(SB), Z8
+	VFMADD213PS  all3c091cea<>+0(SB), Z6, Z8
+	VFMADD213PS  all3d2aac79<>+0(SB), Z6, Z8
+	VFMADD213PS  all3e2aaa49<>+0(SB), Z6, Z8
+	VFMADD213PS  all3efffffe<>+0(SB), Z6, Z8
+	VFMADD213PS  all3f800000<>+0(SB), Z6, Z8
+	VFMADD213PS  all3f800000<>+0(SB), Z6, Z8
+	VSCALEFPS    Z7, Z8, Z6
+	VMOVAPS.Z    Z6, K1, Z6
+	VMOVUPS      Z6, 64(AX)(DX*4)
+	VADDPS       Z6, Z3, Z3
+	VMOVUPS      128(AX)(DX*4), Z6
+	VSUBPS       Z1, Z6, Z6
+	VMULPS       Z0, Z6, Z6
+	VCMPPS       $0x05, allc2aeac4f<>+0(SB), Z6, K1
+	VMOVUPS      allc2aeac4f<>+0(SB), Z7
+	VMAXPS       Z6, Z7, Z6
+	VMOVUPS      all42b20000<>+0(SB), Z7
+	VMINPS       Z6, Z7, Z6
+	VMULPS       all3fb8aa3b<>+0(SB), Z6, Z7
+	VRNDSCALEPS  $0x08, Z7, Z7
+	VFNMADD231PS all3f318000<>+0(SB), Z7, Z6
+	VFNMADD231PS allb95e8083<>+0(SB), Z7, Z6
+	VMOVUPS      all3ab51226<>+0(SB), Z8
+	VFMADD213PS  all3c091cea<>+0(SB), Z6, Z8
+	VFMADD213PS  all3d2aac79<>+0(SB), Z6, Z8
+	VFMADD213PS  all3e2aaa49<>+0(SB), Z6, Z8
+	VFMADD213PS  all3efffffe<>+0(SB), Z6, Z8
+	VFMADD213PS  all3f800000<>+0(SB), Z6, Z8
+	VFMADD213PS  all3f800000<>+0(SB), Z6, Z8
+	VSCALEFPS    Z7, Z8, Z6
+	VMOVAPS.Z    Z6, K1, Z6
+	VMOVUPS      Z6, 128(AX)(DX*4)
+	VADDPS       Z6, Z4, Z4
+	VMOVUPS      192(AX)(DX*4), Z6
+	VSUBPS       Z1, Z6, Z6
+	VMULPS       Z0, Z6, Z6
+	VCMPPS       $0x05, allc2aeac4f<>+0(SB), Z6, K1
+	VMOVUPS      allc2aeac4f<>+0(SB), Z7
+	VMAXPS       Z6, Z7, Z6
+	VMOVUPS      all42b20000<>+0(SB), Z7
+	VMINPS       Z6, Z7, Z6
+	VMULPS       all3fb8aa3b<>+0(SB), Z6, Z7
+	VRNDSCALEPS  $0x08, Z7, Z7
+	VFNMADD231PS all3f318000<>+0(SB), Z7, Z6
+	VFNMADD231PS allb95e8083<>+0(SB), Z7, Z6
+	VMOVUPS      all3ab51226<>+0(SB), Z8
+	VFMADD213PS  all3c091cea<>+0(SB), Z6, Z8
+	VFMADD213PS  all3d2aac79<>+0(SB), Z6, Z8
+	VFMADD213PS  all3e2aaa49<>+0(SB), Z6, Z8
+	VFMADD213PS  all3efffffe<>+0(SB), Z6, Z8
+	VFMADD213PS  all3f800000<>+0(SB), Z6, Z8
+	VFMADD213PS  all3f800000<>+0(SB), Z6, Z8
+	VSCALEFPS    Z7, Z8, Z6
+	VMOVAPS.Z    Z6, K1, Z6
+	VMOVUPS      Z6, 192(AX)(DX*4)
+	VADDPS       Z6, Z5, Z5
+	ADDQ         $0x40, DX
+	SUBQ         $0x40, CX
+	JMP          loop4
+
+done4:
+loop1:
+	CMPQ         CX, $0x10
+	JL           done1
+	VMOVUPS      (AX)(DX*4), Z6
+	VSUBPS       Z1, Z6, Z6
+	VMULPS       Z0, Z6, Z6
+	VCMPPS       $0x05, allc2aeac4f<>+0(SB), Z6, K1
+	VMOVUPS      allc2aeac4f<>+0(SB), Z7
+	VMAXPS       Z6, Z7, Z6
+	VMOVUPS      all42b20000<>+0(SB), Z7
+	VMINPS       Z6, Z7, Z6
+	VMULPS       all3fb8aa3b<>+0(SB), Z6, Z7
+	VRNDSCALEPS  $0x08, Z7, Z7
+	VFNMADD231PS all3f318000<>+0(SB), Z7, Z6
+	VFNMADD231PS allb95e8083<>+0(SB), Z7, Z6
+	VMOVUPS      all3ab51226<>+0(SB), Z8
+	VFMADD213PS  all3c091cea<>+0(SB), Z6, Z8
+	VFMADD213PS  all3d2aac79<>+0(SB), Z6, Z8
+	VFMADD213PS  all3e2aaa49<>+0(SB), Z6, Z8
+	VFMADD213PS  all3efffffe<>+0(SB), Z6, Z8
+	VFMADD213PS  all3f800000<>+0(SB), Z6, Z8
+	VFMADD213PS  all3f800000<>+0(SB), Z6, Z8
+	VSCALEFPS    Z7, Z8, Z6
+	VMOVAPS.Z    Z6, K1, Z6
+	VMOVUPS      Z6, (AX)(DX*4)
+	VADDPS       Z6, Z2, Z2
+	ADDQ         $0x10, DX
+	SUBQ         $0x10, CX
+	JMP          loop1
+
+done1:
+	TESTQ        CX, CX
+	JZ           end
+	MOVL         $0x0000ffff, BX
+	BZHIL        CX, BX, BX
+	KMOVW        BX, K1
+	VMOVUPS.Z    (AX)(DX*4), K1, Z6
+	VSUBPS       Z1, Z6, Z6
+	VMULPS       Z0, Z6, Z6
+	VCMPPS       $0x05, allc2aeac4f<>+0(SB), Z6, K2
+	VMOVUPS      allc2aeac4f<>+0(SB), Z0
+	VMAXPS       Z6, Z0, Z6
+	VMOVUPS      all42b20000<>+0(SB), Z0
+	VMINPS       Z6, Z0, Z6
+	VMULPS       all3fb8aa3b<>+0(SB), Z6, Z0
+	VRNDSCALEPS  $0x08, Z0, Z0
+	VFNMADD231PS all3f318000<>+0(SB), Z0, Z6
+	VFNMADD231PS allb95e8083<>+0(SB), Z0, Z6
+	VMOVUPS      all3ab51226<>+0(SB), Z1
+	VFMADD213PS  all3c091cea<>+0(SB), Z6, Z1
+	VFMADD213PS  all3d2aac79<>+0(SB), Z6, Z1
+	VFMADD213PS  all3e2aaa49<>+0(SB), Z6, Z1
+	VFMADD213PS  all3efffffe<>+0(SB), Z6, Z1
+	VFMADD213PS  all3f800000<>+0(SB), Z6, Z1
+	VFMADD213PS  all3f800000<>+0(SB), Z6, Z1
+	VSCALEFPS    Z0, Z1, Z6
+	VMOVAPS.Z    Z6, K2, Z6
+	VMOVUPS      Z6, K1, (AX)(DX*4)
+	VMOVAPS.Z    Z6, K1, Z6
+	VADDPS       Z6, Z2, Z2
+
+end:
+	VADDPS        Z5, Z2, Z2
+	VADDPS        Z4, Z3, Z3
+	VADDPS        Z3, Z2, Z2
+	VEXTRACTF64X4 $0x01, Z2, Y0
+	VADDPS        Y0, Y2, Y2
+	VEXTRACTF128  $0x01, Y2, X0
+	VADDPS        X0, X2, X2
+	VPERMILPS     $0x0e, X2, X0
+	VADDPS        X0, X2, X2
+	VPERMILPS     $0x01, X2, X0
+	VADDPS        X0, X2, X2
+	VMOVSS        X2, ret+32(FP)
+	VZEROUPPER
+	RET
+
+// func swiGLUAVX512(dst []float32, gate []float32, up []float32)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·swiGLUAVX512(SB), NOSPLIT, $0-72
+	MOVQ gate_base+24(FP), AX
+	MOVQ up_base+48(FP), CX
+	MOVQ dst_base+0(FP), DX
+	MOVQ gate_len+32(FP), BX
+	XORQ SI, SI
+
+loop4:
+	CMPQ         BX, $0x40
+	JL           done4
+	VMOVUPS      (AX)(SI*4), Z0
+	VPXORD       Z2, Z2, Z2
+	VSUBPS       Z0, Z2, Z2
+	VCMPPS       $0x05, allc2aeac4f<>+0(SB), Z2, K1
+	VMOVUPS      allc2aeac4f<>+0(SB), Z1
+	VMAXPS       Z2, Z1, Z2
+	VMOVUPS      all42b20000<>+0(SB), Z1
+	VMINPS       Z2, Z1, Z2
+	VMULPS       all3fb8aa3b<>+0(SB), Z2, Z1
+	VRNDSCALEPS  $0x08, Z1, Z1
+	VFNMADD231PS all3f318000<>+0(SB), Z1, Z2
+	VFNMADD231PS allb95e8083<>+0(SB), Z1, Z2
+	VMOVUPS      all3ab51226<>+0(SB), Z8
+	VFMADD213PS  all3c091cea<>+0(SB), Z2, Z8
+	VFMADD213PS  all3d2aac79<>+0(SB), Z2, Z8
+	VFMADD213PS  all3e2aaa49<>+0(SB), Z2, Z8
+	VFMADD213PS  all3efffffe<>+0(SB), Z2, Z8
+	VFMADD213PS  all3f800000<>+0(SB), Z2, Z8
+	VFMADD213PS  all3f800000<>+0(SB), Z2, Z8
+	VSCALEFPS    Z1, Z8, Z2
+	VMOVAPS.Z    Z2, K1, Z2
+	VADDPS       all3f800000<>+0(SB), Z2, Z2
+	VMOVUPS      (CX)(SI*4), Z1
+	VDIVPS       Z2, Z0, Z0
+	VMULPS       Z1, Z0, Z0
+	VMOVUPS      Z0, (DX)(SI*4)
+	VMOVUPS      64(AX)(SI*4), Z0
+	VPXORD       Z3, Z3, Z3
+	VSUBPS       Z0, Z3, Z3
+	VCMPPS       $0x05, allc2aeac4f<>+0(SB), Z3, K1
+	VMOVUPS      allc2aeac4f<>+0(SB), Z1
+	VMAXPS       Z3, Z1, Z3
+	VMOVUPS      all42b20000<>+0(SB), Z1
+	VMINPS       Z3, Z1, Z3
+	VMULPS       all3fb8aa3b<>+0(SB), Z3, Z1
+	VRNDSCALEPS  $0x08, Z1, Z1
+	VFNMADD231PS all3f318000<>+0(SB), Z1, Z3
+	VFNMADD231PS allb95e8083<>+0(SB), Z1, Z3
+	VMOVUPS      all3ab51226<>+0(SB), Z8
+	VFMADD213PS  all3c091cea<>+0(SB), Z3, Z8
+	VFMADD213PS  all3d2aac79<>+0(SB), Z3, Z8
+	VFMADD213PS  all3e2aaa49<>+0(SB), Z3, Z8
+	VFMADD213PS  all3efffffe<>+0(SB), Z3, Z8
+	VFMADD213PS  all3f800000<>+0(SB), Z3, Z8
+	VFMADD213PS  all3f800000<>+0(SB), Z3, Z8
+	VSCALEFPS    Z1, Z8, Z3
+	VMOVAPS.Z    Z3, K1, Z3
+	VADDPS       all3f800000<>+0(SB), Z3, Z3
+	VMOVUPS      64(CX)(SI*4), Z1
+	VDIVPS       Z3, Z0, Z0
+	VMULPS       Z1, Z0, Z0
+	VMOVUPS      Z0, 64(DX)(SI*4)
+	VMOVUPS      128(AX)(SI*4), Z0
+	VPXORD       Z4, Z4, Z4
+	VSUBPS       Z0, Z4, Z4
+	VCMPPS       $0x05, allc2aeac4f<>+0(SB), Z4, K1
+	VMOVUPS      allc2aeac4f<>+0(SB), Z1
+	VMAXPS       Z4, Z1, Z4
+	VMOVUPS      all42b20000<>+0(SB), Z1
+	VMINPS       Z4, Z1, Z4
+	VMULPS       all3fb8aa3b<>+0(SB), Z4, Z1
+	VRNDSCALEPS  $0x08, Z1, Z1
+	VFNMADD231PS all3f318000<>+0(SB), Z1, Z4
+	VFNMADD231PS allb95e8083<>+0(SB), Z1, Z4
+	VMOVUPS      all3ab51226<>+0(SB), Z8
+	VFMADD213PS  all3c091cea<>+0(SB), Z4, Z8
+	VFMADD213PS  all3d2aac79<>+0(SB), Z4, Z8
+	VFMADD213PS  all3e2aaa49<>+0(SB), Z4, Z8
+	VFMADD213PS  all3efffffe<>+0(SB), Z4, Z8
+	VFMADD213PS  all3f800000<>+0(SB), Z4, Z8
+	VFMADD213PS  all3f800000<>+0(SB), Z4, Z8
+	VSCALEFPS    Z1, Z8, Z4
+	VMOVAPS.Z    Z4, K1, Z4
+	VADDPS       all3f800000<>+0(SB), Z4, Z4
+	VMOVUPS      128(CX)(SI*4), Z1
+	VDIVPS       Z4, Z0, Z0
+	VMULPS       Z1, Z0, Z0
+	VMOVUPS      Z0, 128(DX)(SI*4)
+	VMOVUPS      192(AX)(SI*4), Z0
+	VPXORD       Z5, Z5, Z5
+	VSUBPS       Z0, Z5, Z5
+	VCMPPS       $0x05, allc2aeac4f<>+0(SB), Z5, K1
+	VMOVUPS      allc2aeac4f<>+0(SB), Z1
+	VMAXPS       Z5, Z1, Z5
+	VMOVUPS      all42b20000<>+0(SB), Z1
+	VMINPS       Z5, Z1, Z5
+	VMULPS       all3fb8aa3b<>+0(SB), Z5, Z1
+	VRNDSCALEPS  $0x08, Z1, Z1
+	VFNMADD231PS all3f318000<>+0(SB), Z1, Z5
+	VFNMADD231PS allb95e8083<>+0(SB), Z1, Z5
+	VMOVUPS      all3ab51226<>+0(SB), Z8
+	VFMADD213PS  all3c091cea<>+0(SB), Z5, Z8
+	VFMADD213PS  all3d2aac79<>+0(SB), Z5, Z8
+	VFMADD213PS  all3e2aaa49<>+0(SB), Z5, Z8
+	VFMADD213PS  all3efffffe<>+0(SB), Z5, Z8
+	VFMADD213PS  all3f800000<>+0(SB), Z5, Z8
+	VFMADD213PS  all3f800000<>+0(SB), Z5, Z8
+	VSCALEFPS    Z1, Z8, Z5
+	VMOVAPS.Z    Z5, K1, Z5
+	VADDPS       all3f800000<>+0(SB), Z5, Z5
+	VMOVUPS      192(CX)(SI*4), Z1
+	VDIVPS       Z5, Z0, Z0
+	VMULPS       Z1, Z0, Z0
+	VMOVUPS      Z0, 192(DX)(SI*4)
+	ADDQ         $0x40, SI
+	SUBQ         $0x40, BX
+	JMP          loop4
+
+done4:
+loop1:
+	CMPQ         BX, $0x10
+	JL           done1
+	VMOVUPS      (AX)(SI*4), Z0
+	VPXORD       Z6, Z6, Z6
+	VSUBPS       Z0, Z6, Z6
+	VCMPPS       $0x05, allc2aeac4f<>+0(SB), Z6, K1
+	VMOVUPS      allc2aeac4f<>+0(SB), Z1
+	VMAXPS       Z6, Z1, Z6
+	VMOVUPS      all42b20000<>+0(SB), Z1
+	VMINPS       Z6, Z1, Z6
+	VMULPS       all3fb8aa3b<>+0(SB), Z6, Z1
+	VRNDSCALEPS  $0x08, Z1, Z1
+	VFNMADD231PS all3f318000<>+0(SB), Z1, Z6
+	VFNMADD231PS allb95e8083<>+0(SB), Z1, Z6
+	VMOVUPS      all3ab51226<>+0(SB), Z2
+	VFMADD213PS  all3c091cea<>+0(SB), Z6, Z2
+	VFMADD213PS  all3d2aac79<>+0(SB), Z6, Z2
+	VFMADD213PS  all3e2aaa49<>+0(SB), Z6, Z2
+	VFMADD213PS  all3efffffe<>+0(SB), Z6, Z2
+	VFMADD213PS  all3f800000<>+0(SB), Z6, Z2
+	VFMADD213PS  all3f800000<>+0(SB), Z6, Z2
+	VSCALEFPS    Z1, Z2, Z6
+	VMOVAPS.Z    Z6, K1, Z6
+	VADDPS       all3f800000<>+0(SB), Z6, Z6
+	VMOVUPS      (CX)(SI*4), Z1
+	VDIVPS       Z6, Z0, Z0
+	VMULPS       Z1, Z0, Z0
+	VMOVUPS      Z0, (DX)(SI*4)
+	ADDQ         $0x10, SI
+	SUBQ         $0x10, BX
+	JMP          loop1
+
+done1:
+	TESTQ        BX, BX
+	JZ           end
+	MOVL         $0x0000ffff, DI
+	BZHIL        BX, DI, DI
+	KMOVW        DI, K1
+	VMOVUPS.Z    (AX)(SI*4), K1, Z0
+	VPXORD       Z7, Z7, Z7
+	VSUBPS       Z0, Z7, Z7
+	VCMPPS       $0x05, allc2aeac4f<>+0(SB), Z7, K2
+	VMOVUPS      allc2aeac4f<>+0(SB), Z1
+	VMAXPS       Z7, Z1, Z7
+	VMOVUPS      all42b20000<>+0(SB), Z1
+	VMINPS       Z7, Z1, Z7
+	VMULPS       all3fb8aa3b<>+0(SB), Z7, Z1
+	VRNDSCALEPS  $0x08, Z1, Z1
+	VFNMADD231PS all3f318000<>+0(SB), Z1, Z7
+	VFNMADD231PS allb95e8083<>+0(SB), Z1, Z7
+	VMOVUPS      all3ab51226<>+0(SB), Z2
+	VFMADD213PS  all3c091cea<>+0(SB), Z7, Z2
+	VFMADD213PS  all3d2aac79<>+0(SB), Z7, Z2
+	VFMADD213PS  all3e2aaa49<>+0(SB), Z7, Z2
+	VFMADD213PS  all3efffffe<>+0(SB), Z7, Z2
+	VFMADD213PS  all3f800000<>+0(SB), Z7, Z2
+	VFMADD213PS  all3f800000<>+0(SB), Z7, Z2
+	VSCALEFPS    Z1, Z2, Z7
+	VMOVAPS.Z    Z7, K2, Z7
+	VADDPS       all3f800000<>+0(SB), Z7, Z7
+	VMOVUPS.Z    (CX)(SI*4), K1, Z1
+	VDIVPS       Z7, Z0, Z0
+	VMULPS       Z1, Z0, Z0
+	VMOVUPS      Z0, K1, (DX)(SI*4)
+
+end:
+	VZEROUPPER
+	RET
+
+// func swiGLUGradAVX512(dgate []float32, dup []float32, d []float32, gate []float32, up []float32)
+// Requires: AVX, AVX512F, BMI2
+TEXT ·swiGLUGradAVX512(SB), NOSPLIT, $0-120
+	MOVQ gate_base+72(FP), AX
+	MOVQ up_base+96(FP), CX
+	MOVQ d_base+48(FP), DX
+	MOVQ dgate_base+0(FP), BX
+	MOVQ dup_base+24(FP), SI
+	MOVQ gate_len+80(FP), DI
+	XORQ R8, R8
+
+loop4:
+	CMPQ         DI, $0x40
+	JL           done4
+	VMOVUPS      (AX)(R8*4), Z0
+	VPXORD       Z5, Z5, Z5
+	VSUBPS       Z0, Z5, Z5
+	VCMPPS       $0x05, allc2aeac4f<>+0(SB), Z5, K1
+	VMOVUPS      allc2aeac4f<>+0(SB), Z1
+	VMAXPS       Z5, Z1, Z5
+	VMOVUPS      all42b20000<>+0(SB), Z1
+	VMINPS       Z5, Z1, Z5
+	VMULPS       all3fb8aa3b<>+0(SB), Z5, Z1
+	VRNDSCALEPS  $0x08, Z1, Z1
+	VFNMADD231PS all3f318000<>+0(SB), Z1, Z5
+	VFNMADD231PS allb95e8083<>+0(SB), Z1, Z5
+	VMOVUPS      all3ab51226<>+0(SB), Z2
+	VFMADD213PS  all3c091cea<>+0(SB), Z5, Z2
+	VFMADD213PS  all3d2aac79<>+0(SB), Z5, Z2
+	VFMADD213PS  all3e2aaa49<>+0(SB), Z5, Z2
+	VFMADD213PS  all3efffffe<>+0(SB), Z5, Z2
+	VFMADD213PS  all3f800000<>+0(SB), Z5, Z2
+	VFMADD213PS  all3f800000<>+0(SB), Z5, Z2
+	VSCALEFPS    Z1, Z2, Z5
+	VMOVAPS.Z    Z5, K1, Z5
+	VADDPS       all3f800000<>+0(SB), Z5, Z5
+	VMOVUPS      all3f800000<>+0(SB), Z3
+	VDIVPS       Z5, Z3, Z3
+	VMOVUPS      (CX)(R8*4), Z1
+	VMOVUPS      (DX)(R8*4), Z2
+	VMULPS       Z3, Z2, Z2
+	VMULPS       Z2, Z1, Z1
+	VMOVUPS      all3f800000<>+0(SB), Z4
+	VSUBPS       Z3, Z4, Z4
+	VFMADD213PS  all3f800000<>+0(SB), Z0, Z4
+	VMULPS       Z4, Z1, Z1
+	VMOVUPS      Z1, (BX)(R8*4)
+	VMULPS       Z2, Z0, Z0
+	VMOVUPS      Z0, (SI)(R8*4)
+	VMOVUPS      64(AX)(R8*4), Z0
+	VPXORD       Z6, Z6, Z6
+	VSUBPS       Z0, Z6, Z6
+	VCMPPS       $0x05, allc2aeac4f<>+0(SB), Z6, K1
+	VMOVUPS      allc2aeac4f<>+0(SB), Z1
+	VMAXPS       Z6, Z1, Z6
+	VMOVUPS      all42b20000<>+0(SB), Z1
+	VMINPS       Z6, Z1, Z6
+	VMULPS       all3fb8aa3b<>+0(SB), Z6, Z1
+	VRNDSCALEPS  $0x08, Z1, Z1
+	VFNMADD231PS all3f318000<>+0(SB), Z1, Z6
+	VFNMADD231PS allb95e8083<>+0(SB), Z1, Z6
+	VMOVUPS      all3ab51226<>+0(SB), Z2
+	VFMADD213PS  all3c091cea<>+0(SB), Z6, Z2
+	VFMADD213PS  all3d2aac79<>+0(SB), Z6, Z2
+	VFMADD213PS  all3e2aaa49<>+0(SB), Z6, Z2
+	VFMADD213PS  all3efffffe<>+0(SB), Z6, Z2
+	VFMADD213PS  all3f800000<>+0(SB), Z6, Z2
+	VFMADD213PS  all3f800000<>+0(SB), Z6, Z2
+	VSCALEFPS    Z1, Z2, Z6
+	VMOVAPS.Z    Z6, K1, Z6
+	VADDPS       all3f800000<>+0(SB), Z6, Z6
+	VMOVUPS      all3f800000<>+0(SB), Z3
+	VDIVPS       Z6, Z3, Z3
+	VMOVUPS      64(CX)(R8*4), Z1
+	VMOVUPS      64(DX)(R8*4), Z2
+	VMULPS       Z3, Z2, Z2
+	VMULPS       Z2, Z1, Z1
+	VMOVUPS      all3f800000<>+0(SB), Z4
+	VSUBPS       Z3, Z4, Z4
+	VFMADD213PS  all3f800000<>+0(SB), Z0, Z4
+	VMULPS       Z4, Z1, Z1
+	VMOVUPS      Z1, 64(BX)(R8*4)
+	VMULPS       Z2, Z0, Z0
+	VMOVUPS      Z0, 64(SI)(R8*4)
+	VMOVUPS      128(AX)(R8*4), Z0
+	VPXORD       Z7, Z7, Z7
+	VSUBPS       Z0, Z7, Z7
+	VCMPPS       $0x05, allc2aeac4f<>+0(SB), Z7, K1
+	VMOVUPS      allc2aeac4f<>+0(SB), Z1
+	VMAXPS       Z7, Z1, Z7
+	VMOVUPS      all42b20000<>+0(SB), Z1
+	VMINPS       Z7, Z1, Z7
+	VMULPS       all3fb8aa3b<>+0(SB), Z7, Z1
+	VRNDSCALEPS  $0x08, Z1, Z1
+	VFNMADD231PS all3f318000<>+0(SB), Z1, Z7
+	VFNMADD231PS allb95e8083<>+0(SB), Z1, Z7
+	VMOVUPS      all3ab51226<>+0(SB), Z2
+	VFMADD213PS  all3c091cea<>+0(SB), Z7, Z2
+	VFMADD213PS  all3d2aac79<>+0(SB), Z7, Z2
+	VFMADD213PS  all3e2aaa49<>+0(SB), Z7, Z2
+	VFMADD213PS  all3efffffe<>+0(SB), Z7, Z2
+	VFMADD213PS  all3f800000<>+0(SB), Z7, Z2
+	VFMADD213PS  all3f800000<>+0(SB), Z7, Z2
+	VSCALEFPS    Z1, Z2, Z7
+	VMOVAPS.Z    Z7, K1, Z7
+	VADDPS       all3f800000<>+0(SB), Z7, Z7
+	VMOVUPS      all3f800000<>+0(SB), Z3
+	VDIVPS       Z7, Z3, Z3
+	VMOVUPS      128(CX)(R8*4), Z1
+	VMOVUPS      128(DX)(R8*4), Z2
+	VMULPS       Z3, Z2, Z2
+	VMULPS       Z2, Z1, Z1
+	VMOVUPS      all3f800000<>+0(SB), Z4
+	VSUBPS       Z3, Z4, Z4
+	VFMADD213PS  all3f800000<>+0(SB), Z0, Z4
+	VMULPS       Z4, Z1, Z1
+	VMOVUPS      Z1, 128(BX)(R8*4)
+	VMULPS       Z2, Z0, Z0
+	VMOVUPS      Z0, 128(SI)(R8*4)
+	VMOVUPS      192(AX)(R8*4), Z0
+	VPXORD       Z8, Z8, Z8
+	VSUBPS       Z0, Z8, Z8
+	VCMPPS       $0x05, allc2aeac4f<>+0(SB), Z8, K1
+	VMOVUPS      allc2aeac4f<>+0(SB), Z1
+	VMAXPS       Z8, Z1, Z8
+	VMOVUPS      all42b20000<>+0(SB), Z1
+	VMINPS       Z8, Z1, Z8
+	VMULPS       all3fb8aa3b<>+0(SB), Z8, Z1
+	VRNDSCALEPS  $0x08, Z1, Z1
+	VFNMADD231PS all3f318000<>+0(SB), Z1, Z8
+	VFNMADD231PS allb95e8083<>+0(SB), Z1, Z8
+	VMOVUPS      all3ab51226<>+0(SB), Z2
+	VFMADD213PS  all3c091cea<>+0(SB), Z8, Z2
+	VFMADD213PS  all3d2aac79<>+0(SB), Z8, Z2
+	VFMADD213PS  all3e2aaa49<>+0(SB), Z8, Z2
+	VFMADD213PS  all3efffffe<>+0(SB), Z8, Z2
+	VFMADD213PS  all3f800000<>+0(SB), Z8, Z2
+	VFMADD213PS  all3f800000<>+0(SB), Z8, Z2
+	VSCALEFPS    Z1, Z2, Z8
+	VMOVAPS.Z    Z8, K1, Z8
+	VADDPS       all3f800000<>+0(SB), Z8, Z8
+	VMOVUPS      all3f800000<>+0(SB), Z3
+	VDIVPS       Z8, Z3, Z3
+	VMOVUPS      192(CX)(R8*4), Z1
+	VMOVUPS      192(DX)(R8*4), Z2
+	VMULPS       Z3, Z2, Z2
+	VMULPS       Z2, Z1, Z1
+	VMOVUPS      all3f800000<>+0(SB), Z4
+	VSUBPS       Z3, Z4, Z4
+	VFMADD213PS  all3f800000<>+0(SB), Z0, Z4
+	VMULPS       Z4, Z1, Z1
+	VMOVUPS      Z1, 192(BX)(R8*4)
+	VMULPS       Z2, Z0, Z0
+	VMOVUPS      Z0, 192(SI)(R8*4)
+	ADDQ         $0x40, R8
+	SUBQ         $0x40, DI
+	JMP          loop4
+
+done4:
+loop1:
+	CMPQ         DI, $0x10
+	JL           done1
+	VMOVUPS      (AX)(R8*4), Z0
+	VPXORD       Z9, Z9, Z9
+	VSUBPS       Z0, Z9, Z9
+	VCMPPS       $0x05, allc2aeac4f<>+0(SB), Z9, K1
+	VMOVUPS      allc2aeac4f<>+0(SB), Z1
+	VMAXPS       Z9, Z1, Z9
+	VMOVUPS      all42b20000<>+0(SB), Z1
+	VMINPS       Z9, Z1, Z9
+	VMULPS       all3fb8aa3b<>+0(SB), Z9, Z1
+	VRNDSCALEPS  $0x08, Z1, Z1
+	VFNMADD231PS all3f318000<>+0(SB), Z1, Z9
+	VFNMADD231PS allb95e8083<>+0(SB), Z1, Z9
+	VMOVUPS      all3ab51226<>+0(SB), Z2
+	VFMADD213PS  all3c091cea<>+0(SB), Z9, Z2
+	VFMADD213PS  all3d2aac79<>+0(SB), Z9, Z2
+	VFMADD213PS  all3e2aaa49<>+0(SB), Z9, Z2
+	VFMADD213PS  all3efffffe<>+0(SB), Z9, Z2
+	VFMADD213PS  all3f800000<>+0(SB), Z9, Z2
+	VFMADD213PS  all3f800000<>+0(SB), Z9, Z2
+	VSCALEFPS    Z1, Z2, Z9
+	VMOVAPS.Z    Z9, K1, Z9
+	VADDPS       all3f800000<>+0(SB), Z9, Z9
+	VMOVUPS      all3f800000<>+0(SB), Z3
+	VDIVPS       Z9, Z3, Z3
+	VMOVUPS      (CX)(R8*4), Z1
+	VMOVUPS      (DX)(R8*4), Z2
+	VMULPS       Z3, Z2, Z2
+	VMULPS       Z2, Z1, Z1
+	VMOVUPS      all3f800000<>+0(SB), Z4
+	VSUBPS       Z3, Z4, Z4
+	VFMADD213PS  all3f800000<>+0(SB), Z0, Z4
+	VMULPS       Z4, Z1, Z1
+	VMOVUPS      Z1, (BX)(R8*4)
+	VMULPS       Z2, Z0, Z0
+	VMOVUPS      Z0, (SI)(R8*4)
+	ADDQ         $0x10, R8
+	SUBQ         $0x10, DI
+	JMP          loop1
+
+done1:
+	TESTQ        DI, DI
+	JZ           end
+	MOVL         $0x0000ffff, R9
+	BZHIL        DI, R9, R9
+	KMOVW        R9, K1
+	VMOVUPS.Z    (AX)(R8*4), K1, Z0
+	VPXORD       Z10, Z10, Z10
+	VSUBPS       Z0, Z10, Z10
+	VCMPPS       $0x05, allc2aeac4f<>+0(SB), Z10, K2
+	VMOVUPS      allc2aeac4f<>+0(SB), Z1
+	VMAXPS       Z10, Z1, Z10
+	VMOVUPS      all42b20000<>+0(SB), Z1
+	VMINPS       Z10, Z1, Z10
+	VMULPS       all3fb8aa3b<>+0(SB), Z10, Z1
+	VRNDSCALEPS  $0x08, Z1, Z1
+	VFNMADD231PS all3f318000<>+0(SB), Z1, Z10
+	VFNMADD231PS allb95e8083<>+0(SB), Z1, Z10
+	VMOVUPS      all3ab51226<>+0(SB), Z2
+	VFMADD213PS  all3c091cea<>+0(SB), Z10, Z2
+	VFMADD213PS  all3d2aac79<>+0(SB), Z10, Z2
+	VFMADD213PS  all3e2aaa49<>+0(SB), Z10, Z2
+	VFMADD213PS  all3efffffe<>+0(SB), Z10, Z2
+	VFMADD213PS  all3f800000<>+0(SB), Z10, Z2
+	VFMADD213PS  all3f800000<>+0(SB), Z10, Z2
+	VSCALEFPS    Z1, Z2, Z10
+	VMOVAPS.Z    Z10, K2, Z10
+	VADDPS       all3f800000<>+0(SB), Z10, Z10
+	VMOVUPS      all3f800000<>+0(SB), Z1
+	VDIVPS       Z10, Z1, Z1
+	VMOVUPS.Z    (CX)(R8*4), K1, Z2
+	VMOVUPS.Z    (DX)(R8*4), K1, Z3
+	VMULPS       Z1, Z3, Z3
+	VMULPS       Z3, Z2, Z2
+	VMOVUPS      all3f800000<>+0(SB), Z4
+	VSUBPS       Z1, Z4, Z4
+	VFMADD213PS  all3f800000<>+0(SB), Z0, Z4
+	VMULPS       Z4, Z2, Z2
+	VMOVUPS      Z2, K1, (BX)(R8*4)
+	VMULPS       Z3, Z0, Z0
+	VMOVUPS      Z0, K1, (SI)(R8*4)
+
+end:
+	VZEROUPPER
+	RET
+
+// func fmaAVX512(n int)
+// Requires: AVX, AVX512F
+TEXT ·fmaAVX512(SB), NOSPLIT, $0-8
+	MOVQ   n+0(FP), AX
+	VPXORD Z0, Z0, Z0
+	VPXORD Z1, Z1, Z1
+	VPXORD Z2, Z2, Z2
+	VPXORD Z3, Z3, Z3
+	VPXORD Z4, Z4, Z4
+	VPXORD Z5, Z5, Z5
+	VPXORD Z6, Z6, Z6
+	VPXORD Z7, Z7, Z7
+	VPXORD Z8, Z8, Z8
+	VPXORD Z9, Z9, Z9
+	VPXORD Z10, Z10, Z10
+	VPXORD Z11, Z11, Z11
+	VPXORD Z12, Z12, Z12
+
+loop:
+	VFMADD231PS Z0, Z0, Z1
+	VFMADD231PS Z0, Z0, Z2
+	VFMADD231PS Z0, Z0, Z3
+	VFMADD231PS Z0, Z0, Z4
+	VFMADD231PS Z0, Z0, Z5
+	VFMADD231PS Z0, Z0, Z6
+	VFMADD231PS Z0, Z0, Z7
+	VFMADD231PS Z0, Z0, Z8
+	VFMADD231PS Z0, Z0, Z9
+	VFMADD231PS Z0, Z0, Z10
+	VFMADD231PS Z0, Z0, Z11
+	VFMADD231PS Z0, Z0, Z12
+	DECQ        AX
+	JNZ         loop
 	VZEROUPPER
 	RET

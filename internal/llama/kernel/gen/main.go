@@ -7,6 +7,9 @@ func main() {
 	ConstraintExpr("amd64")
 	for _, v := range []vector{avx2, avx512} {
 		product(v)
+		elementwise(v)
+		exponential(v)
+		peak(v)
 	}
 	Generate()
 }

@@ -29,10 +29,7 @@ func panel(v vector, rows, across int, masked bool) {
 	maskParam, maskDoc := "", ""
 	if masked {
 		name += "Masked"
-		maskParam, maskDoc = ", mask *int32", fmt.Sprintf("; mask says which of the last %d are there", v.lanes)
-		if v.lanes == 16 {
-			maskParam = ", mask uint32"
-		}
+		maskParam, maskDoc = ", last int", fmt.Sprintf(", of which the last %d are no more than last", v.lanes)
 	}
 	TEXT(name, NOSPLIT, "func(m, k int, a *float32, rs, cs int, b *float32, ldb int, c *float32, ldc int, add bool"+maskParam+")")
 	Pragma("noescape")
@@ -43,14 +40,8 @@ func panel(v vector, rows, across int, masked bool) {
 		ldb: bytes("ldb"), c: Load(Param("c"), GP64()), last: mask{vector: v},
 	}
 	LEAQ(operand.Mem{Base: p.rs, Index: p.rs, Scale: 2}, p.rs3)
-	switch {
-	case masked && v.lanes == 8:
-		from := Load(Param("mask"), GP64())
-		p.last.reg = reg.Y15
-		VMOVUPS(operand.Mem{Base: from}, p.last.reg)
-	case masked:
-		p.last.reg = reg.K1
-		KMOVW(Load(Param("mask"), GP32()), p.last.reg)
+	if masked {
+		p.last = v.first(Load(Param("last"), GP64()).(reg.GPVirtual), v.maskRegister())
 	}
 
 	Label("full")
@@ -102,7 +93,7 @@ func (p panelRegisters) tile(rows, across int) {
 		return mask{vector: v}
 	}
 
-	all := v.registers()
+	all := v.all()
 	acc, right, left := all[:rows*across], all[rows*across:][:across], all[(rows+1)*across:]
 	if v.lanes == 8 {
 		left = left[:1] // Y15 may be the mask
