@@ -20,8 +20,8 @@ import (
 //
 // The result is what a graph without these edges would have answered for the same candidates, but that a list which was
 // trimmed, or not read to its end, gets no older edge in their place. Nothing is read again. Without any chain it is
-// the snapshot's own context. A chain that the snapshot does not know is an error, whatever the context shows of the
-// others. The result shares history, titles and categories with the snapshot; calls may run at the same time.
+// the snapshot's own context. A chain that the snapshot does not know is an error. The result shares history, titles
+// and categories with the snapshot; calls may run at the same time.
 func (s Snapshot) Without(chains ...event.Chain) (event.Context, error) {
 	if len(chains) == 0 {
 		return s.Context, nil

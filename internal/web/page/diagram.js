@@ -1,4 +1,6 @@
-// The chains behind one recommended item, drawn: you -> an item you both chose -> a like-minded user -> the item.
+// The chains behind one recommended item, drawn: you -> an item you both chose -> a like-minded user -> the item. A chain
+// is {via, neighbour, item_id, weight, shared, neighbour_at, effect, drop, measured}: weight is drawn as width, effect says
+// in words what the list would lose without it, drop in a few characters.
 
 import { h, s, clean, day } from "./dom.js";
 
@@ -25,7 +27,8 @@ function wrap(text, width, font) {
 export function sentence(c, titleOf) {
   const more = c.shared > 1 ? ` (${c.shared} items in common)` : "";
   const when = c.neighbour_at ? ` on ${day(c.neighbour_at)}` : "";
-  return `You and like-minded user ${c.neighbour} both chose “${titleOf(c.via)}”${more}; user ${c.neighbour} chose “${titleOf(c.item_id)}”${when}.`;
+  const effect = c.effect ? ` ${c.effect}` : "";
+  return `You and like-minded user ${c.neighbour} both chose “${titleOf(c.via)}”${more}; user ${c.neighbour} chose “${titleOf(c.item_id)}”${when}.${effect}`;
 }
 
 const group = (chains, key) => {
@@ -34,8 +37,8 @@ const group = (chains, key) => {
   return sums;
 };
 
-// diagram draws chains of one item into width pixels and returns the figure.
-export function diagram(chains, titleOf, width) {
+// diagram draws chains of one item into width pixels and returns the figure; legend says what width stands for.
+export function diagram(chains, titleOf, width, legend) {
   const compact = width < 560;
   const font = `${compact ? 12 : 13}px ${getComputedStyle(document.body).fontFamily}`;
   const vias = group(chains, "via");
@@ -68,12 +71,16 @@ export function diagram(chains, titleOf, width) {
   const marks = []; // [element, chains that go through it]
   const through = (key, id) => chains.filter((c) => c[key] === id);
   const mark = (element, mine) => { marks.push([element, mine]); return element; };
-  const edge = (kind, d, w, mine) => mark(s("path", { class: "edge " + kind, d, "stroke-width": thick(w) }), mine);
+  const edge = (kind, d, w, mine) => mark(s("path", { class: `edge ${kind}${mine.some((c) => c.measured !== false) ? "" : " unmeasured"}`, d, "stroke-width": thick(w) }), mine);
 
   const edges = [];
   for (const id of viaIDs) edges.push(edge("a", curve(x.you + r, middle, x.via, y.via.get(id)), vias.get(id), through("via", id)));
   for (const c of chains) edges.push(edge("b", curve(x.via + box, y.via.get(c.via), x.person - r, y.person.get(c.neighbour)), c.weight, [c]));
   for (const id of peopleIDs) edges.push(edge("c", curve(x.person + r, y.person.get(id), x.item, middle), people.get(id), through("neighbour", id)));
+
+  // What is masked is the edge between a like-minded user and the item: its effect stands there, beside the user.
+  const drops = compact ? [] : peopleIDs.flatMap((id) => through("neighbour", id).filter((c) => c.drop).slice(0, 1).map((c) =>
+    mark(s("text", { class: "drop", x: x.person + r + 6, y: y.person.get(id) + (y.person.get(id) > middle + 1 ? 18 : -9) }, c.drop), [c])));
 
   const label = (text, cx, cy, weight) => {
     const lines = wrap(clean(text), box - 16, `${weight} ${font}`);
@@ -98,8 +105,8 @@ export function diagram(chains, titleOf, width) {
     : [head(x.via + box / 2, "items you both chose"), head(x.person, "like-minded users"), head(x.item + box / 2, "recommended")];
 
   const svg = s("svg", { class: compact ? "chains compact" : "chains", width, height, viewBox: `0 0 ${width} ${height}`, role: "group",
-    "aria-label": `${chains.length} chains from you to ${titleOf(item)}` }, heads, edges, nodes);
-  const rest = "Point at a node or a line to follow its chains. Thicker is stronger.";
+    "aria-label": `${chains.length} chains from you to ${titleOf(item)}` }, heads, edges, nodes, drops);
+  const rest = `${legend} Point at a node or a line to follow its chains.`;
   const readout = h("figcaption", { class: "readout" }, rest);
   const follow = (mine) => {
     svg.classList.toggle("following", Boolean(mine));

@@ -119,7 +119,7 @@ const evidence = [
 export function why(it, rec, decision) {
   const box = $("why");
   if (!it) return box.replaceChildren(h("p", { class: "muted" }, "Choose an item of the list to see why it is there."));
-  const chains = chainsOf(it, decision);
+  const chains = chainsOf(it, rec, decision);
   const titles = new Map();
   for (const x of [...(decision?.context.history || []), ...(decision?.context.candidates || [])]) titles.set(x.item_id, x.title);
   for (const reason of it.reasons || []) for (const c of reason.chains || []) titles.set(c.via, c.via_title);
@@ -130,21 +130,52 @@ export function why(it, rec, decision) {
     h("h3", { class: "why-title" }, h("span", { class: "pos" }, String(it.position)), name(it.title || it.item_id), h("span", { class: "cats" }, tags(it.categories, 6))),
     h("ul", { class: "reasons" }, reasons.map((r) => h("li", {}, name(r.text)))),
     chains.length
-      ? h("div", { class: "drawing" }, diagram(chains, titleOf, Math.max(300, Math.floor(box.clientWidth))))
-      : h("p", { class: "muted box" }, "No chain leads here: it is in the list because it is popular now, or to explore."),
+      ? h("div", { class: "drawing" }, diagram(chains, titleOf, Math.max(300, Math.floor(box.clientWidth)), legend(chains)))
+      : h("p", { class: "muted box" }, "No chain bears this item out: none leads here, or the list would be the same without those that do."),
+    tested(decision),
     chains.length ? h("details", {}, h("summary", {}, `The ${chains.length === 1 ? "chain" : chains.length + " chains"} in words`),
       h("ol", {}, chains.map((c) => h("li", {}, sentence(c, titleOf))))) : "",
     decision ? numbers(it, decision) : h("p", { class: "muted small" }, "This list was stored earlier; ask again to see the evidence behind it."),
     facts(rec, decision));
 }
 
-// chainsOf takes the strongest chains of the decision, or those of the document's reasons where it is not known.
-function chainsOf(it, decision) {
-  if (decision?.context.chains) {
-    return decision.context.chains.filter((c) => c.item_id === it.item_id).sort((a, b) => b.weight - a.weight).slice(0, 8);
-  }
-  return (it.reasons || []).flatMap((r) => r.chains || []).slice(0, 8)
-    .map((c) => ({ via: c.via, neighbour: String(c.neighbour), item_id: it.item_id, weight: 1, shared: 0 }));
+// chainsOf takes the chains that the item's reasons cite, each with what the list would lose without it. The document
+// knows them without the dates, and its shares only by the ranking that was served.
+function chainsOf(it, rec, decision) {
+  const at = (decision?.context.candidates || []).findIndex((c) => c.item_id === it.item_id);
+  const share = !rec.measured_by || rec.measured_by === rec.source ? it.score : decision?.scores?.[at]?.graph;
+  const cited = at < 0
+    ? (it.reasons || []).flatMap((r) => r.chains || []).map((c) => ({ ...c, neighbour: String(c.neighbour), item_id: it.item_id, weight: 1, shared: 0 }))
+    : (decision.thought?.steps || []).filter((s) => s.item_id === it.item_id).flatMap((s) =>
+      (s.chains || []).map((n, i) => ({ ...decision.context.chains[n - 1], contribution: s.contributions?.[i] })));
+  const measured = (c) => typeof c.contribution === "number";
+  if (!cited.some(measured)) return cited;
+  const which = rec.measured_by === rec.source ? "its share" : "its share by the graph alone";
+  return cited.map((c) => {
+    if (!measured(c)) return { ...c, weight: 0, measured: false, effect: "What it contributes was not measured in time." };
+    const kept = Math.exp(-c.contribution);
+    return { ...c, weight: c.contribution, measured: true, drop: share === undefined ? "" : `−${(100 * share * (1 - kept)).toFixed(1)} pt`,
+      effect: `Without this chain ${which} would fall ` + (share === undefined ? `by ${tenths(1 - kept)}.` : `from ${tenths(share)} to ${tenths(share * kept)}.`) };
+  });
+}
+
+const tenths = (x) => (100 * x).toFixed(1) + "\u00a0%";
+
+function legend(chains) {
+  const best = chains.filter((c) => c.measured).sort((a, b) => b.weight - a.weight)[0];
+  if (!best) return "Thicker is stronger.";
+  const dashed = chains.some((c) => !c.measured) ? " Dashed: not measured in time." : "";
+  const points = best.drop ? ", in violet the percentage points" : "";
+  return `Thicker contributes more${points}. ${best.effect.replace("this chain", `user ${best.neighbour}'s choice`)}${dashed}`;
+}
+
+// tested says how many of the decision's chains were put to the test.
+function tested(decision) {
+  const m = decision?.thought?.masking;
+  if (!m) return "";
+  const left = m.proposed - m.measured;
+  return h("p", { class: "muted small", title: "Each proposed chain is taken out of the graph's evidence, and the candidates are ranked again with the same seed" },
+    `Reasons of this list put to the test: ${m.positive} of ${m.measured} chains contribute and are shown${left ? `, ${left} could not be measured in time` : ""}.`);
 }
 
 function meter(label, title, share, text) {
