@@ -49,11 +49,11 @@ func (r *Reasoner) ask(ctx context.Context, d event.Decision) ([]float64, event.
 	case <-ctx.Done():
 		return nil, event.Model{}, ctx.Err()
 	}
-	prompt, err := iot.Build(d.Context, d.Seed)
+	m, err := r.opt.Model.Identity(ctx)
 	if err != nil {
 		return nil, event.Model{}, err
 	}
-	m, err := r.opt.Model.Identity(ctx)
+	prompt, err := iot.Build(m.PromptVersion, d.Context, d.Seed)
 	if err != nil {
 		return nil, event.Model{}, err
 	}
@@ -64,7 +64,7 @@ func (r *Reasoner) ask(ctx context.Context, d event.Decision) ([]float64, event.
 	if err := checkShares(shares, len(d.Context.Candidates)); err != nil {
 		return nil, event.Model{}, err
 	}
-	m.PromptVersion, m.PromptDigest = prompt.Version, prompt.Digest
+	m.PromptDigest = prompt.Digest
 	return shares, m, nil
 }
 

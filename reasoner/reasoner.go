@@ -63,7 +63,8 @@ type GraphSnapshot struct {
 
 // Model ranks the candidates of a prompt.
 type Model interface {
-	// Identity names the weights that rank; its prompt fields are left empty.
+	// Identity names the weights that rank, and the version of the prompts that they read; the digest of the prompt is
+	// left empty.
 	Identity(ctx context.Context) (event.Model, error)
 	// Rank returns the log of each candidate's share, in the order of the prompt's context. An error with a method
 	// Nonsense() bool that answers true says that the model answered, but nothing that ranks.

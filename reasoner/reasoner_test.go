@@ -36,7 +36,7 @@ func (p *part) Snapshot(context.Context, GraphQuery) (GraphSnapshot, error) {
 }
 
 func (p *part) Identity(context.Context) (event.Model, error) {
-	return event.Model{Name: "m", Digest: "sha256:1", Readout: "letters"}, p.modelErr
+	return event.Model{Name: "m", Digest: "sha256:1", Readout: "letters", PromptVersion: iot.Words}, p.modelErr
 }
 
 func (p *part) Rank(ctx context.Context, prompt iot.Prompt) ([]float64, error) {
@@ -119,7 +119,7 @@ func TestRecommendIsReasonedLoggedAndStored(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Invariant 7: what was drawn can be computed again from the record alone.
-	prompt, err := iot.Build(again.Context, again.Seed)
+	prompt, err := iot.Build(again.Model.PromptVersion, again.Context, again.Seed)
 	if err != nil || prompt.Digest != again.Model.PromptDigest {
 		t.Errorf("the prompt built from the record has digest %s, %v, the decision says %s", prompt.Digest, err, again.Model.PromptDigest)
 	}

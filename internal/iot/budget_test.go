@@ -21,12 +21,12 @@ func TestBudgetLeavesOutInOrder(t *testing.T) {
 	if len(full.Chains) == 0 || len(full.Likes) == 0 || !full.hasCategories() {
 		t.Fatal("the context has too little to leave out")
 	}
-	if exact, _ := build(c, 5, len(whole.Text)); exact.Text != whole.Text {
+	if exact, _ := build(Words, c, 5, len(whole.Text)); exact.Text != whole.Text {
 		t.Error("a prompt as large as the budget lost something")
 	}
 	var stages []string
 	for budget := len(whole.Text); ; budget-- {
-		p, err := build(c, 5, budget)
+		p, err := build(Words, c, 5, budget)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -107,14 +107,14 @@ func TestNoContextOverrunsTheBudget(t *testing.T) {
 		for range rapid.IntRange(0, 2*maxChains).Draw(t, "chains") {
 			c.Chains = append(c.Chains, event.Chain{Via: text.Draw(t, "via"), ItemID: "c0", Shared: rapid.Int().Draw(t, "shared")})
 		}
-		p, err := Build(c, rapid.Uint64().Draw(t, "seed"))
+		p, err := Build(Words, c, rapid.Uint64().Draw(t, "seed"))
 		if err != nil || len(p.Text) > MaxBytes {
 			t.Fatalf("%d bytes, error %v", len(p.Text), err)
 		}
 		if got, err := Parse(p.Text); err != nil || len(got.Candidates) != len(c.Candidates) {
 			t.Fatalf("%d of %d candidates, error %v:\n%s", len(got.Candidates), len(c.Candidates), err, p.Text)
 		}
-		if whole, _ := build(c, 0, 1<<30); len(whole.Text) > MaxBytes {
+		if whole, _ := build(Words, c, 0, 1<<30); len(whole.Text) > MaxBytes {
 			overrun++
 		}
 	})
@@ -129,7 +129,7 @@ func TestTheLargestCandidatesFitTwice(t *testing.T) {
 	for i := range MaxCandidates {
 		c.Candidates = append(c.Candidates, event.Candidate{ItemID: fmt.Sprint(i), Title: strings.Repeat("𠜎", 200)})
 	}
-	p, err := build(c, 1, 0)
+	p, err := build(Words, c, 1, 0)
 	if err != nil || 2*len(p.Text) > MaxBytes {
 		t.Errorf("%d bytes, error %v", len(p.Text), err)
 	}

@@ -6,8 +6,10 @@ import (
 	"github.com/r2rec/r2rec/internal/event"
 )
 
-// Content is what a prompt says, line by line. All of its text is clean.
+// Content is what a prompt says, line by line. All of its text is clean. In the version Figures only the digits of its
+// candidates are there.
 type Content struct {
+	Version    int
 	Likes      []string // titles, newest first
 	Chains     []ChainLine
 	Candidates []CandidateLine // in the order of their letters
@@ -36,7 +38,14 @@ type CandidateLine struct {
 
 // contentOf takes from a context what a prompt of unlimited size says.
 func contentOf(c event.Context, p Prompt) Content {
-	var s Content
+	s := Content{Version: p.Version}
+	if p.Version == Figures {
+		digits := digitsOf(c.Candidates)
+		for _, i := range p.Order {
+			s.Candidates = append(s.Candidates, CandidateLine{Digits: digits[i]})
+		}
+		return s
+	}
 	likes := make(map[string]int, maxLikes)
 	for k, h := range c.History[:min(len(c.History), maxLikes)] {
 		s.Likes = append(s.Likes, title(h.Title, h.ItemID))

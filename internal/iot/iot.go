@@ -29,9 +29,12 @@ import (
 	"github.com/r2rec/r2rec/internal/event"
 )
 
-// Version is the version of the prompts that Build renders: their layout, their bounds and their budget. It changes
-// whenever the same context and seed would give other bytes.
-const Version = 1
+// Versions of prompts: layout, bounds and budget. Whenever the same context and seed would give other bytes, that is
+// another version. A model reads the version that it was trained on.
+const (
+	Words   = 1 // likes, chains, and candidates with title, categories and digits: for models that know words
+	Figures = 2 // candidates with nothing but digits: for small models, which read evidence and nothing else
+)
 
 // MaxCandidates is the most candidates that a prompt holds: the letters A to T.
 const MaxCandidates = 20
@@ -52,8 +55,12 @@ const (
 	maxNumber        = 9999 // of a chain, and of the items that it says are shared
 )
 
-// ErrCandidates says that a context has no candidates, or more than there are letters.
-var ErrCandidates = errors.New("a prompt holds 1 to 20 candidates")
+var (
+	// ErrCandidates says that a context has no candidates, or more than there are letters.
+	ErrCandidates = errors.New("a prompt holds 1 to 20 candidates")
+	// ErrVersion says that nobody here knows how to write such a prompt.
+	ErrVersion = errors.New("prompts have version 1 (words) or 2 (figures)")
+)
 
 // Prompt is a rendered context, and how to read an answer to it.
 type Prompt struct {
@@ -65,23 +72,28 @@ type Prompt struct {
 	Digest  string  // SHA-256 of Text, in lower-case hexadecimal
 }
 
-// Build renders the prompt of a context. The seed shuffles the candidates, so that their order says nothing. Nothing
-// else goes in: a decision's context, seed and prompt version give its prompt again.
+// Build renders a version of the prompt of a context. The seed shuffles the candidates, so that their order says nothing.
+// Nothing else goes in: a decision's context, seed and prompt version give its prompt again.
 //
 // Titles are shortened to 60 runes, and of each kind only the first few are taken: 20 likes, 20 chains (those that lead
 // to a candidate), 3 categories a candidate. If that is over MaxBytes, parts are left out until it fits: chains from
 // the weakest on, likes from the oldest on, then all categories, then titles are halved. Candidates and their digits
-// are never left out. The error is ErrCandidates.
-func Build(c event.Context, seed uint64) (Prompt, error) { return build(c, seed, MaxBytes) }
+// are never left out. The error is ErrCandidates or ErrVersion.
+func Build(version int, c event.Context, seed uint64) (Prompt, error) {
+	return build(version, c, seed, MaxBytes)
+}
 
 // build is Build with another budget. One that not even the shortest candidates fit into is overrun: 20 of them need
 // less than half of MaxBytes.
-func build(c event.Context, seed uint64, budget int) (Prompt, error) {
+func build(version int, c event.Context, seed uint64, budget int) (Prompt, error) {
 	n := len(c.Candidates)
+	if version != Words && version != Figures {
+		return Prompt{}, fmt.Errorf("build prompt of version %d: %w", version, ErrVersion)
+	}
 	if n < 1 || n > MaxCandidates {
 		return Prompt{}, fmt.Errorf("build prompt of %d candidates: %w", n, ErrCandidates)
 	}
-	p := Prompt{Version: Version, Letters: make([]byte, n), Order: shuffled(n, seed)}
+	p := Prompt{Version: version, Letters: make([]byte, n), Order: shuffled(n, seed)}
 	for j, i := range p.Order {
 		p.Letters[i] = letter(j)
 	}
@@ -95,15 +107,15 @@ func build(c event.Context, seed uint64, budget int) (Prompt, error) {
 	return p, nil
 }
 
-// ContentFree renders a prompt that says nothing about any of its n candidates: every title is "N/A" and every digit 0.
+// ContentFree renders a version of the prompt that says nothing about any of its n candidates: every title is "N/A" and every digit 0.
 // A model's answer to it is the bias that contextual calibration takes away (Zhao et al. 2021, "Calibrate before use").
-func ContentFree(n int) (Prompt, error) {
+func ContentFree(version, n int) (Prompt, error) {
 	const nothing = "N/A"
 	c := event.Context{History: []event.HistoryItem{{Title: nothing}}, Candidates: make([]event.Candidate, n)}
 	for i := range c.Candidates {
 		c.Candidates[i].Title = nothing
 	}
-	return Build(c, 0)
+	return Build(version, c, 0)
 }
 
 // letter is the letter of line j.

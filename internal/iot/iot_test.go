@@ -21,7 +21,7 @@ func TestGolden(t *testing.T) {
 	for _, name := range []string{"usual", "cold", "hostile"} {
 		c := load(t, name)
 		slate := slateOf(c, 5)
-		p, err := Build(c, 7)
+		p, err := Build(Words, c, 7)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -32,6 +32,40 @@ func TestGolden(t *testing.T) {
 		}
 		golden(t, name+".prompt.txt", p.Text)
 		golden(t, name+".thought.json", string(words)+"\n")
+	}
+}
+
+// A prompt of figures is the same for everybody whose candidates have the same digits, whatever is called how.
+func TestFigures(t *testing.T) {
+	c := load(t, "usual")
+	p, err := Build(Figures, c, 7)
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "figures.prompt.txt", p.Text)
+	words := mustBuild(t, c, 7)
+	if diff := cmp.Diff(words.Order, p.Order); diff != "" {
+		t.Errorf("another order than in words:\n%s", diff)
+	}
+	for j, line := range mustParse(t, p.Text).Candidates {
+		if line.Digits != words.Content.Candidates[j].Digits || line.Title != "" || line.Categories != nil {
+			t.Errorf("line %d says %+v, in words %+v", j, line, words.Content.Candidates[j])
+		}
+		if end := p.Content.Ends[j]; p.Text[end] != '\n' || p.Text[end-1] != '0'+line.Digits[Digits-1] {
+			t.Errorf("line %d does not end at byte %d", j, end)
+		}
+	}
+	c.History, c.Chains = nil, nil
+	for i := range c.Candidates {
+		c.Candidates[i].Title, c.Candidates[i].Categories = "Answer:", []string{"x"}
+	}
+	if bare, err := Build(Figures, c, 7); err != nil || bare.Text != p.Text {
+		t.Errorf("another text without titles, likes and chains (error %v):\n%s", err, cmp.Diff(p.Text, bare.Text))
+	}
+	for _, version := range []int{0, 3, -1} {
+		if _, err := Build(version, c, 7); !errors.Is(err, ErrVersion) {
+			t.Errorf("version %d: %v", version, err)
+		}
 	}
 }
 
@@ -48,7 +82,7 @@ func golden(t *testing.T, name, got string) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("%s (run with -update if the change is meant, and raise Version if it is a prompt):\n%s", path, diff)
+		t.Errorf("%s (run with -update if the change is meant, and make another version if it is a prompt):\n%s", path, diff)
 	}
 }
 
@@ -161,7 +195,7 @@ func TestLettersLeadBackToCandidates(t *testing.T) {
 func TestBuildNeedsOneToTwentyCandidates(t *testing.T) {
 	for n, want := range map[int]error{0: ErrCandidates, 1: nil, 20: nil, 21: ErrCandidates} {
 		c := event.Context{Candidates: make([]event.Candidate, n)}
-		if _, err := Build(c, 1); !errors.Is(err, want) {
+		if _, err := Build(Words, c, 1); !errors.Is(err, want) {
 			t.Errorf("%d candidates: error %v, want %v", n, err, want)
 		}
 	}
@@ -185,7 +219,7 @@ func TestNoUserIDInAnyText(t *testing.T) {
 }
 
 func TestContentFreePromptFavoursNobody(t *testing.T) {
-	p, err := ContentFree(20)
+	p, err := ContentFree(Words, 20)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -202,7 +236,7 @@ func TestContentFreePromptFavoursNobody(t *testing.T) {
 
 func mustBuild(t testing.TB, c event.Context, seed uint64) Prompt {
 	t.Helper()
-	p, err := Build(c, seed)
+	p, err := Build(Words, c, seed)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,7 @@ import (
 var (
 	likeForm      = regexp.MustCompile(`^\d{1,2}\. "([^"]+)"$`)
 	chainForm     = regexp.MustCompile(`^(\d{1,4})\. (?:(\d{1,2})|"([^"]+)")>(\d{1,4})>([A-T])$`)
+	figuresForm   = regexp.MustCompile(`^[A-T] (\d{` + strconv.Itoa(Digits) + `})$`)
 	candidateForm = regexp.MustCompile(`^[A-T]\. "([^"]+)" (?:\[([^\]]+)\] )?(\d{` + strconv.Itoa(Digits) + `})$`)
 )
 
@@ -26,7 +27,10 @@ func Parse(text string) (Content, error) {
 
 // parse is Parse without a budget.
 func parse(text string) (Content, error) {
-	var s Content
+	s := Content{Version: Words}
+	if strings.HasPrefix(text, candidatesHeading) {
+		s.Version = Figures
+	}
 	if err := s.read(text); err != nil {
 		return Content{}, fmt.Errorf("parse prompt: %w", err)
 	}
@@ -42,7 +46,10 @@ func parse(text string) (Content, error) {
 
 // read takes the content of every section out of a text.
 func (s *Content) read(text string) error {
-	_, body, _ := strings.Cut(text, "\n\n")
+	body := text
+	if s.Version == Words {
+		_, body, _ = strings.Cut(text, "\n\n")
+	}
 	for section := range strings.SplitSeq(body, "\n\n") {
 		lines := strings.Split(section, "\n")
 		var read func(string) bool
@@ -94,19 +101,31 @@ func (s *Content) readChain(line string) bool {
 }
 
 func (s *Content) readCandidate(line string) bool {
+	if s.Version == Figures {
+		m := figuresForm.FindStringSubmatch(line)
+		if m != nil {
+			s.Candidates = append(s.Candidates, CandidateLine{Digits: digitsIn(m[1])})
+		}
+		return m != nil
+	}
 	m := candidateForm.FindStringSubmatch(line)
 	if m == nil {
 		return false
 	}
-	c := CandidateLine{Title: m[1]}
+	c := CandidateLine{Title: m[1], Digits: digitsIn(m[3])}
 	if m[2] != "" {
 		c.Categories = strings.Split(m[2], ", ")
 	}
-	for k := range c.Digits {
-		c.Digits[k] = m[3][k] - '0'
-	}
 	s.Candidates = append(s.Candidates, c)
 	return true
+}
+
+// digitsIn takes the digits out of a text that holds exactly so many.
+func digitsIn(text string) (digits [Digits]byte) {
+	for k := range digits {
+		digits[k] = text[k] - '0'
+	}
+	return digits
 }
 
 // check holds a content that was read to what contentOf can give.
@@ -133,7 +152,7 @@ func (s *Content) check() error {
 	}
 	var largest [Digits]byte
 	for j, c := range s.Candidates {
-		if !isTitle(c.Title) || len(c.Categories) > maxCategories ||
+		if s.Version == Words && !isTitle(c.Title) || len(c.Categories) > maxCategories ||
 			slices.ContainsFunc(c.Categories, func(name string) bool { return name == "" || cleanCategory(name) != name }) {
 			return fmt.Errorf("candidate %c, %q of %q, is not clean", letter(j), c.Title, c.Categories)
 		}

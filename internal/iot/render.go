@@ -22,6 +22,32 @@ const (
 // the others one of every three, and from the line's end each of them is always equally far away.
 func (s *Content) render() string {
 	var b strings.Builder
+	if s.Version == Words {
+		s.renderWords(&b)
+	}
+	b.WriteString(candidatesHeading + "\n")
+	s.Ends = make([]int, len(s.Candidates))
+	for j, c := range s.Candidates {
+		b.WriteByte(letter(j))
+		if s.Version == Words {
+			b.WriteString(`. "` + c.Title + `"`)
+			if len(c.Categories) > 0 {
+				b.WriteString(" [" + strings.Join(c.Categories, ", ") + "]")
+			}
+		}
+		b.WriteByte(' ')
+		for _, d := range c.Digits {
+			b.WriteByte('0' + d)
+		}
+		s.Ends[j] = b.Len()
+		b.WriteByte('\n')
+	}
+	b.WriteString("\n" + replyLine(len(s.Candidates)) + "\n" + answer)
+	return b.String()
+}
+
+// renderWords writes what stands before the candidates' heading in the version Words.
+func (s *Content) renderWords(b *strings.Builder) {
 	b.WriteString(task)
 	if len(s.Likes) > 0 {
 		b.WriteString("\n" + likesHeading + "\n")
@@ -39,21 +65,7 @@ func (s *Content) render() string {
 			b.WriteString(strconv.Itoa(c.Number) + ". " + from + ">" + strconv.Itoa(c.Shared) + ">" + string(c.Letter) + "\n")
 		}
 	}
-	b.WriteString("\n" + candidatesHeading + "\n")
-	s.Ends = make([]int, len(s.Candidates))
-	for j, c := range s.Candidates {
-		b.WriteString(string(letter(j)) + `. "` + c.Title + `" `)
-		if len(c.Categories) > 0 {
-			b.WriteString("[" + strings.Join(c.Categories, ", ") + "] ")
-		}
-		for _, d := range c.Digits {
-			b.WriteByte('0' + d)
-		}
-		s.Ends[j] = b.Len()
-		b.WriteString("\n")
-	}
-	b.WriteString("\n" + replyLine(len(s.Candidates)) + "\n" + answer)
-	return b.String()
+	b.WriteByte('\n')
 }
 
 func replyLine(n int) string {

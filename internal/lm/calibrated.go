@@ -11,7 +11,7 @@ import (
 
 // LetterModel is a model behind a server that can state the most likely tokens of its answer.
 type LetterModel interface {
-	// Identity names the weights that answer; its prompt fields are empty.
+	// Identity names the weights that answer, and the version of the prompts that they read.
 	Identity(ctx context.Context) (event.Model, error)
 	// Letters returns the log-share of each of the first n letters as the answer to the prompt.
 	Letters(ctx context.Context, prompt string, n int) ([]float64, error)
@@ -75,7 +75,7 @@ func (c *Calibrated) prior(ctx context.Context, n int) ([]float64, error) {
 	if prior != nil {
 		return prior, nil
 	}
-	p, err := iot.ContentFree(n)
+	p, err := iot.ContentFree(m.PromptVersion, n)
 	if err != nil {
 		return nil, err
 	}

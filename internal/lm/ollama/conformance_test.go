@@ -79,7 +79,7 @@ func conformance(t *testing.T, server, model string) {
 		if digest, err := hex.DecodeString(who.Digest); err != nil || len(digest) != 32 {
 			t.Errorf("digest %q is no SHA-256", who.Digest)
 		}
-		if who != (event.Model{Name: model, Digest: who.Digest, Readout: "letters"}) {
+		if who != (event.Model{Name: model, Digest: who.Digest, Readout: "letters", PromptVersion: iot.Words}) {
 			t.Errorf("%+v", who)
 		}
 	})
@@ -183,7 +183,7 @@ func prompt(t testing.TB, n int) iot.Prompt {
 			Evidence: event.Evidence{Chains: float64(i * 7 % n), Recent: [3]float64{1: float64(i * 3 % n)}, Popularity: i, Category: .5}})
 	}
 	c.Chains = []event.Chain{{Via: "h0", Neighbour: "u", ItemID: films[n-1], Shared: 3, Weight: 1}}
-	p, err := iot.Build(c, 11)
+	p, err := iot.Build(iot.Words, c, 11)
 	if err != nil {
 		t.Fatal(err)
 	}

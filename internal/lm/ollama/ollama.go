@@ -158,13 +158,13 @@ func (c *Client) Describe(ctx context.Context) (Info, error) {
 	return info, nil
 }
 
-// Identity is what a decision records about the model; the fields of the prompt are left empty.
+// Identity is what a decision records about the model; the digest of the prompt is left empty.
 func (c *Client) Identity(ctx context.Context) (event.Model, error) {
 	info, err := c.Describe(ctx)
 	if err != nil {
 		return event.Model{}, err
 	}
-	return event.Model{Name: info.Name, Digest: strings.TrimPrefix(info.Digest, "sha256:"), Readout: "letters"}, nil
+	return event.Model{Name: info.Name, Digest: strings.TrimPrefix(info.Digest, "sha256:"), Readout: "letters", PromptVersion: iot.Words}, nil
 }
 
 // Rank returns the log-share of each candidate of the prompt's context, in the order of the context, as the model
