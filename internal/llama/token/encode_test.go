@@ -143,18 +143,25 @@ func TestBytesWithoutTokenVanish(t *testing.T) {
 		t.Errorf("missing bytes %v, want %v", got, want)
 	}
 	// A byte that vanishes keeps its neighbours apart.
-	tokens, ends := tok.EncodeOffsets("\x04a\x04b\x04\x04ab\x04", Options{})
-	if want := []int32{'a', 'b', 256}; !slices.Equal(tokens, want) {
+	tokens, ends := tok.EncodeOffsets("\x04a\x04b\x04\x04ab\x04 !\x04!\x04", Options{})
+	if want := []int32{'a', 'b', 256, ' ', '!', '!'}; !slices.Equal(tokens, want) {
 		t.Errorf("tokens %v, want %v", tokens, want)
 	}
-	if want := []int{2, 4, 8}; !slices.Equal(ends, want) {
+	if want := []int{2, 4, 8, 10, 11, 13}; !slices.Equal(ends, want) {
 		t.Errorf("ends %v, want %v", ends, want)
+	}
+	if got, want := tok.Encode(strings.Repeat("\x04", 2*shortWord)+"!", Options{}), []int32{'!'}; !slices.Equal(got, want) {
+		t.Errorf("tokens of a long word %v, want %v", got, want)
 	}
 }
 
-func TestAppendKeepsWhatIsThere(t *testing.T) {
+func TestResultsBelongToTheCaller(t *testing.T) {
 	tok := trained(t, "smollm")
 	const text = "A. Casino (1995)"
+	clear(tok.Encode(text, Options{}))
+	if got := tok.Decode(tok.Encode(text, Options{})); got != text {
+		t.Errorf("after the tokens were overwritten, %q comes back as %q", text, got)
+	}
 	if got, want := tok.AppendEncode([]int32{1, 2}, text, Options{}), append([]int32{1, 2}, tok.Encode(text, Options{})...); !slices.Equal(got, want) {
 		t.Errorf("%v, want %v", got, want)
 	}

@@ -5,8 +5,8 @@ import "math/bits"
 // noRank is the rank of a pair that no merge joins.
 const noRank = ^uint32(0)
 
-// mergeTable finds the merge of two tokens: open addressing, at most half full, because a Go map takes a third of the
-// time of a whole encoding.
+// mergeTable finds the merge of two tokens: open addressing, at most half full, because with a Go map new words take
+// nearly twice the time.
 type mergeTable struct {
 	slots []mergeSlot // a power of two; rank is noRank where a slot is empty
 	shift int

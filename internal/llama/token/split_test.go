@@ -54,9 +54,11 @@ func matching(pattern string) alternative {
 	}
 }
 
+var spaces = matching(`\s+`)
+
 // spacesBeforeSpace is \s+(?!\S), tried with ever fewer characters.
 func spacesBeforeSpace(text string) int {
-	for n := matching(`\s+`)(text); n > 0; {
+	for n := spaces(text); n > 0; {
 		next, _ := utf8.DecodeRuneInString(text[n:])
 		if n == len(text) || unicode.IsSpace(next) {
 			return n
@@ -154,6 +156,7 @@ func FuzzSplit(f *testing.F) {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
+		text = text[:min(len(text), 300)] // the reference takes the square of it
 		for _, pre := range preNames {
 			if got, want := splitAll(t, pre, text), referenceSplit(pre, text); !slices.Equal(got, want) {
 				t.Errorf("%s: %q is cut into %q, want %q", pre, text, got, want)

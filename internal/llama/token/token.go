@@ -17,7 +17,7 @@ import (
 	"sync"
 )
 
-// Type is what a token stands for, as tokenizer.ggml.token_type writes it.
+// What a token stands for, as tokenizer.ggml.token_type numbers it.
 const (
 	Normal      int32 = 1
 	Unknown     int32 = 2
@@ -157,16 +157,12 @@ func (t *Tokenizer) readTokens(v Vocabulary) (map[string]int32, error) {
 func (t *Tokenizer) readMerges(v Vocabulary, byText map[string]int32) error {
 	t.merges = newMergeTable(len(v.Merges))
 	for rank, merge := range v.Merges {
-		// A token may begin with a space of its own in odd files, but it has at least one character.
-		space := -1
-		if merge != "" {
-			space = strings.IndexByte(merge[1:], ' ') + 1
-		}
-		if space <= 0 {
+		left, right, _ := strings.Cut(merge, " ")
+		if left == "" || right == "" {
 			return fmt.Errorf("tokenizer.ggml.merges[%d] is %q: want two tokens and a space between them", rank, merge)
 		}
 		var ids [3]int32
-		for i, text := range [3]string{merge[:space], merge[space+1:], merge[:space] + merge[space+1:]} {
+		for i, text := range [3]string{left, right, left + right} {
 			id, ok := byText[text]
 			if !ok {
 				return fmt.Errorf("tokenizer.ggml.merges[%d] is %q, and %q is not in tokenizer.ggml.tokens", rank, merge, text)

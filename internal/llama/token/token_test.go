@@ -123,6 +123,9 @@ func TestPiecesAndIDs(t *testing.T) {
 	if _, ok := tok.ID("<|im_end|>"); ok {
 		t.Error("a special token is found as text")
 	}
+	if _, ok := tok.Special("a"); ok {
+		t.Error("a normal token is found as a special one")
+	}
 	for id, want := range map[int32]string{256: " yes", 257: "<|im_end|>", 10: "\n", -1: "", 260: ""} {
 		if got := tok.Piece(id); got != want {
 			t.Errorf("piece %d is %q, want %q", id, got, want)

@@ -133,6 +133,13 @@ func TestTrainStops(t *testing.T) {
 	if want := []string{"a b", "Ġ c", "Ġ ab", "Ġc d"}; !slices.Equal(v.Merges, want) {
 		t.Errorf("merges %q, want %q", v.Merges, want)
 	}
+	v, err = Train(slices.Values([]string{strings.Repeat("a", 4*maxTrainWord)}), 1000, TrainOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if longest := v.Tokens[len(v.Tokens)-1]; len(longest) != maxTrainWord {
+		t.Errorf("the longest token has %d bytes, want %d", len(longest), maxTrainWord)
+	}
 	v, err = Train(slices.Values([]string{strings.Repeat(" end", 9)}), 1000, TrainOptions{Special: []string{"end", "Ġend"}})
 	if err != nil {
 		t.Fatal(err)
