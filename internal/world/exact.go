@@ -18,22 +18,31 @@ func log(x float64) float64 {
 	s := (m - 1) / (m + 1) // ln m = 2 (s + s³/3 + s⁵/5 + …), |s| < .172
 	square := s * s
 	sum := 0.0
-	for k := 19; k >= 1; k -= 2 {
-		sum = float64(sum*square) + 1/float64(k)
+	for _, c := range oddths {
+		sum = float64(sum*square) + c
 	}
 	return float64(2*s*sum) + float64(float64(e)*math.Ln2)
 }
 
-// exp is e^x, to about 1e-15 of it; x is taken as at least -700 and at most 700.
+// oddths are 1/19, 1/17, … 1.
+var oddths = [...]float64{1. / 19, 1. / 17, 1. / 15, 1. / 13, 1. / 11, 1. / 9, 1. / 7, 1. / 5, 1. / 3, 1}
+
+// exp is e^x, to about 1e-14 of it; x is taken as at least -700 and at most 700.
 func exp(x float64) float64 {
 	x = min(max(x, -700), 700)
 	k := math.Floor(x/math.Ln2 + .5)
-	r := x - float64(k*math.Ln2) // at most .35 in size
-	sum := 1.0
-	for n := 14; n >= 1; n-- {
-		sum = 1 + float64(sum*r)/float64(n)
+	r := x - float64(k*math.Ln2) // at most .35 in size; e^r = 1 + r + r²/2! + r³/3! + …
+	sum := 0.0
+	for _, c := range factorialths {
+		sum = float64(sum*r) + c
 	}
 	return math.Ldexp(sum, int(k))
+}
+
+// factorialths are 1/14!, 1/13!, … 1/0!.
+var factorialths = [...]float64{
+	1. / 87178291200, 1. / 6227020800, 1. / 479001600, 1. / 39916800, 1. / 3628800, 1. / 362880, 1. / 40320,
+	1. / 5040, 1. / 720, 1. / 120, 1. / 24, 1. / 6, 1. / 2, 1, 1,
 }
 
 // dot is the scalar product of two vectors of equal length.

@@ -43,6 +43,7 @@ func (w *World) newItems(rng *rand.Rand) {
 		} else {
 			it.born -= age
 		}
+		it.born = it.born / 1000 * 1000 // as choices are, so that none is before
 		it.traits = normals(rng, o.Factors)
 		if o.Categories > 0 && rng.Float64() >= o.Uncategorised {
 			it.kinds = drawKinds(rng, o.Categories)
@@ -114,14 +115,18 @@ func (w *World) weigh(rng *rand.Rand) {
 	}
 	season := o.apart(o.Season)
 	fashion := newPath(rng, o.Factors, season)
+	worn := make([][]float64, popularitySteps) // the fashion of each step
+	middle := func(s int) float64 { return (float64(s) + .5) / popularitySteps }
+	for s := range worn {
+		worn[s] = fashion.at(middle(s))
+	}
 	for rank, i := range byAppeal {
 		base := -o.Zipf * log(float64(rank+1)+float64(o.Head*float64(len(w.items))))
 		hype := newPath(rng, 1, season)
 		for s := range w.weights {
-			fraction := (float64(s) + .5) / popularitySteps
-			at := o.Start + event.Time(fraction*float64(o.Span.Milliseconds()))
-			w.weights[s][i] = base + o.novelty(max(0, at-w.items[i].born)) + float64(o.Hype*hype.at(fraction)[0]) +
-				float64(o.Fashion*dot(fashion.at(fraction), w.items[i].traits)/math.Sqrt(float64(o.Factors)))
+			at := o.Start + event.Time(middle(s)*float64(o.Span.Milliseconds()))
+			w.weights[s][i] = base + o.novelty(max(0, at-w.items[i].born)) + float64(o.Hype*hype.at(middle(s))[0]) +
+				float64(o.Fashion*dot(worn[s], w.items[i].traits)/math.Sqrt(float64(o.Factors)))
 		}
 	}
 }

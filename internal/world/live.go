@@ -39,13 +39,15 @@ func (w *World) act(rng *rand.Rand, k int, choices []choice) []choice {
 	o, u := w.opt, &w.users[k]
 	had := make([]bool, len(w.items))
 	last := -1
+	var at event.Time
 	for _, s := range u.sessions {
+		s.at = max(s.at, at) // a session begins when the one before has ended
 		taste := slices.Clone(u.taste.at(w.fraction(s.at)))
 		for f := range taste {
 			taste[f] += float64(o.Mood * normal(rng))
 		}
 		liked := w.ranking(rng, u, s, taste, had)
-		at := s.at
+		at = s.at
 		for range s.events {
 			i := -1
 			if last >= 0 {

@@ -135,7 +135,7 @@ func (o Options) validate() error {
 	if o.Span < shortestSpan || o.Span > longestSpan {
 		return fmt.Errorf("Span %s: want %s to %s", o.Span, shortestSpan, longestSpan)
 	}
-	if o.Start < event.Earliest || o.end() > event.Latest {
+	if o.Start < event.Earliest || o.Start > event.Latest-event.Time(o.Span.Milliseconds()) {
 		return fmt.Errorf("Start %d: want Unix milliseconds from %s on, and an end by %s", o.Start, event.Earliest, event.Latest)
 	}
 	for _, f := range []struct {

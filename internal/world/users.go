@@ -1,6 +1,7 @@
 package world
 
 import (
+	"cmp"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -65,7 +66,7 @@ func (o Options) newSessions(rng *rand.Rand, events int) []session {
 		sessions = append(sessions, s)
 		events -= s.events
 	}
-	slices.SortStableFunc(sessions, func(a, b session) int { return int(a.at - b.at) })
+	slices.SortStableFunc(sessions, func(a, b session) int { return cmp.Compare(a.at, b.at) })
 	return sessions
 }
 
