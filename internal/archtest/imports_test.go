@@ -24,7 +24,7 @@ var rows = map[string][]string{
 	"consumer":   {"internal/event"},
 	"graphcache": {"internal/event", "internal/rdb"},
 	"reasoner":   {"internal/event", "internal/iot"},
-	"rltrainer":  {"internal/event", "internal/iot", "internal/ope", "internal/fusion"},
+	"rltrainer":  {"internal/event", "internal/iot", "internal/ope", "internal/fusion", "internal/lm", "internal/eval", "internal/world"},
 
 	"internal/event":   nil,
 	"internal/broker":  {"internal/event"},
@@ -33,7 +33,9 @@ var rows = map[string][]string{
 	"internal/fusion":  {"internal/event"},
 	"internal/web":     {"internal/event"},
 
-	"internal/lm":               {"internal/event", "internal/iot", "internal/llama", "internal/gguf"},
+	"internal/lm": {"internal/event", "internal/iot"},
+	"internal/lm/engine": {"internal/event", "internal/iot", "internal/lm", "internal/llama", "internal/llama/learn", "internal/llama/lora",
+		"internal/llama/token", "internal/gguf"},
 	"internal/lm/ollama":        {"internal/event", "internal/iot", "internal/lm"},
 	"internal/llama":            {"internal/gguf", "internal/llama/kernel", "internal/llama/lora"},
 	"internal/llama/kernel":     nil,
@@ -58,6 +60,12 @@ var rows = map[string][]string{
 
 // forTests lists what the test files of every package may import beyond its row: servers to run against, and real data.
 var forTests = []string{"graphcache", "internal/event", "internal/broker", "internal/dataset", "internal/embedded", "internal/embedded/embeddedtest"}
+
+// forTestsOf lists what the test files of one package may import beyond that: packages that build on it, where only the
+// two together can be held against something real.
+var forTestsOf = map[string][]string{
+	"internal/llama": {"internal/llama/learn", "internal/llama/token"},
+}
 
 // libraries names the packages that may import a library, test files aside. What is not listed, anybody may import.
 var libraries = map[string][]string{

@@ -57,7 +57,7 @@ func breaks(dir string, file source, imported string) string {
 		allowed := rows[dir]
 		switch {
 		case own == dir, slices.Contains(allowed, everything), slices.Contains(allowed, own):
-		case file.isTest() && slices.Contains(forTests, own):
+		case file.isTest() && (slices.Contains(forTests, own) || slices.Contains(forTestsOf[dir], own)):
 		default:
 			return fmt.Sprintf("%s imports %s, which its row in internal/archtest does not allow: %v", file.path, own, allowed)
 		}

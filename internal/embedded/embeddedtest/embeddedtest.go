@@ -1,9 +1,12 @@
-// Package embeddedtest gives tests a Kafka and a Redis: embedded ones always, real ones where the environment names them.
-// A conformance suite is written once, as a function of an address, and run on both by EachKafka, EachRedis or Each.
+// Package embeddedtest gives tests a Kafka and a Redis: embedded ones always, real ones where the environment names them;
+// and a real Ollama and a real model file, which only the environment gives. A conformance suite is written once, as a
+// function of an address, and run on both by EachKafka, EachRedis or Each.
 //
-//	R2REC_TEST_KAFKA    host:port of a real Kafka
-//	R2REC_TEST_REDIS    host:port of a real Redis with at least 16 databases
-//	R2REC_REQUIRE_REAL  1: a suite whose real server is not named fails, where otherwise that half is skipped
+//	R2REC_TEST_KAFKA       host:port of a real Kafka
+//	R2REC_TEST_REDIS       host:port of a real Redis with at least 16 databases
+//	R2REC_TEST_OLLAMA      URL of a real Ollama
+//	R2REC_TEST_MODEL_FILE  path of SmolLM2-135M-Instruct.Q4_1.gguf
+//	R2REC_REQUIRE_REAL     1: a suite whose real server is not named fails, where otherwise that half is skipped
 //
 // Tests may run in parallel, within a package and across packages, on the same real servers: each gets topics with a
 // prefix of its own, deleted afterwards, and a Redis database of its own, emptied before and after. A test may therefore
@@ -24,9 +27,11 @@ import (
 
 // The environment that names the real servers.
 const (
-	EnvKafka   = "R2REC_TEST_KAFKA"
-	EnvRedis   = "R2REC_TEST_REDIS"
-	EnvRequire = "R2REC_REQUIRE_REAL"
+	EnvKafka     = "R2REC_TEST_KAFKA"
+	EnvRedis     = "R2REC_TEST_REDIS"
+	EnvOllama    = "R2REC_TEST_OLLAMA"
+	EnvModelFile = "R2REC_TEST_MODEL_FILE"
+	EnvRequire   = "R2REC_REQUIRE_REAL"
 )
 
 // Kafka runs an embedded broker for the length of the test and returns its address.
@@ -80,14 +85,26 @@ func embeddedKafka(t testing.TB) broker.Settings {
 
 func uniquePrefix() string { return "test-" + rand.Text() + "-" }
 
-// realServer is the address of a real server. Without one it skips the test, or fails it where R2REC_REQUIRE_REAL=1.
+// RealOllama is the URL of a real Ollama. It skips the test where there is none, or fails it where R2REC_REQUIRE_REAL=1.
+func RealOllama(t testing.TB) string {
+	t.Helper()
+	return realServer(t, EnvOllama)
+}
+
+// RealModel is the path of a real model. It skips the test where there is none, or fails it where R2REC_REQUIRE_REAL=1.
+func RealModel(t testing.TB) string {
+	t.Helper()
+	return realServer(t, EnvModelFile)
+}
+
+// realServer is the address of a real server, or the path of a real file. Without one it skips the test, or fails it where R2REC_REQUIRE_REAL=1.
 func realServer(t testing.TB, name string) string {
 	t.Helper()
 	addr := os.Getenv(name)
 	if addr != "" {
 		return addr
 	}
-	why := fmt.Sprintf("%s is not set: no real server to test against", name)
+	why := fmt.Sprintf("%s is not set: nothing real to test against; deploy/dev/up provides it", name)
 	if os.Getenv(EnvRequire) == "1" {
 		t.Fatal(why)
 	}
