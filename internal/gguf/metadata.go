@@ -211,7 +211,7 @@ func alignment(m *Metadata) (uint64, error) {
 	if !m.Has(keyAlignment) {
 		return defaultAlignment, nil
 	}
-	const largest = 1 << 20
+	const largest = 1 << 16
 	align, err := m.Uint(keyAlignment)
 	if err != nil {
 		return 0, err
