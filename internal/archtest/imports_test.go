@@ -41,7 +41,7 @@ var rows = map[string][]string{
 	"internal/llama/kernel":     nil,
 	"internal/llama/kernel/gen": nil,
 	"internal/llama/token":      {"internal/gguf"},
-	"internal/llama/learn":      {"internal/llama", "internal/llama/kernel", "internal/llama/lora"},
+	"internal/llama/learn":      {"internal/gguf", "internal/llama", "internal/llama/kernel", "internal/llama/lora"},
 	"internal/llama/lora":       {"internal/gguf", "internal/safetensors"},
 	"internal/gguf":             nil,
 	"internal/safetensors":      {"internal/gguf"},

@@ -71,7 +71,8 @@ func (l *linear) backward(dx, dy, x kernel.Matrix, g Gradients) {
 type Parameter struct {
 	Name  string    // as in a GGUF file: "blk.0.attn_q.weight", "blk.0.attn_q.weight.lora_a"
 	Value []float32 // the model's own; after changing it, call Trainable.Refresh
-	Rows  int       // of the matrix; 1: a vector of normalisation weights, which weight decay should leave alone
+	Rows  int       // of the matrix
+	Norm  bool      // weights of a normalisation, which weight decay should leave alone
 }
 
 // Gradients hold one gradient for each parameter, in the order of Trainable.Parameters.
@@ -115,11 +116,11 @@ func (m *Model) TrainAll() (*Trainable, error) {
 	if !m.Tied {
 		t.output = t.add("output.weight", m.output.Data, m.Vocabulary)
 	}
-	t.norm = t.add("output_norm.weight", m.norm, 1)
+	t.norm = t.addNorm("output_norm.weight", m.norm)
 	for i := range m.layers {
 		l := &m.layers[i]
 		t.norms = append(t.norms, [2]int{
-			t.add(layerName(i, "attn_norm.weight"), l.attentionNorm, 1), t.add(layerName(i, "ffn_norm.weight"), l.feedForwardNorm, 1),
+			t.addNorm(layerName(i, "attn_norm.weight"), l.attentionNorm), t.addNorm(layerName(i, "ffn_norm.weight"), l.feedForwardNorm),
 		})
 		for _, p := range l.linears() {
 			(*p).trained = t.add((*p).name+".weight", (*p).w.Data, (*p).w.Rows)
@@ -143,6 +144,12 @@ func (m *Model) complete() error {
 func (t *Trainable) add(name string, value []float32, rows int) int {
 	t.params = append(t.params, Parameter{Name: name, Value: value, Rows: rows})
 	return len(t.params) - 1
+}
+
+func (t *Trainable) addNorm(name string, value []float32) int {
+	i := t.add(name, value, 1)
+	t.params[i].Norm = true
+	return i
 }
 
 // LowRank is a low-rank change of one linear layer.

@@ -13,7 +13,7 @@ type AdamW struct {
 	Rate         float64 // of learning. Default 1e-3
 	Beta1, Beta2 float64 // decay of the two moments. Defaults .9 and .98
 	Epsilon      float64 // added to the root of the second moment. Default 1e-8
-	Decay        float64 // of the weights, a step and unit of the rate; vectors are not decayed. Default 0
+	Decay        float64 // of the weights, a step and unit of the rate; those of normalisations do not decay. Default 0
 }
 
 func (a *AdamW) fill() error {
@@ -58,7 +58,7 @@ func (m *moments) update(a AdamW, rate float64, params []llama.Parameter, g llam
 	root := 1 / math.Sqrt(1-math.Pow(a.Beta2, float64(m.updates)))
 	for i, p := range params {
 		decay := 1.
-		if p.Rows > 1 {
+		if !p.Norm {
 			decay = 1 - rate*a.Decay
 		}
 		first, second := m.first[i], m.second[i]

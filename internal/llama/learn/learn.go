@@ -7,9 +7,10 @@
 //
 // What it promises: the same seed, batches and number of workers give the same weights, bit for bit, in one run or in two
 // with a checkpoint between them; a step whose gradient is not finite changes nothing and is counted, and after several of
-// them in a row the run ends with the weights of the last good one.
+// them in a row the run ends with the weights of the last good one; what cannot be learned from is an error that names the
+// example; and no failure harms a checkpoint that was written before.
 //
-// What it leaves to others: what the examples are, and where checkpoints are kept.
+// What it leaves to others: what the examples are, and when to save.
 package learn
 
 import (
@@ -29,7 +30,7 @@ type Example struct {
 	Tokens []int32
 	Want   []int   // indices of the tokens after which logits are asked for, ascending
 	IDs    []int32 // tokens whose logits are asked for; nil: the whole vocabulary
-	Loss   Loss
+	Loss   Loss    // of these logits
 }
 
 // Options of a Trainer. The zero value of a field takes the default its comment states.
@@ -39,10 +40,14 @@ type Options struct {
 	Schedule Schedule
 	// Clip is the largest Euclidean norm of a step's gradient; a longer one is shortened to it. Default 1; negative: none.
 	Clip float64
-	// Workers is how many examples are worked on at once, each with gradients of its own. Default: one a processor.
+	// Workers is how many examples are worked on at once, each with gradients of its own. Another number sums gradients in
+	// another order, and so gives other bits. Default: one a processor.
 	Workers int
 	// MaxSkipped is how many steps in a row may have a gradient that is not finite before the run ends. Default 5.
 	MaxSkipped int
+	// Run names in checkpoints what they belong to beside these options, such as digests of the examples, their order and
+	// the base model: Resume refuses a checkpoint of another run. Default: empty.
+	Run string
 }
 
 func (o *Options) fill() error {
@@ -108,28 +113,32 @@ type Report struct {
 	Gradient float64 // norm of the batch's mean gradient, before clipping
 	Rate     float64 // of learning
 	Tokens   int     // read
-	Skipped  int     // steps so far whose gradient was not finite; this one is if Gradient is not
+	Skipped  int     // steps so far that changed nothing, since their loss or gradient was not finite
 }
 
-// Step learns from one batch: the loss is the mean over its examples. The error is the context's (then nothing has
-// changed), names an example that cannot be read, or wraps ErrDiverged.
+// Step learns from one batch: the loss is the mean over its examples. The error names an example that cannot be learned
+// from, or wraps the context's or ErrDiverged; after each of them parameters, moments and, but for ErrDiverged, counters
+// are as they were before.
 func (tr *Trainer) Step(ctx context.Context, batch []Example) (Report, error) {
 	if len(batch) == 0 {
 		return Report{}, errors.New("learn: an empty batch: there is nothing to learn from")
 	}
 	r := Report{Step: tr.step + 1, Rate: tr.opt.Optimiser.Rate * tr.opt.Schedule(tr.step)}
+	if !(r.Rate >= 0) || math.IsInf(r.Rate, 0) {
+		return Report{}, fmt.Errorf("learn: the schedule makes the rate of step %d %v, must not be negative", r.Step, r.Rate)
+	}
 	losses := make([]float64, len(batch))
 	group, inner := errgroup.WithContext(ctx)
 	for w := range tr.opt.Workers {
 		group.Go(func() error {
 			tr.grads[w].Clear()
 			for i := w; i < len(batch); i += tr.opt.Workers {
-				if err := inner.Err(); err != nil {
-					return err
+				err := inner.Err()
+				if err == nil {
+					losses[i], err = tr.example(tr.passes[w], tr.grads[w], batch[i])
 				}
-				var err error
-				if losses[i], err = tr.example(tr.passes[w], tr.grads[w], batch[i]); err != nil {
-					return fmt.Errorf("learn: example %d of the batch of step %d: %w", i, r.Step, err)
+				if err != nil {
+					return fmt.Errorf("learn: step %d, example %d of %d: %w", r.Step, i, len(batch), err)
 				}
 			}
 			return nil
@@ -171,21 +180,38 @@ func (tr *Trainer) Step(ctx context.Context, batch []Example) (Report, error) {
 
 // example adds the gradient of one example and returns its loss.
 func (tr *Trainer) example(p *llama.Pass, g llama.Gradients, e Example) (float64, error) {
-	if err := p.Forward(e.Tokens, e.Want); err != nil {
-		return 0, err
+	loss, z, err := read(tr.t, p, e)
+	if err == nil {
+		p.Backward(z, e.IDs, g)
 	}
-	z := p.Logits(e.IDs)
-	loss := e.Loss(z)
-	p.Backward(z, e.IDs, g)
-	return loss, nil
+	return loss, err
 }
 
 // Loss of an example without learning from it: for held-out cases.
 func (tr *Trainer) Loss(e Example) (float64, error) {
-	if err := tr.passes[0].Forward(e.Tokens, e.Want); err != nil {
-		return 0, err
+	loss, _, err := read(tr.t, tr.passes[0], e)
+	if err != nil {
+		return 0, fmt.Errorf("learn: %w", err)
 	}
-	return e.Loss(tr.passes[0].Logits(e.IDs)), nil
+	return loss, nil
+}
+
+// read computes the loss of an example and its gradient by the logits.
+func read(t *llama.Trainable, p *llama.Pass, e Example) (float64, kernel.Matrix, error) {
+	for _, id := range e.IDs {
+		if id < 0 || int(id) >= t.Vocabulary {
+			return 0, kernel.Matrix{}, fmt.Errorf("it asks for token %d, and the vocabulary has 0 to %d", id, t.Vocabulary-1)
+		}
+	}
+	if e.Loss == nil {
+		return 0, kernel.Matrix{}, errors.New("it has no loss")
+	}
+	if err := p.Forward(e.Tokens, e.Want); err != nil {
+		return 0, kernel.Matrix{}, err
+	}
+	z := p.Logits(e.IDs)
+	loss, err := e.Loss(z)
+	return loss, z, err
 }
 
 // Steps is how many steps have been taken, Skipped how many of them changed nothing.

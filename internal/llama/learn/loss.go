@@ -1,20 +1,27 @@
 package learn
 
 import (
+	"fmt"
 	"math"
 
 	"github.com/r2rec/r2rec/internal/llama/kernel"
 )
 
 // Loss turns the logits at the wanted positions (rows) of the asked tokens (columns) into a loss in nats and, in place,
-// into that loss's gradient.
-type Loss func(logits kernel.Matrix) float64
+// into that loss's gradient. An error says what does not fit the logits.
+type Loss func(logits kernel.Matrix) (float64, error)
 
 // NextToken is the mean cross-entropy of the next token at each wanted position: targets has one a row, by column.
 func NextToken(targets []int32) Loss {
-	return func(z kernel.Matrix) float64 {
+	return func(z kernel.Matrix) (float64, error) {
+		if len(targets) != z.Rows {
+			return 0, fmt.Errorf("%d next tokens for %d positions", len(targets), z.Rows)
+		}
 		loss := 0.
 		for r, target := range targets {
+			if target < 0 || int(target) >= z.Cols {
+				return 0, fmt.Errorf("next token %d is column %d of %d", r, target, z.Cols)
+			}
 			row := z.Row(r)
 			top := kernel.Max(row)
 			at := float64(row[target] - top)
@@ -24,55 +31,70 @@ func NextToken(targets []int32) Loss {
 			row[target]--
 			kernel.Scale(row, 1/float32(len(targets)))
 		}
-		return loss
+		return loss, nil
 	}
 }
 
 // Objective is a loss of the candidates' scores, in nats; a softmax over the scores is a policy. It writes the gradient,
-// one a candidate.
-type Objective func(scores, gradient []float64) float64
+// one a candidate. An error says what does not fit the candidates.
+type Objective func(scores, gradient []float64) (float64, error)
 
 // Lines applies an objective to the readout of the same name: one wanted position a candidate, whose score is the
 // difference of the logits of two tokens.
 func Lines(o Objective) Loss {
-	return func(z kernel.Matrix) float64 {
+	return func(z kernel.Matrix) (float64, error) {
+		if z.Cols != 2 {
+			return 0, fmt.Errorf("readout lines takes the logits of 2 tokens at each position, and has %d", z.Cols)
+		}
 		scores, gradient := make([]float64, z.Rows), make([]float64, z.Rows)
 		for r := range scores {
 			scores[r] = float64(z.Row(r)[0]) - float64(z.Row(r)[1])
 		}
-		loss := o(scores, gradient)
+		loss, err := o(scores, gradient)
+		if err != nil {
+			return 0, err
+		}
 		for r, g := range gradient {
 			z.Row(r)[0], z.Row(r)[1] = float32(g), -float32(g)
 		}
-		return loss
+		return loss, nil
 	}
 }
 
 // Letters applies an objective to the readout of the same name: one wanted position, one token a candidate.
 func Letters(o Objective) Loss {
-	return func(z kernel.Matrix) float64 {
+	return func(z kernel.Matrix) (float64, error) {
+		if z.Rows != 1 {
+			return 0, fmt.Errorf("readout letters takes the logits at 1 position, and has %d", z.Rows)
+		}
 		row := z.Row(0)
 		scores, gradient := make([]float64, len(row)), make([]float64, len(row))
 		for i, v := range row {
 			scores[i] = float64(v)
 		}
-		loss := o(scores, gradient)
+		loss, err := o(scores, gradient)
+		if err != nil {
+			return 0, err
+		}
 		for i, g := range gradient {
 			row[i] = float32(g)
 		}
-		return loss
+		return loss, nil
 	}
 }
 
 // Chosen is the cross-entropy of the candidate that was chosen: maximum likelihood of a choice model.
 func Chosen(i int) Objective {
-	return func(scores, gradient []float64) float64 {
+	return func(scores, gradient []float64) (float64, error) {
+		if i < 0 || i >= len(scores) {
+			return 0, fmt.Errorf("candidate %d was chosen of %d", i, len(scores))
+		}
 		logs := logSoftmax(scores)
 		for j, l := range logs {
 			gradient[j] = math.Exp(l)
 		}
 		gradient[i]--
-		return -logs[i]
+		return -logs[i], nil
 	}
 }
 
@@ -80,7 +102,10 @@ func Chosen(i int) Objective {
 // log-probabilities: the policy gradient is exact, since every action's reward is stated. The KL divergence is not
 // optional: without it the policy becomes overconfident.
 func ExpectedReward(reward, reference []float64, beta float64) Objective {
-	return func(scores, gradient []float64) float64 {
+	return func(scores, gradient []float64) (float64, error) {
+		if len(reward) != len(scores) || len(reference) != len(scores) {
+			return 0, fmt.Errorf("%d rewards and %d log-probabilities of the reference for %d candidates", len(reward), len(reference), len(scores))
+		}
 		logs := logSoftmax(scores)
 		loss := 0.
 		for j, l := range logs {
@@ -90,7 +115,7 @@ func ExpectedReward(reward, reference []float64, beta float64) Objective {
 		for j, l := range logs {
 			gradient[j] = math.Exp(l) * (gradient[j] - loss)
 		}
-		return loss
+		return loss, nil
 	}
 }
 
