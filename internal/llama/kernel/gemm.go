@@ -26,15 +26,6 @@ func MulPacked(c, a Matrix, b *Packed, add bool) {
 	multiply(c, a.Data, a.Stride, 1, right{b.data, b.k, b.n, 0}, add)
 }
 
-// Transpose stores the transposed matrix: dst is n x m where src is m x n.
-func Transpose(dst, src Matrix) {
-	for i := range src.Rows {
-		for j, x := range src.Row(i) {
-			dst.Data[j*dst.Stride+i] = x
-		}
-	}
-}
-
 // agree panics unless C = A B has fitting shapes: the caller has a bug, and the kernels would write elsewhere.
 func agree(c Matrix, m, ka, kb, n int) {
 	if c.Rows != m || c.Cols != n || ka != kb {
@@ -53,9 +44,9 @@ func (m Matrix) check() {
 const (
 	// panelCols is how many columns of B are used at once: two registers of AVX-512, four of AVX2.
 	panelCols = 32
-	// blockK rows of a panel stay in the first-level cache, 32 KiB, while rows of C pass by.
-	blockK = 256
-	// blockM rows of A stay in the second-level cache, 480 KiB a block, while the panels of B pass by.
+	// blockK rows of a panel stay in the first-level cache, 24 KiB, while rows of C pass by.
+	blockK = 192
+	// blockM rows of A stay in the second-level cache, 360 KiB a block, while the panels of B pass by.
 	blockM = 480
 )
 

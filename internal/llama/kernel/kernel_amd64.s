@@ -5,7 +5,7 @@
 #include "textflag.h"
 
 // func productAVX2x16(m int, k int, a *float32, rs int, cs int, b *float32, ldb int, c *float32, ldc int, add bool)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·productAVX2x16(SB), NOSPLIT, $0-73
 	MOVQ m+0(FP), AX
 	MOVQ a+16(FP), CX
@@ -145,6 +145,7 @@ start1:
 step1:
 	VMOVUPS      (DX), Y2
 	VMOVUPS      32(DX), Y3
+	PREFETCHT0   (DX)(DI*8)
 	ADDQ         DI, DX
 	VBROADCASTSS (CX), Y4
 	VFMADD231PS  Y4, Y2, Y0
@@ -183,6 +184,7 @@ start2:
 step2:
 	VMOVUPS      (BX), Y4
 	VMOVUPS      32(BX), Y5
+	PREFETCHT0   (BX)(DI*8)
 	ADDQ         DI, BX
 	VBROADCASTSS (CX), Y6
 	VFMADD231PS  Y6, Y4, Y0
@@ -230,6 +232,7 @@ start3:
 step3:
 	VMOVUPS      (BX), Y6
 	VMOVUPS      32(BX), Y7
+	PREFETCHT0   (BX)(DI*8)
 	ADDQ         DI, BX
 	VBROADCASTSS (CX), Y8
 	VFMADD231PS  Y8, Y6, Y0
@@ -287,6 +290,7 @@ start4:
 step4:
 	VMOVUPS      (R9), Y8
 	VMOVUPS      32(R9), Y9
+	PREFETCHT0   (R9)(DI*8)
 	ADDQ         DI, R9
 	VBROADCASTSS (CX), Y10
 	VFMADD231PS  Y10, Y8, Y0
@@ -395,7 +399,7 @@ step5:
 	RET
 
 // func productAVX2x16Masked(m int, k int, a *float32, rs int, cs int, b *float32, ldb int, c *float32, ldc int, add bool, last int)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·productAVX2x16Masked(SB), NOSPLIT, $0-88
 	MOVQ    m+0(FP), AX
 	MOVQ    a+16(FP), CX
@@ -539,6 +543,7 @@ start1:
 step1:
 	VMOVUPS      (DX), Y2
 	VMASKMOVPS   32(DX), Y15, Y3
+	PREFETCHT0   (DX)(DI*8)
 	ADDQ         DI, DX
 	VBROADCASTSS (CX), Y4
 	VFMADD231PS  Y4, Y2, Y0
@@ -577,6 +582,7 @@ start2:
 step2:
 	VMOVUPS      (BX), Y4
 	VMASKMOVPS   32(BX), Y15, Y5
+	PREFETCHT0   (BX)(DI*8)
 	ADDQ         DI, BX
 	VBROADCASTSS (CX), Y6
 	VFMADD231PS  Y6, Y4, Y0
@@ -624,6 +630,7 @@ start3:
 step3:
 	VMOVUPS      (BX), Y6
 	VMASKMOVPS   32(BX), Y15, Y7
+	PREFETCHT0   (BX)(DI*8)
 	ADDQ         DI, BX
 	VBROADCASTSS (CX), Y8
 	VFMADD231PS  Y8, Y6, Y0
@@ -681,6 +688,7 @@ start4:
 step4:
 	VMOVUPS      (R9), Y8
 	VMASKMOVPS   32(R9), Y15, Y9
+	PREFETCHT0   (R9)(DI*8)
 	ADDQ         DI, R9
 	VBROADCASTSS (CX), Y10
 	VFMADD231PS  Y10, Y8, Y0
@@ -807,7 +815,7 @@ DATA lanes<>+60(SB)/4, $0x00000000
 GLOBL lanes<>(SB), RODATA|NOPTR, $64
 
 // func productAVX2x8Masked(m int, k int, a *float32, rs int, cs int, b *float32, ldb int, c *float32, ldc int, add bool, last int)
-// Requires: AVX, FMA3
+// Requires: AVX, FMA3, MMX+
 TEXT ·productAVX2x8Masked(SB), NOSPLIT, $0-88
 	MOVQ    m+0(FP), AX
 	MOVQ    a+16(FP), CX
@@ -923,6 +931,7 @@ start1:
 
 step1:
 	VMASKMOVPS   (DX), Y15, Y1
+	PREFETCHT0   (DX)(DI*8)
 	ADDQ         DI, DX
 	VBROADCASTSS (CX), Y2
 	VFMADD231PS  Y2, Y1, Y0
@@ -954,6 +963,7 @@ start2:
 
 step2:
 	VMASKMOVPS   (BX), Y15, Y2
+	PREFETCHT0   (BX)(DI*8)
 	ADDQ         DI, BX
 	VBROADCASTSS (CX), Y3
 	VFMADD231PS  Y3, Y2, Y0
@@ -990,6 +1000,7 @@ start3:
 
 step3:
 	VMASKMOVPS   (BX), Y15, Y3
+	PREFETCHT0   (BX)(DI*8)
 	ADDQ         DI, BX
 	VBROADCASTSS (CX), Y4
 	VFMADD231PS  Y4, Y3, Y0
@@ -1032,6 +1043,7 @@ start4:
 
 step4:
 	VMASKMOVPS   (R9), Y15, Y4
+	PREFETCHT0   (R9)(DI*8)
 	ADDQ         DI, R9
 	VBROADCASTSS (CX), Y5
 	VFMADD231PS  Y5, Y4, Y0
@@ -2471,7 +2483,7 @@ loop:
 	RET
 
 // func productAVX512x32Masked(m int, k int, a *float32, rs int, cs int, b *float32, ldb int, c *float32, ldc int, add bool, last int)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, MMX+
 TEXT ·productAVX512x32Masked(SB), NOSPLIT, $0-88
 	MOVQ  m+0(FP), AX
 	MOVQ  a+16(FP), CX
@@ -2685,6 +2697,8 @@ start1:
 step1:
 	VMOVUPS      (DX), Z2
 	VMOVUPS.Z    64(DX), K1, Z3
+	PREFETCHT0   (DX)(DI*8)
+	PREFETCHT0   64(DX)(DI*8)
 	ADDQ         DI, DX
 	VBROADCASTSS (CX), Z4
 	VFMADD231PS  Z4, Z2, Z0
@@ -2723,6 +2737,8 @@ start2:
 step2:
 	VMOVUPS      (BX), Z4
 	VMOVUPS.Z    64(BX), K1, Z5
+	PREFETCHT0   (BX)(DI*8)
+	PREFETCHT0   64(BX)(DI*8)
 	ADDQ         DI, BX
 	VBROADCASTSS (CX), Z6
 	VFMADD231PS  Z6, Z4, Z0
@@ -2770,6 +2786,8 @@ start3:
 step3:
 	VMOVUPS      (BX), Z6
 	VMOVUPS.Z    64(BX), K1, Z7
+	PREFETCHT0   (BX)(DI*8)
+	PREFETCHT0   64(BX)(DI*8)
 	ADDQ         DI, BX
 	VBROADCASTSS (CX), Z8
 	VFMADD231PS  Z8, Z6, Z0
@@ -2827,6 +2845,8 @@ start4:
 step4:
 	VMOVUPS      (R9), Z8
 	VMOVUPS.Z    64(R9), K1, Z9
+	PREFETCHT0   (R9)(DI*8)
+	PREFETCHT0   64(R9)(DI*8)
 	ADDQ         DI, R9
 	VBROADCASTSS (CX), Z10
 	VFMADD231PS  Z10, Z8, Z0
@@ -3592,7 +3612,7 @@ step11:
 	RET
 
 // func productAVX512x16Masked(m int, k int, a *float32, rs int, cs int, b *float32, ldb int, c *float32, ldc int, add bool, last int)
-// Requires: AVX, AVX512F, BMI2
+// Requires: AVX, AVX512F, BMI2, MMX+
 TEXT ·productAVX512x16Masked(SB), NOSPLIT, $0-88
 	MOVQ  m+0(FP), AX
 	MOVQ  a+16(FP), CX
@@ -3754,6 +3774,7 @@ start1:
 
 step1:
 	VMOVUPS.Z    (DX), K1, Z1
+	PREFETCHT0   (DX)(DI*8)
 	ADDQ         DI, DX
 	VBROADCASTSS (CX), Z2
 	VFMADD231PS  Z2, Z1, Z0
@@ -3785,6 +3806,7 @@ start2:
 
 step2:
 	VMOVUPS.Z    (BX), K1, Z2
+	PREFETCHT0   (BX)(DI*8)
 	ADDQ         DI, BX
 	VBROADCASTSS (CX), Z3
 	VFMADD231PS  Z3, Z2, Z0
@@ -3821,6 +3843,7 @@ start3:
 
 step3:
 	VMOVUPS.Z    (BX), K1, Z3
+	PREFETCHT0   (BX)(DI*8)
 	ADDQ         DI, BX
 	VBROADCASTSS (CX), Z4
 	VFMADD231PS  Z4, Z3, Z0
@@ -3863,6 +3886,7 @@ start4:
 
 step4:
 	VMOVUPS.Z    (R9), K1, Z4
+	PREFETCHT0   (R9)(DI*8)
 	ADDQ         DI, R9
 	VBROADCASTSS (CX), Z5
 	VFMADD231PS  Z5, Z4, Z0

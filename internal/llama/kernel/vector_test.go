@@ -45,7 +45,10 @@ var elementwises = []elementwise{
 		func(s [][]float32, _, _ float32) float32 { swiGLUGradGeneric(s[0], s[1], s[2], s[0], s[1]); return 0 }},
 	{"SoftmaxGrad", 2, 1,
 		func(s [][]float32, alpha, beta float32) float32 { SoftmaxGrad(s[0], s[1], alpha, beta); return 0 },
-		func(s [][]float32, alpha, beta float32) float32 { softmaxGradGeneric(s[0], s[1], alpha, beta); return 0 }},
+		func(s [][]float32, alpha, beta float32) float32 {
+			softmaxGradGeneric(s[0], s[1], alpha, beta)
+			return 0
+		}},
 }
 
 // near says whether two results differ by rounding only; both may be NaN, or the same infinity.

@@ -121,6 +121,11 @@ func (p panelRegisters) tile(rows, across int) {
 	for j, r := range right {
 		part(j).load(operand.Mem{Base: b, Disp: j * v.bytes()}, r)
 	}
+	if rows <= 4 {
+		for j := 0; j < across*v.bytes(); j += 64 {
+			PREFETCHT0(operand.Mem{Base: b, Index: p.ldb, Scale: 8, Disp: j})
+		}
+	}
 	ADDQ(p.ldb, b)
 	for i := range rows {
 		x := left[i%len(left)]
