@@ -56,6 +56,7 @@ func BenchmarkProducts(b *testing.B) {
 		{"packed", packed, 900, 64, 192, 0},
 		{"packed", packed, 900, 192, 64, 0},
 		{"scores", mul, 64, 32, 900, 0},
+		{"scores", mul, 64, 32, 896, 0},
 		{"scores", mul, 128, 16, 512, 1024},
 		{"mixed", mul, 64, 900, 32, 64},
 		{"mixed", mul, 64, 900, 16, 192},

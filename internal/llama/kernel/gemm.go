@@ -34,8 +34,11 @@ func agree(c Matrix, m, ka, kb, n int) {
 	c.check()
 }
 
-// check panics unless all elements lie within the slice.
+// check panics unless all elements lie within the slice, each at a place of its own.
 func (m Matrix) check() {
+	if m.Rows > 1 && m.Stride < m.Cols {
+		panic(fmt.Sprintf("kernel: rows of %d elements at a stride of %d", m.Cols, m.Stride))
+	}
 	if m.Rows > 0 && m.Cols > 0 {
 		_ = m.Data[(m.Rows-1)*m.Stride+m.Cols-1]
 	}

@@ -112,6 +112,7 @@ func TestWhatDoesNotFitPanics(t *testing.T) {
 			"Mul of cut":          func() { Mul(square, cut, square, false) },
 			"Mul by cut":          func() { Mul(square, square, cut, false) },
 			"Mul into wide":       func() { Mul(wide, square, square, false) },
+			"Mul of overlapping":  func() { Mul(square, Matrix{Data: x, Rows: 4, Cols: 4, Stride: 3}, square, false) },
 			"Mul of wide":         func() { Mul(square, wide, square, false) },
 			"Mul by wide":         func() { Mul(square, square, wide, false) },
 			"MulTransA of cut":    func() { MulTransA(square, cut, square, false) },
