@@ -1,6 +1,7 @@
 package llama
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -107,18 +108,19 @@ type Trainable struct {
 
 // TrainAll trains every weight of a model in place.
 func (m *Model) TrainAll() (*Trainable, error) {
-	if err := m.complete(); err != nil {
+	own, err := m.ownLayers()
+	if err != nil {
 		return nil, err
 	}
-	t := &Trainable{Model: m, embeddings: true}
+	t := &Trainable{Model: own, embeddings: true}
 	t.embedding = t.add("token_embd.weight", m.embedding.Data, m.Vocabulary)
 	t.output = t.embedding
 	if !m.Tied {
 		t.output = t.add("output.weight", m.output.Data, m.Vocabulary)
 	}
 	t.norm = t.addNorm("output_norm.weight", m.norm)
-	for i := range m.layers {
-		l := &m.layers[i]
+	for i := range own.layers {
+		l := &own.layers[i]
 		t.norms = append(t.norms, [2]int{
 			t.addNorm(layerName(i, "attn_norm.weight"), l.attentionNorm), t.addNorm(layerName(i, "ffn_norm.weight"), l.feedForwardNorm),
 		})
@@ -127,6 +129,27 @@ func (m *Model) TrainAll() (*Trainable, error) {
 		}
 	}
 	return t, nil
+}
+
+// ownLayers is the same model, weights included, but for what is trained in it: nothing. The error says that the weights
+// are not there in the form that gradients need.
+func (m *Model) ownLayers() (*Model, error) {
+	if err := m.complete(); err != nil {
+		return nil, err
+	}
+	own := *m
+	own.layers = slices.Clone(m.layers)
+	for i := range own.layers {
+		for _, p := range own.layers[i].linears() {
+			if (*p).change != nil {
+				return nil, fmt.Errorf("llama: layer %q has a change that is being trained: start from the model itself", (*p).name)
+			}
+			l := **p
+			l.trained = frozen
+			*p = &l
+		}
+	}
+	return &own, nil
 }
 
 // complete tells whether the weights are there in the form that gradients need.
@@ -171,24 +194,23 @@ func (lr LowRank) check(out, in int) error {
 
 // TrainChanges trains low-rank changes over a model that stays as it is.
 func (m *Model) TrainChanges(changes []LowRank) (*Trainable, error) {
-	if err := m.complete(); err != nil {
+	own, err := m.ownLayers()
+	if err != nil {
 		return nil, err
 	}
 	if len(changes) == 0 {
-		return nil, fmt.Errorf("llama: no low-rank change to train: name the layers")
+		return nil, errors.New("llama: no low-rank change to train: name the layers")
 	}
-	view := *m
-	view.layers = slices.Clone(m.layers)
-	t := &Trainable{Model: &view, embedding: frozen, output: frozen, norm: frozen, lowest: m.Layers}
+	t := &Trainable{Model: own, embedding: frozen, output: frozen, norm: frozen, lowest: m.Layers}
 	for range m.layers {
 		t.norms = append(t.norms, [2]int{frozen, frozen})
 	}
 	for _, lr := range changes {
-		layer, at := view.find(lr.Target)
+		layer, at := own.find(lr.Target)
 		if at == nil {
 			return nil, fmt.Errorf("llama: the model has no layer %q", lr.Target)
 		}
-		l := **at
+		l := *at
 		if l.change != nil {
 			return nil, fmt.Errorf("llama: layer %q is to be changed twice", lr.Target)
 		}
@@ -198,7 +220,6 @@ func (m *Model) TrainChanges(changes []LowRank) (*Trainable, error) {
 		l.change = newChange(kernel.View(lr.A, lr.Rank, l.w.Cols), kernel.View(lr.B, l.w.Rows, lr.Rank), lr.Scale)
 		l.change.trainedA = t.add(lr.Target+".weight.lora_a", lr.A, lr.Rank)
 		l.change.trainedB = t.add(lr.Target+".weight.lora_b", lr.B, l.w.Rows)
-		*at = &l
 		t.lowest = min(t.lowest, layer)
 	}
 	return t, nil

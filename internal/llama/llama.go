@@ -75,12 +75,13 @@ func (c Config) Parameters() int {
 	return n + c.Layers*(2*c.Dim+2*c.Dim*c.Queries()+2*c.Dim*c.KV()+3*c.Dim*c.FeedForward)
 }
 
-// SessionBytes is the memory that a session of so many positions takes at most, in bytes.
-func (c Config) SessionBytes(positions int) int {
+// SessionBytes is the memory of a session of so many positions on so many threads, in bytes, beside 4 Dim for each hidden
+// state that is asked for at once.
+func (c Config) SessionBytes(positions, threads int) int {
 	cache := 2 * c.Layers * positions * c.KV()
 	rows := min(positions, chunkRows)
-	work := rows*(3*c.Dim+2*c.Queries()+2*c.KV()+3*c.FeedForward) + blockRows*positions*c.Heads
-	return 4 * (cache + work)
+	work := rows*(4*c.Dim+2*c.Queries()+c.KV()+2*c.FeedForward+2) + blockRows*positions*min(max(1, threads), c.Heads)
+	return 4 * (cache + work + positions)
 }
 
 // Model is the weights of a language model.
@@ -117,7 +118,8 @@ type linear struct {
 	w       kernel.Matrix // out x in; without data where only the packed form is kept
 	packed  *kernel.Packed
 	change  *change
-	trained int // the index of its gradient; -1: it is frozen
+	changed bool // a low-rank change was added, so that the source has other weights
+	trained int  // the index of its gradient; -1: it is frozen
 }
 
 var (
@@ -181,6 +183,25 @@ func (c Config) shapes() []shape {
 		{"attn_q", c.Queries(), c.Dim, false}, {"attn_k", c.KV(), c.Dim, false}, {"attn_v", c.KV(), c.Dim, false}, {"attn_output", c.Dim, c.Queries(), true},
 		{"ffn_gate", c.FeedForward, c.Dim, false}, {"ffn_up", c.FeedForward, c.Dim, false}, {"ffn_down", c.Dim, c.FeedForward, true},
 	}
+}
+
+// Linears names the linear layers of each block, as GGUF files do.
+func (c Config) Linears() []string {
+	var names []string
+	for _, s := range c.shapes() {
+		names = append(names, s.name)
+	}
+	return names
+}
+
+// LinearShape is the shape of a linear layer of each block, 0 and 0 where there is none of that name.
+func (c Config) LinearShape(name string) (out, in int) {
+	for _, s := range c.shapes() {
+		if s.name == name {
+			return s.out, s.in
+		}
+	}
+	return 0, 0
 }
 
 // layerName is what a GGUF file calls a tensor of block i, without ".weight".

@@ -92,16 +92,13 @@ func configOf(f *gguf.File) (Config, error) {
 	if k.err != nil {
 		return Config{}, k.err
 	}
-	if c.Heads < 1 {
-		return Config{}, fmt.Errorf("%sattention.head_count is %d, must be positive", k.prefix, c.Heads)
-	}
 	c.KVHeads = k.integer("attention.head_count_kv", c.Heads)
 	c.HeadDim = k.integer("attention.key_length", c.Dim/c.Heads)
 	values := k.integer("attention.value_length", c.HeadDim)
 	experts := k.integer("expert_count", unset)
 	c.Rope = Rope{Base: k.number("rope.freq_base", 10_000), Dims: k.integer("rope.dimension_count", c.HeadDim), Scale: 1}
-	scaling := k.text("rope.scaling.type", "none")
-	factor := k.number("rope.scaling.factor", 1)
+	scaling := k.text("rope.scaling.type", "linear") // the defaults and the old key are llama.cpp's
+	factor := k.number("rope.scaling.factor", k.number("rope.scale_linear", 1))
 	if k.err != nil {
 		return Config{}, k.err
 	}
@@ -144,6 +141,8 @@ type keys struct {
 func (k *keys) integer(key string, or int) int {
 	v, err := k.meta.Uint(k.prefix + key)
 	switch {
+	case err == nil && v == 0 && or != unset:
+		err = fmt.Errorf("%s%s is 0, must be positive", k.prefix, key)
 	case err == nil && v <= 1<<31:
 		return int(v)
 	case err == nil:
@@ -242,7 +241,7 @@ func (r *reader) unused() error {
 }
 
 // WithChanges is a model with low-rank changes added to its weights, in float32. It shares everything else with the
-// model, and takes memory for the changed layers only.
+// model, and takes memory for the changed layers only. A layer can be changed once.
 func (m *Model) WithChanges(changes []LowRank) (*Model, error) {
 	view := *m
 	view.layers = slices.Clone(m.layers)
@@ -250,6 +249,9 @@ func (m *Model) WithChanges(changes []LowRank) (*Model, error) {
 		layer, at := view.find(lr.Target)
 		if at == nil {
 			return nil, fmt.Errorf("llama: the model has no layer %q", lr.Target)
+		}
+		if (*at).changed || (*at).change != nil {
+			return nil, fmt.Errorf("llama: layer %q is changed already, and takes one change: start from the model itself", lr.Target)
 		}
 		shape := m.shapeOf(lr.Target, layer)
 		if err := lr.check(shape.out, shape.in); err != nil {
@@ -267,6 +269,7 @@ func (m *Model) WithChanges(changes []LowRank) (*Model, error) {
 		kernel.Scale(a.Data, float32(lr.Scale))
 		kernel.Mul(merged, kernel.View(lr.B, shape.out, lr.Rank), a, true)
 		l := newLinear(lr.Target, merged)
+		l.changed = true
 		if (*at).w.Data == nil {
 			l.w.Data = nil
 		}

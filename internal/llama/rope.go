@@ -66,6 +66,7 @@ func (t *rotations) upTo(n int) []float32 {
 	if len(have) >= n*t.dims {
 		return have
 	}
+	n = max(n, 2*len(have)/t.dims) // a text that grows by one token at a time must not copy the table each time
 	more := make([]float32, 0, n*t.dims)
 	more = append(more, have...)
 	for pos := len(have) / t.dims; pos < n; pos++ {

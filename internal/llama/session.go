@@ -26,12 +26,12 @@ type Session struct {
 }
 
 // NewSession makes a session for texts of at most so many positions, on so many threads (0 or less: one). Its memory is
-// Config.SessionBytes(positions). Positions may be more than the model's Context only by an error.
+// Config.SessionBytes.
 func (m *Model) NewSession(positions, threads int) (*Session, error) {
 	if positions < 1 || positions > m.Context {
 		return nil, fmt.Errorf("llama: a session of %d positions: the model reads 1 to %d", positions, m.Context)
 	}
-	s := &Session{m: m, threads: max(1, threads), cache: newCache(m.Config, positions)}
+	s := &Session{m: m, threads: max(1, threads), tokens: make([]int32, 0, positions), cache: newCache(m.Config, positions)}
 	rows, c := min(positions, chunkRows), m.Config
 	matrix := func(cols int) kernel.Matrix { return kernel.View(make([]float32, rows*cols), rows, cols) }
 	x, n := matrix(c.Dim), matrix(c.Dim)
@@ -43,7 +43,7 @@ func (m *Model) NewSession(positions, threads int) (*Session, error) {
 	s.last.xq = matrix(c.Dim)
 	s.last.nq = matrix(c.Dim)
 	s.last.x1, s.last.x2, s.last.n2 = s.last.xq, s.last.xq, s.last.nq
-	s.p = pass{m: m, threads: s.threads, cache: s.cache, scores: make([][]float32, s.threads)}
+	s.p = pass{m: m, threads: s.threads, cache: s.cache, scores: make([][]float32, min(s.threads, c.Heads))}
 	for i := range s.p.scores {
 		s.p.scores[i] = make([]float32, blockRows*positions)
 	}
@@ -67,7 +67,7 @@ func (s *Session) Read(ctx context.Context, tokens []int32, want ...int) (Hidden
 	if len(want) > 0 {
 		past = min(past, want[0])
 	}
-	s.tokens = append(s.tokens[:past:past], tokens[past:]...)
+	s.tokens = append(s.tokens[:past], tokens[past:]...)
 	if need := len(want) * s.m.Dim; cap(s.hidden) < need {
 		s.hidden = make([]float32, need)
 	}
