@@ -228,6 +228,17 @@ func TestNumbersOfOtherTypesAreRefused(t *testing.T) {
 	}
 }
 
+// Version 2 has the same layout.
+func TestReadsVersion2(t *testing.T) {
+	f, err := Parse(raw(uint32(2), none, one, "k", uint32(typeString), "v"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v, err := f.Metadata.String("k"); v != "v" {
+		t.Error(v, err)
+	}
+}
+
 func TestOpenRefuses(t *testing.T) {
 	dir := t.TempDir()
 	empty := filepath.Join(dir, "empty")

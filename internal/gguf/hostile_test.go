@@ -66,6 +66,7 @@ func TestHostileFiles(t *testing.T) {
 		"unknown value":    {raw(v3, none, one, "k", uint32(13), zeros), "unknown value type 13"},
 		"unknown element":  {raw(v3, none, one, "k", uint32(typeArray), uint32(13), one, zeros), "unknown type 13 of array"},
 		"many numbers":     {raw(v3, none, one, "k", uint32(typeArray), uint32(typeUint64), huge/8+1, zeros), "uint64 values of at least 8"},
+		"a few too many":   {raw(v3, none, one, "k", uint32(typeArray), uint32(typeString), uint64(200), zeros), "200 strings of at least 8"},
 		"many strings":     {raw(v3, none, one, "k", uint32(typeArray), uint32(typeString), huge/8+1, zeros), "strings of at least 8"},
 		"many bools":       {raw(v3, none, one, "k", uint32(typeArray), uint32(typeBool), huge, zeros), "18446744073709551615 bytes"},
 		"string in array":  {raw(v3, none, one, "k", uint32(typeArray), uint32(typeString), two, "a", huge, zeros), "string 1: 18446744073709551615 bytes"},

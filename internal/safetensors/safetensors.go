@@ -191,6 +191,9 @@ func place(entries []entry, buffer []byte) ([]Tensor, error) {
 		if len(e.Offsets) != 2 || e.Offsets[0] < 0 || e.Offsets[0] > e.Offsets[1] {
 			return nil, fmt.Errorf("tensor %.100q: its data_offsets are no begin and end", e.name)
 		}
+		if e.Shape == nil {
+			return nil, fmt.Errorf("tensor %.100q: it has no shape", e.name)
+		}
 	}
 	slices.SortFunc(entries, func(a, b entry) int {
 		return cmp.Or(cmp.Compare(a.Offsets[0], b.Offsets[0]), cmp.Compare(a.Offsets[1], b.Offsets[1]), cmp.Compare(a.name, b.name))

@@ -96,6 +96,7 @@ func TestHostileFiles(t *testing.T) {
 		"hole":              {file(`{"a":{"dtype":"F32","shape":[1],"data_offsets":[1,5]}}`, 0, 1, 2, 3, 4), "ends at 0"},
 		"overlap":           {file(`{"a":{`+one+`},"b":{"dtype":"F32","shape":[1],"data_offsets":[2,6]}}`, 0, 1, 2, 3, 4, 5), "ends at 4"},
 		"other shape":       {file(`{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}}`, four...), "its shape make 8"},
+		"no shape":          {file(`{"a":{"dtype":"F32","data_offsets":[0,4]}}`, four...), "no shape"},
 		"negative shape":    {file(`{"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}}`, four...), "dimension 0 is -1"},
 		"overflowing shape": {file(`{"a":{"dtype":"F32","shape":[4611686018427387905,4],"data_offsets":[0,4]}}`, four...), "too many values"},
 		"fraction":          {file(`{"a":{"dtype":"F32","shape":[1.5],"data_offsets":[0,4]}}`, four...), "1.5"},

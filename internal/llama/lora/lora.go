@@ -35,15 +35,15 @@ func (a *Adapter) Scale() float64 { return a.Alpha / float64(a.Rank) }
 
 // Check tells whether the adapter is sound in itself. An error names the target and what is wrong with it.
 func (a *Adapter) Check() error {
+	if len(a.Pairs) == 0 {
+		return errors.New("the adapter changes no layer")
+	}
 	if a.Rank < 1 {
 		return fmt.Errorf("rank %d: want 1 or more", a.Rank)
 	}
 	// llama.cpp takes 0 to mean that the change is not scaled at all.
 	if alpha := float32(a.Alpha); !(alpha > 0) || math.IsInf(float64(alpha), 0) {
 		return fmt.Errorf("alpha %v: want a positive number within float32", a.Alpha)
-	}
-	if len(a.Pairs) == 0 {
-		return errors.New("the adapter changes no layer")
 	}
 	if err := a.Manifest.check(); err != nil {
 		return err

@@ -77,6 +77,9 @@ func readJSON(path string, into any) error {
 
 // pairsFromPEFT reads the layers' matrices, in the order of the file.
 func pairsFromPEFT(data []byte, rank int, heads Heads) ([]Pair, error) {
+	if rank < 1 {
+		return nil, fmt.Errorf("r is %d: want 1 or more", rank)
+	}
 	_, tensors, err := safetensors.Parse(data)
 	if err != nil {
 		return nil, err
