@@ -6,8 +6,8 @@ import (
 )
 
 // The functions of package math that are used here (Sqrt, Frexp, Ldexp, Floor) are exact on every machine. Exp and Log
-// are not: some have them in assembly. A product is converted to float64 before it is added to something, because a
-// compiler may otherwise fuse the two, and round once where others round twice.
+// are not: some have them in assembly. A product is converted to float64 before anything is added to it or taken from it,
+// even in a later statement, because a compiler may otherwise fuse the two, and round once where others round twice.
 
 // log is the natural logarithm of x > 0, to about 1e-15.
 func log(x float64) float64 {
@@ -59,7 +59,7 @@ func normal(rng *rand.Rand) float64 {
 	for {
 		x, y := float64(2*rng.Float64())-1, float64(2*rng.Float64())-1
 		if s := float64(x*x) + float64(y*y); s > 0 && s < 1 {
-			return x * math.Sqrt(-2*log(s)/s)
+			return float64(x * math.Sqrt(-2*log(s)/s))
 		}
 	}
 }
@@ -73,7 +73,9 @@ func normals(rng *rand.Rand, n int) []float64 {
 }
 
 // lognormal draws exp of a normal variable of mean 0.
-func lognormal(rng *rand.Rand, deviation float64) float64 { return exp(deviation * normal(rng)) }
+func lognormal(rng *rand.Rand, deviation float64) float64 {
+	return exp(float64(deviation * normal(rng)))
+}
 
 // exponential draws from the exponential distribution of mean 1.
 func exponential(rng *rand.Rand) float64 { return -log(1 - rng.Float64()) }
@@ -105,7 +107,7 @@ func (p path) at(fraction float64) []float64 {
 	if len(p.knots) == 1 {
 		return p.knots[0]
 	}
-	place := fraction * float64(len(p.knots)-1)
+	place := float64(fraction * float64(len(p.knots)-1))
 	k := min(int(place), len(p.knots)-2)
 	b := place - float64(k)
 	a := 1 - b

@@ -121,7 +121,7 @@ func (w *World) weigh(rng *rand.Rand) {
 		worn[s] = fashion.at(middle(s))
 	}
 	for rank, i := range byAppeal {
-		base := -o.Zipf * log(float64(rank+1)+float64(o.Head*float64(len(w.items))))
+		base := -float64(o.Zipf * log(float64(rank+1)+float64(o.Head*float64(len(w.items)))))
 		hype := newPath(rng, 1, season)
 		for s := range w.weights {
 			at := o.Start + event.Time(middle(s)*float64(o.Span.Milliseconds()))

@@ -145,13 +145,13 @@ func (o Options) rater(choices []choice) func(*rand.Rand, float64, *event.Intera
 	}
 	slices.Sort(opinions)
 	above := func(share float64) float64 { // the opinion that this share of all is not below
-		if n := len(opinions) - int(share*float64(len(opinions))+.5); n < len(opinions) {
+		if n := len(opinions) - int(float64(share*float64(len(opinions)))+.5); n < len(opinions) {
 			return opinions[n]
 		}
 		return math.Inf(1)
 	}
 	rest := 1 - o.Positive
-	bounds := []float64{above(o.Positive + rest*twos), above(o.Positive + rest*threes), above(o.Positive), above(o.Positive * fives)}
+	bounds := []float64{above(o.Positive + float64(rest*twos)), above(o.Positive + float64(rest*threes)), above(o.Positive), above(o.Positive * fives)}
 	return func(rng *rand.Rand, opinion float64, in *event.Interaction) {
 		stars := 1
 		for _, b := range bounds {

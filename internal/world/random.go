@@ -43,7 +43,7 @@ func uniform(rng *rand.Rand, low, high float64) float64 {
 }
 
 func logUniform(rng *rand.Rand, low, high float64) float64 {
-	return low * exp(log(high/low)*rng.Float64())
+	return low * exp(float64(log(high/low)*rng.Float64()))
 }
 
 // part draws a part of a duration, in whole seconds.

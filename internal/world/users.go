@@ -54,14 +54,14 @@ func (w *World) newUsers(rng *rand.Rand) {
 // newSessions spreads a user's events over sessions, in the order of time.
 func (o Options) newSessions(rng *rand.Rand, events int) []session {
 	span := float64(o.Span.Milliseconds())
-	joined := span * exp(log(1-rng.Float64())/o.Growth)
+	joined := float64(span * exp(log(1-rng.Float64())/o.Growth))
 	stay := min(exponential(rng)*float64(o.Stay.Milliseconds()), span-joined)
 	sitting := rng.Float64() < o.Sittings
 	var sessions []session
 	for events > 0 {
 		s := session{at: o.Start + event.Time(joined+float64(stay*rng.Float64())), events: events}
 		if !sitting {
-			s.events = min(events, 1+int(exponential(rng)*(o.Session-1)+.5))
+			s.events = min(events, 1+int(float64(exponential(rng)*(o.Session-1))+.5))
 		}
 		sessions = append(sessions, s)
 		events -= s.events
