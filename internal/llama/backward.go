@@ -32,11 +32,11 @@ type wayBack struct {
 // NewPass makes a pass that grows with the texts it reads.
 func (t *Trainable) NewPass() *Pass { return &Pass{t: t} }
 
-// PassBytes is the memory that a pass over a text of so many positions takes, in bytes, where all of them are asked for.
-func (c Config) PassBytes(positions int) int {
+// PassBytes is the memory that a pass over a text of so many positions and so many logits takes, in bytes.
+func (c Config) PassBytes(positions, logits int) int {
 	layer := 7*c.Dim + 2*c.Queries() + c.KV() + 3*c.FeedForward + c.Heads + 2
 	back := 5*c.Dim + 2*c.Queries() + 3*c.FeedForward + 2*c.KV() + 2*blockRows + c.HeadDim
-	return 4 * positions * (c.Layers*layer + back + 2*c.Layers*c.KV() + blockRows)
+	return 4 * (positions*(c.Layers*layer+back+2*c.Layers*c.KV()+blockRows) + logits)
 }
 
 // grow makes room for n positions.

@@ -131,8 +131,7 @@ func (m *Model) TrainAll() (*Trainable, error) {
 	return t, nil
 }
 
-// ownLayers is the same model, weights included, but for what is trained in it: nothing. The error says that the weights
-// are not there in the form that gradients need.
+// ownLayers is the model with the same weights and nothing of it being trained. The error is that of complete.
 func (m *Model) ownLayers() (*Model, error) {
 	if err := m.complete(); err != nil {
 		return nil, err
@@ -141,9 +140,6 @@ func (m *Model) ownLayers() (*Model, error) {
 	own.layers = slices.Clone(m.layers)
 	for i := range own.layers {
 		for _, p := range own.layers[i].linears() {
-			if (*p).change != nil {
-				return nil, fmt.Errorf("llama: layer %q has a change that is being trained: start from the model itself", (*p).name)
-			}
 			l := **p
 			l.trained = frozen
 			*p = &l
@@ -152,12 +148,15 @@ func (m *Model) ownLayers() (*Model, error) {
 	return &own, nil
 }
 
-// complete tells whether the weights are there in the form that gradients need.
+// complete tells whether the weights are there, in the form that gradients and files need, and are all there is.
 func (m *Model) complete() error {
 	for i := range m.layers {
 		for _, p := range m.layers[i].linears() {
 			if (*p).w.Data == nil {
-				return fmt.Errorf("llama: %s was loaded for reading only; load the model with its weights kept to train it", (*p).name)
+				return fmt.Errorf("llama: %s was loaded for reading only; load the model with its weights kept to train or save it", (*p).name)
+			}
+			if (*p).change != nil {
+				return fmt.Errorf("llama: %s has a change that is being trained: start from the model itself", (*p).name)
 			}
 		}
 	}

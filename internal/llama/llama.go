@@ -141,6 +141,8 @@ func New(c Config, spread float64, seed uint64) (*Model, error) {
 	if !(spread > 0) || math.IsInf(spread, 0) {
 		return nil, fmt.Errorf("llama: spread of the embedding is %v, must be positive", spread)
 	}
+	// As a file holds them, so that a saved model is the same.
+	c.Epsilon, c.Rope.Base, c.Rope.Scale = float64(float32(c.Epsilon)), float64(float32(c.Rope.Base)), float64(float32(c.Rope.Scale))
 	r := rand.New(rand.NewPCG(seed, 0x6c6c616d61))
 	normal := func(rows, cols int, deviation float64) kernel.Matrix {
 		m := kernel.View(make([]float32, rows*cols), rows, cols)

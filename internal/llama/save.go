@@ -8,13 +8,16 @@ import (
 )
 
 // Save writes the model as GGUF, matrices in the given type (F32, F16, BF16 or Q8_0) and vectors in F32. extra are more
-// keys, such as the tokenizer's and the model's name; those of the shape are written by Save. The model must hold its
-// weights: made by New, or loaded with keep.
+// keys, such as the tokenizer's and the model's name, or nil; those of the shape are written by Save. The model must hold
+// its weights: made by New, or loaded with keep.
 func (m *Model) Save(w io.Writer, as gguf.Type, extra *gguf.Metadata) error {
 	if err := m.complete(); err != nil {
 		return err
 	}
-	meta := extra.Clone()
+	meta := new(gguf.Metadata)
+	if extra != nil {
+		meta = extra.Clone()
+	}
 	m.describe(meta)
 	type tensor struct {
 		gguf.Tensor
@@ -79,7 +82,7 @@ func (m *Model) describe(meta *gguf.Metadata) {
 	}
 	gguf.Set(meta, c.Architecture+".attention.layer_norm_rms_epsilon", float32(c.Epsilon))
 	gguf.Set(meta, c.Architecture+".rope.freq_base", float32(c.Rope.Base))
-	if c.Rope.Scale > 1 {
+	if c.Rope.Scale != 0 && c.Rope.Scale != 1 {
 		gguf.Set(meta, c.Architecture+".rope.scaling.type", "linear")
 		gguf.Set(meta, c.Architecture+".rope.scaling.factor", float32(c.Rope.Scale))
 	}

@@ -30,8 +30,10 @@ func (a *AdamW) fill() error {
 		return fmt.Errorf("learn: rate of learning is %v, must be positive", a.Rate)
 	case !(a.Beta1 >= 0 && a.Beta1 < 1) || !(a.Beta2 >= 0 && a.Beta2 < 1):
 		return fmt.Errorf("learn: betas of AdamW are %v and %v, must be at least 0 and below 1", a.Beta1, a.Beta2)
-	case !(a.Epsilon > 0), !(a.Decay >= 0):
-		return fmt.Errorf("learn: epsilon and decay of AdamW are %v and %v, must be positive, and not negative", a.Epsilon, a.Decay)
+	case !(a.Epsilon > 0) || math.IsInf(a.Epsilon, 0):
+		return fmt.Errorf("learn: epsilon of AdamW is %v, must be positive", a.Epsilon)
+	case !(a.Decay >= 0) || math.IsInf(a.Decay, 0):
+		return fmt.Errorf("learn: weight decay of AdamW is %v, must not be negative", a.Decay)
 	}
 	return nil
 }

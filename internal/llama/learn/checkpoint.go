@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"strings"
 
 	"github.com/r2rec/r2rec/internal/gguf"
 	"github.com/r2rec/r2rec/internal/llama"
@@ -25,8 +26,13 @@ const (
 	keyInARow         = "learn.skipped_in_a_row"
 )
 
-// parts of a parameter's state, as prefixes of tensor names.
-var parts = [...]string{"value.", "first.", "second."}
+// The parts of a parameter's state, as prefixes of tensor names.
+const (
+	partValue  = "value."
+	partFirst  = "first."
+	partSecond = "second."
+	parts      = 3
+)
 
 // Save writes a checkpoint, from which Resume goes on bit for bit. It replaces the file at once: after an error, or when
 // the program is killed, an older checkpoint there stands as it was.
@@ -55,7 +61,7 @@ func (tr *Trainer) Resume(path string) error {
 func (tr *Trainer) checkpointBytes() int64 {
 	n := int64(1<<16 + len(tr.opt.Run))
 	for _, p := range tr.t.Parameters() {
-		n += int64(len(parts)) * int64(4*len(p.Value)+256)
+		n += parts * int64(4*len(p.Value)+256)
 	}
 	return n
 }
@@ -99,9 +105,12 @@ func (o *Options) rates() []float64 {
 // each calls f for every array of the state, with its tensor's description.
 func (tr *Trainer) each(f func(t gguf.Tensor, values []float32) error) error {
 	for i, p := range tr.t.Parameters() {
-		for j, values := range [...][]float32{p.Value, tr.moments.first[i], tr.moments.second[i]} {
-			t := gguf.Tensor{Name: parts[j] + p.Name, Type: gguf.F32, Shape: []int{len(p.Value) / p.Rows, p.Rows}}
-			if err := f(t, values); err != nil {
+		for _, part := range [parts]struct {
+			prefix string
+			values []float32
+		}{{partValue, p.Value}, {partFirst, tr.moments.first[i]}, {partSecond, tr.moments.second[i]}} {
+			t := gguf.Tensor{Name: part.prefix + p.Name, Type: gguf.F32, Shape: []int{len(p.Value) / p.Rows, p.Rows}}
+			if err := f(t, part.values); err != nil {
 				return err
 			}
 		}
@@ -162,7 +171,7 @@ func (tr *Trainer) read(data []byte) error {
 	if err != nil {
 		return err
 	}
-	if got, want := len(f.Tensors()), len(parts)*len(tr.t.Parameters()); got != want {
+	if got, want := len(f.Tensors()), parts*len(tr.t.Parameters()); got != want {
 		return fmt.Errorf("it has %d tensors, a checkpoint of this run %d", got, want)
 	}
 	var scratch []float32
@@ -259,6 +268,9 @@ func tensor(f *gguf.File, want gguf.Tensor, dst []float32) ([]float32, error) {
 	for i, v := range values {
 		if v-v != 0 {
 			return nil, fmt.Errorf("tensor %s: value %d is %v: %w", t.Name, i, v, llama.ErrNotFinite)
+		}
+		if v < 0 && strings.HasPrefix(t.Name, partSecond) {
+			return nil, fmt.Errorf("tensor %s: value %d is %v, and a mean of squares must not be negative", t.Name, i, v)
 		}
 	}
 	return values, nil

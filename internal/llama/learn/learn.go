@@ -57,6 +57,9 @@ func (o *Options) fill() error {
 	if o.Clip == 0 {
 		o.Clip = 1
 	}
+	if math.IsNaN(o.Clip) {
+		return fmt.Errorf("learn: the largest norm of a gradient is %v, must be a number", o.Clip)
+	}
 	if o.Workers <= 0 {
 		o.Workers = runtime.GOMAXPROCS(0)
 	}
@@ -94,8 +97,9 @@ func New(t *llama.Trainable, o Options) (*Trainer, error) {
 	return tr, nil
 }
 
-// Bytes predicts the memory of training on texts of at most so many tokens, in bytes, beside the model's own weights.
-func Bytes(t *llama.Trainable, o Options, tokens int) (int, error) {
+// Bytes predicts the memory of training on texts of at most so many tokens that ask for at most so many logits each
+// (positions times tokens asked for), in bytes, beside the model and the examples.
+func Bytes(t *llama.Trainable, o Options, tokens, logits int) (int, error) {
 	if err := o.fill(); err != nil {
 		return 0, err
 	}
@@ -103,7 +107,7 @@ func Bytes(t *llama.Trainable, o Options, tokens int) (int, error) {
 	for _, p := range t.Parameters() {
 		values += len(p.Value)
 	}
-	return 4*values*(2+o.Workers) + o.Workers*t.PassBytes(tokens), nil
+	return 4*values*(2+o.Workers) + o.Workers*t.PassBytes(tokens, logits), nil
 }
 
 // Report says how a step went.

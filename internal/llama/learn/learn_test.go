@@ -1,0 +1,432 @@
+package learn_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/r2rec/r2rec/internal/llama"
+	"github.com/r2rec/r2rec/internal/llama/kernel"
+	"github.com/r2rec/r2rec/internal/llama/learn"
+)
+
+// The vocabulary of the task: digits, the end of a line, and the two tokens whose logits are a line's score.
+const (
+	newline = 10
+	yes     = 11
+	no      = 12
+	words   = 13
+)
+
+// lessons are texts of lines of one digit; the line with the largest one is chosen.
+func lessons(seed uint64, count, lines int) []learn.Example {
+	r := rand.New(rand.NewPCG(seed, 1))
+	out := make([]learn.Example, count)
+	for i := range out {
+		e := learn.Example{IDs: []int32{yes, no}}
+		chosen := 0
+		digits := r.Perm(10)[:lines]
+		for j, d := range digits {
+			e.Tokens = append(e.Tokens, int32(d), newline)
+			e.Want = append(e.Want, len(e.Tokens)-1)
+			if d > digits[chosen] {
+				chosen = j
+			}
+		}
+		e.Loss = learn.Lines(learn.Chosen(chosen))
+		out[i] = e
+	}
+	return out
+}
+
+func model(t testing.TB) *llama.Model {
+	t.Helper()
+	m, err := llama.New(llama.Config{Vocabulary: words, Dim: 16, Layers: 2, Heads: 2, KVHeads: 1, HeadDim: 8, FeedForward: 24, Context: 64,
+		Epsilon: 1e-5, Tied: true, Rope: llama.Rope{Base: 10_000, Dims: 8}}, .5, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func all(t testing.TB) *llama.Trainable {
+	t.Helper()
+	tr, err := model(t).TrainAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tr
+}
+
+// changes are low-rank changes of every layer, which change nothing at first.
+func changes(t testing.TB) *llama.Trainable {
+	t.Helper()
+	m := model(t)
+	r := rand.New(rand.NewPCG(11, 12))
+	var list []llama.LowRank
+	for layer := range m.Layers {
+		for _, name := range m.Linears() {
+			out, in := m.LinearShape(name)
+			c := llama.LowRank{Target: fmt.Sprintf("blk.%d.%s", layer, name), Rank: 4, Scale: 2, A: make([]float32, 4*in), B: make([]float32, out*4)}
+			for i := range c.A {
+				c.A[i] = float32(r.NormFloat64() / math.Sqrt(float64(in)))
+			}
+			list = append(list, c)
+		}
+	}
+	tr, err := m.TrainChanges(list)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tr
+}
+
+var ways = map[string]func(testing.TB) *llama.Trainable{"all weights": all, "low-rank changes": changes}
+
+func trainer(t testing.TB, what *llama.Trainable, o learn.Options) *learn.Trainer {
+	t.Helper()
+	tr, err := learn.New(what, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tr
+}
+
+// batch of a step: 8 of the examples, each once an epoch.
+func batch(examples []learn.Example, step int) []learn.Example {
+	order := learn.NewOrder(9, len(examples))
+	var out []learn.Example
+	for i := range 8 {
+		out = append(out, examples[order.At(8*step+i)])
+	}
+	return out
+}
+
+// run takes steps up to a number of them.
+func run(t testing.TB, tr *learn.Trainer, examples []learn.Example, to int) (last learn.Report) {
+	t.Helper()
+	for tr.Steps() < to {
+		var err error
+		if last, err = tr.Step(t.Context(), batch(examples, tr.Steps())); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return last
+}
+
+// values are all parameters, bit for bit.
+func values(tr *llama.Trainable) string {
+	var b []byte
+	for _, p := range tr.Parameters() {
+		for _, v := range p.Value {
+			u := math.Float32bits(v)
+			b = append(b, byte(u), byte(u>>8), byte(u>>16), byte(u>>24))
+		}
+	}
+	return string(b)
+}
+
+func TestTrainingLearns(t *testing.T) {
+	fit, held := lessons(1, 400, 4), lessons(2, 64, 4)
+	for name, what := range ways {
+		tr := trainer(t, what(t), learn.Options{Optimiser: learn.AdamW{Rate: 1e-2}, Schedule: learn.Trapezoid(150, 10, .5, .1), Workers: 2})
+		mean := func() float64 {
+			sum := 0.
+			for _, e := range held {
+				loss, err := tr.Loss(e)
+				if err != nil {
+					t.Fatal(err)
+				}
+				sum += loss
+			}
+			return sum / float64(len(held))
+		}
+		before := mean()
+		r := run(t, tr, fit, 150)
+		after := mean()
+		t.Logf("%s: cross-entropy %.3f before, %.3f after; last gradient %.3f", name, before, after, r.Gradient)
+		if before < 1 || after > .4 {
+			t.Errorf("%s: held-out cross-entropy of 4 candidates is %.3f after training, %.3f before", name, after, before)
+		}
+		if r.Step != 150 || tr.Steps() != 150 || r.Tokens != 8*8 || r.Skipped != 0 || tr.Skipped() != 0 {
+			t.Errorf("%s: the last report is %+v", name, r)
+		}
+	}
+}
+
+func TestAReportTellsTheStep(t *testing.T) {
+	tr := trainer(t, all(t), learn.Options{Optimiser: learn.AdamW{Rate: .1}, Schedule: learn.Trapezoid(10, 4, .5, 0), Workers: 2})
+	examples := lessons(1, 3, 5)
+	want := 0.
+	for _, e := range examples {
+		loss, err := tr.Loss(e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want += loss / 3
+	}
+	r, err := tr.Step(t.Context(), examples)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Step != 1 || r.Tokens != 30 || r.Rate != .025 || math.Abs(r.Loss-want) > 1e-12 {
+		t.Errorf("%+v, want step 1, 30 tokens, rate .025, loss %v", r, want)
+	}
+}
+
+func TestTheSameSeedGivesTheSameBits(t *testing.T) {
+	examples := lessons(1, 24, 4)
+	for name, what := range ways {
+		for _, workers := range []int{1, 2, 3} {
+			one, two := what(t), what(t)
+			run(t, trainer(t, one, learn.Options{Workers: workers}), examples, 7)
+			run(t, trainer(t, two, learn.Options{Workers: workers}), examples, 7)
+			if values(one) != values(two) {
+				t.Errorf("%s: two runs of %d workers differ", name, workers)
+			}
+			if values(one) == values(what(t)) {
+				t.Errorf("%s: %d workers learned nothing", name, workers)
+			}
+		}
+	}
+}
+
+// Sums in another order give other bits, but not other steps.
+func TestWorkersShareABatch(t *testing.T) {
+	examples := lessons(1, 8, 4)
+	var first learn.Report
+	for workers := 1; workers <= 10; workers++ {
+		r, err := trainer(t, all(t), learn.Options{Workers: workers}).Step(t.Context(), examples)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if workers == 1 {
+			first = r
+		}
+		if math.Abs(r.Gradient/first.Gradient-1) > 1e-5 || math.Abs(r.Loss-first.Loss) > 1e-6 {
+			t.Errorf("%d workers: %+v, one: %+v", workers, r, first)
+		}
+	}
+}
+
+// poisoned is an example whose loss or gradient is what a broken one would be.
+func poisoned(e learn.Example, loss float64, gradient float32) learn.Example {
+	e.Loss = func(z kernel.Matrix) (float64, error) {
+		for r := range z.Rows {
+			for c := range z.Row(r) {
+				z.Row(r)[c] = 0
+			}
+		}
+		z.Row(0)[1] = gradient
+		return loss, nil
+	}
+	return e
+}
+
+func TestAStepThatIsNotFiniteChangesNothing(t *testing.T) {
+	nan, inf := math.NaN(), math.Inf(1)
+	examples := lessons(1, 16, 4)
+	for name, what := range ways {
+		for _, p := range []struct {
+			loss     float64
+			gradient float32
+		}{{1, float32(nan)}, {1, float32(inf)}, {nan, 1}, {-inf, 1}} {
+			clean, hit := what(t), what(t)
+			without, with := trainer(t, clean, learn.Options{Workers: 2}), trainer(t, hit, learn.Options{Workers: 2})
+			run(t, without, examples, 3)
+			run(t, with, examples, 3)
+			bad := batch(examples, 3)
+			bad[5] = poisoned(bad[5], p.loss, p.gradient)
+			r, err := with.Step(t.Context(), bad)
+			if err != nil || r.Skipped != 1 || with.Skipped() != 1 || r.Step != 4 || with.Steps() != 4 {
+				t.Fatalf("%s: a loss of %v and a gradient of %v: %+v, %v", name, p.loss, p.gradient, r, err)
+			}
+			if values(hit) != values(clean) {
+				t.Errorf("%s: a loss of %v and a gradient of %v changed parameters", name, p.loss, p.gradient)
+			}
+			// The next step would show moments, or a count of updates, that are not as they were.
+			for _, tr := range []*learn.Trainer{without, with} {
+				if r, err = tr.Step(t.Context(), batch(examples, 7)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if values(hit) != values(clean) {
+				t.Errorf("%s: a loss of %v and a gradient of %v changed moments", name, p.loss, p.gradient)
+			}
+			if r.Skipped != 1 {
+				t.Errorf("%s: %d steps skipped after a good one, want 1", name, r.Skipped)
+			}
+		}
+	}
+}
+
+func TestARunThatDivergesEnds(t *testing.T) {
+	what := all(t)
+	tr := trainer(t, what, learn.Options{MaxSkipped: 3})
+	examples := lessons(1, 16, 4)
+	bad := []learn.Example{poisoned(examples[0], 1, float32(math.NaN()))}
+	run(t, tr, examples, 2)
+	step := func(batch []learn.Example) error {
+		_, err := tr.Step(t.Context(), batch)
+		return err
+	}
+	if err := errors.Join(step(bad), step(bad), step(examples), step(bad), step(bad)); err != nil {
+		t.Fatalf("two bad steps in a row, of at most three, ended the run: %v", err)
+	}
+	good := values(what)
+	err := step(bad)
+	if !errors.Is(err, learn.ErrDiverged) || !strings.Contains(err.Error(), "those of step 5") {
+		t.Errorf("three bad steps in a row after step 5: %v", err)
+	}
+	if values(what) != good {
+		t.Error("the weights are not those of the last good step")
+	}
+	if err := step(bad); !errors.Is(err, learn.ErrDiverged) {
+		t.Errorf("a fourth one: %v", err)
+	}
+	if err := step(examples); err != nil || tr.Skipped() != 6 || tr.Steps() != 10 {
+		t.Errorf("a good one after that: %v; %d of %d steps skipped", err, tr.Skipped(), tr.Steps())
+	}
+}
+
+func TestWhatCannotBeLearnedFrom(t *testing.T) {
+	what := all(t)
+	tr := trainer(t, what, learn.Options{Workers: 2})
+	before := values(what)
+	good := lessons(1, 3, 4)
+	with := func(change func(*learn.Example)) []learn.Example {
+		e := good[1]
+		change(&e)
+		return []learn.Example{good[0], e, good[2]}
+	}
+	for name, c := range map[string]struct {
+		batch []learn.Example
+		want  string
+	}{
+		"nothing":           {nil, "learn: an empty batch: there is nothing to learn from"},
+		"no loss":           {with(func(e *learn.Example) { e.Loss = nil }), "example 1 of 3: it has no loss"},
+		"no text":           {with(func(e *learn.Example) { e.Tokens = nil }), "example 1 of 3: llama: hidden states after the tokens"},
+		"nothing asked":     {with(func(e *learn.Example) { e.Want = nil }), "example 1 of 3: llama: nothing is asked for"},
+		"a long text":       {with(func(e *learn.Example) { e.Tokens = make([]int32, 65) }), "example 1 of 3: llama: 65 tokens, and the model reads at most 64"},
+		"an unknown token":  {with(func(e *learn.Example) { e.Tokens = []int32{words, 0, 0, 0, 0, 0, 0, 0} }), "example 1 of 3: llama: token 0 is 13"},
+		"an unknown answer": {with(func(e *learn.Example) { e.IDs = []int32{yes, words} }), "example 1 of 3: it asks for token 13, and the vocabulary has 0 to 12"},
+		"a negative answer": {with(func(e *learn.Example) { e.IDs = []int32{-1, yes} }), "example 1 of 3: it asks for token -1"},
+		"an unfit loss":     {with(func(e *learn.Example) { e.Loss = learn.Lines(learn.Chosen(4)) }), "example 1 of 3: candidate 4 was chosen of 4"},
+	} {
+		if _, err := tr.Step(t.Context(), c.batch); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %s", name, err, c.want)
+		}
+		if len(c.batch) > 1 {
+			if _, err := tr.Loss(c.batch[1]); err == nil {
+				t.Errorf("%s: there is a loss", name)
+			}
+		}
+	}
+	if values(what) != before || tr.Steps() != 0 {
+		t.Error("an error changed something")
+	}
+}
+
+func TestACancelledStepChangesNothing(t *testing.T) {
+	examples := lessons(1, 16, 4)
+	clean, hit := all(t), all(t)
+	without, with := trainer(t, clean, learn.Options{Workers: 2}), trainer(t, hit, learn.Options{Workers: 2})
+	run(t, without, examples, 3)
+	run(t, with, examples, 3)
+	for name, at := range map[string]int{"before the first example": -1, "amid the batch": 2} {
+		ctx, cancel := context.WithCancel(t.Context())
+		b := batch(examples, 3)
+		if at < 0 {
+			cancel()
+		} else {
+			loss := b[at].Loss
+			b[at].Loss = func(z kernel.Matrix) (float64, error) {
+				cancel()
+				return loss(z)
+			}
+		}
+		r, err := with.Step(ctx, b)
+		cancel()
+		if !errors.Is(err, context.Canceled) || r != (learn.Report{}) || with.Steps() != 3 {
+			t.Errorf("cancelled %s: %+v, %v, after %d steps", name, r, err, with.Steps())
+		}
+	}
+	run(t, without, examples, 5)
+	run(t, with, examples, 5)
+	if values(hit) != values(clean) {
+		t.Error("a run with cancelled steps has other parameters")
+	}
+}
+
+func TestOptionsThatMakeNoSense(t *testing.T) {
+	for want, o := range map[string]learn.Options{
+		"rate of learning is -1":            {Optimiser: learn.AdamW{Rate: -1}},
+		"rate of learning is NaN":           {Optimiser: learn.AdamW{Rate: math.NaN()}},
+		"rate of learning is +Inf":          {Optimiser: learn.AdamW{Rate: math.Inf(1)}},
+		"betas of AdamW are 1 and 0.98":     {Optimiser: learn.AdamW{Beta1: 1}},
+		"betas of AdamW are 0.9 and NaN":    {Optimiser: learn.AdamW{Beta2: math.NaN()}},
+		"epsilon of AdamW is -1":            {Optimiser: learn.AdamW{Epsilon: -1}},
+		"weight decay of AdamW is -1":       {Optimiser: learn.AdamW{Decay: -1}},
+		"weight decay of AdamW is NaN":      {Optimiser: learn.AdamW{Decay: math.NaN()}},
+		"largest norm of a gradient is NaN": {Clip: math.NaN()},
+	} {
+		if _, err := learn.New(all(t), o); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %s", err, want)
+		}
+		if _, err := learn.Bytes(all(t), o, 10, 1); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("bytes: %v, want %s", err, want)
+		}
+	}
+	for _, rate := range []float64{-1, math.NaN(), math.Inf(1)} {
+		tr := trainer(t, all(t), learn.Options{Schedule: func(int) float64 { return rate }})
+		if _, err := tr.Step(t.Context(), lessons(1, 2, 4)); err == nil || !strings.Contains(err.Error(), "rate of step 1") || tr.Steps() != 0 {
+			t.Errorf("a share of %v: %v", rate, err)
+		}
+	}
+}
+
+// What Bytes predicts is what a trainer holds once it has taken a step.
+func TestBytesPredictsTheMemory(t *testing.T) {
+	m, err := llama.New(llama.Config{Vocabulary: 500, Dim: 64, Layers: 2, Heads: 4, KVHeads: 2, HeadDim: 16, FeedForward: 128, Context: 1024,
+		Epsilon: 1e-5, Tied: true, Rope: llama.Rope{Base: 10_000, Dims: 16}}, .1, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	what, err := m.TrainAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	held := func() int {
+		runtime.GC()
+		runtime.GC()
+		var s runtime.MemStats
+		runtime.ReadMemStats(&s)
+		return int(s.HeapAlloc)
+	}
+	for _, tokens := range []int{200, 900} {
+		e := learn.Example{Tokens: make([]int32, tokens), IDs: []int32{1, 2}, Loss: learn.Lines(learn.Chosen(0))}
+		for i := range e.Tokens {
+			e.Want = append(e.Want, i)
+		}
+		o := learn.Options{Workers: 3}
+		before := held()
+		tr := trainer(t, what, o)
+		if _, err := tr.Step(t.Context(), []learn.Example{e, e, e}); err != nil {
+			t.Fatal(err)
+		}
+		got := held() - before
+		runtime.KeepAlive(tr)
+		want, err := learn.Bytes(what, o, tokens, 2*tokens)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if share := float64(got) / float64(want); share < .9 || share > 1.05 {
+			t.Errorf("texts of %d tokens take %d bytes, %.2f of the %d predicted", tokens, got, share, want)
+		}
+	}
+}

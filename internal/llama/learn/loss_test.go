@@ -1,0 +1,206 @@
+package learn_test
+
+import (
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/r2rec/r2rec/internal/llama/kernel"
+	"github.com/r2rec/r2rec/internal/llama/learn"
+)
+
+func normal(r *rand.Rand, n int, deviation float64) []float64 {
+	x := make([]float64, n)
+	for i := range x {
+		x[i] = deviation * r.NormFloat64()
+	}
+	return x
+}
+
+// logShares are log-probabilities.
+func logShares(scores []float64) []float64 {
+	sum := 0.
+	for _, s := range scores {
+		sum += math.Exp(s)
+	}
+	out := make([]float64, len(scores))
+	for i, s := range scores {
+		out[i] = s - math.Log(sum)
+	}
+	return out
+}
+
+func TestObjectives(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	for n := 1; n <= 20; n++ {
+		scores, reward, reference := normal(r, n, 2), normal(r, n, 1), logShares(normal(r, n, 1))
+		logs := logShares(scores)
+		expected := 0.
+		for i, l := range logs {
+			expected += math.Exp(l) * (.3*(l-reference[i]) - reward[i])
+		}
+		for name, c := range map[string]struct {
+			objective learn.Objective
+			want      float64
+		}{
+			"chosen":          {learn.Chosen(n / 2), -logs[n/2]},
+			"expected reward": {learn.ExpectedReward(reward, reference, .3), expected},
+		} {
+			gradient := make([]float64, n)
+			got, err := c.objective(scores, gradient)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if math.Abs(got-c.want) > 1e-12 {
+				t.Errorf("%s of %d candidates: the loss is %v, want %v", name, n, got, c.want)
+			}
+			for i := range scores {
+				const h = 1e-5
+				move := func(by float64) float64 {
+					moved := append([]float64(nil), scores...)
+					moved[i] += by
+					loss, err := c.objective(moved, make([]float64, n))
+					if err != nil {
+						t.Fatal(err)
+					}
+					return loss
+				}
+				if slope := (move(h) - move(-h)) / (2 * h); math.Abs(gradient[i]-slope) > 1e-8 {
+					t.Errorf("%s of %d candidates: the gradient of score %d is %v, by differences %v", name, n, i, gradient[i], slope)
+				}
+			}
+		}
+	}
+}
+
+// Scores that exponentials cannot hold are no worse than others.
+func TestObjectivesOfLargeScores(t *testing.T) {
+	gradient := make([]float64, 3)
+	loss, err := learn.Chosen(1)([]float64{4000, 3999, -5000}, gradient)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := 1 + math.Log1p(math.Exp(-1)); math.Abs(loss-want) > 1e-12 {
+		t.Errorf("the loss is %v, want %v", loss, want)
+	}
+	if want := 1/(1+math.Exp(-1)) - 0; math.Abs(gradient[0]-want) > 1e-12 || gradient[2] != 0 {
+		t.Errorf("the gradient is %v, want %v, %v, 0", gradient, want, -want)
+	}
+}
+
+// At the reference itself the divergence is nothing and has no slope, so that only rewards count.
+func TestTheReferenceCostsNothing(t *testing.T) {
+	scores := []float64{.5, -1, 2}
+	reference := logShares(scores)
+	gradient, without := make([]float64, 3), make([]float64, 3)
+	with, err1 := learn.ExpectedReward([]float64{1, 2, 0}, reference, 10)(scores, gradient)
+	loss, err2 := learn.ExpectedReward([]float64{1, 2, 0}, reference, 0)(scores, without)
+	if err1 != nil || err2 != nil {
+		t.Fatal(err1, err2)
+	}
+	if math.Abs(with-loss) > 1e-12 {
+		t.Errorf("the loss is %v with the divergence, %v without", with, loss)
+	}
+	for i := range gradient {
+		if math.Abs(gradient[i]-without[i]) > 1e-12 {
+			t.Errorf("the gradient is %v with the divergence, %v without", gradient, without)
+		}
+	}
+}
+
+// logits are rows x cols, each row within a wider one.
+func logits(r *rand.Rand, rows, cols int) kernel.Matrix {
+	m := kernel.Matrix{Data: make([]float32, rows*(cols+3)), Rows: rows, Cols: cols, Stride: cols + 3}
+	for i := range m.Data {
+		m.Data[i] = float32(2 * r.NormFloat64())
+	}
+	return m
+}
+
+func clone(m kernel.Matrix) kernel.Matrix {
+	m.Data = append([]float32(nil), m.Data...)
+	return m
+}
+
+func TestLosses(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	reward, reference := normal(r, 7, 1), logShares(normal(r, 7, 1))
+	for name, c := range map[string]struct {
+		loss       learn.Loss
+		rows, cols int
+	}{
+		"next token":         {learn.NextToken([]int32{4, 0, 40, 17}), 4, 41},
+		"lines, chosen":      {learn.Lines(learn.Chosen(3)), 7, 2},
+		"lines, rewarded":    {learn.Lines(learn.ExpectedReward(reward, reference, .2)), 7, 2},
+		"letters, chosen":    {learn.Letters(learn.Chosen(6)), 1, 7},
+		"letters, one alone": {learn.Letters(learn.Chosen(0)), 1, 1},
+	} {
+		z := logits(r, c.rows, c.cols)
+		gradient := clone(z)
+		loss, err := c.loss(gradient)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := func(row, col int, by float32) float64 {
+			moved := clone(z)
+			moved.Row(row)[col] += by
+			loss, err := c.loss(moved)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return loss
+		}
+		if again := at(0, 0, 0); again != loss {
+			t.Errorf("%s: the loss is %v, then %v", name, loss, again)
+		}
+		for row := range z.Rows {
+			for col := range z.Cols {
+				const h = .1
+				slope := (8*(at(row, col, h/2)-at(row, col, -h/2)) - (at(row, col, h) - at(row, col, -h))) / (6 * h)
+				if got := float64(gradient.Row(row)[col]); math.Abs(got-slope) > 3e-5 {
+					t.Errorf("%s: the gradient of logit %d, %d is %v, by differences %v", name, row, col, got, slope)
+				}
+			}
+		}
+	}
+}
+
+func TestTheLossOfTheNextToken(t *testing.T) {
+	z := logits(rand.New(rand.NewPCG(5, 6)), 3, 50)
+	targets := []int32{7, 49, 0}
+	want := 0.
+	for row, target := range targets {
+		scores := make([]float64, z.Cols)
+		for i, v := range z.Row(row) {
+			scores[i] = float64(v)
+		}
+		want -= logShares(scores)[target] / 3
+	}
+	got, err := learn.NextToken(targets)(z)
+	if err != nil || math.Abs(got-want) > 1e-6 {
+		t.Errorf("the loss is %v, %v, want %v", got, err, want)
+	}
+}
+
+func TestLossesThatDoNotFit(t *testing.T) {
+	two := []float64{0, 0}
+	for name, c := range map[string]struct {
+		loss       learn.Loss
+		rows, cols int
+		want       string
+	}{
+		"fewer next tokens":     {learn.NextToken([]int32{1}), 2, 5, "1 next tokens for 2 positions"},
+		"more next tokens":      {learn.NextToken([]int32{1, 1, 1}), 2, 5, "3 next tokens for 2 positions"},
+		"a next token beyond":   {learn.NextToken([]int32{1, 5}), 2, 5, "next token 1 is column 5 of 5"},
+		"a next token below":    {learn.NextToken([]int32{-1, 1}), 2, 5, "next token 0 is column -1 of 5"},
+		"lines of three tokens": {learn.Lines(learn.Chosen(0)), 2, 3, "readout lines takes the logits of 2 tokens at each position, and has 3"},
+		"letters at two places": {learn.Letters(learn.Chosen(0)), 2, 3, "readout letters takes the logits at 1 position, and has 2"},
+		"nobody chosen":         {learn.Lines(learn.Chosen(2)), 2, 2, "candidate 2 was chosen of 2"},
+		"less than nobody":      {learn.Letters(learn.Chosen(-1)), 1, 2, "candidate -1 was chosen of 2"},
+		"rewards of others":     {learn.Letters(learn.ExpectedReward(two, two, 1)), 1, 3, "2 rewards and 2 log-probabilities of the reference for 3 candidates"},
+	} {
+		if _, err := c.loss(logits(rand.New(rand.NewPCG(7, 8)), c.rows, c.cols)); err == nil || err.Error() != c.want {
+			t.Errorf("%s: %v, want %s", name, err, c.want)
+		}
+	}
+}
