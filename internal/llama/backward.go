@@ -225,14 +225,14 @@ func (p *Pass) layerGrad(i int, t *trace, dx2 kernel.Matrix, below bool, g Gradi
 func normaliseGrad(dx kernel.Matrix, dw []float32, dy, x kernel.Matrix, w, inverse []float32) {
 	for i := range x.Rows {
 		g, row, r := dy.Row(i), x.Row(i), inverse[i]
-		var along float32
-		for j, v := range row {
-			if dw != nil {
+		if dw != nil {
+			g, dw := g[:len(row)], dw[:len(row)]
+			for j, v := range row {
 				dw[j] += g[j] * v * r
 			}
-			g[j] *= w[j]
-			along += g[j] * v
 		}
+		kernel.MulScaled(g, g, w, 1)
+		along := kernel.Dot(g, row)
 		kernel.Axpy(dx.Row(i), r, g)
 		kernel.Axpy(dx.Row(i), -r*r*r*along/float32(len(row)), row)
 	}

@@ -107,26 +107,28 @@ func TestStepsAreThoseOfTheTextbook(t *testing.T) {
 	}
 }
 
+// oneLayer is a change of rank 1 of one layer.
+func oneLayer(t testing.TB) *llama.Trainable {
+	m := model(t)
+	out, in := m.LinearShape("attn_q")
+	c := llama.LowRank{Target: "blk.0.attn_q", Rank: 1, Scale: 1, A: make([]float32, in), B: make([]float32, out)}
+	for _, x := range [][]float32{c.A, c.B} {
+		for i := range x {
+			x[i] = 1
+		}
+	}
+	tr, err := m.TrainChanges([]llama.LowRank{c})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tr
+}
+
 // Without a gradient only weight decay is left, and it leaves normalisations alone, but not the vectors of a change of
 // rank 1.
 func TestWeightDecay(t *testing.T) {
-	rankOne := func(t testing.TB) *llama.Trainable {
-		m := model(t)
-		out, in := m.LinearShape("attn_q")
-		c := llama.LowRank{Target: "blk.0.attn_q", Rank: 1, Scale: 1, A: make([]float32, in), B: make([]float32, out)}
-		for _, x := range [][]float32{c.A, c.B} {
-			for i := range x {
-				x[i] = 1
-			}
-		}
-		tr, err := m.TrainChanges([]llama.LowRank{c})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return tr
-	}
 	norms := 0
-	for _, what := range []*llama.Trainable{all(t), rankOne(t)} {
+	for _, what := range []*llama.Trainable{all(t), oneLayer(t)} {
 		before := make([][]float32, len(what.Parameters()))
 		for i, p := range what.Parameters() {
 			before[i] = append([]float32(nil), p.Value...)

@@ -302,7 +302,7 @@ func TestAFailedSaveLeavesTheLastCheckpoint(t *testing.T) {
 // Whatever a file holds, with a right checksum, resuming from it does not crash, and changes nothing where it fails.
 func FuzzResume(f *testing.F) {
 	path := filepath.Join(f.TempDir(), "checkpoint")
-	what := all(f)
+	what := oneLayer(f)
 	tr, err := learn.New(what, options())
 	if err != nil {
 		f.Fatal(err)
