@@ -89,17 +89,21 @@ type path struct {
 	knots [][]float64 // at equal distances over the span, one or more
 }
 
-// newPath draws a path whose knots stand the share apart of the whole span; 0: one that stays where it is.
+// newPath draws a path whose knots stand at most the share apart of the whole span; 0: one that stays where it is.
 func newPath(rng *rand.Rand, size int, apart float64) path {
-	n := 1
-	if apart > 0 {
-		n = 2 + int(1/apart)
-	}
-	p := path{make([][]float64, n)}
+	p := path{make([][]float64, knots(apart))}
 	for k := range p.knots {
 		p.knots[k] = normals(rng, size)
 	}
 	return p
+}
+
+// knots is how many a path has whose knots stand at most the share apart of the whole span.
+func knots(apart float64) int {
+	if apart > 0 {
+		return 2 + int(1/apart)
+	}
+	return 1
 }
 
 // at is the vector at a time, as a share of the span from 0 to 1.

@@ -8,7 +8,7 @@ import (
 	"github.com/r2rec/r2rec/internal/event"
 )
 
-// Options say what a world is like. There are no defaults: start from Random, or from Plain.
+// Options say what a world is like. There are no defaults: start from those of Random or of Plain.
 type Options struct {
 	// Users, Items and Events are how many there are; events at most, and 1 or more a user on average.
 	Users, Items, Events int
@@ -62,7 +62,7 @@ type Options struct {
 	Order          float64
 	Browse, Follow float64
 
-	// Rated worlds have ratings from 1 to 5, others clicks, likes, purchases and dislikes.
+	// Rated worlds have ratings from 1 to 5, others clicks, likes and purchases, and views, dislikes and hides.
 	Rated bool
 	// Positive is the share of events that say that the user likes the item: a rating of 4 or more, a click, a like or a
 	// purchase. Opinion is the share of the variance of opinions that taste explains, Quality that which the item explains.
@@ -74,7 +74,7 @@ type Options struct {
 	Informative, Uncategorised float64
 }
 
-// Bounds of what New makes: some hundred megabytes and half a minute at most.
+// Bounds of what New makes: some hundred megabytes and a minute or two at most.
 const (
 	maxUsers   = 20_000
 	maxItems   = 20_000
@@ -82,20 +82,26 @@ const (
 	maxFactors = 64
 	maxKnots   = 256
 	maxNats    = 50
+
+	maxTastes  = 1 << 24 // numbers in all knots of all users' tastes
+	maxWeighed = 1 << 29 // utilities, were every event a session of its own
 )
 
 const (
 	shortestSpan = time.Hour
 	longestSpan  = 50 * 365 * 24 * time.Hour
+	longest      = time.Duration(math.MaxInt64 / 4) // of any other duration, so that none overflows when added up
 )
 
 // Plain is a small world in which everything stands still: tastes and popularity stay, there is no order among items and
 // no mood. Its best ranking is by Utility.
-var Plain = Options{
-	Users: 300, Items: 500, Events: 9000, Start: 1_600_000_000_000, Span: 365 * 24 * time.Hour,
-	Factors: 8, Sharpness: 2, Zipf: .8, Head: .02, Floor: 1,
-	Activity: .7, Growth: 1, Stay: 100 * 24 * time.Hour, Session: 4, Pause: 2 * time.Minute, Shelf: 1,
-	Rated: true, Positive: .6, Opinion: .5, Quality: .2, Categories: 12, Informative: .5,
+func Plain() Options {
+	return Options{
+		Users: 300, Items: 500, Events: 9000, Start: 1_600_000_000_000, Span: 365 * 24 * time.Hour,
+		Factors: 8, Sharpness: 2, Zipf: .8, Head: .02, Floor: 1,
+		Activity: .7, Growth: 1, Stay: 100 * 24 * time.Hour, Session: 4, Pause: 2 * time.Minute, Shelf: 1,
+		Rated: true, Positive: .6, Opinion: .5, Quality: .2, Categories: 12, Informative: .5,
+	}
 }
 
 func (o Options) end() event.Time { return o.Start + event.Time(o.Span.Milliseconds()) }
@@ -145,9 +151,16 @@ func (o Options) validate() error {
 		{"Drift", o.Drift, o.Span / maxKnots}, {"Season", o.Season, o.Span / maxKnots}, {"Rise", o.Rise, time.Second},
 		{"Fade", o.Fade, time.Second}, {"Stay", o.Stay, time.Second}, {"Pause", o.Pause, time.Second},
 	} {
-		if f.value != 0 && (f.value < f.low || f.value > math.MaxInt64/4) {
-			return fmt.Errorf("%s %s: want 0, or at least %s", f.name, f.value, f.low)
+		if f.value != 0 && (f.value < f.low || f.value > longest) {
+			return fmt.Errorf("%s %s: want 0, or %s and more, up to %s", f.name, f.value, f.low, longest)
 		}
+	}
+	if n := int64(o.Users) * int64(o.Factors) * int64(knots(o.apart(o.Drift))); n > maxTastes {
+		return fmt.Errorf("Users %d with Factors %d that change within Drift %s are %d numbers to keep, the limit is %d: choose fewer, or a longer Drift",
+			o.Users, o.Factors, o.Drift, n, maxTastes)
+	}
+	if n := int64(o.Items) * int64(o.Events); n > maxWeighed {
+		return fmt.Errorf("Items %d times Events %d is %d, the limit is %d: choose fewer of one of them", o.Items, o.Events, n, maxWeighed)
 	}
 	return nil
 }

@@ -13,37 +13,41 @@ import (
 
 func TestHostileOptions(t *testing.T) {
 	for want, change := range map[string]func(*Options){
-		"Users 0":                 func(o *Options) { o.Users = 0 },
-		"Users -1":                func(o *Options) { o.Users = -1 },
-		"Items 9223372036854":     func(o *Options) { o.Items = math.MaxInt },
-		"Events 299: want 300":    func(o *Options) { o.Events = 299 },
-		"Events 1000001":          func(o *Options) { o.Events = 1_000_001 },
-		"Factors 0":               func(o *Options) { o.Factors = 0 },
-		"Factors 65":              func(o *Options) { o.Factors = 65 },
-		"Shelf 0":                 func(o *Options) { o.Shelf = 0 },
-		"Categories 1000":         func(o *Options) { o.Categories = 1000 },
-		"Sharpness NaN":           func(o *Options) { o.Sharpness = math.NaN() },
-		"Sharpness -1":            func(o *Options) { o.Sharpness = -1 },
-		"Mood +Inf":               func(o *Options) { o.Mood = math.Inf(1) },
-		"Zipf 6":                  func(o *Options) { o.Zipf = 6 },
-		"Growth 0":                func(o *Options) { o.Growth = 0 },
-		"Session 0.5":             func(o *Options) { o.Session = .5 },
-		"Browse + Follow 1.2":     func(o *Options) { o.Browse, o.Follow = .6, .6 },
-		"Opinion + Quality 1.1":   func(o *Options) { o.Opinion, o.Quality = .9, .2 },
-		"Positive 1.5":            func(o *Options) { o.Positive = 1.5 },
-		"Span 0s":                 func(o *Options) { o.Span = 0 },
-		"Span -1h":                func(o *Options) { o.Span = -time.Hour },
-		"Span 2562047h":           func(o *Options) { o.Span = math.MaxInt64 },
-		"Start 0":                 func(o *Options) { o.Start = 0 },
-		"Start 253402300799999":   func(o *Options) { o.Start = event.Latest },
-		"Start -9223372036854775": func(o *Options) { o.Start = math.MinInt64 },
-		"Start 92233720368547758": func(o *Options) { o.Start = math.MaxInt64 },
-		"Drift 1ns":               func(o *Options) { o.Drift = 1 },
-		"Season -1s":              func(o *Options) { o.Season = -time.Second },
-		"Fade 2562047h":           func(o *Options) { o.Fade = math.MaxInt64 },
-		"Pause 1ms":               func(o *Options) { o.Pause = time.Millisecond },
+		"Users 0":                          func(o *Options) { o.Users = 0 },
+		"Users -1":                         func(o *Options) { o.Users = -1 },
+		"Items 9223372036854":              func(o *Options) { o.Items = math.MaxInt },
+		"Events 299: want 300":             func(o *Options) { o.Events = 299 },
+		"Events 1000001":                   func(o *Options) { o.Events = 1_000_001 },
+		"Factors 0":                        func(o *Options) { o.Factors = 0 },
+		"Factors 65":                       func(o *Options) { o.Factors = 65 },
+		"Shelf 0":                          func(o *Options) { o.Shelf = 0 },
+		"Categories 1000":                  func(o *Options) { o.Categories = 1000 },
+		"Sharpness NaN":                    func(o *Options) { o.Sharpness = math.NaN() },
+		"Sharpness -1":                     func(o *Options) { o.Sharpness = -1 },
+		"Mood +Inf":                        func(o *Options) { o.Mood = math.Inf(1) },
+		"Zipf 6":                           func(o *Options) { o.Zipf = 6 },
+		"Growth 0":                         func(o *Options) { o.Growth = 0 },
+		"Session 0.5":                      func(o *Options) { o.Session = .5 },
+		"Browse + Follow 1.2":              func(o *Options) { o.Browse, o.Follow = .6, .6 },
+		"Opinion + Quality 1.1":            func(o *Options) { o.Opinion, o.Quality = .9, .2 },
+		"Positive 1.5":                     func(o *Options) { o.Positive = 1.5 },
+		"Span 0s":                          func(o *Options) { o.Span = 0 },
+		"Span -1h":                         func(o *Options) { o.Span = -time.Hour },
+		"Span 2562047h":                    func(o *Options) { o.Span = math.MaxInt64 },
+		"Start 0":                          func(o *Options) { o.Start = 0 },
+		"Start 253402300799999":            func(o *Options) { o.Start = event.Latest },
+		"Start -9223372036854775":          func(o *Options) { o.Start = math.MinInt64 },
+		"Start 92233720368547758":          func(o *Options) { o.Start = math.MaxInt64 },
+		"Drift 1ns":                        func(o *Options) { o.Drift = 1 },
+		"Season -1s":                       func(o *Options) { o.Season = -time.Second },
+		"Fade 2562047h":                    func(o *Options) { o.Fade = math.MaxInt64 },
+		"Items 20000 times Events 1000000": func(o *Options) { o.Items, o.Events = maxItems, maxEvents },
+		"Users 20000 with Factors 64": func(o *Options) {
+			o.Users, o.Factors, o.Events, o.Drift = maxUsers, maxFactors, maxUsers, o.Span/200
+		},
+		"Pause 1ms": func(o *Options) { o.Pause = time.Millisecond },
 	} {
-		o := Plain
+		o := Plain()
 		change(&o)
 		if _, err := New(1, o); err == nil || !strings.Contains(err.Error(), "make a world: "+want) {
 			t.Errorf("%v, want it to say %q", err, want)
@@ -68,7 +72,7 @@ func TestExtremeOptions(t *testing.T) {
 		"long lives":    func(o *Options) { o.Stay, o.Fade, o.Rise = longestSpan*4/3, longestSpan*4/3, longestSpan*4/3 },
 		"restless":      func(o *Options) { o.Drift, o.Season = o.Span/maxKnots, o.Span/maxKnots },
 	} {
-		o := Plain
+		o := Plain()
 		change(&o)
 		w, err := New(1, o)
 		if err != nil {
@@ -130,7 +134,7 @@ func isLike(in event.Interaction) bool {
 // What the options promise can be counted in the events.
 func TestOptionsDoWhatTheySay(t *testing.T) {
 	with := func(change func(*Options)) *World {
-		o := Plain
+		o := Plain()
 		change(&o)
 		return create(t, 11, o)
 	}

@@ -57,7 +57,7 @@ func digest(t *testing.T, w *World) string {
 // The digests are of testdata/digests.txt, made on one machine and expected on all.
 func TestOneSeedOneWorld(t *testing.T) {
 	const file = "testdata/digests.txt"
-	digests := []string{digest(t, create(t, 1, Plain))}
+	digests := []string{digest(t, create(t, 1, Plain()))}
 	for seed := range uint64(4) {
 		digests = append(digests, digest(t, create(t, seed, Random(seed))))
 	}
@@ -74,7 +74,7 @@ func TestOneSeedOneWorld(t *testing.T) {
 	if got != string(want) {
 		t.Errorf("the worlds are others; where that is meant, run go test -rewrite\ngot:\n%swant:\n%s", got, want)
 	}
-	if digest(t, create(t, 2, Plain)) == digests[0] {
+	if digest(t, create(t, 2, Plain())) == digests[0] {
 		t.Error("another seed makes the same world")
 	}
 }
@@ -129,7 +129,7 @@ func TestWorldsAreValid(t *testing.T) {
 
 // Who ranks by utility is right more often than who ranks by how often an item is chosen: the optimum is known.
 func TestUtilityIsTheBestRanking(t *testing.T) {
-	w := create(t, 5, Plain)
+	w := create(t, 5, Plain())
 	count := map[string]float64{}
 	for in := range w.Interactions() {
 		count[in.ItemID]++
@@ -178,7 +178,7 @@ func firstAmong(w *World, candidates int, score func(event.Interaction, string) 
 // Odds of choices are exp of differences of utilities: of two items that a user in a world at rest has both not had, the
 // one is taken before the other as often as they say.
 func TestChoicesFollowTheSoftmax(t *testing.T) {
-	o := Plain
+	o := Plain()
 	o.Users, o.Items, o.Events, o.Session = 3000, 40, 3000, 1
 	w := create(t, 3, o)
 	items := w.Items()
@@ -214,7 +214,7 @@ func TestChoicesFollowTheSoftmax(t *testing.T) {
 }
 
 func TestUtilityRefusesStrangers(t *testing.T) {
-	w := create(t, 1, Plain)
+	w := create(t, 1, Plain())
 	user, item := w.Users()[0], w.Items()[0].ItemID
 	if _, err := w.Utility("nobody", item, w.opt.Start); err == nil || !strings.Contains(err.Error(), `user "nobody"`) {
 		t.Errorf("a strange user: %v", err)
@@ -231,7 +231,7 @@ func TestUtilityRefusesStrangers(t *testing.T) {
 
 // What has not appeared is not chosen, and its utility says so.
 func TestNothingIsChosenBeforeItAppears(t *testing.T) {
-	o := Plain
+	o := Plain()
 	o.Newcomers, o.Follow, o.Browse, o.Shelf = 1, .3, .3, 10
 	w := create(t, 1, o)
 	for in := range w.Interactions() {
@@ -252,7 +252,7 @@ func TestNothingIsChosenBeforeItAppears(t *testing.T) {
 }
 
 func TestEvents(t *testing.T) {
-	o := Plain
+	o := Plain()
 	o.Start, o.Span, o.Pause = event.Earliest, time.Hour, 0
 	if n := len(events(create(t, 1, o))); n != o.Events {
 		t.Errorf("%d events, want %d", n, o.Events)
