@@ -32,7 +32,8 @@ func inShare(purpose, user string, share float64) bool {
 	return float64((x^x>>31)>>11)/(1<<53) < share
 }
 
-// scores joins the two rankings as a product of experts: final = log softmax(log graph + weight · log model). model
+// scores joins the two rankings in a logarithmic opinion pool: final = log softmax((1 - weight) · log graph + weight · log
+// model), which is about as sure of itself as they are, where their product would be too sure (Genest and Zidek 1986). model
 // holds log shares; nil: the graph alone.
 func scores(graph, model []float64, weight float64) []event.Score {
 	final := make([]float64, len(graph))
@@ -43,7 +44,7 @@ func scores(graph, model []float64, weight float64) []event.Score {
 		if model != nil {
 			p := math.Exp(model[i])
 			out[i].Model = &p
-			final[i] += weight * model[i]
+			final[i] = (1-weight)*final[i] + weight*model[i]
 		}
 	}
 	for i, f := range logSoftmax(final) {

@@ -115,3 +115,20 @@ func drawContext(t *rapid.T) (event.Context, []float64) {
 	}
 	return c, logSoftmax(z)
 }
+
+// The two rankings are pooled, each by its part: with all of it one alone counts, and two that agree keep their shares.
+func TestScoresPoolGraphAndModel(t *testing.T) {
+	graph, model := []float64{.5, .5}, []float64{math.Log(.8), math.Log(.2)}
+	for weight, want := range map[float64]float64{0: .5, .5: 2. / 3, 1: .8} {
+		got := scores(graph, model, weight)
+		if p := math.Exp(got[0].Final); math.Abs(p-want) > 1e-12 {
+			t.Errorf("with the model's part %v the first has share %v, want %v", weight, p, want)
+		}
+		if *got[0].Model != math.Exp(model[0]) || got[0].Graph != graph[0] {
+			t.Errorf("%+v", got[0])
+		}
+	}
+	if got := scores([]float64{.8, .2}, model, .3); math.Abs(math.Exp(got[0].Final)-.8) > 1e-12 {
+		t.Errorf("two that agree on .8 are pooled to %v", math.Exp(got[0].Final))
+	}
+}

@@ -106,7 +106,7 @@ type Options struct {
 	ExploreShare float64
 	// Temperature τ of the softmax that slates are drawn from. Default 1.
 	Temperature float64
-	// ModelWeight is the exponent of the model's shares in the product with the graph's; 1 counts both alike. Default 0: it
+	// ModelWeight is the model's part in the ranking beside the graph's, 0 to 1; .5 counts both alike. Default 0: it
 	// is asked and recorded, and has no say.
 	ModelWeight float64
 	// ModelTimeout is the longest a request waits for the model, its turn included. Default 10 s.
@@ -168,8 +168,8 @@ func New(opt Options) (*Reasoner, error) {
 		return nil, fmt.Errorf("reasoner: ControlShare and ExploreShare are %v and %v, must be 0 to 1", opt.ControlShare, opt.ExploreShare)
 	case !(opt.Temperature > 0) || math.IsInf(opt.Temperature, 0):
 		return nil, fmt.Errorf("reasoner: Temperature is %v, must be positive", opt.Temperature)
-	case !(opt.ModelWeight >= 0) || math.IsInf(opt.ModelWeight, 0):
-		return nil, fmt.Errorf("reasoner: ModelWeight is %v, must not be negative", opt.ModelWeight)
+	case !share(opt.ModelWeight):
+		return nil, fmt.Errorf("reasoner: ModelWeight is %v, must be 0 to 1", opt.ModelWeight)
 	case opt.ModelConcurrency < 1:
 		return nil, fmt.Errorf("reasoner: ModelConcurrency is %d, must be at least 1", opt.ModelConcurrency)
 	}

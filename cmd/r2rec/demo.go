@@ -33,7 +33,8 @@ func (demoCommand) Help() string {
 whole path (Kafka, consumer, graph, reasoner), and shows on a local page what happens. Its history is replayed
 at full speed, the last part of it slowly, as live traffic: that is simulated, and the page says so. What you
 click there is real: it goes through Kafka and changes the next list.
-If an Ollama with a model answers at --ollama, it reasons; else the graph ranks. Ctrl-C leaves nothing behind.`
+A small language model that travels with the program reasons, or one of an Ollama server (--ollama). Ctrl-C leaves
+nothing behind.`
 }
 
 func (c demoCommand) Run(p *process) error {
@@ -79,7 +80,7 @@ func (c demoCommand) Run(p *process) error {
 	if err != nil {
 		return err
 	}
-	model, noModel, err := c.modelFlags.client(p)
+	model, noModel, err := c.modelFlags.open(p)
 	if err != nil {
 		return err
 	}
@@ -88,7 +89,7 @@ func (c demoCommand) Run(p *process) error {
 	} else if who, err := model.Identity(p.ctx); err != nil {
 		fmt.Fprintf(p.stdout, "The graph ranks until the model answers: %v.\n", err)
 	} else {
-		fmt.Fprintf(p.stdout, "%s reasons, at %s.\n", who.Name, c.shown())
+		fmt.Fprintf(p.stdout, "%s reasons, %s.\n", who.Name, c.shown())
 	}
 	var applied atomic.Int64
 	progress := make(chan struct{}, 1)

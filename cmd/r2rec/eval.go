@@ -28,6 +28,7 @@ type evalCommand struct {
 	Against   []string `help:"Compare with the ranks that somebody gave to the same cases: a file as --ranks writes it, and the name in it." placeholder:"FILE:NAME" group:"Rankers"`
 	Seed      uint64   `help:"Seed of everything that is drawn: resamples, cases to fit with, weights to begin with." default:"1" group:"Rankers"`
 	evalFit   `embed:""`
+	evalModel `embed:""`
 	evalGraph `embed:""`
 
 	JSON      bool   `help:"Figures for machines, one JSON object a line." group:"Results"`
@@ -117,7 +118,7 @@ func (c evalCommand) Run(p *process) (err error) {
 
 // check finds what is wrong with the flags before anything takes time.
 func (c evalCommand) check() error {
-	names := append([]string{"fusion"}, baseline.Names...)
+	names := append([]string{"fusion", "lm"}, baseline.Names...)
 	for i, name := range c.Ranker {
 		if !slices.Contains(names, name) {
 			return fmt.Errorf("--ranker %q: want some of %s", name, strings.Join(names, ", "))
@@ -135,7 +136,7 @@ func (c evalCommand) check() error {
 	if err := c.evalFit.check(slices.Contains(c.Ranker, "fusion")); err != nil {
 		return err
 	}
-	if err := c.evalGraph.check(); err != nil {
+	if err := errors.Join(c.evalModel.check(slices.Contains(c.Ranker, "lm")), c.evalGraph.check()); err != nil {
 		return err
 	}
 	for flag, file := range map[string]string{"--ranks": c.Ranks, "--plot": c.Plot, "--save": c.Save} {
@@ -186,9 +187,12 @@ func (k contestant) close() error {
 }
 
 func (c evalCommand) contestant(p *process, shown *stages, name string, data *dataset.Dataset, cases []eval.Case) (k contestant, err error) {
-	if name == "fusion" {
+	switch name {
+	case "fusion":
 		k, err = c.fusion(p, shown, data, cases)
-	} else {
+	case "lm":
+		k, err = c.lm(p, data)
+	default:
 		k.Ranker, err = baseline.New(name, baseline.Options{Seed: c.Seed})
 	}
 	k.Name = name

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"iter"
 	mathrand "math/rand/v2"
 	"os"
 	"path/filepath"
@@ -75,7 +76,7 @@ type evalGraph struct {
 // evalVars are what the help of r2rec eval takes from other packages.
 func evalVars() kong.Vars {
 	return kong.Vars{
-		"rankers":         strings.Join(append([]string{"fusion"}, baseline.Names...), ", "),
+		"rankers":         strings.Join(append([]string{"fusion", "lm"}, baseline.Names...), ", "),
 		"fusion_groups":   fusionGroups(),
 		"graph_history":   strconv.Itoa(graphcache.DefaultRead.History),
 		"graph_item_list": strconv.Itoa(graphcache.DefaultRead.ItemList),
@@ -133,7 +134,7 @@ func (c evalCommand) fusion(p *process, shown *stages, data *dataset.Dataset, ca
 				return nil, fmt.Errorf("--fit-before %s: %w", c.FitBefore, err)
 			}
 		}
-		g, err := c.openGraph(ctx, p, data)
+		g, err := c.open(ctx, p, data.Items())
 		if err != nil {
 			return nil, err
 		}
@@ -195,12 +196,15 @@ func saveWeights(path string, m *fusion.Model) error {
 type measured struct {
 	*graphcache.Cache
 	close   func() error
+	words   bool // Evidence also gives what prompts of words show: the history and the chains
 	applied int64
 	trended int64
 }
 
-// openGraph opens an empty graph that knows the catalogue.
-func (c evalCommand) openGraph(ctx context.Context, p *process, data *dataset.Dataset) (*measured, error) {
+func (g *measured) Close() error { return g.close() }
+
+// open opens an empty graph that knows the catalogue.
+func (c evalGraph) open(ctx context.Context, p *process, items iter.Seq2[event.Item, error]) (*measured, error) {
 	g := &measured{}
 	url, server := c.Redis, (*embedded.Redis)(nil)
 	if url == "" {
@@ -243,7 +247,7 @@ func (c evalCommand) openGraph(ctx context.Context, p *process, data *dataset.Da
 		}
 	}
 	if err == nil {
-		err = g.stock(ctx, data)
+		err = g.stock(ctx, items)
 	}
 	if err != nil {
 		return nil, errors.Join(err, g.close())
@@ -252,7 +256,7 @@ func (c evalCommand) openGraph(ctx context.Context, p *process, data *dataset.Da
 }
 
 // stock fills the catalogue; records that break the contract were told when the events were read.
-func (g *measured) stock(ctx context.Context, data *dataset.Dataset) error {
+func (g *measured) stock(ctx context.Context, items iter.Seq2[event.Item, error]) error {
 	const most = 1000
 	var batch []event.Item
 	var at int64
@@ -265,7 +269,7 @@ func (g *measured) stock(ctx context.Context, data *dataset.Dataset) error {
 		batch = batch[:0]
 		return err
 	}
-	for it, err := range data.Items() {
+	for it, err := range items {
 		if err != nil {
 			continue
 		}
@@ -284,7 +288,11 @@ func (g *measured) Apply(ctx context.Context, batch []event.Interaction) error {
 }
 
 func (g *measured) Evidence(ctx context.Context, user string, at event.Time, candidates []string) (event.Context, error) {
-	s, err := g.Snapshot(ctx, graphcache.Query{User: user, Items: candidates, At: at})
+	q := graphcache.Query{User: user, Items: candidates, At: at}
+	if g.words {
+		q.Chains, q.History = 48, 32
+	}
+	s, err := g.Snapshot(ctx, q)
 	return s.Context, err
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 	"github.com/r2rec/r2rec/internal/broker"
 	"github.com/r2rec/r2rec/internal/fusion"
 	"github.com/r2rec/r2rec/internal/lm"
+	"github.com/r2rec/r2rec/internal/lm/engine"
 	"github.com/r2rec/r2rec/internal/lm/ollama"
 	"github.com/r2rec/r2rec/reasoner"
 	"github.com/redis/go-redis/v9"
@@ -72,30 +74,71 @@ func (f redisFlags) graph(rdb *redis.Client, p *process) (*graphcache.Cache, err
 
 // modelFlags say which model reasons.
 type modelFlags struct {
-	Ollama       string        `help:"URL of the Ollama server; empty: no model, the graph ranks." env:"R2REC_OLLAMA" default:"http://127.0.0.1:11434" group:"Model"`
-	Model        string        `help:"Its model; empty: the one that the server changed last." env:"R2REC_MODEL" group:"Model"`
+	Model        string        `help:"GGUF file of a Llama-family model to run within this program; empty: the base model that travels with it. With --ollama the name of a model there; empty: the one that the server changed last." env:"R2REC_MODEL" group:"Model"`
+	Adapter      string        `help:"GGUF file of a LoRA adapter for the model that runs within this program, as r2rec lm tune writes it." env:"R2REC_ADAPTER" type:"existingfile" placeholder:"FILE" group:"Model"`
+	Ollama       string        `help:"URL of an Ollama server that runs the model instead, such as http://127.0.0.1:11434." env:"R2REC_OLLAMA" placeholder:"URL" group:"Model"`
+	NoModel      bool          `help:"Use no language model: the graph ranks." env:"R2REC_NO_MODEL" group:"Model"`
 	ModelTimeout time.Duration `help:"Longest wait for the model before the graph's ranking is served." env:"R2REC_MODEL_TIMEOUT" default:"20s" group:"Model"`
-	ModelWeight  float64       `help:"Exponent of the model's shares beside the graph's; 1 counts both alike." env:"R2REC_MODEL_WEIGHT" default:"0.5" group:"Model"`
+	ModelWeight  *float64      `help:"The model's part in the ranking beside the graph's, 0 to 1. Default: 0.5; 0.25 with --ollama." env:"R2REC_MODEL_WEIGHT" placeholder:"PART" group:"Model"`
 }
 
-// shown is the server's URL without a password.
+// shown is where the model runs; a server's URL without its password.
 func (f modelFlags) shown() string {
+	if f.Ollama == "" {
+		return "within this program"
+	}
 	u, err := url.Parse(f.Ollama)
 	if err != nil {
-		return "--ollama"
+		return "at --ollama"
 	}
-	return u.Redacted()
+	return "at " + u.Redacted()
 }
+
+// Parts of a model in the ranking. Half and half ranked best on validation cases (docs/accuracy.md); what an Ollama runs may
+// know nothing of this task.
+const (
+	embeddedWeight = .5
+	ollamaWeight   = .25
+)
+
+func (f modelFlags) weight() float64 {
+	switch {
+	case f.ModelWeight != nil:
+		return *f.ModelWeight
+	case f.Ollama != "":
+		return ollamaWeight
+	}
+	return embeddedWeight
+}
+
+// embedded tells whether the model runs within this program, where asking it costs milliseconds.
+func (f modelFlags) embedded() bool { return !f.NoModel && f.Ollama == "" }
 
 // warmWithin bounds a call that nobody waits for, such as the first, which loads the model; requests have --model-timeout.
 const warmWithin = 2 * time.Minute
 
-// client reasons through Ollama, its letters calibrated. It is nil where no model is wanted, or none is named and the
-// server has none to choose; why says so. A named model may come and go while we run.
-func (f modelFlags) client(p *process) (m reasoner.Model, why string, err error) {
-	if f.Ollama == "" {
-		return nil, "no model is configured (--ollama is empty)", nil
+// open makes the model ready. It is nil where none is wanted; why says so.
+func (f modelFlags) open(p *process) (m reasoner.Model, why string, err error) {
+	switch {
+	case f.NoModel && (f.Ollama != "" || f.Model != "" || f.Adapter != ""):
+		return nil, "", errors.New("--no-model excludes --model, --adapter and --ollama")
+	case f.NoModel:
+		return nil, "no model is wanted (--no-model)", nil
+	case f.Ollama != "" && f.Adapter != "":
+		return nil, "", errors.New("--adapter is for the model that runs within this program; Ollama has adapters in its models")
+	case f.Ollama != "":
+		return f.client(p)
 	}
+	m, err = engine.Open(engine.Options{Path: f.Model, Adapter: f.Adapter})
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("--model: %w; it names a GGUF file here, or with --ollama URL a model of that server", err)
+	}
+	return m, "", err
+}
+
+// client reasons through Ollama, its letters calibrated. It is nil where no model is named and the server has none to
+// choose. A named model may come and go while we run.
+func (f modelFlags) client(p *process) (m reasoner.Model, why string, err error) {
 	name := f.Model
 	if name == "" {
 		names, err := ollama.Models(p.ctx, f.Ollama)
@@ -103,7 +146,7 @@ func (f modelFlags) client(p *process) (m reasoner.Model, why string, err error)
 		case err != nil:
 			return nil, err.Error() + "; start it and then r2rec again, or name a --model to wait for", nil
 		case len(names) == 0:
-			return nil, "the Ollama at " + f.shown() + " has no model: ollama pull one", nil
+			return nil, "the Ollama " + f.shown() + " has no model: ollama pull one", nil
 		}
 		name = names[0]
 	}

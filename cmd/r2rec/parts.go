@@ -96,7 +96,7 @@ func newReasoner(p *process, kc *broker.Client, rdb *redis.Client, graph *graphc
 	opt := reasoner.Options{
 		Graph: graphSource{graph}, Rank: func(c event.Context) []float64 { return weights.Scores(fusion.FromContext(c)) }, Weights: weights.Digest(), Log: decisionLog{decisions}, Store: reasoner.RedisStore{Client: rdb, Prefix: rf.Prefix, TTL: f.TTL},
 		ControlShare: f.ControlShare, ExploreShare: f.ExploreShare, Temperature: f.Temperature,
-		ModelWeight: mf.ModelWeight, ModelTimeout: mf.ModelTimeout,
+		ModelWeight: mf.weight(), ModelTimeout: mf.ModelTimeout, MaskModel: mf.embedded(),
 		Model: model, Now: time.Now, Logger: p.log, Registerer: reg,
 	}
 	r, err := reasoner.New(opt)

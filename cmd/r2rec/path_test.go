@@ -36,7 +36,7 @@ type place struct {
 }
 
 func newPlace(t *testing.T, k broker.Settings, r *redis.Options) *place {
-	p := &place{T: t, kafka: k, redis: r, rdb: redis.NewClient(r), model: []string{"--ollama", ""}}
+	p := &place{T: t, kafka: k, redis: r, rdb: redis.NewClient(r), model: []string{"--no-model"}}
 	t.Cleanup(func() { p.rdb.Close() })
 	return p
 }

@@ -31,7 +31,7 @@ func (c recommendCommand) Run(p *process) error {
 		return err
 	}
 	defer s.close()
-	model, noModel, err := c.modelFlags.client(p)
+	model, noModel, err := c.modelFlags.open(p)
 	if err != nil {
 		return err
 	}

@@ -41,7 +41,7 @@ func (c serveCommand) Run(p *process) error {
 		return err
 	}
 	defer on.close()
-	model, noModel, err := c.modelFlags.client(p)
+	model, noModel, err := c.modelFlags.open(p)
 	if err != nil {
 		return err
 	}

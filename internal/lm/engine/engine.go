@@ -1,0 +1,262 @@
+// Package engine asks a model that runs within this program: internal/llama behind the interface of package lm. A model
+// is one GGUF file, such as the base model that travels with the program (Base), with or without a LoRA adapter.
+//
+// It reads a ranking out of the prompt itself, without generating anything (readout lines, or letters), so that one
+// takes milliseconds for a small model; and it learns: a Learner trains an adapter over a model, or a whole small one.
+//
+// What it promises: the same model, adapter and prompt give the same shares, bit for bit. A model that answers is the one
+// that Identity names; an adapter for another base, prompt version, readout or tokenizer is refused when it is opened.
+//
+// What it leaves to others: prompts (internal/iot), and what to serve when there is an error (the reasoner).
+package engine
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"github.com/r2rec/r2rec/internal/event"
+	"github.com/r2rec/r2rec/internal/gguf"
+	"github.com/r2rec/r2rec/internal/iot"
+	"github.com/r2rec/r2rec/internal/llama"
+	"github.com/r2rec/r2rec/internal/llama/lora"
+	"github.com/r2rec/r2rec/internal/llama/token"
+	"github.com/r2rec/r2rec/internal/lm"
+)
+
+// Keys of a model file's metadata that say how the model was taught to be read.
+const (
+	keyReadout = "r2rec.readout"
+	keyPrompt  = "r2rec.prompt_version"
+)
+
+// Options of a Model. The zero value opens the base model that travels with the program.
+type Options struct {
+	Path    string // of a GGUF file; empty: Base
+	Adapter string // path of a GGUF file with a LoRA adapter; empty: none
+
+	// Readout and PromptVersion are how to read a model that does not say how it wants to be read, and has no adapter that
+	// does. Defaults lines and iot.Words.
+	Readout       Readout
+	PromptVersion int
+
+	// Concurrency is how many prompts are read at once, each on one thread and with memory of its own. Default: one a
+	// processor.
+	Concurrency int
+	// Threads read one prompt together. Default 1.
+	Threads int
+	// Trainable keeps the weights in the order that learning needs, which takes twice the memory.
+	Trainable bool
+}
+
+// Model ranks the candidates of prompts. It is safe for concurrent use.
+type Model struct {
+	identity  event.Model
+	file      *gguf.File
+	weights   *llama.Model
+	tokenizer *token.Tokenizer
+	reader    *reader
+	sessions  chan *llama.Session // those not in use; nil ones are yet to be made
+	threads   int
+}
+
+// Open opens a model. The error names the file, and what in it is missing or wrong.
+func Open(o Options) (*Model, error) {
+	name, file, err := open(o.Path)
+	if err != nil {
+		return nil, err
+	}
+	m, err := newModel(name, file, o)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open model %s: %w", cmp.Or(o.Path, name), err), file.Close())
+	}
+	return m, nil
+}
+
+func open(path string) (name string, file *gguf.File, err error) {
+	if path == "" {
+		file, err = gguf.Parse(base)
+		return BaseName, file, err
+	}
+	file, err = gguf.Open(path)
+	return strings.TrimSuffix(filepath.Base(path), ".gguf"), file, err
+}
+
+func newModel(name string, file *gguf.File, o Options) (*Model, error) {
+	if kind, err := file.Metadata.String("general.type"); err == nil && kind == "adapter" {
+		return nil, errors.New("it is an adapter: name the model that it belongs to, and this file as its adapter")
+	}
+	tokenizer, err := token.FromMetadata(file.Metadata)
+	if err != nil {
+		return nil, err
+	}
+	readout, prompt, err := taught(file.Metadata, o)
+	if err != nil {
+		return nil, err
+	}
+	m := &Model{file: file, tokenizer: tokenizer, threads: max(1, o.Threads)}
+	m.identity = event.Model{Name: name, Digest: file.Digest(), Readout: string(readout), PromptVersion: prompt}
+	if m.weights, err = llama.Load(file, o.Trainable); err != nil {
+		return nil, err
+	}
+	if o.Adapter != "" {
+		if err := m.adapt(o); err != nil {
+			return nil, fmt.Errorf("adapter %s: %w", o.Adapter, err)
+		}
+	}
+	if err := known(m.identity.PromptVersion); err != nil {
+		return nil, err
+	}
+	if m.reader, err = newReader(tokenizer, Readout(m.identity.Readout)); err != nil {
+		return nil, err
+	}
+	n := o.Concurrency
+	if n <= 0 {
+		n = runtime.GOMAXPROCS(0)
+	}
+	m.sessions = make(chan *llama.Session, n)
+	for range n {
+		m.sessions <- nil
+	}
+	return m, nil
+}
+
+// taught is how a model was taught to be read.
+func taught(meta *gguf.Metadata, o Options) (Readout, int, error) {
+	readout, prompt := o.Readout, o.PromptVersion
+	if readout == "" {
+		readout = Lines
+	}
+	if prompt == 0 {
+		prompt = iot.Words
+	}
+	if !meta.Has(keyReadout) {
+		return readout, prompt, nil
+	}
+	said, err := meta.String(keyReadout)
+	if err != nil {
+		return "", 0, err
+	}
+	version, err := meta.Uint(keyPrompt)
+	if err != nil {
+		return "", 0, err
+	}
+	if o.Readout != "" && string(o.Readout) != said || o.PromptVersion != 0 && o.PromptVersion != int(version) {
+		return "", 0, fmt.Errorf("the model was taught the readout %s and prompts of version %d; %s and %d are asked for", said, version, readout, prompt)
+	}
+	return Readout(said), int(version), nil
+}
+
+// known tells whether there are prompts of a version.
+func known(promptVersion int) error {
+	_, err := iot.ContentFree(promptVersion, 1)
+	return err
+}
+
+// adapt adds an adapter. Where neither the model itself nor the options say how it is to be read, the adapter does.
+func (m *Model) adapt(o Options) error {
+	file, err := gguf.Open(o.Adapter)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	a, err := lora.FromGGUF(file)
+	if err != nil {
+		return err
+	}
+	server := m.manifest()
+	says := m.file.Metadata.Has(keyReadout)
+	if !says && o.Readout == "" {
+		server.Readout = a.Manifest.Readout
+	}
+	if !says && o.PromptVersion == 0 {
+		server.PromptVersion = a.Manifest.PromptVersion
+	}
+	if err := a.Manifest.Check(server); err != nil {
+		return fmt.Errorf("it does not belong to this model: %w", err)
+	}
+	m.identity.Readout, m.identity.PromptVersion = server.Readout, server.PromptVersion
+	if err := a.Fits(m.file); err != nil {
+		return err
+	}
+	if m.weights, err = m.weights.WithChanges(changes(a)); err != nil {
+		return err
+	}
+	m.identity.Adapter = a.Manifest.BaseDigest
+	return nil
+}
+
+// manifest is what an adapter of this model has to say.
+func (m *Model) manifest() lora.Manifest {
+	return lora.Manifest{BaseDigest: m.identity.Digest, Readout: m.identity.Readout, PromptVersion: m.identity.PromptVersion, TokenizerDigest: m.tokenizer.Digest()}
+}
+
+// changes are an adapter's pairs as the model takes them; they share their numbers.
+func changes(a *lora.Adapter) []llama.LowRank {
+	out := make([]llama.LowRank, len(a.Pairs))
+	for i, p := range a.Pairs {
+		out[i] = llama.LowRank{Target: p.Target, Rank: a.Rank, Scale: a.Scale(), A: p.A, B: p.B}
+	}
+	return out
+}
+
+// Close ends the use of the model's file. Nothing may be asked of the model any more.
+func (m *Model) Close() error { return m.file.Close() }
+
+// Identity names the weights and the adapter that rank, and the prompts that they read; the prompt's digest is left empty.
+func (m *Model) Identity(context.Context) (event.Model, error) { return m.identity, nil }
+
+// Shape is that of the model.
+func (m *Model) Shape() llama.Config { return m.weights.Config }
+
+// Rank returns the log-share of each candidate of the prompt's context, in the order of the context. The error wraps one
+// of package lm's, or the context's where the caller gave up.
+func (m *Model) Rank(ctx context.Context, p iot.Prompt) ([]float64, error) {
+	t, err := m.reader.read(p)
+	if err != nil {
+		return nil, fmt.Errorf("read a prompt of %d bytes: %w: %w", len(p.Text), err, lm.ErrNonsense)
+	}
+	s, err := m.take(ctx, len(t.tokens))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { m.sessions <- s }()
+	hidden, err := s.Read(ctx, t.tokens, t.want...)
+	if err != nil {
+		return nil, err
+	}
+	shares, err := m.reader.shares(func(place int) []float32 { return hidden.Logits(place, t.ids...) }, len(p.Letters))
+	if err != nil {
+		return nil, err
+	}
+	return lm.ByCandidate(shares, p)
+}
+
+// sessionStep is by how many positions sessions grow.
+const sessionStep = 512
+
+// take waits for a session that has room for n tokens.
+func (m *Model) take(ctx context.Context, n int) (*llama.Session, error) {
+	if n > m.weights.Context {
+		return nil, fmt.Errorf("%d tokens, and the model reads at most %d: %w", n, m.weights.Context, lm.ErrPromptTooLong)
+	}
+	var s *llama.Session
+	select {
+	case s = <-m.sessions:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	if s != nil && s.Positions() >= n {
+		return s, nil
+	}
+	larger, err := m.weights.NewSession(min(m.weights.Context, (n+sessionStep-1)/sessionStep*sessionStep), m.threads)
+	if err != nil {
+		m.sessions <- s
+		return nil, err
+	}
+	return larger, nil
+}
