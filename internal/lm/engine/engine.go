@@ -186,7 +186,7 @@ func (m *Model) adapt(o Options) error {
 	if m.weights, err = m.weights.WithChanges(changes(a)); err != nil {
 		return err
 	}
-	m.identity.Adapter = a.Manifest.BaseDigest
+	m.identity.Adapter = file.Digest()
 	return nil
 }
 

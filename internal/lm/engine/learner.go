@@ -23,7 +23,6 @@ type Learner struct {
 	reader    *reader
 	trainable *llama.Trainable
 	trainer   *learn.Trainer
-	session   *llama.Session
 	finish    func(steps int) // notes in the adapter's manifest how it was made
 	write     func(io.Writer) error
 }

@@ -1,0 +1,187 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/r2rec/r2rec/internal/event"
+	"github.com/r2rec/r2rec/internal/iot"
+	"github.com/r2rec/r2rec/internal/lm"
+)
+
+// models are the base model and random ones, by readout and prompt version.
+func models(t *testing.T) map[string]Options {
+	t.Helper()
+	out := map[string]Options{"base": {}}
+	for _, readout := range []Readout{Lines, Letters} {
+		for _, version := range []int{iot.Words, iot.Figures} {
+			o := toyOptions(t, 1)
+			o.Readout, o.PromptVersion = readout, version
+			out[fmt.Sprintf("%s %d", readout, version)] = Options{Path: toyModel(t, o)}
+		}
+	}
+	return out
+}
+
+// A ranking is a distribution, and the same to the last bit whatever the model was asked before and how long its
+// sessions have become.
+func TestRankDoesNotDependOnWhatWasAskedBefore(t *testing.T) {
+	for name, o := range models(t) {
+		t.Run(name, func(t *testing.T) {
+			o.Concurrency = 1
+			m := open1(t, o)
+			prompts := toyPrompts(t, m.identity.PromptVersion, 12)
+			var want [][]float64
+			for _, p := range prompts {
+				shares := rank(t, open1(t, o), p)
+				sum := 0.
+				for _, s := range shares {
+					sum += math.Exp(s)
+				}
+				if len(shares) != len(p.Letters) || math.Abs(sum-1) > 1e-9 {
+					t.Fatalf("%d shares of %d candidates sum to %v", len(shares), len(p.Letters), sum)
+				}
+				want = append(want, shares)
+			}
+			r := rand.New(rand.NewPCG(1, 1))
+			for range 4 {
+				for _, i := range r.Perm(len(prompts)) {
+					if got := rank(t, m, prompts[i]); !slices.Equal(got, want[i]) {
+						t.Fatalf("prompt %d has the shares %v, and %v where it is the first", i, got, want[i])
+					}
+				}
+			}
+		})
+	}
+}
+
+// Concurrent callers get what one gets, also where there are fewer sessions than callers.
+func TestRankConcurrently(t *testing.T) {
+	o := Options{Concurrency: 3}
+	m, prompts := open1(t, o), toyPrompts(t, iot.Figures, 16)
+	want := make([][]float64, len(prompts))
+	for i, p := range prompts {
+		want[i] = rank(t, m, p)
+	}
+	var group sync.WaitGroup
+	for k := range 8 {
+		group.Go(func() {
+			for j := range prompts {
+				i := (j*(2*k+1) + k) % len(prompts)
+				got, err := m.Rank(t.Context(), prompts[i])
+				if err != nil || !slices.Equal(got, want[i]) {
+					t.Errorf("prompt %d: %v, %v; alone %v", i, got, err, want[i])
+				}
+			}
+		})
+	}
+	group.Wait()
+}
+
+// Shares come in the order of the context, whatever letters the candidates have.
+func TestRankFollowsTheContext(t *testing.T) {
+	for name, o := range models(t) {
+		m := open1(t, o)
+		c, _ := toyContext(rand.New(rand.NewPCG(2, 2)), 9)
+		p := toyPrompt(t, m.identity.PromptVersion, c, 7)
+		want := rank(t, m, p)
+		slices.Reverse(want)
+		p.Letters = slices.Clone(p.Letters)
+		slices.Reverse(p.Letters) // the same text read for the reversed context
+		if got := rank(t, m, p); !slices.Equal(got, want) {
+			t.Errorf("%s: %v, want %v", name, got, want)
+		}
+	}
+}
+
+// The base model reads evidence: what leads by every digit leads, wherever the shuffle puts it.
+func TestBaseReadsEvidence(t *testing.T) {
+	m := open1(t, Options{})
+	c, chosen := toyContext(rand.New(rand.NewPCG(3, 3)), 20)
+	e := &c.Candidates[chosen].Evidence
+	e.SimilarLast, e.Together, e.Popularity, e.Category = 1, 1, 50, 1
+	e.After[0], e.Recent[1], e.Ages[3] = 1, 1, 1
+	for seed := range uint64(20) {
+		shares := rank(t, m, toyPrompt(t, iot.Figures, c, seed))
+		if best := slices.Index(shares, slices.Max(shares)); best != chosen {
+			t.Errorf("seed %d: candidate %d leads with %v, want %d with %v", seed, best, shares[best], chosen, shares[chosen])
+		}
+	}
+}
+
+func TestRankStopsWhenTold(t *testing.T) {
+	m := open1(t, Options{Concurrency: 1})
+	p := toyPrompts(t, iot.Figures, 3)[2]
+	want := rank(t, m, p)
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 10 { // with and without a session being free the answer is the same
+		if shares, err := m.Rank(gone, p); !errors.Is(err, context.Canceled) {
+			t.Fatalf("%v, %v; want that the caller gave up", shares, err)
+		}
+	}
+	busy := <-m.sessions // nobody else gets it
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() {
+		_, err := m.Rank(ctx, p)
+		done <- err
+	}()
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Errorf("who waited for a session got %v", err)
+	}
+	m.sessions <- busy
+	if got := rank(t, m, p); !slices.Equal(got, want) {
+		t.Errorf("after those who gave up: %v, before %v", got, want)
+	}
+}
+
+func TestRankRefusesWhatItCannotRead(t *testing.T) {
+	o := toyOptions(t, 1)
+	o.Shape.Context = 300
+	short := open1(t, Options{Path: toyModel(t, o), Concurrency: 1})
+	long := toyPrompt(t, iot.Figures, func() (c event.Context) { c, _ = toyContext(rand.New(rand.NewPCG(1, 2)), 20); return }(), 1)
+	fits := toyPrompts(t, iot.Figures, 1)[0]
+	for range 3 { // each gives its session back
+		if _, err := short.Rank(t.Context(), long); !errors.Is(err, lm.ErrPromptTooLong) {
+			t.Errorf("a prompt of %d bytes for a context of 300: %v", len(long.Text), err)
+		}
+		rank(t, short, fits)
+	}
+	many, none, twice, beyond, backwards := fits, fits, fits, long, long
+	many.Letters, none.Letters, twice.Letters = make([]byte, 21), nil, []byte("AB")
+	beyond.Content.Ends, backwards.Content.Ends = slices.Clone(long.Content.Ends), slices.Clone(long.Content.Ends)
+	beyond.Content.Ends[19] = len(long.Text) + 1
+	slices.Reverse(backwards.Content.Ends)
+	for name, o := range models(t) {
+		m := open1(t, o)
+		wrong := map[string]iot.Prompt{"nothing": {}, "21 candidates": many, "no candidates": none}
+		if m.reader.readout == Lines {
+			wrong["a candidate without a line"], wrong["a line beyond the text"], wrong["lines backwards"] = twice, beyond, backwards
+		}
+		for what, p := range wrong {
+			if shares, err := m.Rank(t.Context(), p); !errors.Is(err, lm.ErrNonsense) {
+				t.Errorf("%s, %s: %v, %v", name, what, shares, err)
+			}
+		}
+	}
+}
+
+// Where a line does not end between two tokens, nothing could be asked there.
+func TestRankNeedsLinesThatEnd(t *testing.T) {
+	m := open1(t, Options{})
+	p := toyPrompts(t, iot.Figures, 2)[1]
+	p.Content.Ends = slices.Clone(p.Content.Ends)
+	p.Content.Ends[0] = 3 // within a word of the heading
+	_, err := m.Rank(t.Context(), p)
+	if !errors.Is(err, lm.ErrNonsense) {
+		t.Errorf("%v", err)
+	}
+}
