@@ -56,6 +56,7 @@ var rows = map[string][]string{
 	"internal/embedded":              nil,
 	"internal/embedded/embeddedtest": {"internal/broker", "internal/embedded"},
 	"internal/archtest":              nil,
+	"bench/peers":                    nil,
 }
 
 // forTests lists what the test files of every package may import beyond its row: servers to run against, and real data.
