@@ -12,6 +12,9 @@ package rltrainer
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"slices"
 
@@ -33,11 +36,27 @@ type Example struct {
 	Chosen  int // index into the context's candidates
 }
 
+// Digest is the SHA-256 of examples, in lower-case hexadecimal: it tells whether two runs learn from the same.
+func Digest(examples []Example) (string, error) {
+	h := sha256.New()
+	if err := json.NewEncoder(h).Encode(examples); err != nil {
+		return "", fmt.Errorf("digest %d examples: %w", len(examples), err)
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
 // Ask streams events into an empty graph and asks it every case when exactly the events strictly before it have
-// happened. The examples come in the order of the cases. Records that the stream refuses are left out, as a consumer
-// leaves them out.
+// happened. The examples come in the order of the cases, whose ids must differ. Records that the stream refuses are left
+// out, as a consumer leaves them out.
 func Ask(ctx context.Context, g Graph, events eval.Stream, cases []eval.Case, asked func(done, total int)) ([]Example, error) {
 	c := &collector{graph: g, seen: make(map[string]event.Context, len(cases))}
+	named := make(map[string]bool, len(cases))
+	for _, k := range cases {
+		if named[k.ID] {
+			return nil, fmt.Errorf("ask the graph %d cases: two are called %.80q: give each its own id", len(cases), k.ID)
+		}
+		named[k.ID] = true
+	}
 	cfg := eval.Config{Refused: func(error) {}}
 	if asked != nil {
 		cfg.Progress = func(p eval.Progress) { asked(p.Answered, p.Total) }

@@ -31,11 +31,14 @@ func Fit(ctx context.Context, l lm.Learner, examples []Example, o FitOptions) er
 	if len(examples) == 0 {
 		return errors.New("fit: there are no examples to learn from")
 	}
-	if o.Steps < 1 || o.Batch < 1 || o.From < 0 {
-		return fmt.Errorf("fit: %d steps of %d examples from step %d on: steps and batch must be positive", o.Steps, o.Batch, o.From)
+	if o.Steps < 1 || o.Batch < 1 || o.From < 0 || o.From > o.Steps {
+		return fmt.Errorf("fit: %d steps of %d examples from step %d on: steps and batch must be positive, and the first step among them", o.Steps, o.Batch, o.From)
 	}
 	order := order{seed: o.Seed, count: len(examples), epoch: -1}
 	for step := o.From; step < o.Steps; step++ {
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("fit: step %d: %w", step+1, err)
+		}
 		batch := make([]lm.Lesson, o.Batch)
 		for i := range batch {
 			place := step*o.Batch + i
@@ -86,13 +89,16 @@ type Score struct {
 	CrossEntropy float64 // of the chosen candidates, nats
 }
 
-// Measure asks a model for every example. The prompts are the same for every model.
+// Measure asks a model for every example. The prompts are the same for every model. Without examples the score is zero.
 func Measure(ctx context.Context, r Ranker, examples []Example, promptVersion int) (Score, error) {
 	s := Score{Examples: len(examples)}
 	for i, e := range examples {
 		p, err := iot.Build(promptVersion, e.Context, uint64(i))
 		if err != nil {
-			return Score{}, err
+			return Score{}, fmt.Errorf("measure example %d: %w", i, err)
+		}
+		if e.Chosen < 0 || e.Chosen >= len(p.Letters) {
+			return Score{}, fmt.Errorf("measure example %d: candidate %d was chosen of %d", i, e.Chosen, len(p.Letters))
 		}
 		shares, err := r.Rank(ctx, p)
 		if err != nil {

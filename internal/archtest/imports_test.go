@@ -66,6 +66,7 @@ var forTests = []string{"graphcache", "internal/event", "internal/broker", "inte
 // two together can be held against something real.
 var forTestsOf = map[string][]string{
 	"internal/llama": {"internal/llama/learn", "internal/llama/token"},
+	"rltrainer":      {"internal/lm/engine"},
 }
 
 // libraries names the packages that may import a library, test files aside. What is not listed, anybody may import.
