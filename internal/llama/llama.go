@@ -141,6 +141,9 @@ func New(c Config, spread float64, seed uint64) (*Model, error) {
 	if !(spread > 0) || math.IsInf(spread, 0) {
 		return nil, fmt.Errorf("llama: spread of the embedding is %v, must be positive", spread)
 	}
+	if c.Rope.Scale == 0 {
+		c.Rope.Scale = 1
+	}
 	// As a file holds them, so that a saved model is the same.
 	c.Epsilon, c.Rope.Base, c.Rope.Scale = float64(float32(c.Epsilon)), float64(float32(c.Rope.Base)), float64(float32(c.Rope.Scale))
 	r := rand.New(rand.NewPCG(seed, 0x6c6c616d61))
