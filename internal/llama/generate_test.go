@@ -6,11 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
-	"unicode/utf8"
 )
 
 // pieces are what the tokens of a test stand for.
@@ -113,107 +111,6 @@ func TestTiesGoToTheSmallerID(t *testing.T) {
 	ids, _, _ := generate(t, s, []int32{5}, GenerateOptions{Most: 1, Allowed: []int32{9, 4, 30}})
 	if ids[0] != 4 {
 		t.Errorf("token %d of 9, 4 and 30, want 4", ids[0])
-	}
-}
-
-// shares is the distribution that options ask for, computed the plain way.
-func shares(z []float32, o GenerateOptions) []float64 {
-	allowed := o.Allowed
-	if allowed == nil {
-		for id := range z {
-			allowed = append(allowed, int32(id))
-		}
-	}
-	order := slices.Clone(allowed)
-	slices.Sort(order)
-	slices.SortStableFunc(order, func(a, b int32) int { return cmp.Compare(z[b], z[a]) })
-	if o.TopK > 0 {
-		order = order[:min(o.TopK, len(order))]
-	}
-	p := make([]float64, len(z))
-	scale := func() {
-		sum := 0.
-		for _, id := range order {
-			sum += p[id]
-		}
-		for i := range p {
-			if !slices.Contains(order, int32(i)) {
-				p[i] = 0
-			}
-			p[i] /= sum
-		}
-	}
-	for _, id := range order {
-		p[id] = math.Exp(float64(z[id]-z[order[0]]) / o.Temperature)
-	}
-	scale()
-	if o.TopP > 0 {
-		reached := 0.
-		for i, id := range order {
-			if reached += p[id]; reached >= o.TopP {
-				order = order[:i+1]
-				break
-			}
-		}
-		scale()
-	}
-	order = slices.DeleteFunc(order, func(id int32) bool { return p[id] < o.MinP*slices.Max(p) })
-	scale()
-	return p
-}
-
-func TestTokensAreDrawnByTheirShares(t *testing.T) {
-	r := rand.New(rand.NewPCG(1, 2))
-	z := make([]float32, 40)
-	for i := range z {
-		z[i] = float32(1.5 * r.NormFloat64())
-	}
-	for _, o := range []GenerateOptions{
-		{Temperature: 1},
-		{Temperature: .5},
-		{Temperature: 2, TopK: 5},
-		{Temperature: 1, TopK: 100},
-		{Temperature: 1, TopP: .6},
-		{Temperature: 1, TopP: 1},
-		{Temperature: 3, TopP: .01},
-		{Temperature: 1, MinP: .3},
-		{Temperature: 1, MinP: 1},
-		{Temperature: 1.2, TopK: 12, TopP: .8, MinP: .1},
-		{Temperature: 1, Allowed: []int32{39, 3, 17, 3}},
-		{Temperature: 1, Allowed: []int32{39, 3, 17, 20, 21}, TopK: 3, TopP: .9},
-		{Temperature: 1e-300},
-		{Temperature: 1e9},
-	} {
-		const draws = 20_000
-		s, err := newSampler(o, len(z))
-		if err != nil {
-			t.Fatal(err)
-		}
-		counts := make([]float64, len(z))
-		for range draws {
-			counts[s.pick(z)]++
-		}
-		for id, p := range shares(z, o) {
-			deviation := math.Sqrt(p * (1 - p) / draws)
-			if got := counts[id] / draws; math.Abs(got-p) > 4.5*deviation {
-				t.Errorf("%+v: token %d comes with share %.4f, want %.4f", o, id, got, p)
-			}
-		}
-	}
-}
-
-// Half of a tie is cut off where the vocabulary's order says.
-func TestTopKOfATie(t *testing.T) {
-	s, err := newSampler(GenerateOptions{Temperature: 1, TopK: 3}, 10)
-	if err != nil {
-		t.Fatal(err)
-	}
-	seen := map[int32]bool{}
-	for range 200 {
-		seen[s.pick([]float32{0, 1, 1, 0, 1, 1, 1, 0, 0, 0})] = true
-	}
-	if len(seen) != 3 || !seen[1] || !seen[2] || !seen[4] {
-		t.Errorf("tokens %v come, want 1, 2 and 4", seen)
 	}
 }
 
@@ -321,89 +218,6 @@ func TestTheTextOfTokens(t *testing.T) {
 		if got != want || (last.Finish == Stopped) != stopped {
 			t.Fatalf("seed %d: the text is %q, finish %q, want %q of %q", seed, got, last.Finish, want, whole)
 		}
-	}
-}
-
-// cutAt is the text before the stop string that is complete first, the longest of several; computed the plain way.
-func cutAt(text string, stops []string) (string, bool) {
-	for end := range len(text) + 1 {
-		longest := 0
-		for _, stop := range stops {
-			if strings.HasSuffix(text[:end], stop) {
-				longest = max(longest, len(stop))
-			}
-		}
-		if longest > 0 {
-			return text[:end-longest], true
-		}
-	}
-	return text, false
-}
-
-// However a text is cut into pieces, the same comes out before the same stop string, in whole characters, and nothing is
-// held back for longer than it must be.
-func TestTextIsHeldBack(t *testing.T) {
-	r := rand.New(rand.NewPCG(1, 2))
-	draw := func(n int) string {
-		var b strings.Builder
-		for range n {
-			b.WriteString([]string{"a", "b", "c", "é", "🙂", "好"}[r.IntN(6)])
-		}
-		return b.String()
-	}
-	for range 5000 {
-		text := draw(r.IntN(30))
-		var stops []string
-		for range r.IntN(4) {
-			stops = append(stops, draw(1+r.IntN(4)))
-		}
-		want, stopped := cutAt(text, stops)
-		h := heldText{stops: stops}
-		got, ended := "", false
-		for at := 0; at < len(text) && !ended; {
-			n := 1 + r.IntN(min(9, len(text)-at))
-			var part string
-			part, ended = h.add(text[at : at+n])
-			at += n
-			got += part
-			if !utf8.ValidString(part) {
-				t.Fatalf("%q with stops %q: %q comes, with a broken character", text, stops, part)
-			}
-			if !ended && got+h.held != text[:at] {
-				t.Fatalf("%q with stops %q: %q came and %q is held, of %q", text, stops, got, h.held, text[:at])
-			}
-			if needed := func() bool {
-				for _, stop := range append(stops, "é", "🙂", "好") {
-					if strings.HasPrefix(stop, h.held) && h.held != stop {
-						return true
-					}
-				}
-				return len(stops) > 0 && !utf8.ValidString(text[:at])
-			}(); !ended && !needed {
-				t.Fatalf("%q with stops %q: %q is held for nothing", text, stops, h.held)
-			}
-		}
-		if !ended {
-			got += h.rest()
-		}
-		if got != want || ended != stopped {
-			t.Fatalf("%q with stops %q: %q, stopped %v, want %q, %v", text, stops, got, ended, want, stopped)
-		}
-	}
-}
-
-// What is no character at all is not waited for.
-func TestBrokenTextComesAsItIs(t *testing.T) {
-	h := heldText{}
-	for _, c := range []struct{ piece, want string }{
-		{"\x80", "\x80"}, {"\xf0", ""}, {"\x9f", ""}, {"a", "\xf0\x9fa"}, {"\xff", "\xff"}, {"b\xc3", "b"}, {"\xc3", "\xc3"}, {"\xa9", "é"},
-	} {
-		if got, stopped := h.add(c.piece); got != c.want || stopped {
-			t.Errorf("after %q comes %q, want %q", c.piece, got, c.want)
-		}
-	}
-	if h.rest() != "" {
-		t.Error("something is left")
 	}
 }
 
