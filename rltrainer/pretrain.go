@@ -32,14 +32,14 @@ type WorldOptions struct {
 	Told func(done, total, examples int)
 }
 
-// maxWorlds bounds what is kept of them before any is made.
-const maxWorlds = 1 << 20
+// MaxWorlds is the most worlds that FromWorlds makes.
+const MaxWorlds = 1 << 20
 
 // FromWorlds makes examples from random synthetic worlds: each is streamed into a graph of its own and asked cases drawn
 // by the rule of the evaluation. The examples come world by world, whatever the number of processors.
 func FromWorlds(ctx context.Context, o WorldOptions) ([]Example, error) {
-	if o.Worlds < 1 || o.Worlds > maxWorlds || o.Cases < 1 {
-		return nil, fmt.Errorf("examples from %d synthetic worlds, about %d cases from each: must be 1 to %d worlds, and 1 case or more", o.Worlds, o.Cases, maxWorlds)
+	if o.Worlds < 1 || o.Worlds > MaxWorlds || o.Cases < 1 {
+		return nil, fmt.Errorf("examples from %d synthetic worlds, about %d cases from each: must be 1 to %d worlds, and 1 case or more", o.Worlds, o.Cases, MaxWorlds)
 	}
 	found := make([][]Example, o.Worlds)
 	var mu sync.Mutex

@@ -143,10 +143,8 @@ func (c evalCommand) check() error {
 		if file == "" {
 			continue
 		}
-		if info, err := os.Stat(filepath.Dir(file)); err != nil {
-			return fmt.Errorf("%s %s: %w: make the folder first", flag, file, err)
-		} else if !info.IsDir() {
-			return fmt.Errorf("%s %s: %s is no folder", flag, file, filepath.Dir(file))
+		if err := checkFolder(flag, file); err != nil {
+			return err
 		}
 	}
 	if c.Ranks != "" {

@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
+	"math"
 	"slices"
 	"time"
 
@@ -12,9 +14,7 @@ import (
 	"github.com/r2rec/r2rec/internal/gguf"
 	"github.com/r2rec/r2rec/internal/iot"
 	"github.com/r2rec/r2rec/internal/llama"
-	"github.com/r2rec/r2rec/internal/llama/learn"
 	"github.com/r2rec/r2rec/internal/llama/token"
-	"github.com/r2rec/r2rec/internal/lm"
 	"github.com/r2rec/r2rec/internal/lm/engine"
 	"github.com/r2rec/r2rec/rltrainer"
 )
@@ -22,14 +22,16 @@ import (
 type lmPretrainCommand struct {
 	Out string `help:"Write the model to this GGUF file." required:"" type:"path" placeholder:"FILE"`
 
-	Worlds  int     `help:"Synthetic worlds to learn from." default:"160" group:"Data"`
+	Worlds  int     `help:"Synthetic worlds to make." default:"160" group:"Data"`
 	Cases   int     `help:"About so many cases from each." default:"120" group:"Data"`
-	Hold    int     `help:"Of the worlds, so many are only for measuring." default:"8" group:"Data"`
+	Hold    int     `help:"Of these, so many are not learned from, but measured with." default:"8" group:"Data"`
 	Steps   int     `help:"Steps of learning." default:"900" group:"Learning"`
 	Batch   int     `help:"Cases a step." default:"64" group:"Learning"`
-	Rate    float64 `help:"Rate of learning, warmed up over 20 steps, full up to 30 % of all and then falling to 3 %." default:"2e-3" group:"Learning"`
+	Rate    float64 `help:"Rate of learning: warmed up over 20 steps, full up to 30 % of all, then falling to 3 % of itself." default:"2e-3" group:"Learning"`
 	Threads int     `help:"Cases worked on at once. The weights depend on it, as on the seed." default:"2" group:"Learning"`
 	Seed    uint64  `help:"Seed of worlds, weights and order. The same seed gives the same file on the same kind of processor." default:"1" group:"Learning"`
+
+	checkpointFlags `embed:""`
 
 	Dim         int `help:"Width of the model." default:"64" group:"Shape"`
 	Layers      int `help:"Layers." default:"2" group:"Shape"`
@@ -42,15 +44,21 @@ type lmPretrainCommand struct {
 func (lmPretrainCommand) Help() string {
 	return `Makes synthetic worlds (users with drifting tastes, items whose popularity rises and falls), streams each through a
 graph as a server would, draws cases by the rule of the evaluation, and trains a small language model from nothing
-to read the digits of the prompt. It learns to weigh evidence and knows no real item.
+to read the digits of the prompt. It learns to weigh evidence and knows no real item. With the
+flags at their defaults it makes the model that travels with the program.
 
   r2rec lm pretrain --out base.gguf
-  r2rec eval --events events.csv --items items.csv --cases valid.jsonl --ranker lm --model base.gguf`
+  r2rec eval --events events.csv --items items.csv --cases valid.jsonl --ranker lm --model base.gguf
+  r2rec demo --model base.gguf
+
+--checkpoint FILE keeps the learning, not the worlds, of a run that is ended: the same command makes the worlds again and
+learns on where it stood.`
 }
 
 func (c lmPretrainCommand) Run(p *process) error {
-	if c.Hold < 1 || c.Worlds <= c.Hold {
-		return fmt.Errorf("--worlds %d, --hold %d: some worlds must be held, and some left to learn from", c.Worlds, c.Hold)
+	l := c.learning()
+	if err := errors.Join(c.check(), l.check()); err != nil {
+		return err
 	}
 	shown := &stages{p: p}
 	defer shown.close()
@@ -61,32 +69,78 @@ func (c lmPretrainCommand) Run(p *process) error {
 	}
 	shown.close()
 	p.log.Info("worlds made and asked", "examples", len(learnFrom), "held", len(held), "took", time.Since(begun).Round(time.Second))
-	vocabulary, err := token.Train(c.texts(learnFrom), c.Vocabulary, token.TrainOptions{Required: slices.Concat([]string{" yes", " no"}, spacedLetters())})
+	vocabulary, err := c.vocabulary(texts(learnFrom))
+	if err != nil {
+		return err
+	}
+	digest, err := rltrainer.Digest(learnFrom)
 	if err != nil {
 		return err
 	}
 	learner, err := engine.NewModel(engine.ModelOptions{
 		Name: engine.BaseName, Spread: .1, Seed: c.Seed, Tokens: vocabulary, PromptVersion: iot.Figures, Readout: engine.Lines,
-		Shape: llama.Config{Dim: c.Dim, Layers: c.Layers, Heads: c.Heads, KVHeads: 1, HeadDim: c.Dim / max(1, c.Heads), FeedForward: c.FeedForward,
-			Context: 4096, Epsilon: 1e-5, Tied: true, Rope: llama.Rope{Base: 100, Dims: c.Dim / max(1, c.Heads)}},
-		Learn: learn.Options{Optimiser: learn.AdamW{Rate: c.Rate, Decay: .05}, Schedule: learn.Trapezoid(c.Steps, 20, .3, .03), Workers: c.Threads},
-		Extra: c.card(),
+		Shape: c.shape(), Extra: c.card(),
+		Learn: l.options(fmt.Sprintf("lm pretrain --worlds %d --hold %d --cases %d --steps %d --batch %d --seed %d, examples %.12s", c.Worlds, c.Hold, c.Cases, c.Steps, c.Batch, c.Seed, digest)),
 	})
 	if err != nil {
 		return err
 	}
-	err = rltrainer.Fit(p.ctx, learner, learnFrom, rltrainer.FitOptions{
-		PromptVersion: iot.Figures, Steps: c.Steps, Batch: c.Batch, Seed: c.Seed, Told: c.tell(p, shown, learner, held),
+	err = l.run(p, shown, learner, learnFrom, iot.Figures, func(ctx context.Context) ([]any, error) {
+		score, err := rltrainer.Measure(ctx, learner, held, iot.Figures)
+		return []any{"held_cross_entropy", round(score.CrossEntropy), "held_hr1", round(score.HR1), "held", score.Examples}, err
 	})
 	if err != nil {
 		return err
-	}
-	shown.close()
-	if err := gguf.WriteFile(c.Out, learner.Write); err != nil {
-		return fmt.Errorf("--out: %w", err)
 	}
 	p.log.Info("model written", "file", c.Out, "took", time.Since(begun).Round(time.Second))
 	return nil
+}
+
+func (c lmPretrainCommand) learning() learning {
+	return learning{checkpointFlags: c.checkpointFlags, steps: c.Steps, batch: c.Batch, threads: c.Threads, rate: c.Rate, decay: .05, seed: c.Seed, out: c.Out, outFlag: "--out"}
+}
+
+// maxParameters is more than a reader of digits has any use for.
+const maxParameters = 100_000_000
+
+// check finds what is wrong with the flags before anything takes time.
+func (c lmPretrainCommand) check() error {
+	switch {
+	case c.Worlds > rltrainer.MaxWorlds:
+		return fmt.Errorf("--worlds %d: want at most %d", c.Worlds, rltrainer.MaxWorlds)
+	case c.Hold < 1 || c.Worlds <= c.Hold:
+		return fmt.Errorf("--worlds %d, --hold %d: some worlds must be held, and some left to learn from", c.Worlds, c.Hold)
+	case c.Cases < 1:
+		return fmt.Errorf("--cases %d: want 1 or more", c.Cases)
+	case c.Seed > math.MaxUint32:
+		return fmt.Errorf("--seed %d: want at most %d", c.Seed, uint32(math.MaxUint32))
+	case c.Heads < 1 || c.Dim%c.Heads != 0:
+		return fmt.Errorf("--dim %d, --heads %d: the width must divide evenly among the heads", c.Dim, c.Heads)
+	}
+	shape := c.shape()
+	if err := shape.Check(); err != nil {
+		return fmt.Errorf("--dim %d, --layers %d, --heads %d, --feed-forward %d, --vocabulary %d: %w", c.Dim, c.Layers, c.Heads, c.FeedForward, c.Vocabulary, err)
+	}
+	if n := shape.Parameters(); n > maxParameters {
+		return fmt.Errorf("--dim %d, --layers %d, --feed-forward %d, --vocabulary %d: that is a model of %d parameters, want at most %d",
+			c.Dim, c.Layers, c.FeedForward, c.Vocabulary, n, maxParameters)
+	}
+	_, err := c.vocabulary(func(func(string) bool) {})
+	return err
+}
+
+func (c lmPretrainCommand) shape() llama.Config {
+	head := c.Dim / max(1, c.Heads)
+	return llama.Config{Vocabulary: c.Vocabulary, Dim: c.Dim, Layers: c.Layers, Heads: c.Heads, KVHeads: 1, HeadDim: head, FeedForward: c.FeedForward,
+		Context: 4096, Epsilon: 1e-5, Tied: true, Rope: llama.Rope{Base: 100, Dims: head}}
+}
+
+func (c lmPretrainCommand) vocabulary(texts iter.Seq[string]) (token.Vocabulary, error) {
+	v, err := token.Train(texts, c.Vocabulary, token.TrainOptions{Required: slices.Concat([]string{" yes", " no"}, spacedLetters())})
+	if err != nil {
+		return v, fmt.Errorf("--vocabulary %d: %w", c.Vocabulary, err)
+	}
+	return v, nil
 }
 
 // card is what the file says about itself.
@@ -129,7 +183,7 @@ func known(items []event.Item) iter.Seq2[event.Item, error] {
 }
 
 // texts to make a vocabulary from: prompts of both versions, so that titles too are not read byte by byte.
-func (c lmPretrainCommand) texts(examples []rltrainer.Example) iter.Seq[string] {
+func texts(examples []rltrainer.Example) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for i, e := range examples[:min(2000, len(examples))] {
 			for _, version := range []int{iot.Figures, iot.Words} {
@@ -149,27 +203,3 @@ func spacedLetters() []string {
 	}
 	return letters
 }
-
-// tell shows the learning, and every hundred steps how well worlds are read that nothing was learned from.
-func (c lmPretrainCommand) tell(p *process, shown *stages, l *engine.Learner, held []rltrainer.Example) func(lm.Progress) error {
-	loss := 0.
-	return func(at lm.Progress) error {
-		loss += at.Loss
-		shown.set("learning", at.Step, c.Steps)
-		if at.Step%100 != 0 && at.Step != c.Steps {
-			return nil
-		}
-		n := float64((at.Step-1)%100 + 1)
-		score, err := rltrainer.Measure(p.ctx, l, held, iot.Figures)
-		if err != nil {
-			return err
-		}
-		shown.close()
-		p.log.Info("learning", "step", at.Step, "loss", round(loss/n), "gradient", round(at.Gradient), "skipped", at.Skipped,
-			"held_cross_entropy", round(score.CrossEntropy), "held_hr1", round(score.HR1), "held", score.Examples)
-		loss = 0
-		return nil
-	}
-}
-
-func round(x float64) string { return fmt.Sprintf("%.3f", x) }

@@ -7,10 +7,8 @@ import (
 
 	"github.com/r2rec/r2rec/internal/dataset"
 	"github.com/r2rec/r2rec/internal/eval"
-	"github.com/r2rec/r2rec/internal/gguf"
+	"github.com/r2rec/r2rec/internal/event"
 	"github.com/r2rec/r2rec/internal/iot"
-	"github.com/r2rec/r2rec/internal/llama/learn"
-	"github.com/r2rec/r2rec/internal/lm"
 	"github.com/r2rec/r2rec/internal/lm/engine"
 	"github.com/r2rec/r2rec/rltrainer"
 )
@@ -24,14 +22,16 @@ type lmTuneCommand struct {
 	evalGraph  `embed:""`
 
 	engineFlags `embed:""`
-	Rank        int      `help:"Rank of the adapter." default:"8" group:"Learning"`
-	Alpha       float64  `help:"Alpha of the adapter; 0: twice the rank." default:"0" group:"Learning"`
+	Rank        int      `help:"Rank of the adapter: how much it can learn, and how large it is." default:"8" group:"Learning"`
+	Alpha       float64  `help:"Alpha of the adapter, by which its change is scaled: alpha over rank. Default: twice the rank." placeholder:"ALPHA" group:"Learning"`
 	Targets     []string `help:"Layers to change: some of attn_q, attn_k, attn_v, attn_output, ffn_gate, ffn_up, ffn_down. Default: all." placeholder:"LAYER" group:"Learning"`
 	Steps       int      `help:"Steps of learning." default:"500" group:"Learning"`
 	Batch       int      `help:"Cases a step." default:"64" group:"Learning"`
-	Rate        float64  `help:"Rate of learning, warmed up over 20 steps, full up to 30 % of all and then falling to 3 %." default:"1.5e-3" group:"Learning"`
+	Rate        float64  `help:"Rate of learning: warmed up over 20 steps, full up to 30 % of all, then falling to 3 % of itself." default:"1.5e-3" group:"Learning"`
 	Threads     int      `help:"Cases worked on at once. The weights depend on it, as on the seed." default:"2" group:"Learning"`
 	Seed        uint64   `help:"Seed of what is drawn: cases, order, the adapter's start." default:"1" group:"Learning"`
+
+	checkpointFlags `embed:""`
 }
 
 // Help is shown by `r2rec lm tune --help`.
@@ -40,13 +40,25 @@ func (lmTuneCommand) Help() string {
 of the evaluation, and fits a LoRA adapter on what their users chose (supervised fine-tuning). The model stays as it
 is; the adapter says which model it belongs to, and is refused by any other.
 
+Keep the newest events out of it to measure how well it ranks them; then fit on all of them, with a time after the last.
+
   r2rec lm tune --events events.csv --items items.csv --fit-before 1436920119 --adapter-out films.gguf
-  r2rec eval --events events.csv --items items.csv --cases test.jsonl --ranker lm --adapter films.gguf`
+  r2rec eval --events events.csv --items items.csv --cases test.jsonl --ranker lm --adapter films.gguf
+  r2rec serve --adapter films.gguf
+
+--checkpoint FILE makes a long run one that can be ended at any time: the same command goes on where it stood.`
 }
 
 func (c lmTuneCommand) Run(p *process) (err error) {
-	if err := c.evalGraph.check(); err != nil {
+	l := learning{checkpointFlags: c.checkpointFlags, steps: c.Steps, batch: c.Batch, threads: c.Threads, rate: c.Rate, seed: c.Seed, out: c.AdapterOut, outFlag: "--adapter-out"}
+	if err := errors.Join(c.evalGraph.check(), l.check()); err != nil {
 		return err
+	}
+	if c.Cases < 1 {
+		return fmt.Errorf("--cases %d: want 1 or more", c.Cases)
+	}
+	if c.Rank < 1 {
+		return fmt.Errorf("--rank %d: want 1 or more", c.Rank)
 	}
 	before, err := parseMoment(c.FitBefore)
 	if err != nil {
@@ -65,60 +77,70 @@ func (c lmTuneCommand) Run(p *process) (err error) {
 	if err != nil {
 		return err
 	}
-	learner, err := model.NewAdapter(engine.AdapterOptions{Rank: c.Rank, Alpha: c.Alpha, Targets: c.Targets, Seed: c.Seed,
-		Note:  fmt.Sprintf("supervised fine-tuning on what happened before %s", before),
-		Learn: learn.Options{Optimiser: learn.AdamW{Rate: c.Rate}, Schedule: learn.Trapezoid(c.Steps, 20, .3, .03), Workers: c.Threads}})
-	if err != nil {
-		return err
+	adapter := engine.AdapterOptions{Rank: c.Rank, Alpha: c.Alpha, Targets: c.Targets, Seed: c.Seed, Learn: l.options(""),
+		Note: fmt.Sprintf("supervised fine-tuning on what happened before %s", before)}
+	if _, err := model.NewAdapter(adapter); err != nil { // an adapter that cannot be is told before anything takes time
+		return fmt.Errorf("--rank %d, --alpha %v: %w", c.Rank, c.Alpha, err)
 	}
 	shown := &stages{p: p}
 	defer shown.close()
 	begun := time.Now()
-	cases, err := eval.Draw(data.Interactions(), before, c.Cases, c.Seed)
-	if err != nil {
-		return fmt.Errorf("--fit-before %s: %w", c.FitBefore, err)
-	}
-	graph, err := c.evalGraph.open(p.ctx, p, data.Items())
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, graph.close()) }()
-	graph.words = who.PromptVersion == iot.Words
-	examples, err := rltrainer.Ask(p.ctx, graph, data.Interactions(), cases, func(done, total int) { shown.set("asking", done, total) })
+	examples, err := c.examples(p, shown, data, before, who)
 	if err != nil {
 		return err
 	}
 	shown.close()
 	p.log.Info("cases asked", "cases", len(examples), "before", before.String(), "took", time.Since(begun).Round(time.Second))
-	loss := 0.
-	err = rltrainer.Fit(p.ctx, learner, examples, rltrainer.FitOptions{
-		PromptVersion: who.PromptVersion, Steps: c.Steps, Batch: c.Batch, Seed: c.Seed,
-		Told: func(at lm.Progress) error {
-			shown.set("learning", at.Step, c.Steps)
-			if loss += at.Loss; at.Step%100 == 0 || at.Step == c.Steps {
-				shown.close()
-				p.log.Info("learning", "step", at.Step, "loss", round(loss/float64((at.Step-1)%100+1)), "gradient", round(at.Gradient), "skipped", at.Skipped)
-				loss = 0
-			}
-			return nil
-		},
-	})
+	digest, err := rltrainer.Digest(examples)
 	if err != nil {
 		return err
 	}
-	shown.close()
-	if err := gguf.WriteFile(c.AdapterOut, learner.Write); err != nil {
-		return fmt.Errorf("--adapter-out: %w", err)
+	adapter.Learn = l.options(fmt.Sprintf("lm tune --fit-before %s --cases %d --steps %d --batch %d --alpha %v --seed %d, model %.12s, read by %s of prompt %d, examples %.12s",
+		before, c.Cases, c.Steps, c.Batch, c.Alpha, c.Seed, who.Digest, who.Readout, who.PromptVersion, digest))
+	learner, err := model.NewAdapter(adapter)
+	if err != nil {
+		return err
+	}
+	if err := l.run(p, shown, learner, examples, who.PromptVersion, nil); err != nil {
+		return err
 	}
 	p.log.Info("adapter written", "file", c.AdapterOut, "model", who.Name, "took", time.Since(begun).Round(time.Second))
 	return nil
 }
 
+// examples are cases before the time, and what the graph knew when they were asked.
+func (c lmTuneCommand) examples(p *process, shown *stages, data *dataset.Dataset, before event.Time, who event.Model) (examples []rltrainer.Example, err error) {
+	cases, err := eval.Draw(data.Interactions(), before, c.Cases, c.Seed)
+	if err == nil && len(cases) == 0 {
+		err = errors.New("no case could be drawn; choose a later time, or more --cases")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("--fit-before %s: %w", c.FitBefore, err)
+	}
+	graph, err := c.evalGraph.open(p.ctx, p, data.Items())
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, graph.close()) }()
+	graph.words = who.PromptVersion == iot.Words
+	told := func(yield func(event.Interaction, error) bool) {
+		for in, err := range data.Interactions() {
+			if err != nil {
+				p.log.Warn("left out", "error", err)
+			}
+			if !yield(in, err) {
+				return
+			}
+		}
+	}
+	return rltrainer.Ask(p.ctx, graph, told, cases, func(done, total int) { shown.set("asking", done, total) })
+}
+
 // engineFlags name the model of the embedded engine.
 type engineFlags struct {
 	Model   string `help:"GGUF file of a Llama-family model; empty: the base model that travels with the program." type:"existingfile" placeholder:"FILE" group:"Model"`
-	Readout string `help:"How a model that does not say is read: lines or letters." enum:",lines,letters" default:"" group:"Model"`
-	Prompt  int    `help:"Which version of the prompt a model that does not say reads: 1 (words) or 2 (figures)." default:"0" group:"Model"`
+	Readout string `help:"How a model that does not say is read: lines (each candidate at the end of its line, the default) or letters (at the end of the prompt)." enum:",lines,letters" default:"" placeholder:"lines|letters" group:"Model"`
+	Prompt  int    `help:"Which version of the prompt a model that does not say reads: 1 (words, the default) or 2 (figures)." placeholder:"1|2" group:"Model"`
 }
 
 // open opens the model for more options.

@@ -26,15 +26,15 @@ ranking is served and marked so.`
 }
 
 func (c recommendCommand) Run(p *process) error {
+	model, noModel, err := c.modelFlags.open(p)
+	if err != nil {
+		return err
+	}
 	s, err := connect(p, c.kafkaFlags, c.redisFlags)
 	if err != nil {
 		return err
 	}
 	defer s.close()
-	model, noModel, err := c.modelFlags.open(p)
-	if err != nil {
-		return err
-	}
 	if model == nil {
 		p.log.Warn("the graph ranks: there is no model", "why", noModel)
 	}

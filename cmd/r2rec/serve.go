@@ -27,7 +27,14 @@ type serveCommand struct {
 func (serveCommand) Help() string {
 	return `GET /v1/users/USER/recommendations answers with what is stored, or makes it (fresh=true: always).
 POST /v1/events takes events and publishes them to Kafka. /openapi.json describes all of it, / shows it.
-Where the model is slow, down or talks nonsense, the graph's ranking is served and marked so.`
+
+A small language model that travels with the program ranks beside the graph. r2rec lm tune fits an adapter for it on
+your own data; an Ollama server can run a larger one. Where the model is slow, down or talks nonsense, the graph's
+ranking is served and marked so.
+
+  r2rec serve --consume
+  r2rec serve --consume --adapter films.gguf
+  r2rec serve --consume --ollama http://127.0.0.1:11434 --model smollm2:135m`
 }
 
 func (c serveCommand) Run(p *process) error {
@@ -36,15 +43,15 @@ func (c serveCommand) Run(p *process) error {
 		return err
 	}
 	defer ln.Close()
+	model, noModel, err := c.modelFlags.open(p)
+	if err != nil {
+		return err
+	}
 	on, err := connect(p, c.kafkaFlags, c.redisFlags)
 	if err != nil {
 		return err
 	}
 	defer on.close()
-	model, noModel, err := c.modelFlags.open(p)
-	if err != nil {
-		return err
-	}
 	if model == nil {
 		p.log.Warn("the graph ranks: there is no model", "why", noModel)
 	}

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/r2rec/r2rec/internal/lm/engine"
+)
+
+// The language model ranks by the evidence of the moment: far better than chance without having seen the data, the same
+// in company, and with nothing later.
+func TestEvalLM(t *testing.T) {
+	s := newSlice(t)
+	out, log := s.eval("--ranker", "lm", "--json", "--ranks", s.file("alone.json"), "--verify", "3")
+	_, figures := s.figures(out)
+	if figures["n"] != float64(s.cases) || figures["hr1_low"] < .15 { // chance is .05
+		t.Errorf("%v", figures)
+	}
+	base := identity(t, engine.Options{})
+	for _, want := range []string{"verified: the same scores with everything later deleted", "ranker=lm", "digest=" + base.Digest, "readout=lines"} {
+		if !strings.Contains(log, want) {
+			t.Errorf("no %q in the log:\n%s", want, log)
+		}
+	}
+	s.eval("--ranker", "popularity,lm,fusion", "--ranks", s.file("company.json"))
+	if !cmp.Equal(s.ranks("alone.json")["lm"], s.ranks("company.json")["lm"]) {
+		t.Error("lm ranks otherwise in company")
+	}
+}
+
+// An adapter ranks with the model that it was tuned on, and with no other.
+func TestEvalLMWithAnAdapter(t *testing.T) {
+	s := newSlice(t)
+	adapter, model := s.file("adapter.gguf"), s.file("model.gguf")
+	lmDo(t, s.tune(adapter, "--steps", "20")...)
+	lmDo(t, tiny(model)...)
+	s.eval("--ranker", "lm", "--ranks", s.file("base.json"))
+	_, log := s.eval("--ranker", "lm", "--adapter", adapter, "--ranks", s.file("tuned.json"), "--verify", "3")
+	if who := identity(t, engine.Options{Adapter: adapter}); !strings.Contains(log, "adapter="+who.Adapter) || !strings.Contains(log, "verified") {
+		t.Errorf("the log does not name the adapter:\n%s", log)
+	}
+	_, log = s.eval("--ranker", "lm", "--model", model, "--ranks", s.file("other.json"))
+	if who := identity(t, engine.Options{Path: model}); !strings.Contains(log, "digest="+who.Digest) {
+		t.Errorf("the log does not name the model:\n%s", log)
+	}
+	base, tuned, other := s.ranks("base.json")["lm"], s.ranks("tuned.json")["lm"], s.ranks("other.json")["lm"]
+	if cmp.Equal(base, tuned) || cmp.Equal(base, other) {
+		t.Error("the adapter or the model makes no difference")
+	}
+	for _, tc := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{[]string{"--ranker", "lm", "--model", model, "--adapter", adapter}, 1, "adapter " + adapter + ": it does not belong to this model: the adapter is for base_digest "},
+		{[]string{"--ranker", "lm", "--model", adapter}, 1, "it is an adapter: name the model that it belongs to"},
+		{[]string{"--ranker", "lm", "--adapter", model}, 1, "adapter " + model + ": "},
+		{[]string{"--ranker", "lm", "--adapter", "/does/not/exist"}, 2, "/does/not/exist"},
+		{[]string{"--ranker", "lm", "--model", s.file("events.csv")}, 1, "open GGUF file " + s.file("events.csv")},
+		{[]string{"--ranker", "lm", "--readout", "aloud"}, 2, "--readout"},
+		{[]string{"--ranker", "lm", "--prompt", "9"}, 1, "prompts of version 2; lines and 9 are asked for"},
+		{[]string{"--ranker", "fusion", "--model", model}, 1, "--model is about the language model, which does not rank here; add lm to --ranker"},
+		{[]string{"--adapter", adapter}, 1, "--adapter is about the language model"},
+		{[]string{"--readout", "lines"}, 1, "--readout is about the language model"},
+		{[]string{"--prompt", "2"}, 1, "--prompt is about the language model"},
+		{[]string{"--ranker", "lm", "--fit-before", s.before}, 1, "--fit-before is about the fusion"},
+	} {
+		var out, errs bytes.Buffer
+		if code := run(t.Context(), s.args(tc.args...), &out, &errs); code != tc.code || out.Len() != 0 || !strings.Contains(errs.String(), tc.want) {
+			t.Errorf("r2rec eval %q: exit code %d, printed %q, %s; want %d and %q", tc.args, code, out.String(), errs.String(), tc.code, tc.want)
+		}
+	}
+
+	// The same flags of serve and recommend are checked before any server is asked.
+	for _, tc := range []struct {
+		args string
+		want string
+	}{
+		{"--no-model --model " + model, "--no-model excludes --model, --adapter and --ollama"},
+		{"--no-model --adapter " + adapter, "--no-model excludes --model, --adapter and --ollama"},
+		{"--no-model --ollama http://127.0.0.1:1", "--no-model excludes --model, --adapter and --ollama"},
+		{"--ollama http://127.0.0.1:1 --adapter " + adapter, "--adapter is for the model that runs within this program; Ollama has adapters in its models"},
+		{"--model " + model + " --adapter " + adapter, "it does not belong to this model"},
+		{"--model smollm2:135m", "--model: open GGUF file smollm2:135m: open smollm2:135m: no such file or directory; it names a GGUF file here, or with --ollama URL a model of that server"},
+		{"--model " + s.file("events.csv"), "open GGUF file " + s.file("events.csv")},
+	} {
+		for _, command := range []string{"recommend u", "serve --listen 127.0.0.1:0"} {
+			var out, errs bytes.Buffer
+			args := strings.Fields(command + " --kafka 127.0.0.1:1 --redis redis://127.0.0.1:1/0 " + tc.args)
+			if code := run(t.Context(), args, &out, &errs); code != 1 || !strings.Contains(errs.String(), tc.want) || strings.Contains(errs.String(), "not ready") {
+				t.Errorf("r2rec %q: exit code %d, %s; want %q", args, code, errs.String(), tc.want)
+			}
+		}
+	}
+}

@@ -1,0 +1,432 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/r2rec/r2rec/internal/broker"
+	"github.com/r2rec/r2rec/internal/embedded/embeddedtest"
+	"github.com/r2rec/r2rec/internal/event"
+	"github.com/r2rec/r2rec/internal/gguf"
+	"github.com/r2rec/r2rec/internal/iot"
+	"github.com/r2rec/r2rec/internal/llama/lora"
+	"github.com/r2rec/r2rec/internal/lm/engine"
+	"github.com/redis/go-redis/v9"
+)
+
+// lmRun runs r2rec lm to its end.
+func lmRun(ctx context.Context, args ...string) (code int, out, log string) {
+	var o, e bytes.Buffer
+	code = run(ctx, append([]string{"lm"}, args...), &o, &e)
+	return code, o.String(), e.String()
+}
+
+func lmDo(t *testing.T, args ...string) (log string) {
+	t.Helper()
+	code, out, log := lmRun(t.Context(), args...)
+	if code != 0 || out != "" {
+		t.Fatalf("r2rec lm %s: exit code %d, printed %q\n%s", strings.Join(args, " "), code, out, log)
+	}
+	return log
+}
+
+// tiny are the flags of a model that learns little, in seconds; more replaces some of them.
+func tiny(out string, more ...string) []string {
+	args := []string{"pretrain", "--out", out}
+	for flag, value := range map[string]string{"--worlds": "2", "--hold": "1", "--cases": "20", "--steps": "3", "--batch": "4", "--seed": "3",
+		"--dim": "16", "--heads": "2", "--layers": "1", "--feed-forward": "16", "--vocabulary": "300"} {
+		if !slices.Contains(more, flag) {
+			args = append(args, flag, value)
+		}
+	}
+	return append(args, more...)
+}
+
+func readFile(t *testing.T, path string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// wantFiles wants these files in a folder and no other.
+func wantFiles(t *testing.T, dir string, want ...string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	if !slices.Equal(names, want) {
+		t.Errorf("the folder has %q, want %q", names, want)
+	}
+}
+
+func identity(t *testing.T, o engine.Options) event.Model {
+	t.Helper()
+	m, err := engine.Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	who, err := m.Identity(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return who
+}
+
+// The same seed gives the same bytes, another one others; and the file says how it is read and how it came about.
+func TestPretrain(t *testing.T) {
+	dir := t.TempDir()
+	a, b, c := filepath.Join(dir, "a.gguf"), filepath.Join(dir, "b.gguf"), filepath.Join(dir, "c.gguf")
+	log := lmDo(t, tiny(a)...)
+	for _, want := range []string{"worlds made and asked", "step=3", "held_hr1=", "skipped=0", "model written"} {
+		if !strings.Contains(log, want) {
+			t.Errorf("no %q in the log:\n%s", want, log)
+		}
+	}
+	lmDo(t, tiny(b)...)
+	lmDo(t, tiny(c, "--seed", "4")...)
+	if !bytes.Equal(readFile(t, a), readFile(t, b)) {
+		t.Error("the same seed gives another file")
+	}
+	if bytes.Equal(readFile(t, a), readFile(t, c)) {
+		t.Error("another seed gives the same file")
+	}
+	wantFiles(t, dir, "a.gguf", "b.gguf", "c.gguf")
+	who := identity(t, engine.Options{Path: a})
+	if who.Name != "a" || who.Readout != "lines" || who.PromptVersion != iot.Figures {
+		t.Errorf("the model is read as %+v", who)
+	}
+	f, err := gguf.Open(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	said, err := f.Metadata.String("general.description")
+	if err != nil || !strings.Contains(said, "on 1 synthetic worlds, 3 steps of 4 cases, seed 3") {
+		t.Errorf("the file says %q, %v", said, err)
+	}
+}
+
+// What was made serves: by recommend and by a server, whose documents name it.
+func TestServeRanksWithTheModelThatIsNamed(t *testing.T) {
+	s := newSlice(t)
+	model, adapter := s.file("model.gguf"), s.file("adapter.gguf")
+	lmDo(t, tiny(model)...)
+	lmDo(t, s.tune(adapter, "--model", model)...)
+	who := identity(t, engine.Options{Path: model, Adapter: adapter})
+	embeddedtest.Each(t, func(t *testing.T, k broker.Settings, r *redis.Options) {
+		p := newPlace(t, k, r)
+		p.do(append([]string{"import", s.dir, "--json"}, p.kafkaArgs()...)...)
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		s.must(err)
+		address := ln.Addr().String()
+		ln.Close()
+		p.model = []string{"--model", model, "--adapter", adapter, "--control-share", "0"}
+		args := append([]string{"serve", "--consume", "--listen", address, "--explore-share", "0", "--log-level", "error"}, p.model...)
+		p.start(append(append(args, p.kafkaArgs()...), p.redisArgs()...)...)
+		check := func(rec event.Recommendation) (bool, string) {
+			return rec.Source == event.Reasoned && rec.Model == who.Name && rec.Adapter == who.Adapter && len(rec.Items) == 5, string(rec.Source) + " " + rec.Note
+		}
+		user := s.users()[0]
+		p.eventually("no list is ranked by the model", func() (bool, string) {
+			resp, err := http.Get("http://" + address + "/v1/users/" + user + "/recommendations?fresh=true&k=5")
+			if err != nil {
+				return false, err.Error()
+			}
+			defer resp.Body.Close()
+			var raw bytes.Buffer
+			if _, err := raw.ReadFrom(resp.Body); err != nil {
+				return false, err.Error()
+			}
+			rec, err := event.DecodeRecommendation(raw.Bytes())
+			if err != nil {
+				return false, err.Error()
+			}
+			return check(rec)
+		})
+		if ok, saw := check(p.recommend(user)); !ok {
+			t.Errorf("recommend: %s", saw)
+		}
+		p.model = []string{"--control-share", "0"} // what travels with the program
+		if rec := p.recommend(user); rec.Source != event.Reasoned || rec.Model != engine.BaseName || rec.Adapter != "" {
+			t.Errorf("by default: %s, model %s, adapter %s, %s", rec.Source, rec.Model, rec.Adapter, rec.Note)
+		}
+	})
+}
+
+// users are those of the cases, who have a history.
+func (s slice) users() (users []string) {
+	s.Helper()
+	for line := range strings.Lines(string(readFile(s.T, s.file("cases.jsonl")))) {
+		_, rest, _ := strings.Cut(line, `"user":"`)
+		user, _, _ := strings.Cut(rest, `"`)
+		users = append(users, user)
+	}
+	return users
+}
+
+// tune are the flags of a short tuning on the slice; more replaces some of them.
+func (s slice) tune(out string, more ...string) []string {
+	args := []string{"tune", "--adapter-out", out}
+	for flag, value := range map[string]string{"--events": s.file("events.csv"), "--items": s.file("items.csv"), "--fit-before": s.before,
+		"--cases": "80", "--steps": "6", "--batch": "8", "--rank": "4"} {
+		if !slices.Contains(more, flag) {
+			args = append(args, flag, value)
+		}
+	}
+	return append(args, more...)
+}
+
+func TestTune(t *testing.T) {
+	s := newSlice(t)
+	a, b := s.file("a.gguf"), s.file("b.gguf")
+	log := lmDo(t, s.tune(a)...)
+	for _, want := range []string{"cases asked", "step=6", "adapter written", "model=" + engine.BaseName} {
+		if !strings.Contains(log, want) {
+			t.Errorf("no %q in the log:\n%s", want, log)
+		}
+	}
+	lmDo(t, s.tune(b)...)
+	if !bytes.Equal(readFile(t, a), readFile(t, b)) {
+		t.Error("the same seed gives another file")
+	}
+	got, err := lora.Read(a)
+	s.must(err)
+	base := identity(t, engine.Options{})
+	m := got.Manifest
+	if m.BaseDigest != base.Digest || m.Readout != "lines" || m.PromptVersion != iot.Figures || m.Steps != 6 || m.Seed != 1 || !strings.Contains(m.Note, "before ") ||
+		got.Rank != 4 || got.Alpha != 8 {
+		t.Errorf("rank %d, alpha %v, manifest %+v", got.Rank, got.Alpha, m)
+	}
+
+	// Records that are refused are told and left out.
+	s.write("broken.csv", strings.Replace(string(readFile(t, s.file("events.csv"))), "\n", "\n,31,5,800000000\n", 1))
+	if log := lmDo(t, s.tune(b, "--events", s.file("broken.csv"))...); !strings.Contains(log, "left out") || !strings.Contains(log, "user_id") {
+		t.Errorf("a broken record is not told:\n%s", log)
+	}
+	if !bytes.Equal(readFile(t, a), readFile(t, b)) {
+		t.Error("a broken record makes a difference")
+	}
+	// Prompts of words need more of the graph: history and chains.
+	model := s.file("words.gguf")
+	lmDo(t, tiny(model)...)
+	f, err := gguf.Open(model)
+	s.must(err)
+	defer f.Close()
+	s.words(f, s.file("says-nothing.gguf"))
+	lmDo(t, s.tune(b, "--model", s.file("says-nothing.gguf"), "--readout", "letters", "--prompt", "1", "--steps", "2")...)
+	if got, err = lora.Read(b); err != nil || got.Manifest.Readout != "letters" || got.Manifest.PromptVersion != iot.Words {
+		t.Errorf("%+v, %v", got.Manifest, err)
+	}
+}
+
+// words writes the model again as one that does not say how it is read.
+func (s slice) words(f *gguf.File, path string) {
+	s.Helper()
+	meta := f.Metadata.Clone()
+	meta.Delete("r2rec.readout")
+	meta.Delete("r2rec.prompt_version")
+	out, err := os.Create(path)
+	s.must(err)
+	w, err := gguf.NewWriter(out, meta, f.Tensors())
+	s.must(err)
+	for _, tensor := range f.Tensors() {
+		s.must(w.WriteBytes(tensor.Name, tensor.Bytes()))
+	}
+	s.must(errors.Join(w.Close(), out.Close()))
+}
+
+// Wrong flags are told with their value, before anything takes time, and leave no file behind.
+func TestLMWrongInput(t *testing.T) {
+	s := newSlice(t)
+	dir := t.TempDir()
+	out := filepath.Join(dir, "out.gguf")
+	s.write("text", "this is no model")
+	s.write("none.csv", "user_id,item_id,rating,timestamp\n")
+	pretrain := func(more ...string) []string { return tiny(out, more...) }
+	tune := func(more ...string) []string { return s.tune(out, more...) }
+	type wrong struct {
+		args []string
+		code int
+		want string
+	}
+	cases := []wrong{
+		{[]string{"pretrain"}, 2, "--out"},
+		{pretrain("--hold", "2"), 1, "--worlds 2, --hold 2: some worlds must be held"},
+		{pretrain("--hold", "0"), 1, "--worlds 2, --hold 0"},
+		{pretrain("--worlds", "100000000"), 1, "--worlds 100000000: want at most"},
+		{pretrain("--cases", "0"), 1, "--cases 0: want 1 or more"},
+		{pretrain("--seed", "4294967296"), 1, "--seed 4294967296: want at most 4294967295"},
+		{pretrain("--dim", "65"), 1, "--dim 65, --heads 2: the width must divide evenly"},
+		{pretrain("--dim=-16"), 1, "--dim -16"},
+		{pretrain("--dim", "6"), 1, "--dim 6, --layers 1, --heads 2"}, // heads of an odd width cannot turn
+		{pretrain("--heads", "0"), 1, "--heads 0"},
+		{pretrain("--layers", "0"), 1, "--layers 0"},
+		{pretrain("--feed-forward", "0"), 1, "--feed-forward 0"},
+		{pretrain("--vocabulary", "100"), 1, "--vocabulary 100: "},
+		{pretrain("--dim", "100000", "--layers", "1000"), 1, "--dim 100000, --layers 1000"},
+		{tiny(filepath.Join(dir, "missing", "out.gguf")), 1, "make the folder first"},
+		{tiny(dir), 1, "no regular file"},
+		{tiny("/proc/out.gguf"), 1, "--out /proc/out.gguf"},
+		{pretrain("--checkpoint", out), 1, "--checkpoint " + out + ": --out is to be written there"},
+
+		{[]string{"tune"}, 2, "--events"},
+		{tune("--cases", "0"), 1, "--cases 0: want 1 or more"},
+		{tune("--alpha=-1"), 1, "alpha -1"},
+		{tune("--rank", "0"), 1, "--rank 0: want 1 or more"},
+		{tune("--rank=-1"), 1, "--rank -1: want 1 or more"},
+		{tune("--rank", "100000000"), 1, "rank 100000000: must be 1 to"},
+		{tune("--targets", "attn_q,brain"), 1, `target "brain": must be one of`},
+		{tune("--fit-before", "tomorrow"), 1, `--fit-before: "tomorrow" is no time`},
+		{tune("--fit-before", "400000000"), 1, "--fit-before 400000000: draw cases to fit with: none of the 0 events"},
+		{tune("--events", s.file("none.csv")), 1, "none of the 0 events"},
+		{tune("--events", s.file("text")), 1, "text:1"},
+		{tune("--model", s.file("text")), 1, "open GGUF file " + s.file("text")},
+		{tune("--readout", "letters"), 1, "the model was taught the readout lines"},
+		{tune("--prompt", "1"), 1, "the model was taught the readout lines and prompts of version 2"},
+		{tune("--met", "0"), 1, "--met 0"},
+		{s.tune(filepath.Join(dir, "missing", "out.gguf")), 1, "--adapter-out " + filepath.Join(dir, "missing", "out.gguf")},
+		{s.tune(filepath.Join(s.file("text"), "out.gguf")), 1, "is no folder"},
+	}
+	for _, command := range []func(...string) []string{pretrain, tune} {
+		cases = append(cases,
+			wrong{command("--steps", "0"), 1, "--steps 0: want 1 to"},
+			wrong{command("--batch=-4"), 1, "--batch -4: want 1 to"},
+			wrong{command("--batch", "1000000000"), 1, "--batch 1000000000: want 1 to 65536"},
+			wrong{command("--threads", "0"), 1, "--threads 0: want 1 to"},
+			wrong{command("--rate", "0"), 1, "--rate 0: want more than 0"},
+			wrong{command("--rate", "NaN"), 1, "--rate NaN: want more than 0"},
+			wrong{command("--checkpoint", filepath.Join(dir, "missing", "c")), 1, "--checkpoint " + filepath.Join(dir, "missing", "c")},
+			wrong{command("--checkpoint", filepath.Join(dir, "c"), "--checkpoint-every", "0"), 1, "--checkpoint-every 0: want 1 to"},
+		)
+	}
+	for _, tc := range cases {
+		code, printed, log := lmRun(t.Context(), tc.args...)
+		if code != tc.code || printed != "" || !strings.Contains(log, tc.want) {
+			t.Errorf("r2rec lm %q: exit code %d, printed %q, %s; want %d and %q", tc.args, code, printed, log, tc.code, tc.want)
+		}
+		if strings.Contains(log, "goroutine") || strings.Contains(log, "level=INFO") {
+			t.Errorf("r2rec lm %q: a stack, or work was done before: %s", tc.args, log)
+		}
+	}
+	wantFiles(t, dir)
+}
+
+// A Ctrl-C in the middle leaves no file.
+func TestLMStopsWhenItIsTold(t *testing.T) {
+	s := newSlice(t)
+	for text, args := range map[string]func(string) []string{
+		"worlds made": func(out string) []string { return tiny(out, "--steps", "100000") },
+		"cases asked": func(out string) []string { return s.tune(out, "--steps", "100000") },
+	} {
+		dir := t.TempDir()
+		ctx, cancel := context.WithCancel(t.Context())
+		log := &onText{text: text, f: cancel}
+		var out bytes.Buffer
+		if code := run(ctx, append([]string{"lm"}, args(filepath.Join(dir, "out.gguf"))...), &out, log); code != 0 || strings.Contains(log.String(), "written") {
+			t.Errorf("%s: exit code %d, %s", text, code, log)
+		}
+		cancel()
+		wantFiles(t, dir)
+	}
+}
+
+// killedAt runs r2rec lm until its checkpoint is there, and returns what it held then: what a kill would leave.
+func killedAt(t *testing.T, checkpoint string, args []string) (atKill []byte, log string) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	watched := make(chan []byte)
+	go func() {
+		defer close(watched)
+		for ctx.Err() == nil {
+			data, err := os.ReadFile(checkpoint)
+			if err == nil {
+				cancel()
+				watched <- data
+				return
+			}
+			time.Sleep(time.Millisecond) // until the file is there
+		}
+	}()
+	code, _, log := lmRun(ctx, args...)
+	cancel()
+	data, ok := <-watched
+	if code != 0 || !ok || strings.Contains(log, " written") {
+		t.Fatalf("r2rec lm %q: exit code %d, it was not stopped in the middle: %s", args, code, log)
+	}
+	return data, log
+}
+
+// A run that was killed, and one that was told to stop, goes on from its checkpoint to the very bytes of a run without a
+// break; with other flags it is refused, and the checkpoint stays.
+func TestLMGoesOnFromACheckpoint(t *testing.T) {
+	s := newSlice(t)
+	for name, args := range map[string]func(string, ...string) []string{"pretrain": tiny, "tune": s.tune} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			whole, out, checkpoint := filepath.Join(dir, "whole.gguf"), filepath.Join(dir, "out.gguf"), filepath.Join(dir, "run.ckpt")
+			flags := []string{"--steps", "120", "--batch", "2"}
+			lmDo(t, args(whole, flags...)...)
+			flags = append(flags, "--checkpoint", checkpoint, "--checkpoint-every", "1")
+
+			killed, log := killedAt(t, checkpoint, args(out, flags...))
+			if !strings.Contains(log, "stopped: the same command goes on from here") {
+				t.Errorf("nobody says that it can go on: %s", log)
+			}
+			wantFiles(t, dir, "run.ckpt", "whole.gguf")
+			stopped := readFile(t, checkpoint)
+			if bytes.Equal(stopped, killed) {
+				t.Log("no step between the checkpoint and the end")
+			}
+			for what, other := range map[string][]string{"seed": {"--seed", "9"}, "cases": {"--cases", "21"}, "rate": {"--rate", ".01"}} {
+				code, _, log := lmRun(t.Context(), args(out, append(slices.Clone(flags), other...)...)...)
+				if code != 1 || !strings.Contains(log, "--checkpoint: ") || !strings.Contains(log, what) || !strings.Contains(log, "remove the file to begin anew") {
+					t.Errorf("with another %s: exit code %d, %s", what, code, log)
+				}
+			}
+			if !bytes.Equal(readFile(t, checkpoint), stopped) {
+				t.Error("a run that was refused has changed the checkpoint")
+			}
+			for what, state := range map[string][]byte{"stopped": stopped, "killed": killed} {
+				if err := os.WriteFile(checkpoint, state, 0o600); err != nil {
+					t.Fatal(err)
+				}
+				log := lmDo(t, args(out, flags...)...)
+				if !strings.Contains(log, "learning goes on") {
+					t.Errorf("%s: it has begun anew: %s", what, log)
+				}
+				if !bytes.Equal(readFile(t, out), readFile(t, whole)) {
+					t.Errorf("%s: the file is not that of a run without a break", what)
+				}
+				if _, err := os.Stat(checkpoint); !errors.Is(err, fs.ErrNotExist) {
+					t.Errorf("%s: the checkpoint stays behind: %v", what, err)
+				}
+			}
+			if err := os.WriteFile(checkpoint, killed[:len(killed)/2], 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if code, _, log := lmRun(t.Context(), args(out, flags...)...); code != 1 || !strings.Contains(log, "checksum") {
+				t.Errorf("a truncated checkpoint: exit code %d, %s", code, log)
+			}
+		})
+	}
+}

@@ -1,0 +1,155 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+
+	"github.com/r2rec/r2rec/internal/gguf"
+	"github.com/r2rec/r2rec/internal/llama/learn"
+	"github.com/r2rec/r2rec/internal/lm"
+	"github.com/r2rec/r2rec/internal/lm/engine"
+	"github.com/r2rec/r2rec/rltrainer"
+)
+
+// checkpointFlags say how a run survives its end.
+type checkpointFlags struct {
+	Checkpoint      string `help:"Keep the state of learning in this file. Where it is there already, the run goes on from it, if it was begun with the same flags and data. Removed when all is done." type:"path" placeholder:"FILE" group:"Learning"`
+	CheckpointEvery int    `help:"Steps between two writings of --checkpoint." default:"100" group:"Learning"`
+}
+
+// learning is how both commands that teach a model do it.
+type learning struct {
+	checkpointFlags
+	steps, batch, threads int
+	rate, decay           float64
+	seed                  uint64
+	out, outFlag          string
+}
+
+const (
+	maxBatch   = 1 << 16
+	maxThreads = 1 << 10 // each has gradients of its own
+)
+
+// check finds what is wrong with the flags before anything takes time.
+func (l learning) check() error {
+	for _, flag := range []struct {
+		name        string
+		value, most int
+	}{{"--steps", l.steps, math.MaxInt32}, {"--batch", l.batch, maxBatch}, {"--threads", l.threads, maxThreads}, {"--checkpoint-every", l.CheckpointEvery, math.MaxInt32}} {
+		if flag.value < 1 || flag.value > flag.most {
+			return fmt.Errorf("%s %d: want 1 to %d", flag.name, flag.value, flag.most)
+		}
+	}
+	if !(l.rate > 0) || math.IsInf(l.rate, 0) {
+		return fmt.Errorf("--rate %v: want more than 0", l.rate)
+	}
+	if l.Checkpoint == l.out {
+		return fmt.Errorf("--checkpoint %s: %s is to be written there", l.Checkpoint, l.outFlag)
+	}
+	if err := checkWritable(l.outFlag, l.out); err != nil {
+		return err
+	}
+	if l.Checkpoint != "" {
+		return checkWritable("--checkpoint", l.Checkpoint)
+	}
+	return nil
+}
+
+// options of the trainer. Run names what is learned, for who goes on from a checkpoint.
+func (l learning) options(run string) learn.Options {
+	return learn.Options{Optimiser: learn.AdamW{Rate: l.rate, Decay: l.decay}, Schedule: learn.Trapezoid(l.steps, 20, .3, .03), Workers: l.threads, Run: run}
+}
+
+// run teaches the learner and writes what came of it. Held, if not nil, measures it on the way: what it gives is logged
+// every hundred steps.
+func (l learning) run(p *process, shown *stages, learner *engine.Learner, examples []rltrainer.Example, promptVersion int, held func(context.Context) ([]any, error)) error {
+	trainer := learner.Trainer()
+	if l.Checkpoint != "" {
+		err := trainer.Resume(l.Checkpoint)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("--checkpoint: %w; remove the file to begin anew", err)
+		}
+		if err == nil {
+			p.log.Info("learning goes on", "checkpoint", l.Checkpoint, "step", trainer.Steps())
+		}
+	}
+	loss, counted := 0., 0
+	told := func(at lm.Progress) error {
+		shown.set("learning", at.Step, l.steps)
+		loss += at.Loss
+		counted++
+		if l.Checkpoint != "" && at.Step%l.CheckpointEvery == 0 {
+			if err := trainer.Save(l.Checkpoint); err != nil {
+				return fmt.Errorf("--checkpoint: %w", err)
+			}
+		}
+		if at.Step%100 != 0 && at.Step != l.steps {
+			return nil
+		}
+		said := []any{"step", at.Step, "loss", round(loss / float64(counted)), "gradient", round(at.Gradient), "skipped", at.Skipped}
+		loss, counted = 0, 0
+		if held != nil {
+			more, err := held(p.ctx)
+			if err != nil {
+				return err
+			}
+			said = append(said, more...)
+		}
+		shown.close()
+		p.log.Info("learning", said...)
+		return nil
+	}
+	err := rltrainer.Fit(p.ctx, learner, examples, rltrainer.FitOptions{PromptVersion: promptVersion, Steps: l.steps, Batch: l.batch, Seed: l.seed, From: trainer.Steps(), Told: told})
+	shown.close()
+	if err != nil && p.ctx.Err() != nil && l.Checkpoint != "" { // told to stop: what was learned since the last writing is kept
+		if saved := trainer.Save(l.Checkpoint); saved != nil {
+			return fmt.Errorf("--checkpoint: %w", saved)
+		}
+		p.log.Info("stopped: the same command goes on from here", "checkpoint", l.Checkpoint, "step", trainer.Steps())
+	}
+	if err != nil {
+		return err
+	}
+	if err := gguf.WriteFile(l.out, learner.Write); err != nil {
+		return fmt.Errorf("%s: %w", l.outFlag, err)
+	}
+	if l.Checkpoint != "" {
+		if err := os.Remove(l.Checkpoint); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("--checkpoint: %w", err)
+		}
+	}
+	return nil
+}
+
+// checkFolder finds out, before long work, that a file has no folder to stand in.
+func checkFolder(flag, file string) error {
+	if info, err := os.Stat(filepath.Dir(file)); err != nil {
+		return fmt.Errorf("%s %s: %w: make the folder first", flag, file, err)
+	} else if !info.IsDir() {
+		return fmt.Errorf("%s %s: %s is no folder", flag, file, filepath.Dir(file))
+	}
+	return nil
+}
+
+// checkWritable finds out, before long work, that a file cannot be written beside others and renamed at its end.
+func checkWritable(flag, file string) error {
+	if err := checkFolder(flag, file); err != nil {
+		return err
+	}
+	if info, err := os.Stat(file); err == nil && !info.Mode().IsRegular() {
+		return fmt.Errorf("%s %s: is there and no regular file: name a file", flag, file)
+	}
+	probe, err := os.CreateTemp(filepath.Dir(file), "."+filepath.Base(file)+".*")
+	if err != nil {
+		return fmt.Errorf("%s %s: %w", flag, file, err)
+	}
+	return errors.Join(probe.Close(), os.Remove(probe.Name()))
+}
+
+func round(x float64) string { return fmt.Sprintf("%.3f", x) }
