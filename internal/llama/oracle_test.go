@@ -266,7 +266,7 @@ func asAdapter(t *llama.Trainable, a *lora.Adapter, g llama.Gradients) *lora.Ada
 
 // worst keeps the largest and the mean of some differences.
 type worst struct {
-	n         int
+	n, beyond int // in all, and those that were too large
 	most, sum float64
 }
 
@@ -275,13 +275,17 @@ func (w *worst) within(difference, most float64) bool {
 	w.n++
 	w.sum += d
 	w.most = max(w.most, d)
-	return d <= most
+	if d <= most {
+		return true
+	}
+	w.beyond++
+	return false
 }
 
 func (w *worst) mean() float64 { return w.sum / float64(w.n) }
 
 func (w *worst) String() string {
-	return fmt.Sprintf("%d differences of at most %.2g, %.2g in the mean", w.n, w.most, w.mean())
+	return fmt.Sprintf("%d differences of at most %.2g, %.2g in the mean, %d too large", w.n, w.most, w.mean(), w.beyond)
 }
 
 func logSoftmax(logits []float32) []float64 {
