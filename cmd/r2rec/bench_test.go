@@ -20,7 +20,7 @@ import (
 // baseFile is the base model as a file.
 const baseFile = "../../internal/lm/engine/base.gguf"
 
-// small are the flags that make bench lm quick.
+// small are flags that make bench lm quick.
 func small(more ...string) []string {
 	return append(strings.Fields("bench lm --requests 12 --events 3000 --prompt 48 --generate 4 --runs 2 --json"), more...)
 }
@@ -94,7 +94,7 @@ func TestBenchLMBesideOllama(t *testing.T) {
 	args := small("--model", model, "--ollama", url, "--ollama-model", os.Getenv("R2REC_TEST_MODEL"), "--runs", "1")
 	figures := bench(t, args...)
 	for ratio, of := range map[string]string{"ratio_prompt": "prompt_tokens_per_second", "ratio_generate": "generate_tokens_per_second"} {
-		if got, want := figures[ratio].Value, figures[of].Value/figures["ollama_"+of].Value; math.Abs(got/want-1) > 1e-9 || !strings.HasPrefix(figures[ratio].Peer, "Ollama ") {
+		if got, want := figures[ratio].Value, figures[of].Value/figures["ollama_"+of].Value; math.Abs(got/want-1) > 1e-9 || !strings.HasPrefix(figures[ratio].Peer, "Ollama") {
 			t.Errorf("%s is %v, want %v, to a named server: %+v", ratio, got, want, figures[ratio])
 		}
 	}
