@@ -14,6 +14,8 @@ import (
 	"github.com/r2rec/r2rec/internal/embedded/embeddedtest"
 	"github.com/r2rec/r2rec/internal/event"
 	"github.com/r2rec/r2rec/internal/fusion"
+	"github.com/r2rec/r2rec/internal/iot"
+	"github.com/r2rec/r2rec/internal/lm/engine"
 	"github.com/r2rec/r2rec/reasoner"
 	"github.com/redis/go-redis/v9"
 )
@@ -38,6 +40,45 @@ func TestReasonsAreFaithful(t *testing.T) {
 	}
 	if f.Shuffled != e || f.Both != e.PositiveChains {
 		t.Errorf("under another shuffle %+v, want the same: the graph's ranking knows no order", f.Shuffled)
+	}
+}
+
+// The same of the base model alone, which reads nothing but digits: rounding hides some contributions, and another shuffle
+// changes what it says a little.
+func TestReasonsOfTheBaseModelAreFaithful(t *testing.T) {
+	graph := films(t)
+	model, err := engine.Open(engine.Options{Concurrency: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := func(c event.Context, seed uint64) ([]float64, error) {
+		prompt, err := iot.Build(iot.Figures, c, seed)
+		if err != nil {
+			return nil, err
+		}
+		return model.Rank(t.Context(), prompt)
+	}
+	rank := func(c event.Context) []float64 { // chooses candidates and slates
+		if len(c.Candidates) > iot.MaxCandidates {
+			return fusion.Default().Scores(fusion.FromContext(c))
+		}
+		shares, err := ask(c, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return shares
+	}
+	f, err := reasoner.Measure(lists(t, graph, rank, 40), ask)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%+v", f)
+	e := f.Served
+	if 10*e.PositiveChains < 4*f.Chains || 10*e.Decisions < 9*f.Decisions || e.Mean <= 0 {
+		t.Errorf("%+v: want a good part of the chains to contribute, and nearly every decision to show one", e)
+	}
+	if f.Shuffled.Mean <= 0 || 10*f.Both < 6*e.PositiveChains {
+		t.Errorf("under another shuffle %+v, %d of %d chains contribute in both: want most", f.Shuffled, f.Both, e.PositiveChains)
 	}
 }
 
