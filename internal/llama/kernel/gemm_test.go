@@ -91,30 +91,47 @@ func TestProductsAreRightAndWriteNothingElse(t *testing.T) {
 	everyVersion(t, func(t *testing.T) {
 		r := rand.New(rand.NewPCG(1, 2))
 		for range 120 {
-			m, n, k, add := size(r), size(r), size(r), r.IntN(2) == 0
-			a, _ := framed(r, m, k)
-			b, _ := framed(r, k, n)
-			for _, way := range products {
-				c, whole := framed(r, m, n)
-				want, bound := reference(c, a, b, add)
-				way.run(c, a, b, add)
-				name := fmt.Sprintf("%s of %d x %d x %d, strides %d %d %d, add %v", way.name, m, k, n, a.Stride, b.Stride, c.Stride, add)
-				for i := range m {
-					for j, got := range c.Row(i) {
-						if at := i*n + j; !(math.Abs(float64(got)-want[at]) <= 1e-6*bound[at]) {
-							t.Fatalf("%s: element %d %d is %v, want %v", name, i, j, got, want[at])
-						}
-						c.Row(i)[j] = canary
-					}
-				}
-				for i, x := range whole {
-					if x != canary {
-						t.Fatalf("%s: wrote outside C, at %d of %d", name, i, len(whole))
-					}
-				}
-			}
+			checkProducts(t, r, size(r), size(r), size(r), r.IntN(2) == 0)
 		}
 	})
+}
+
+// FuzzProducts looks for shapes and strides that a version of the machine gets wrong.
+func FuzzProducts(f *testing.F) {
+	f.Add(uint64(1), uint16(12), uint16(32), uint16(64), true)
+	f.Add(uint64(2), uint16(1), uint16(64), uint16(600), false)
+	f.Add(uint64(3), uint16(13), uint16(33), uint16(0), true)
+	f.Fuzz(func(t *testing.T, seed uint64, m, n, k uint16, add bool) {
+		everyVersion(t, func(t *testing.T) {
+			checkProducts(t, rand.New(rand.NewPCG(seed, 1)), int(m%200), int(n%200), int(k%700), add)
+		})
+	})
+}
+
+// checkProducts multiplies random matrices, m x k and k x n, in all three ways.
+func checkProducts(t *testing.T, r *rand.Rand, m, n, k int, add bool) {
+	t.Helper()
+	a, _ := framed(r, m, k)
+	b, _ := framed(r, k, n)
+	for _, way := range products {
+		c, whole := framed(r, m, n)
+		want, bound := reference(c, a, b, add)
+		way.run(c, a, b, add)
+		name := fmt.Sprintf("%s of %d x %d x %d, strides %d %d %d, add %v", way.name, m, k, n, a.Stride, b.Stride, c.Stride, add)
+		for i := range m {
+			for j, got := range c.Row(i) {
+				if at := i*n + j; !(math.Abs(float64(got)-want[at]) <= 1e-6*bound[at]) {
+					t.Fatalf("%s: element %d %d is %v, want %v", name, i, j, got, want[at])
+				}
+				c.Row(i)[j] = canary
+			}
+		}
+		for i, x := range whole {
+			if x != canary {
+				t.Fatalf("%s: wrote outside C, at %d of %d", name, i, len(whole))
+			}
+		}
+	}
 }
 
 // Work is split by rows over threads, and must not depend on how.
