@@ -1,0 +1,21 @@
+package main
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/r2rec/r2rec/internal/embedded/embeddedtest"
+)
+
+// TestMain takes the settings of whoever runs the tests out of the environment: a command under test has those that its
+// test gives it.
+func TestMain(m *testing.M) {
+	for _, variable := range os.Environ() {
+		name, _, _ := strings.Cut(variable, "=")
+		if strings.HasPrefix(name, "R2REC_") && !strings.HasPrefix(name, "R2REC_TEST_") && name != embeddedtest.EnvRequire {
+			os.Unsetenv(name)
+		}
+	}
+	os.Exit(m.Run())
+}
