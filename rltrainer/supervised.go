@@ -34,7 +34,7 @@ func Fit(ctx context.Context, l lm.Learner, examples []Example, o FitOptions) er
 	if o.Steps < 1 || o.Batch < 1 || o.From < 0 || o.From > o.Steps {
 		return fmt.Errorf("fit: %d steps of %d examples from step %d on: steps and batch must be positive, and the first step among them", o.Steps, o.Batch, o.From)
 	}
-	order := order{seed: o.Seed, count: len(examples), epoch: -1}
+	order := newOrder(o.Seed, len(examples))
 	for step := o.From; step < o.Steps; step++ {
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("fit: step %d: %w", step+1, err)
@@ -69,6 +69,9 @@ type order struct {
 	perm         []int
 }
 
+func newOrder(seed uint64, count int) *order { return &order{seed: seed, count: count, epoch: -1} }
+
+// at is the index of the example for a place, counted from 0.
 func (o *order) at(place int) int {
 	if epoch := place / o.count; epoch != o.epoch {
 		o.epoch = epoch

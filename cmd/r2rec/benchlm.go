@@ -48,13 +48,8 @@ The engine computes in float32 whatever the file holds; an Ollama computes with 
 }
 
 func (c benchLMCommand) check() error {
-	for _, flag := range []struct {
-		name         string
-		value, least int
-	}{{"--threads", c.Threads, 0}, {"--requests", c.Requests, 1}, {"--events", c.Events, 0}, {"--prompt", c.Prompt, 3}, {"--generate", c.Generate, 1}, {"--runs", c.Runs, 1}} {
-		if flag.value < flag.least {
-			return fmt.Errorf("%s %d: want %d or more", flag.name, flag.value, flag.least)
-		}
+	if err := checkCounts(count{"--threads", c.Threads, 0}, count{"--requests", c.Requests, 1}, count{"--events", c.Events, 0}, count{"--prompt", c.Prompt, 3}, count{"--generate", c.Generate, 1}, count{"--runs", c.Runs, 1}); err != nil {
+		return err
 	}
 	switch {
 	case (c.Ollama == "") != (c.OllamaModel == ""):

@@ -45,13 +45,8 @@ on a model of the same shape, in float32 and with as many threads.`
 const answer = 4
 
 func (c benchTrainCommand) check() error {
-	for _, flag := range []struct {
-		name         string
-		value, least int
-	}{{"--threads", c.Threads, 0}, {"--rank", c.Rank, 1}, {"--batch", c.Batch, 1}, {"--tokens", c.Tokens, 2 * lines}, {"--steps", c.Steps, 1}} {
-		if flag.value < flag.least {
-			return fmt.Errorf("%s %d: want %d or more", flag.name, flag.value, flag.least)
-		}
+	if err := checkCounts(count{"--threads", c.Threads, 0}, count{"--rank", c.Rank, 1}, count{"--batch", c.Batch, 1}, count{"--tokens", c.Tokens, 2 * lines}, count{"--steps", c.Steps, 1}); err != nil {
+		return err
 	}
 	return nil
 }

@@ -85,13 +85,8 @@ func evalVars() kong.Vars {
 }
 
 func (g evalGraph) check() error {
-	for _, flag := range []struct {
-		name         string
-		value, least int
-	}{{"--bound", g.Bound, 0}, {"--history", g.History, 1}, {"--item-list", g.ItemList, 1}, {"--met", g.Met, 1}} {
-		if flag.value < flag.least {
-			return fmt.Errorf("%s %d: want %d or more", flag.name, flag.value, flag.least)
-		}
+	if err := checkCounts(count{"--bound", g.Bound, 0}, count{"--history", g.History, 1}, count{"--item-list", g.ItemList, 1}, count{"--met", g.Met, 1}); err != nil {
+		return err
 	}
 	if !(g.Negative < g.Positive) {
 		return fmt.Errorf("--positive %v, --negative %v: a liked rating must be above a disliked one", g.Positive, g.Negative)

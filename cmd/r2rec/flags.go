@@ -177,3 +177,18 @@ func (f recommendFlags) weights() (*fusion.Model, error) {
 	}
 	return m, nil
 }
+
+// count is a flag that counts, and the least that makes sense.
+type count struct {
+	flag         string
+	value, least int
+}
+
+func checkCounts(counts ...count) error {
+	for _, c := range counts {
+		if c.value < c.least {
+			return fmt.Errorf("%s %d: want %d or more", c.flag, c.value, c.least)
+		}
+	}
+	return nil
+}

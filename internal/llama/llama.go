@@ -92,7 +92,7 @@ type Model struct {
 	norm      []float32
 	layers    []layer
 	rope      *rotations
-	source    source
+	source    *reader // reads weights again; nil: they are all here
 }
 
 // layer is one block of the transformer.
@@ -105,11 +105,6 @@ type layer struct {
 // linears in the order in which parameters and gradients stand.
 func (l *layer) linears() []**linear {
 	return []**linear{&l.q, &l.k, &l.v, &l.o, &l.gate, &l.up, &l.down}
-}
-
-// source reads a tensor's numbers again from where the model came from.
-type source interface {
-	weights(name string, out, in int) ([]float32, error)
 }
 
 // linear is a layer y = W x, optionally with a low-rank change that is being trained.

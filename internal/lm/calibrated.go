@@ -101,7 +101,7 @@ func ByCandidate(shares []float64, p iot.Prompt) ([]float64, error) {
 			out[i] = shares[j]
 			continue
 		}
-		return nil, fmt.Errorf("candidate %d has the letter %q, which a prompt of %d candidates does not", i, letter, len(p.Letters))
+		return nil, fmt.Errorf("candidate %d has the letter %q, which a prompt of %d candidates does not: %w", i, letter, len(p.Letters), ErrNonsense)
 	}
 	return out, nil
 }

@@ -74,7 +74,7 @@ func Letters(top []Token, n int, minMass float64) (shares []float64, mass float6
 			shares[i] = max(math.Log(p[i]), shares[i])
 		}
 	}
-	normalise(shares)
+	Normalise(shares)
 	return shares, mass, nil
 }
 
@@ -93,7 +93,7 @@ func Calibrate(shares, prior []float64) ([]float64, error) {
 			return nil, fmt.Errorf("calibrate log-share %g by %g: %w", shares[i], prior[i], ErrNonsense)
 		}
 	}
-	normalise(out)
+	Normalise(out)
 	return out, nil
 }
 
@@ -117,8 +117,8 @@ func mostLikely(top []Token) string {
 	return best.Text
 }
 
-// normalise turns log-weights into log-shares in place (log-softmax).
-func normalise(x []float64) {
+// Normalise turns log-weights into log-shares in place (log-softmax).
+func Normalise(x []float64) {
 	top := math.Inf(-1)
 	for _, v := range x {
 		top = max(top, v)

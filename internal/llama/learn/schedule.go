@@ -1,7 +1,5 @@
 package learn
 
-import "math/rand/v2"
-
 // Schedule gives the share of the full rate of learning for a step, which are counted from 0.
 type Schedule func(step int) float64
 
@@ -22,25 +20,4 @@ func Trapezoid(steps, warmup int, flat, last float64) Schedule {
 		}
 		return share
 	}
-}
-
-// Order is the place of the n-th example asked for among so many: every one of them once in each epoch, shuffled by the
-// seed anew in each. It needs no state, so that a run can go on anywhere.
-type Order struct {
-	seed  uint64
-	count int
-	epoch int
-	perm  []int
-}
-
-// NewOrder shuffles count examples, at least one.
-func NewOrder(seed uint64, count int) *Order { return &Order{seed: seed, count: count, epoch: -1} }
-
-// At is the index of the example for the n-th place, counted from 0.
-func (o *Order) At(n int) int {
-	if epoch := n / o.count; epoch != o.epoch {
-		o.epoch = epoch
-		o.perm = rand.New(rand.NewPCG(o.seed, uint64(epoch))).Perm(o.count)
-	}
-	return o.perm[n%o.count]
 }

@@ -2,7 +2,6 @@ package learn_test
 
 import (
 	"math"
-	"slices"
 	"testing"
 
 	"github.com/r2rec/r2rec/internal/llama/learn"
@@ -35,51 +34,4 @@ func TestTrapezoid(t *testing.T) {
 			t.Errorf("%s: %v, want %v", name, got, c.want)
 		}
 	}
-}
-
-func TestOrder(t *testing.T) {
-	const count, epochs = 17, 4
-	o := learn.NewOrder(5, count)
-	var all []int
-	for n := range count * epochs {
-		all = append(all, o.At(n))
-	}
-	seen := map[string]bool{}
-	for e := range epochs {
-		epoch := slices.Clone(all[e*count : (e+1)*count])
-		seen[string(bytesOf(epoch))] = true
-		slices.Sort(epoch)
-		for i, v := range epoch {
-			if v != i {
-				t.Fatalf("epoch %d has the examples %v, must have each once", e, epoch)
-			}
-		}
-	}
-	if len(seen) != epochs {
-		t.Errorf("two of %d epochs have the same order", epochs)
-	}
-	for n := len(all) - 1; n >= 0; n -= 5 {
-		if got := o.At(n); got != all[n] {
-			t.Errorf("place %d has example %d, had %d before", n, got, all[n])
-		}
-		if got := learn.NewOrder(5, count).At(n); got != all[n] {
-			t.Errorf("place %d has example %d in a new order of the same seed, %d in the old one", n, got, all[n])
-		}
-	}
-	other := learn.NewOrder(6, count)
-	differ := false
-	for n := range count {
-		differ = differ || other.At(n) != all[n]
-	}
-	if !differ {
-		t.Error("another seed gives the same order")
-	}
-}
-
-func bytesOf(x []int) []byte {
-	var b []byte
-	for _, v := range x {
-		b = append(b, byte(v))
-	}
-	return b
 }

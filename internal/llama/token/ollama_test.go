@@ -10,18 +10,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/r2rec/r2rec/internal/embedded/embeddedtest"
 )
 
 // A real Ollama answers with the tokens of the prompt and of what it generated after it, special tokens parsed.
 func TestTokensOfOllama(t *testing.T) {
-	server, name := os.Getenv("R2REC_TEST_OLLAMA"), os.Getenv("R2REC_TEST_MODEL")
-	if server == "" || name == "" {
-		const why = "R2REC_TEST_OLLAMA and R2REC_TEST_MODEL do not name a real Ollama and its model: deploy/dev/up starts one"
-		if os.Getenv("R2REC_REQUIRE_REAL") == "1" {
-			t.Fatal(why)
-		}
-		t.Skip(why)
-	}
+	server, name := embeddedtest.RealOllama(t), os.Getenv("R2REC_TEST_MODEL")
 	tok := model(t)
 	texts := []string{
 		"It's DON'T we'LL they'VE I'm he'd 'tis rock 'n' roll ''s",

@@ -6,21 +6,14 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/r2rec/r2rec/internal/embedded/embeddedtest"
 	"github.com/r2rec/r2rec/internal/gguf"
 )
 
 // model makes the tokenizer of the real model file that R2REC_TEST_MODEL_FILE names, as deploy/dev/up sets it.
 func model(t testing.TB) *Tokenizer {
 	t.Helper()
-	path := os.Getenv("R2REC_TEST_MODEL_FILE")
-	if path == "" {
-		const why = "R2REC_TEST_MODEL_FILE does not name a model file: deploy/dev/up downloads one"
-		if os.Getenv("R2REC_REQUIRE_REAL") == "1" {
-			t.Fatal(why)
-		}
-		t.Skip(why)
-	}
-	f, err := gguf.Open(path)
+	f, err := gguf.Open(embeddedtest.RealModel(t))
 	if err != nil {
 		t.Fatal(err)
 	}

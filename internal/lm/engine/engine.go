@@ -225,15 +225,7 @@ func (m *Model) Rank(ctx context.Context, p iot.Prompt) ([]float64, error) {
 		return nil, err
 	}
 	defer func() { m.sessions <- s }()
-	hidden, err := s.Read(ctx, t.tokens, t.want...)
-	if err != nil {
-		return nil, err
-	}
-	shares, err := m.reader.shares(func(place int) []float32 { return hidden.Logits(place, t.ids...) }, len(p.Letters))
-	if err != nil {
-		return nil, err
-	}
-	return lm.ByCandidate(shares, p)
+	return m.reader.rank(ctx, s, t, p)
 }
 
 // sessionStep is by how many positions sessions grow.

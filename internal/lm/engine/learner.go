@@ -189,15 +189,7 @@ func (l *Learner) Rank(ctx context.Context, p iot.Prompt) ([]float64, error) {
 	if err != nil {
 		return nil, err
 	}
-	hidden, err := s.Read(ctx, t.tokens, t.want...)
-	if err != nil {
-		return nil, err
-	}
-	shares, err := l.reader.shares(func(place int) []float32 { return hidden.Logits(place, t.ids...) }, len(p.Letters))
-	if err != nil {
-		return nil, err
-	}
-	return lm.ByCandidate(shares, p)
+	return l.reader.rank(ctx, s, t, p)
 }
 
 // Trainer is what takes the steps, to save and resume them.

@@ -1,12 +1,14 @@
 package engine
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"slices"
 	"sort"
 
 	"github.com/r2rec/r2rec/internal/iot"
+	"github.com/r2rec/r2rec/internal/llama"
 	"github.com/r2rec/r2rec/internal/llama/token"
 	"github.com/r2rec/r2rec/internal/lm"
 )
@@ -87,6 +89,19 @@ func (r *reader) read(p iot.Prompt) (text, error) {
 	return t, nil
 }
 
+// rank reads a prompt in a session: the log-share of each candidate, in the order of the context.
+func (r *reader) rank(ctx context.Context, s *llama.Session, t text, p iot.Prompt) ([]float64, error) {
+	hidden, err := s.Read(ctx, t.tokens, t.want...)
+	if err != nil {
+		return nil, err
+	}
+	shares, err := r.shares(func(place int) []float32 { return hidden.Logits(place, t.ids...) }, len(p.Letters))
+	if err != nil {
+		return nil, err
+	}
+	return lm.ByCandidate(shares, p)
+}
+
 // shares are the log-shares of the candidates, in the order of their letters, from the logits at each place.
 func (r *reader) shares(logits func(place int) []float32, n int) ([]float64, error) {
 	scores := make([]float64, n)
@@ -100,18 +115,11 @@ func (r *reader) shares(logits func(place int) []float32, n int) ([]float64, err
 			scores[j] = float64(z[0]) - float64(z[1])
 		}
 	}
-	top, sum := math.Inf(-1), 0.
 	for j, s := range scores {
 		if math.IsNaN(s) || math.IsInf(s, 0) {
 			return nil, fmt.Errorf("the score of candidate %c is %v: %w", 'A'+rune(j), s, lm.ErrNonsense)
 		}
-		top = max(top, s)
 	}
-	for _, s := range scores {
-		sum += math.Exp(s - top)
-	}
-	for j := range scores {
-		scores[j] -= top + math.Log(sum)
-	}
+	lm.Normalise(scores)
 	return scores, nil
 }
