@@ -7,6 +7,7 @@ import (
 
 	"github.com/r2rec/r2rec/internal/event"
 	"github.com/r2rec/r2rec/internal/iot"
+	"github.com/r2rec/r2rec/internal/policy"
 )
 
 // Case is a decision whose thought is measured.
@@ -63,7 +64,7 @@ func Measure(cases iter.Seq2[Case, error], rank Ranker) (Faithfulness, error) {
 		if err != nil {
 			return Faithfulness{}, fmt.Errorf("measure faithfulness, decision %d: %w", f.Decisions, err)
 		}
-		second, err := shuffled.measure(c, generator(c.Seed, anotherShuffle).Uint64()>>11, t, rank)
+		second, err := shuffled.measure(c, policy.Generator(c.Seed, policy.AnotherShuffle).Uint64()>>11, t, rank)
 		if err != nil {
 			return Faithfulness{}, fmt.Errorf("measure faithfulness, decision %d under another shuffle: %w", f.Decisions, err)
 		}
@@ -96,7 +97,7 @@ func (e *effects) measure(c Case, seed uint64, t event.Thought, rank Ranker) (ma
 	if err != nil {
 		return nil, err
 	}
-	draw := generator(c.Seed, randomChain)
+	draw := policy.Generator(c.Seed, policy.RandomChain)
 	var diff float64
 	shown := false
 	for _, s := range t.Steps {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/r2rec/r2rec/internal/event"
 	"github.com/r2rec/r2rec/internal/iot"
+	"github.com/r2rec/r2rec/internal/policy"
 )
 
 // Without computes a context again as if the choices that the chains end in had never been made. Candidates and their
@@ -71,7 +72,7 @@ func (r *Reasoner) rankMasked(ctx context.Context, d event.Decision, masked even
 		}
 		model = shares
 	}
-	return scores(r.graphShares(masked), model, r.opt.ModelWeight), nil
+	return policy.Pool(r.graphShares(masked), model, r.opt.ModelWeight), nil
 }
 
 // measure returns the contribution of each chain that the thought cites, by its number: the fall of the log share of

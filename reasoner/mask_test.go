@@ -14,6 +14,7 @@ import (
 
 	"github.com/r2rec/r2rec/internal/event"
 	"github.com/r2rec/r2rec/internal/iot"
+	"github.com/r2rec/r2rec/internal/policy"
 )
 
 // maskable is a graph with three chains to each of two items. Without one, its item's chains weigh what worth says less.
@@ -77,7 +78,7 @@ func (m *maskable) Rank(ctx context.Context, p iot.Prompt) ([]float64, error) {
 	for j, i := range p.Order {
 		z[i] = float64(p.Content.Candidates[j].Digits[5])
 	}
-	return logSoftmax(z), nil
+	return policy.LogSoftmax(z), nil
 }
 
 // recommendMasked asks for both items.
@@ -108,7 +109,7 @@ func graphOnly(o *Options) { o.Model = nil }
 func shareOf(i int, less float64) float64 {
 	c := event.Context{Candidates: []event.Candidate{film(0), film(1)}}
 	c.Candidates[i].Evidence.Chains -= less
-	return logSoftmax(byChains(c))[i]
+	return policy.LogSoftmax(byChains(c))[i]
 }
 
 func TestContributionIsTheFallOfTheLogShare(t *testing.T) {
@@ -175,8 +176,8 @@ func TestModelIsAskedAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	model := logSoftmax([]float64{9, 9}) // now both are as popular
-	final := scores(exp(logSoftmax(byChains(masked))), model, .5)
+	model := policy.LogSoftmax([]float64{9, 9}) // now both are as popular
+	final := policy.Pool(policy.Exp(policy.LogSoftmax(byChains(masked))), model, .5)
 	var got *float64
 	for _, s := range d.Thought.Steps {
 		if s.ItemID == film(0).ItemID {
@@ -275,7 +276,7 @@ func TestMeasure(t *testing.T) {
 	var seeds []uint64
 	rank := func(c event.Context, seed uint64) ([]float64, error) {
 		seeds = append(seeds, seed)
-		return logSoftmax(byChains(c)), nil
+		return policy.LogSoftmax(byChains(c)), nil
 	}
 	cases := func(err error, cs ...Case) func(func(Case, error) bool) {
 		return func(yield func(Case, error) bool) {

@@ -34,6 +34,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/r2rec/r2rec/internal/event"
 	"github.com/r2rec/r2rec/internal/iot"
+	"github.com/r2rec/r2rec/internal/policy"
 )
 
 // Graph answers with what a ranking is made from.
@@ -206,14 +207,14 @@ func (r *Reasoner) Recommend(ctx context.Context, req Request) (event.Recommenda
 	}
 	start := r.opt.Now()
 	d := event.Decision{UserID: req.User, Surface: req.Surface, Timestamp: event.At(start), Temperature: r.opt.Temperature,
-		Source: event.Graph, Weights: r.opt.Weights, Control: inShare("control", req.User, r.opt.ControlShare), Explore: inShare("explore", req.User, r.opt.ExploreShare)}
+		Source: event.Graph, Weights: r.opt.Weights, Control: policy.InShare("control", req.User, r.opt.ControlShare), Explore: policy.InShare("explore", req.User, r.opt.ExploreShare)}
 	var err error
 	if d.DecisionID, d.Seed, err = r.draw(); err != nil {
 		return event.Recommendation{}, event.Decision{}, err
 	}
 	snap, err := r.opt.Graph.Snapshot(ctx, GraphQuery{
 		User: req.User, Candidates: r.opt.Candidates, Rank: r.opt.Rank, Trending: r.opt.Trending, Explore: r.opt.Exploring,
-		Chains: maxChains, History: maxHistory, At: d.Timestamp, Rand: generator(d.Seed, exploration),
+		Chains: maxChains, History: maxHistory, At: d.Timestamp, Rand: policy.Generator(d.Seed, policy.Exploration),
 	})
 	if err != nil {
 		return event.Recommendation{}, event.Decision{}, fmt.Errorf("recommend for user %q: %w", req.User, err)
@@ -233,10 +234,10 @@ func (r *Reasoner) Recommend(ctx context.Context, req Request) (event.Recommenda
 		model, d.Model, d.Fallback = r.reason(ctx, d)
 	}
 	if model != nil {
-		d.Source = event.Reasoned
+		d.Source, d.ModelWeight = event.Reasoned, r.opt.ModelWeight
 	}
-	d.Scores = scores(r.graphShares(d.Context), model, r.opt.ModelWeight)
-	d.Slate = slate(d, req.K)
+	d.Scores = policy.Pool(r.graphShares(d.Context), model, r.opt.ModelWeight)
+	d.Slate = policy.Slate(d, req.K)
 	thought, ungrounded := iot.Check(r.explain(ctx, d, snap.Without), d.Context, d.Slate)
 	if err := ctx.Err(); err != nil { // nobody waits for it any more: no decision is made
 		return event.Recommendation{}, event.Decision{}, fmt.Errorf("recommend for user %q: %w", req.User, err)

@@ -10,11 +10,13 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/r2rec/r2rec/internal/embedded/embeddedtest"
 	"github.com/r2rec/r2rec/internal/event"
 	"github.com/r2rec/r2rec/internal/iot"
+	"github.com/r2rec/r2rec/internal/policy"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -51,7 +53,7 @@ func (p *part) Rank(ctx context.Context, prompt iot.Prompt) ([]float64, error) {
 	for i := range z {
 		z[i] = 3 * float64(i)
 	}
-	return logSoftmax(z), nil
+	return policy.LogSoftmax(z), nil
 }
 
 func (p *part) PublishDecision(_ context.Context, d event.Decision) error {
@@ -123,8 +125,15 @@ func TestRecommendIsReasonedLoggedAndStored(t *testing.T) {
 	if err != nil || prompt.Digest != again.Model.PromptDigest {
 		t.Errorf("the prompt built from the record has digest %s, %v, the decision says %s", prompt.Digest, err, again.Model.PromptDigest)
 	}
-	if diff := cmp.Diff(d.Slate, slate(again, len(d.Slate))); diff != "" {
+	if diff := cmp.Diff(d.Slate, policy.Slate(again, len(d.Slate))); diff != "" {
 		t.Errorf("the slate computed from the record differs:\n%s", diff)
+	}
+	var graph, model []float64
+	for _, s := range again.Scores {
+		graph, model = append(graph, s.Graph), append(model, math.Log(*s.Model))
+	}
+	if diff := cmp.Diff(d.Scores, policy.Pool(graph, model, again.ModelWeight), cmpopts.EquateApprox(0, 1e-12)); diff != "" {
+		t.Errorf("the scores computed from the record differ:\n%s", diff)
 	}
 	got, ok, err := store.Get(t.Context(), "u")
 	if err != nil || !ok || cmp.Diff(rec, got) != "" {

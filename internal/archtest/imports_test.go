@@ -23,13 +23,14 @@ var rows = map[string][]string{
 
 	"consumer":   {"internal/event"},
 	"graphcache": {"internal/event", "internal/rdb"},
-	"reasoner":   {"internal/event", "internal/iot"},
-	"rltrainer":  {"internal/event", "internal/iot", "internal/ope", "internal/fusion", "internal/lm", "internal/eval", "internal/world"},
+	"reasoner":   {"internal/event", "internal/iot", "internal/policy"},
+	"rltrainer":  {"internal/event", "internal/iot", "internal/policy", "internal/adapters", "internal/ope", "internal/fusion", "internal/lm", "internal/eval", "internal/world"},
 
 	"internal/event":   nil,
 	"internal/broker":  {"internal/event"},
 	"internal/dataset": {"internal/event"},
 	"internal/iot":     {"internal/event"},
+	"internal/policy":  {"internal/event"},
 	"internal/fusion":  {"internal/event"},
 	"internal/web":     {"internal/event"},
 

@@ -87,6 +87,7 @@ type Decision struct {
 	Weights     string  `json:"weights,omitempty"`  // digest of the weights by which the graph ranked the evidence
 	Seed        uint64  `json:"seed"`               // of the shuffle and the draw; below 2^53
 	Temperature float64 `json:"temperature"`        // τ of the softmax that was drawn from
+	ModelWeight float64 `json:"model_weight"`       // the model's part in the ranking beside the graph's, 0 to 1; 0 where Source is graph
 	Context     Context `json:"context"`            // what the prompt was built from
 	Scores      []Score `json:"scores"`             // one a candidate, in the order of Context.Candidates
 	Slate       []Slot  `json:"slate"`              // the K items that were drawn, first slot first
@@ -227,29 +228,43 @@ type Step struct {
 	Contributions []*float64 `json:"contributions,omitempty"`
 }
 
-// Reward is one record of the topic `rewards`, keyed by user id: what one slot of a shown decision earned.
+// Reward is one record of the topic `rewards`, keyed by user id: what one slot of a shown decision earned. Decision and
+// position identify it; it can arrive more than once, and is the same each time. What the decision says of who ranked
+// stands here again, so that rewards can be counted by adapter without it.
 type Reward struct {
 	DecisionID  string  `json:"decision_id"`
 	UserID      string  `json:"user_id"`
 	ItemID      string  `json:"item_id"`
 	Position    int     `json:"position"`
 	Value       float64 `json:"value"`
+	Examination float64 `json:"examination"`        // probability that the slot was looked at, 0 to 1; a value of 0 says nothing about a slot that was not
 	Type        Type    `json:"type,omitempty"`     // the interaction that earned it; empty: nothing did
 	EventID     string  `json:"event_id,omitempty"` // of that interaction
 	Attribution string  `json:"attribution"`        // decision (the event named it), window (joined in time) or none
 	Timestamp   Time    `json:"timestamp"`          // event time at which it became final
+
+	DecidedAt Time   `json:"decided_at"` // the decision's own timestamp
+	Surface   string `json:"surface,omitempty"`
+	Source    Source `json:"source"`            // who ranked
+	Adapter   string `json:"adapter,omitempty"` // digest, where a model with one ranked
+	Control   bool   `json:"control"`
+	Explore   bool   `json:"explore"`
 }
 
 // PromotionKind says what a record of the topic `adapters` does.
 type PromotionKind string
 
-// The log of adapters moves forward to a new adapter or back to an earlier one.
+// The log of adapters moves forward to a new adapter, first for a share of the users and then for all, or back to an
+// earlier one; and it keeps what gates refused, because they have used up decisions and chances.
 const (
-	Promote  PromotionKind = "promote"
-	RollBack PromotionKind = "rollback"
+	Promote  PromotionKind = "promote"  // begin to serve Adapter in place of Parent: to a share of the users, or to all
+	Complete PromotionKind = "complete" // Adapter, which a share of the users has, is served to all
+	RollBack PromotionKind = "rollback" // serve Adapter again in place of Parent
+	Refuse   PromotionKind = "refuse"   // Adapter did not pass the gate, Parent stays
 )
 
-// Promotion is one record of the topic `adapters`. It counts only if Parent is the current adapter at its offset.
+// Promotion is one record of the topic `adapters`. Whether it counts depends on the log before it: Parent has to be the
+// adapter that is current at its offset, or, for a roll-back, the one that is being rolled out.
 type Promotion struct {
 	Kind      PromotionKind `json:"kind"`
 	Adapter   string        `json:"adapter"` // digest of the adapter to serve; empty: the bare base model
@@ -257,6 +272,32 @@ type Promotion struct {
 	Base      string        `json:"base"`    // digest of the base model it belongs to
 	Readout   string        `json:"readout"`
 	Prompt    int           `json:"prompt_version"`
+	Share     float64       `json:"share,omitempty"` // promote: of the users who get it first, above 0; 1: all
+	Gate      *Gate         `json:"gate,omitempty"`  // promote and refuse: what the gate found; absent where a person decided
 	Reason    string        `json:"reason"`
 	Timestamp Time          `json:"timestamp"`
+}
+
+// Gate is one look of the off-policy gate: how much more slot 1 would have earned by the new adapter than by the one
+// that served, by decisions that neither was trained on.
+type Gate struct {
+	Round     int     `json:"round"` // the number of this look since the last promotion; 1 is the first
+	Alpha     float64 `json:"alpha"` // share of false alarms that this look may spend
+	After     Time    `json:"after"` // it used decisions later than this
+	Until     Time    `json:"until"` // and not later than this: no later gate uses them again
+	Decisions int     `json:"decisions"`
+	Users     int     `json:"users"`
+	Needed    int     `json:"needed"` // decisions that would show a difference of Margin with a chance of .8
+	Margin    float64 `json:"margin"` // reward a decision that the lower bounds have to clear
+	Effective float64 `json:"effective_sample"`
+	Clipped   float64 `json:"clipped"` // share of the decisions whose weight was clipped
+	SNIPS     Bounds  `json:"snips"`
+	DR        Bounds  `json:"dr"`
+}
+
+// Bounds is an estimate with its interval.
+type Bounds struct {
+	Estimate float64 `json:"estimate"`
+	Low      float64 `json:"low"`
+	High     float64 `json:"high"`
 }

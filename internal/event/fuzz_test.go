@@ -153,7 +153,10 @@ func TestRoundTrip(t *testing.T) {
 	}))
 	t.Run("reward", rapid.MakeCheck(func(t *rapid.T) {
 		want := Reward{DecisionID: id.Draw(t, "decision"), UserID: id.Draw(t, "user"), ItemID: id.Draw(t, "item"), Position: rapid.IntRange(1, maxPosition).Draw(t, "position"),
-			Value: rapid.Float64Range(-10, 10).Draw(t, "value"), Attribution: ByNothing, Timestamp: instant.Draw(t, "timestamp")}
+			Value: rapid.Float64Range(-10, 10).Draw(t, "value"), Attribution: ByNothing, Timestamp: instant.Draw(t, "timestamp"),
+			Examination: rapid.Float64Range(0, 1).Draw(t, "examination"), DecidedAt: instant.Draw(t, "decided"), Surface: id.Draw(t, "surface"),
+			Source: rapid.SampledFrom([]Source{Reasoned, Graph}).Draw(t, "source"), Adapter: id.Draw(t, "adapter"),
+			Control: rapid.Bool().Draw(t, "control"), Explore: rapid.Bool().Draw(t, "explore")}
 		if rapid.Bool().Draw(t, "earned") {
 			want.Type, want.EventID, want.Attribution = rapid.SampledFrom(Types).Draw(t, "type"), id.Draw(t, "event"), ByWindow
 		}

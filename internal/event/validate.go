@@ -77,8 +77,13 @@ func (r Reward) validate() *Error {
 		checkRequiredID("item_id", r.ItemID, maxID),
 		checkInt("position", r.Position, 1, maxPosition),
 		checkFinite("value", r.Value),
+		checkRange("examination", r.Examination, 0, 1),
 		checkOneOf("attribution", r.Attribution, ByDecision, ByWindow, ByNothing),
 		checkTime("timestamp", r.Timestamp, Latest),
+		checkTime("decided_at", r.DecidedAt, Latest),
+		checkID("surface", r.Surface, maxName),
+		checkOneOf("source", r.Source, Reasoned, Graph),
+		checkID("adapter", r.Adapter, maxDigest),
 	); err != nil {
 		return err
 	}
@@ -105,19 +110,54 @@ func (p Promotion) Validate() error { return asError(p.validate()) }
 
 func (p Promotion) validate() *Error {
 	if err := first(
-		checkOneOf("kind", p.Kind, Promote, RollBack),
+		checkOneOf("kind", p.Kind, Promote, Complete, RollBack, Refuse),
 		checkID("adapter", p.Adapter, maxDigest),
 		checkID("parent", p.Parent, maxDigest),
 		checkRequiredID("base", p.Base, maxDigest),
 		checkOneOf("readout", p.Readout, Readouts...),
 		checkInt("prompt_version", p.Prompt, 0, maxSmall),
+		checkRange("share", p.Share, 0, 1),
 		checkText("reason", p.Reason, maxText),
 		checkTime("timestamp", p.Timestamp, Latest),
 	); err != nil {
 		return err
 	}
-	if p.Adapter == p.Parent {
-		return reject(InvalidField, "adapter", p.Adapter, "is its own parent: a record has to change what is served")
+	switch {
+	case p.Adapter == p.Parent:
+		return reject(InvalidField, "adapter", p.Adapter, "is its own parent: a record has to be about another adapter")
+	case (p.Share > 0) != (p.Kind == Promote):
+		return reject(InvalidField, "share", number(p.Share), "must be above 0 for promote, and absent otherwise")
+	case p.Gate == nil && p.Kind == Refuse:
+		return reject(MissingField, "gate", "", "is required: say what the gate found")
+	case p.Gate != nil && p.Kind != Promote && p.Kind != Refuse:
+		return reject(InvalidField, "gate", "", "stands only with promote and refuse")
+	case p.Gate != nil:
+		return p.Gate.validate().within("gate", -1)
 	}
 	return nil
+}
+
+func (g Gate) validate() *Error {
+	err := first(
+		checkInt("round", g.Round, 1, maxSmall),
+		checkRange("alpha", g.Alpha, 0, 1),
+		checkTime("after", g.After, Latest),
+		checkTime("until", g.Until, Latest),
+		checkInt("decisions", g.Decisions, 1, maxSmall),
+		checkInt("users", g.Users, 1, maxSmall),
+		checkInt("needed", g.Needed, 0, maxSmall),
+		checkFinite("margin", g.Margin),
+		checkSize("effective_sample", g.Effective),
+		checkRange("clipped", g.Clipped, 0, 1),
+		g.SNIPS.validate().within("snips", -1),
+		g.DR.validate().within("dr", -1),
+	)
+	if err == nil && g.Until < g.After {
+		err = reject(InvalidField, "until", g.Until.String(), "must not be before after, "+g.After.String())
+	}
+	return err
+}
+
+func (b Bounds) validate() *Error {
+	return first(checkFinite("estimate", b.Estimate), checkFinite("low", b.Low), checkFinite("high", b.High))
 }

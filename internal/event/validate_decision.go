@@ -20,6 +20,7 @@ func (d Decision) validate() *Error {
 		checkText("fallback", d.Fallback, maxText),
 		checkID("weights", d.Weights, maxDigest),
 		checkSize("temperature", d.Temperature),
+		checkRange("model_weight", d.ModelWeight, 0, 1),
 		d.Context.validate().within("context", -1),
 	); err != nil {
 		return err
