@@ -50,6 +50,7 @@ var rows = map[string][]string{
 	"internal/safetensors":      {"internal/gguf"},
 	"internal/rdb":              nil,
 
+	"internal/adapters":      {"internal/event", "internal/gguf", "internal/llama/lora"},
 	"internal/ope":           nil,
 	"internal/eval":          {"internal/event"},
 	"internal/eval/baseline": {"internal/event", "internal/eval"},
@@ -77,10 +78,12 @@ var forTestsOf = map[string][]string{
 var libraries = map[string][]string{
 	// Nothing else knows which model server answers.
 	"github.com/ollama/ollama": {"internal/lm/ollama"},
-	// Nothing outside graphcache touches a graph key: the reasoner writes what apps read, the others only connect.
-	"github.com/redis/go-redis/v9": {"graphcache", "reasoner", "cmd/r2rec", "internal/embedded", "internal/embedded/embeddedtest"},
-	"github.com/segmentio/kafka-go": {"consumer", "reasoner", "rltrainer", "cmd/r2rec", "internal/broker", "internal/dataset",
+	// Nothing outside graphcache touches a graph key: the reasoner writes what apps read, adapters what is served by and who
+	// trains, the others only connect.
+	"github.com/redis/go-redis/v9": {"graphcache", "reasoner", "cmd/r2rec", "internal/adapters", "internal/embedded", "internal/embedded/embeddedtest"},
+	"github.com/segmentio/kafka-go": {"consumer", "reasoner", "rltrainer", "cmd/r2rec", "internal/adapters", "internal/broker", "internal/dataset",
 		"internal/embedded", "internal/embedded/embeddedtest"},
+	"gocloud.dev":                    {"internal/adapters"},
 	"github.com/twmb/franz-go":       {"internal/embedded"},
 	"github.com/alicebob/miniredis":  {"internal/embedded"},
 	"github.com/alecthomas/kong":     {"cmd/r2rec"},
