@@ -49,7 +49,8 @@ var rows = map[string][]string{
 	"internal/rdb":              nil,
 
 	"internal/ope":           nil,
-	"internal/eval":          {"internal/event"},
+	"internal/eval":          {"internal/event", "internal/chart"},
+	"internal/chart":         nil,
 	"internal/eval/baseline": {"internal/event", "internal/eval"},
 	"internal/eval/live":     {"internal/event", "internal/eval", "internal/fusion"},
 	"internal/world":         {"internal/event"},
