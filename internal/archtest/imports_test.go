@@ -49,6 +49,8 @@ var rows = map[string][]string{
 	"internal/rdb":              nil,
 
 	"internal/ope":           nil,
+	"internal/ope/logs":      {"internal/ope"},
+	"internal/ope/power":     {"internal/ope"},
 	"internal/eval":          {"internal/event"},
 	"internal/eval/baseline": {"internal/event", "internal/eval"},
 	"internal/eval/live":     {"internal/event", "internal/eval", "internal/fusion"},
