@@ -30,6 +30,7 @@ type cli struct {
 	Recommend recommendCommand `cmd:"" help:"Recommend for one user, here in the terminal, with the reasoning."`
 	Graph     graphCommand     `cmd:"" help:"Count what the graph holds."`
 	Eval      evalCommand      `cmd:"" help:"Measure rankings on a data set with known answers."`
+	Adapters  adaptersCommand  `cmd:"" help:"See and steer which adapter is served: promotions, roll-backs, files."`
 	LM        lmCommand        `cmd:"" name:"lm" help:"Make and teach the language model that runs within this program."`
 	Bench     benchCommand     `cmd:"" help:"Measure speed, beside limits and peers in the same run."`
 }
