@@ -24,7 +24,7 @@ var rows = map[string][]string{
 	"consumer":   {"internal/event"},
 	"graphcache": {"internal/event", "internal/rdb"},
 	"reasoner":   {"internal/event", "internal/iot", "internal/policy"},
-	"rltrainer":  {"internal/event", "internal/iot", "internal/policy", "internal/adapters", "internal/ope", "internal/fusion", "internal/lm", "internal/eval", "internal/world"},
+	"rltrainer":  {"internal/event", "internal/iot", "internal/policy", "internal/adapters", "internal/ope", "internal/fusion", "internal/lm", "internal/eval", "internal/world", "internal/simulate"},
 
 	"internal/event":   nil,
 	"internal/broker":  {"internal/event"},
@@ -52,10 +52,12 @@ var rows = map[string][]string{
 
 	"internal/adapters":      {"internal/event", "internal/gguf", "internal/llama/lora"},
 	"internal/ope":           nil,
-	"internal/eval":          {"internal/event"},
+	"internal/eval":          {"internal/event", "internal/chart"},
+	"internal/chart":         nil,
 	"internal/eval/baseline": {"internal/event", "internal/eval"},
 	"internal/eval/live":     {"internal/event", "internal/eval", "internal/fusion"},
 	"internal/world":         {"internal/event"},
+	"internal/simulate":      {"internal/event", "internal/iot", "internal/policy"},
 
 	"internal/embedded":              nil,
 	"internal/embedded/embeddedtest": {"internal/broker", "internal/embedded"},
