@@ -10,6 +10,7 @@ import (
 
 	"github.com/r2rec/r2rec/internal/event"
 	"github.com/r2rec/r2rec/internal/llama/lora"
+	"github.com/r2rec/r2rec/internal/lm/proof"
 )
 
 // ManifestVersion is that of the manifests that this package writes, and the only one that it reads.
@@ -29,17 +30,7 @@ type Manifest struct {
 	Created  event.Time      `json:"created"`
 	Seed     uint64          `json:"seed"`             // of the round that made it
 	Report   json.RawMessage `json:"report,omitempty"` // of that round, for people
-	Canaries []Canary        `json:"canaries,omitempty"`
-}
-
-// Canary is a question whose answers by the trainer are known: a server that serves the adapter gives the same.
-type Canary struct {
-	Context event.Context `json:"context"`
-	Seed    uint64        `json:"seed"` // of the prompt
-
-	// Log shares of the candidates, in the order of the context, by the bare base model and with the adapter.
-	Base    []float64 `json:"base"`
-	Adapter []float64 `json:"adapter"`
+	Canaries []proof.Canary  `json:"canaries,omitempty"`
 }
 
 var hexDigest = regexp.MustCompile(`^[0-9a-f]{64}$`)
@@ -105,7 +96,7 @@ func (m Manifest) check() error {
 		return fmt.Errorf("created %d: want Unix milliseconds, from 1980 to 9999", m.Created)
 	}
 	for i, c := range m.Canaries {
-		if err := c.check(); err != nil {
+		if err := checkCanary(c); err != nil {
 			return fmt.Errorf("canaries[%d]: %w", i, err)
 		}
 	}
@@ -115,7 +106,7 @@ func (m Manifest) check() error {
 // rounding is how far above 0 a log share of all but 1 may come out.
 const rounding = 1e-6
 
-func (c Canary) check() error {
+func checkCanary(c proof.Canary) error {
 	n := len(c.Context.Candidates)
 	if n < 2 || len(c.Base) != n || len(c.Adapter) != n {
 		return fmt.Errorf("%d candidates, %d log shares by the base and %d with the adapter: want two candidates or more, and a share of each", n, len(c.Base), len(c.Adapter))

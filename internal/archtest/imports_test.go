@@ -24,7 +24,7 @@ var rows = map[string][]string{
 	"consumer":   {"internal/event"},
 	"graphcache": {"internal/event", "internal/rdb"},
 	"reasoner":   {"internal/event", "internal/iot", "internal/policy"},
-	"rltrainer":  {"internal/event", "internal/iot", "internal/policy", "internal/adapters", "internal/ope", "internal/fusion", "internal/lm", "internal/eval", "internal/world", "internal/simulate"},
+	"rltrainer":  {"internal/event", "internal/iot", "internal/policy", "internal/adapters", "internal/ope", "internal/fusion", "internal/lm", "internal/eval", "internal/world", "internal/simulate", "internal/chart", "internal/gguf", "internal/lm/proof"},
 
 	"internal/event":   nil,
 	"internal/broker":  {"internal/event"},
@@ -50,7 +50,7 @@ var rows = map[string][]string{
 	"internal/safetensors":      {"internal/gguf"},
 	"internal/rdb":              nil,
 
-	"internal/adapters":      {"internal/event", "internal/gguf", "internal/llama/lora"},
+	"internal/adapters":      {"internal/event", "internal/gguf", "internal/llama/lora", "internal/lm/proof"},
 	"internal/ope":           nil,
 	"internal/eval":          {"internal/event", "internal/chart"},
 	"internal/chart":         nil,
