@@ -40,6 +40,9 @@ type Options struct {
 	NumCtx int
 	// KeepAlive is how long the server keeps the model in memory after a call. Default 30 minutes; negative: for ever.
 	KeepAlive time.Duration
+	// Learned asks as an adapter learns (internal/lm/engine): the prompt stands alone, in no template, and a letter is one
+	// token.
+	Learned bool
 	// MinMass is the least probability of all letters together that ranks. Default lm.DefaultMinMass.
 	MinMass float64
 

@@ -1,0 +1,203 @@
+package ollama
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/r2rec/r2rec/internal/event"
+	"github.com/r2rec/r2rec/internal/iot"
+	"github.com/r2rec/r2rec/internal/lm"
+)
+
+// OnReload is what a request gets while the server has not got its model in memory: other models pushed it out, it was
+// not used for long, or the server started anew.
+type OnReload string
+
+// What a request can get.
+const (
+	// ReloadGraph: lm.ErrUnavailable at once, for which the graph's ranking is served; meanwhile the model is loaded again.
+	ReloadGraph OnReload = "graph"
+	// ReloadWait: its answer, once the model is loaded, or within its deadline nothing.
+	ReloadWait OnReload = "wait"
+)
+
+// errLoading says that a request came while the model was not in memory.
+var errLoading = fmt.Errorf("%w: the server is loading it", lm.ErrUnavailable)
+
+// Model is a model that an Installer made and loaded. Which one it is, is known without asking the server: its name has
+// its digests. It is safe for concurrent use.
+type Model struct {
+	// Name on the server.
+	Name string
+
+	client    *Client
+	who       event.Model
+	installer *Installer
+	copy      int // of the base that lies under it; 0: none
+	ctx       context.Context
+	stop      context.CancelFunc
+	loads     sync.WaitGroup
+
+	mu      sync.Mutex
+	seen    time.Time // when the server was last known to have it in memory
+	loading bool
+}
+
+// start loads a model that the server has, over a copy of the base that was reserved for it, which it gives back where that
+// fails.
+func (i *Installer) start(ctx context.Context, name string, copy int, who event.Model) (*Model, error) {
+	o := i.opt.Ask
+	o.Model = name
+	client, err := New(o)
+	if err != nil {
+		i.release(copy)
+		return nil, err
+	}
+	who.Name = name
+	m := &Model{Name: name, client: client, who: who, installer: i, copy: copy, seen: i.opt.Now()}
+	m.ctx, m.stop = context.WithCancel(context.WithoutCancel(ctx))
+	if err := m.load(ctx); err != nil {
+		m.abandon()
+		return nil, err
+	}
+	return m, nil
+}
+
+// load has the server answer once, which makes it load the model. Whether the answer ranks anything is not asked here.
+func (m *Model) load(ctx context.Context) error {
+	p, err := iot.ContentFree(m.who.PromptVersion, 2)
+	if err != nil {
+		return err
+	}
+	if _, err = m.client.ask(ctx, p.Text); err != nil && !errors.Is(err, lm.ErrNonsense) {
+		return fmt.Errorf("load model %q: %w", m.Name, err)
+	}
+	return nil
+}
+
+// Identity names the base and the adapter by their own digests, as the model was made of them.
+func (m *Model) Identity(context.Context) (event.Model, error) { return m.who, nil }
+
+// Letters returns the log-share of each of the first n letters; see Client.Letters.
+func (m *Model) Letters(ctx context.Context, prompt string, n int) ([]float64, error) {
+	if err := m.ready(ctx); err != nil {
+		return nil, err
+	}
+	return m.client.Letters(ctx, prompt, n)
+}
+
+// Rank returns the log-share of each candidate, in the order of the context, as the model states it: not calibrated.
+func (m *Model) Rank(ctx context.Context, p iot.Prompt) ([]float64, error) {
+	shares, err := m.Letters(ctx, p.Text, len(p.Letters))
+	if err != nil {
+		return nil, err
+	}
+	return lm.ByCandidate(shares, p)
+}
+
+// minProofMass has letters read whatever else the model would rather say.
+const minProofMass = 1e-12
+
+// Stated is Rank for a proof: it waits for the model, refuses no answer for how little of it the letters have, and tells
+// which candidates' letters the server stated. The others have the floor, which is no answer of the model.
+func (m *Model) Stated(ctx context.Context, p iot.Prompt) (shares []float64, stated []bool, err error) {
+	byLetter, statedLetters, err := m.client.read(ctx, p.Text, len(p.Letters), minProofMass)
+	if err != nil {
+		return nil, nil, err
+	}
+	if shares, err = lm.ByCandidate(byLetter, p); err != nil {
+		return nil, nil, err
+	}
+	stated = make([]bool, len(shares))
+	for i, letter := range p.Letters {
+		stated[i] = statedLetters[letter-'A']
+	}
+	return shares, stated, nil
+}
+
+// ready lets a request through, or turns it away and sees to it that the model is loaded.
+func (m *Model) ready(ctx context.Context) error {
+	if m.installer.opt.OnReload == ReloadWait {
+		return nil
+	}
+	now := m.installer.opt.Now()
+	m.mu.Lock()
+	if m.loading {
+		m.mu.Unlock()
+		return errLoading
+	}
+	if now.Sub(m.seen) < m.installer.opt.Fresh {
+		m.mu.Unlock()
+		return nil
+	}
+	m.seen = now // one looks, and the others go by what was seen before
+	m.mu.Unlock()
+	loaded, err := m.installer.server.loaded(ctx, m.Name)
+	if err != nil || loaded { // a server that cannot tell may still answer
+		return nil
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.loading && m.ctx.Err() == nil {
+		m.loading = true
+		m.loads.Go(m.reload)
+	}
+	return errLoading
+}
+
+// reload loads the model again. Where that fails, the next request looks again.
+func (m *Model) reload() {
+	log := m.installer.opt.Logger
+	began := m.installer.opt.Now()
+	log.Info("ollama: the server has not got the model in memory: it is loaded again", "model", m.Name)
+	err := m.load(m.ctx)
+	now := m.installer.opt.Now()
+	m.mu.Lock()
+	m.loading = false
+	if err == nil {
+		m.seen = now
+	} else {
+		m.seen = time.Time{}
+	}
+	m.mu.Unlock()
+	if err != nil && m.ctx.Err() == nil {
+		log.Warn("ollama: the model cannot be loaded again", "model", m.Name, "error", err)
+	} else if err == nil {
+		log.Info("ollama: the model is loaded again", "model", m.Name, "took", now.Sub(began))
+	}
+}
+
+// Close takes the model out of the server's memory, once its last request has ended, and gives its copy of the base back.
+// The server keeps the model itself: see Installer.Prune.
+func (m *Model) Close() error {
+	m.abandon()
+	if err := m.installer.server.unload(context.Background(), m.Name); err != nil && !errors.Is(err, lm.ErrModelMissing) {
+		return err
+	}
+	return nil
+}
+
+// abandon ends what this program does with the model.
+func (m *Model) abandon() {
+	m.stop()
+	m.loads.Wait()
+	m.installer.release(m.copy)
+}
+
+// fileWriter copies a file.
+func fileWriter(path string) func(io.Writer) error {
+	return func(w io.Writer) error {
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		_, err = io.Copy(w, f)
+		return err
+	}
+}
