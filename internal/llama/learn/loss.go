@@ -98,27 +98,6 @@ func Chosen(i int) Objective {
 	}
 }
 
-// ExpectedReward is -Σ π(a) reward(a) + beta KL(π, reference), where π is the softmax over the scores and reference holds
-// log-probabilities: the policy gradient is exact, since every action's reward is stated. The KL divergence is not
-// optional: without it the policy becomes overconfident.
-func ExpectedReward(reward, reference []float64, beta float64) Objective {
-	return func(scores, gradient []float64) (float64, error) {
-		if len(reward) != len(scores) || len(reference) != len(scores) {
-			return 0, fmt.Errorf("%d rewards and %d log-probabilities of the reference for %d candidates", len(reward), len(reference), len(scores))
-		}
-		logs := logSoftmax(scores)
-		loss := 0.
-		for j, l := range logs {
-			gradient[j] = -reward[j] + beta*(l-reference[j]) // by π(j), up to a constant
-			loss += math.Exp(l) * gradient[j]
-		}
-		for j, l := range logs {
-			gradient[j] = math.Exp(l) * (gradient[j] - loss)
-		}
-		return loss, nil
-	}
-}
-
 func logSoftmax(x []float64) []float64 {
 	top := math.Inf(-1)
 	for _, v := range x {

@@ -33,18 +33,14 @@ func logShares(scores []float64) []float64 {
 func TestObjectives(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	for n := 1; n <= 20; n++ {
-		scores, reward, reference := normal(r, n, 2), normal(r, n, 1), logShares(normal(r, n, 1))
+		scores, weights := normal(r, n, 2), normal(r, n, 1)
 		logs := logShares(scores)
-		expected := 0.
-		for i, l := range logs {
-			expected += math.Exp(l) * (.3*(l-reference[i]) - reward[i])
-		}
 		for name, c := range map[string]struct {
 			objective learn.Objective
 			want      float64
 		}{
-			"chosen":          {learn.Chosen(n / 2), -logs[n/2]},
-			"expected reward": {learn.ExpectedReward(reward, reference, .3), expected},
+			"chosen":  {learn.Chosen(n / 2), -logs[n/2]},
+			"squares": {squares(weights), sumOfSquares(scores, weights)},
 		} {
 			gradient := make([]float64, n)
 			got, err := c.objective(scores, gradient)
@@ -73,6 +69,23 @@ func TestObjectives(t *testing.T) {
 	}
 }
 
+// squares is half of the sum of the weighted squares of the scores: an objective of somebody else.
+func squares(weights []float64) learn.Objective {
+	return func(scores, gradient []float64) (float64, error) {
+		for i, s := range scores {
+			gradient[i] = weights[i] * s
+		}
+		return sumOfSquares(scores, weights), nil
+	}
+}
+
+func sumOfSquares(scores, weights []float64) (sum float64) {
+	for i, s := range scores {
+		sum += weights[i] * s * s / 2
+	}
+	return sum
+}
+
 // Scores that exponentials cannot hold are no worse than others.
 func TestObjectivesOfLargeScores(t *testing.T) {
 	gradient := make([]float64, 3)
@@ -85,26 +98,6 @@ func TestObjectivesOfLargeScores(t *testing.T) {
 	}
 	if want := 1/(1+math.Exp(-1)) - 0; math.Abs(gradient[0]-want) > 1e-12 || gradient[2] != 0 {
 		t.Errorf("the gradient is %v, want %v, %v, 0", gradient, want, -want)
-	}
-}
-
-// At the reference itself the divergence is nothing and has no slope, so that only rewards count.
-func TestTheReferenceCostsNothing(t *testing.T) {
-	scores := []float64{.5, -1, 2}
-	reference := logShares(scores)
-	gradient, without := make([]float64, 3), make([]float64, 3)
-	with, err1 := learn.ExpectedReward([]float64{1, 2, 0}, reference, 10)(scores, gradient)
-	loss, err2 := learn.ExpectedReward([]float64{1, 2, 0}, reference, 0)(scores, without)
-	if err1 != nil || err2 != nil {
-		t.Fatal(err1, err2)
-	}
-	if math.Abs(with-loss) > 1e-12 {
-		t.Errorf("the loss is %v with the divergence, %v without", with, loss)
-	}
-	for i := range gradient {
-		if math.Abs(gradient[i]-without[i]) > 1e-12 {
-			t.Errorf("the gradient is %v with the divergence, %v without", gradient, without)
-		}
 	}
 }
 
@@ -124,14 +117,15 @@ func clone(m kernel.Matrix) kernel.Matrix {
 
 func TestLosses(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
-	reward, reference := normal(r, 7, 1), logShares(normal(r, 7, 1))
+	weights := normal(r, 7, 1)
 	for name, c := range map[string]struct {
 		loss       learn.Loss
 		rows, cols int
 	}{
 		"next token":         {learn.NextToken([]int32{4, 0, 40, 17}), 4, 41},
 		"lines, chosen":      {learn.Lines(learn.Chosen(3)), 7, 2},
-		"lines, rewarded":    {learn.Lines(learn.ExpectedReward(reward, reference, .2)), 7, 2},
+		"lines, squares":     {learn.Lines(squares(weights)), 7, 2},
+		"letters, squares":   {learn.Letters(squares(weights)), 1, 7},
 		"letters, chosen":    {learn.Letters(learn.Chosen(6)), 1, 7},
 		"letters, one alone": {learn.Letters(learn.Chosen(0)), 1, 1},
 	} {
@@ -183,7 +177,6 @@ func TestTheLossOfTheNextToken(t *testing.T) {
 }
 
 func TestLossesThatDoNotFit(t *testing.T) {
-	two := []float64{0, 0}
 	for name, c := range map[string]struct {
 		loss       learn.Loss
 		rows, cols int
@@ -197,7 +190,6 @@ func TestLossesThatDoNotFit(t *testing.T) {
 		"letters at two places": {learn.Letters(learn.Chosen(0)), 2, 3, "readout letters takes the logits at 1 position, and has 2"},
 		"nobody chosen":         {learn.Lines(learn.Chosen(2)), 2, 2, "candidate 2 was chosen of 2"},
 		"less than nobody":      {learn.Letters(learn.Chosen(-1)), 1, 2, "candidate -1 was chosen of 2"},
-		"rewards of others":     {learn.Letters(learn.ExpectedReward(two, two, 1)), 1, 3, "2 rewards and 2 log-probabilities of the reference for 3 candidates"},
 	} {
 		if _, err := c.loss(logits(rand.New(rand.NewPCG(7, 8)), c.rows, c.cols)); err == nil || err.Error() != c.want {
 			t.Errorf("%s: %v, want %s", name, err, c.want)

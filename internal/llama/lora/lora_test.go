@@ -87,9 +87,9 @@ func TestGGUFIsWhatLlamaCppExpects(t *testing.T) {
 }
 
 func TestGGUFRoundTrip(t *testing.T) {
-	bare := sample()
-	bare.Manifest = Manifest{}
-	for name, a := range map[string]*Adapter{"with manifest": sample(), "without": bare} {
+	bare, grown := sample(), sample()
+	bare.Manifest, grown.Manifest.Parent = Manifest{}, strings.Repeat("a1", 32)
+	for name, a := range map[string]*Adapter{"with manifest": sample(), "without": bare, "with a parent": grown} {
 		path := filepath.Join(t.TempDir(), "adapter.gguf")
 		if err := Write(path, a); err != nil {
 			t.Fatal(err)
@@ -131,6 +131,7 @@ var flaws = map[string]struct {
 	"readout":        {func(a *Adapter) { a.Manifest.Readout = "" }, "readout"},
 	"prompt":         {func(a *Adapter) { a.Manifest.PromptVersion = -1 }, "prompt_version -1"},
 	"steps":          {func(a *Adapter) { a.Manifest.Steps = -1 }, "steps -1"},
+	"parent":         {func(a *Adapter) { a.Manifest.Parent = "the one before" }, "parent \"the one before\""},
 }
 
 func TestUnsoundAdaptersAreNotWritten(t *testing.T) {

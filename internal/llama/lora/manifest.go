@@ -12,8 +12,8 @@ import (
 // Manifest says what an adapter was learned for. The zero value stands for an adapter that does not say.
 //
 // GGUF files have it in their metadata, each field under "r2rec." and its JSON name: base_digest, readout,
-// tokenizer_digest and note as strings, prompt_version and steps as int64, seed as uint64. PEFT folders have it in
-// r2rec.json.
+// tokenizer_digest, parent (where there is one) and note as strings, prompt_version and steps as int64, seed as uint64.
+// PEFT folders have it in r2rec.json.
 type Manifest struct {
 	BaseDigest      string `json:"base_digest"`      // SHA-256 of the base model's GGUF file, in lower-case hexadecimal
 	Readout         string `json:"readout"`          // letters, lines or pointwise
@@ -21,9 +21,10 @@ type Manifest struct {
 	TokenizerDigest string `json:"tokenizer_digest"` // SHA-256 in lower-case hexadecimal
 
 	// How it was made, for people: no server compares it.
-	Seed  uint64 `json:"seed"`
-	Steps int    `json:"steps"`
-	Note  string `json:"note,omitempty"`
+	Parent string `json:"parent,omitempty"` // SHA-256 of the GGUF file of the adapter that it began from; empty: from nothing
+	Seed   uint64 `json:"seed"`
+	Steps  int    `json:"steps"`
+	Note   string `json:"note,omitempty"`
 }
 
 // MismatchError says that an adapter was learned for something else than what a server has.
@@ -69,6 +70,8 @@ func (m Manifest) check() error {
 		return errors.New("manifest: readout is empty")
 	case m.PromptVersion < 0:
 		return fmt.Errorf("manifest: prompt_version %d: want 0 or more", m.PromptVersion)
+	case m.Parent != "" && !hexDigest.MatchString(m.Parent):
+		return fmt.Errorf("manifest: parent %.80q: want 64 lower-case hexadecimal digits, or nothing", m.Parent)
 	case m.Steps < 0:
 		return fmt.Errorf("manifest: steps %d: want 0 or more", m.Steps)
 	}
@@ -86,6 +89,9 @@ func (m Manifest) set(metadata *gguf.Metadata) {
 	gguf.Set(metadata, manifestKey("readout"), m.Readout)
 	gguf.Set(metadata, manifestKey("prompt_version"), int64(m.PromptVersion))
 	gguf.Set(metadata, manifestKey("tokenizer_digest"), m.TokenizerDigest)
+	if m.Parent != "" {
+		gguf.Set(metadata, manifestKey("parent"), m.Parent)
+	}
 	gguf.Set(metadata, manifestKey("seed"), m.Seed)
 	gguf.Set(metadata, manifestKey("steps"), int64(m.Steps))
 	gguf.Set(metadata, manifestKey("note"), m.Note)
@@ -97,7 +103,7 @@ func manifestFrom(metadata *gguf.Metadata) (Manifest, error) {
 	if !metadata.Has(manifestKey("base_digest")) {
 		return m, nil
 	}
-	var faults [7]error
+	var faults [8]error
 	var prompt, steps int64
 	m.BaseDigest, faults[0] = metadata.String(manifestKey("base_digest"))
 	m.Readout, faults[1] = metadata.String(manifestKey("readout"))
@@ -106,6 +112,9 @@ func manifestFrom(metadata *gguf.Metadata) (Manifest, error) {
 	m.Seed, faults[4] = metadata.Uint(manifestKey("seed"))
 	steps, faults[5] = metadata.Int(manifestKey("steps"))
 	m.Note, faults[6] = metadata.String(manifestKey("note"))
+	if metadata.Has(manifestKey("parent")) {
+		m.Parent, faults[7] = metadata.String(manifestKey("parent"))
+	}
 	if err := errors.Join(faults[:]...); err != nil {
 		return Manifest{}, err
 	}

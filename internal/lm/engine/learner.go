@@ -2,18 +2,13 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"math"
-	"math/rand/v2"
-	"slices"
 
 	"github.com/r2rec/r2rec/internal/gguf"
 	"github.com/r2rec/r2rec/internal/iot"
 	"github.com/r2rec/r2rec/internal/llama"
 	"github.com/r2rec/r2rec/internal/llama/learn"
-	"github.com/r2rec/r2rec/internal/llama/lora"
 	"github.com/r2rec/r2rec/internal/llama/token"
 	"github.com/r2rec/r2rec/internal/lm"
 )
@@ -28,72 +23,6 @@ type Learner struct {
 }
 
 var _ lm.Learner = (*Learner)(nil)
-
-// AdapterOptions say what is trained over a model that stays as it is. The zero value of a field takes the default its
-// comment states.
-type AdapterOptions struct {
-	Rank    int      // default 8, at most the model's Dim
-	Alpha   float64  // default twice the rank
-	Targets []string // layers of each block: attn_q, attn_k, attn_v, attn_output, ffn_gate, ffn_up, ffn_down. Default: all
-	Seed    uint64   // of the start: A is random, B zero, so that the adapter changes nothing at first (Hu et al. 2021)
-	Note    string   // for people, in the manifest
-	Learn   learn.Options
-}
-
-// NewAdapter begins an adapter over a model that was opened as Trainable and without an adapter.
-func (m *Model) NewAdapter(o AdapterOptions) (*Learner, error) {
-	if o.Rank == 0 {
-		o.Rank = 8
-	}
-	if o.Alpha == 0 {
-		o.Alpha = 2 * float64(o.Rank)
-	}
-	if o.Rank < 1 || o.Rank > m.weights.Dim {
-		return nil, fmt.Errorf("train an adapter: rank %d: must be 1 to %d, the width of the model", o.Rank, m.weights.Dim)
-	}
-	layers := m.weights.Linears()
-	if o.Targets == nil {
-		o.Targets = layers
-	}
-	for _, name := range o.Targets {
-		if !slices.Contains(layers, name) {
-			return nil, fmt.Errorf("train an adapter: target %q: must be one of %v", name, layers)
-		}
-	}
-	if m.identity.Adapter != "" {
-		return nil, errors.New("train an adapter: the model already has one; open it without")
-	}
-	a := &lora.Adapter{Rank: o.Rank, Alpha: o.Alpha, Manifest: m.manifest()}
-	a.Manifest.Seed, a.Manifest.Note = o.Seed, o.Note
-	random := rand.New(rand.NewPCG(o.Seed, 0x6c6f7261))
-	for i := range m.weights.Layers {
-		for _, name := range layers {
-			if !slices.Contains(o.Targets, name) {
-				continue
-			}
-			out, in := m.weights.LinearShape(name)
-			p := lora.Pair{Target: fmt.Sprintf("blk.%d.%s", i, name), In: in, Out: out, A: make([]float32, o.Rank*in), B: make([]float32, out*o.Rank)}
-			for j := range p.A {
-				p.A[j] = float32(random.NormFloat64() / math.Sqrt(float64(in)))
-			}
-			a.Pairs = append(a.Pairs, p)
-		}
-	}
-	if err := a.Check(); err != nil {
-		return nil, fmt.Errorf("train an adapter: %w", err)
-	}
-	t, err := m.weights.TrainChanges(changes(a))
-	if err != nil {
-		return nil, err
-	}
-	l, err := newLearner(m.reader, t, o.Learn)
-	if err != nil {
-		return nil, err
-	}
-	l.finish = func(steps int) { a.Manifest.Steps = steps }
-	l.write = func(w io.Writer) error { return lora.WriteGGUF(w, a) }
-	return l, nil
-}
 
 // ModelOptions shape a model that is trained from nothing.
 type ModelOptions struct {
@@ -164,18 +93,40 @@ func (l *Learner) Learn(ctx context.Context, batch []lm.Lesson) (lm.Progress, er
 		if err != nil {
 			return lm.Progress{}, fmt.Errorf("lesson %d of the batch: %w", i, err)
 		}
-		if lesson.Chosen < 0 || lesson.Chosen >= len(lesson.Prompt.Letters) {
-			return lm.Progress{}, fmt.Errorf("lesson %d of the batch: candidate %d was chosen, and the prompt has %d", i, lesson.Chosen, len(lesson.Prompt.Letters))
+		objective, err := byLetter(lesson)
+		if err != nil {
+			return lm.Progress{}, fmt.Errorf("lesson %d of the batch: %w", i, err)
 		}
-		chosen := learn.Chosen(int(lesson.Prompt.Letters[lesson.Chosen] - 'A'))
-		loss := learn.Lines(chosen)
+		loss := learn.Lines(objective)
 		if l.reader.readout == Letters {
-			loss = learn.Letters(chosen)
+			loss = learn.Letters(objective)
 		}
 		examples[i] = learn.Example{Tokens: t.tokens, Want: t.want, IDs: t.ids, Loss: loss}
 	}
 	r, err := l.trainer.Step(ctx, examples)
 	return lm.Progress{Step: r.Step, Loss: r.Loss, Gradient: r.Gradient, Rate: r.Rate, Tokens: r.Tokens, Skipped: r.Skipped}, err
+}
+
+// byLetter is a lesson's objective in the order of the prompt's letters, in which scores are read.
+func byLetter(lesson lm.Lesson) (learn.Objective, error) {
+	letters := lesson.Prompt.Letters
+	if lesson.Objective == nil {
+		if lesson.Chosen < 0 || lesson.Chosen >= len(letters) {
+			return nil, fmt.Errorf("candidate %d was chosen, and the prompt has %d", lesson.Chosen, len(letters))
+		}
+		return learn.Chosen(int(letters[lesson.Chosen] - 'A')), nil
+	}
+	return func(scores, gradient []float64) (float64, error) {
+		of, by := make([]float64, len(letters)), make([]float64, len(letters))
+		for i, letter := range letters {
+			of[i] = scores[letter-'A']
+		}
+		loss, err := lesson.Objective(of, by)
+		for i, letter := range letters {
+			gradient[letter-'A'] = by[i]
+		}
+		return loss, err
+	}, nil
 }
 
 // Rank returns the log-share of each candidate as the model is now.
