@@ -38,6 +38,7 @@ var rows = map[string][]string{
 	"internal/lm/engine": {"internal/event", "internal/iot", "internal/lm", "internal/llama", "internal/llama/learn", "internal/llama/lora",
 		"internal/llama/token", "internal/gguf"},
 	"internal/lm/ollama":        {"internal/event", "internal/iot", "internal/lm"},
+	"internal/lm/proof":         {"internal/event", "internal/iot"},
 	"internal/llama":            {"internal/gguf", "internal/llama/kernel", "internal/llama/lora"},
 	"internal/llama/kernel":     nil,
 	"internal/llama/kernel/gen": nil,
