@@ -51,7 +51,9 @@ func (t *boundedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return response, nil
 }
 
-func (c *Client) classify(ctx context.Context, err error) error { return classify(ctx, err, c.missing()) }
+func (c *Client) classify(ctx context.Context, err error) error {
+	return classify(ctx, err, c.missing())
+}
 
 // classify wraps what a call ended with in the kind of failure that it is. ctx is the caller's; missing says that there is
 // no such model.
@@ -91,7 +93,9 @@ type answerError struct {
 	says   string
 }
 
-func (e *answerError) Error() string { return fmt.Sprintf("the server answers %d %s", e.status, excerpt(e.says)) }
+func (e *answerError) Error() string {
+	return fmt.Sprintf("the server answers %d %s", e.status, excerpt(e.says))
+}
 
 // refuses tells whether a server answered that it does not do what it was asked for, so that another way may work: it is
 // there, not too busy, and does not want to know who asks.

@@ -196,28 +196,12 @@ func (i *Installer) Adapter(ctx context.Context, path string) (*Model, error) {
 	return m, nil
 }
 
-func (i *Installer) adapter(ctx context.Context, path string) (m *Model, err error) {
-	file, err := gguf.Open(path)
+func (i *Installer) adapter(ctx context.Context, path string) (*Model, error) {
+	a, digest, err := i.readAdapter(path)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, file.Close()) }()
-	a, err := lora.FromGGUF(file)
-	if err != nil {
-		return nil, err
-	}
-	want := i.manifest
-	want.PromptVersion = a.Manifest.PromptVersion
-	if err := a.Manifest.Check(want); err != nil {
-		return nil, err
-	}
-	if err := a.Fits(i.file); err != nil {
-		return nil, err
-	}
-	if _, err := iot.ContentFree(want.PromptVersion, 1); err != nil {
-		return nil, err
-	}
-	who := event.Model{Digest: want.BaseDigest, Adapter: file.Digest(), Readout: letters, PromptVersion: want.PromptVersion}
+	who := event.Model{Digest: i.manifest.BaseDigest, Adapter: digest, Readout: letters, PromptVersion: a.Manifest.PromptVersion}
 	have, err := i.server.list(ctx)
 	if err != nil {
 		return nil, err
@@ -234,6 +218,41 @@ func (i *Installer) adapter(ctx context.Context, path string) (m *Model, err err
 		return nil, fmt.Errorf("neither as a layer: %w; nor merged: %w", refused, err)
 	}
 	return m, nil
+}
+
+// readAdapter reads an adapter that belongs to this base. An error has a method Refused() bool that answers true where the
+// adapter is at fault.
+func (i *Installer) readAdapter(path string) (a *lora.Adapter, digest string, err error) {
+	file, err := gguf.Open(path)
+	if err != nil {
+		return nil, "", err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	if a, err = lora.FromGGUF(file); err != nil {
+		return nil, "", unfit{err}
+	}
+	want := i.manifest
+	want.PromptVersion = a.Manifest.PromptVersion
+	err = a.Manifest.Check(want)
+	if err == nil {
+		err = a.Fits(i.file)
+	}
+	if err == nil {
+		_, err = iot.ContentFree(want.PromptVersion, 1)
+	}
+	if err != nil {
+		return nil, "", unfit{err}
+	}
+	return a, file.Digest(), nil
+}
+
+// promptOf is the version of the prompts that an adapter reads.
+func (i *Installer) promptOf(path string) (int, error) {
+	a, _, err := i.readAdapter(path)
+	if err != nil {
+		return 0, fmt.Errorf("read adapter %s: %w", path, err)
+	}
+	return a.Manifest.PromptVersion, nil
 }
 
 // layer makes the adapter a layer over a copy of the base.

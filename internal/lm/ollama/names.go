@@ -36,7 +36,9 @@ func (n names) layer(adapter string, copy int) string {
 	return fmt.Sprintf("%s-%s:layer%d", n.base, adapter[:digits], copy)
 }
 
-func (n names) merged(adapter string) string { return fmt.Sprintf("%s-%s:merged", n.base, adapter[:digits]) }
+func (n names) merged(adapter string) string {
+	return fmt.Sprintf("%s-%s:merged", n.base, adapter[:digits])
+}
 
 // parse tells how a model's adapter begins ("": it has none), and on which copy of the base it lies (0: on none, it is
 // merged). ok is false for what is no model of this base.
