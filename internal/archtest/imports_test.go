@@ -39,6 +39,7 @@ var rows = map[string][]string{
 		"internal/llama/token", "internal/gguf"},
 	"internal/lm/ollama":        {"internal/event", "internal/iot", "internal/lm"},
 	"internal/lm/proof":         {"internal/event", "internal/iot"},
+	"internal/lm/loader":        {"internal/event", "internal/iot", "internal/lm/proof", "internal/lm/engine"},
 	"internal/llama":            {"internal/gguf", "internal/llama/kernel", "internal/llama/lora"},
 	"internal/llama/kernel":     nil,
 	"internal/llama/kernel/gen": nil,
@@ -67,8 +68,9 @@ var forTests = []string{"graphcache", "internal/event", "internal/broker", "inte
 // forTestsOf lists what the test files of one package may import beyond that: packages that build on it, where only the
 // two together can be held against something real.
 var forTestsOf = map[string][]string{
-	"internal/llama": {"internal/llama/learn", "internal/llama/token"},
-	"rltrainer":      {"internal/lm/engine"},
+	"internal/llama":     {"internal/llama/learn", "internal/llama/token"},
+	"internal/lm/loader": {"reasoner", "internal/lm", "internal/llama/learn", "internal/llama/lora"},
+	"rltrainer":          {"internal/lm/engine"},
 }
 
 // libraries names the packages that may import a library, test files aside. What is not listed, anybody may import.
