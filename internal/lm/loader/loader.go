@@ -11,6 +11,7 @@ package loader
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/r2rec/r2rec/internal/event"
@@ -102,7 +103,8 @@ func (m *Loaded) Report() proof.Report { return m.report }
 // warmPrompts are as many as a model is warmed up with.
 const warmPrompts = 3
 
-// Warm asks a few prompts.
+// Warm asks a few prompts. An answer that ranks nothing is one as well: a bare base that nobody taught has no better, and
+// yet must be able to take the place of an adapter.
 func (m *Loaded) Warm(ctx context.Context) error {
 	who, err := m.Identity(ctx)
 	if err != nil {
@@ -118,7 +120,8 @@ func (m *Loaded) Warm(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if _, err := m.Rank(ctx, p); err != nil {
+		var nonsense interface{ Nonsense() bool }
+		if _, err := m.Rank(ctx, p); err != nil && !(errors.As(err, &nonsense) && nonsense.Nonsense()) {
 			return err
 		}
 	}

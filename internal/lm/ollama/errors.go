@@ -111,6 +111,13 @@ func refuses(err error) bool {
 	return true
 }
 
+// unfit is an error that trying again does not mend: the adapter is at fault.
+type unfit struct{ error }
+
+// Refused tells callers that know only the method that there is no use in trying again.
+func (unfit) Refused() bool   { return true }
+func (u unfit) Unwrap() error { return u.error }
+
 // refused says so where the circuit breaker did not let a call through.
 func refused(err error) error {
 	if errors.Is(err, gobreaker.ErrOpenState) || errors.Is(err, gobreaker.ErrTooManyRequests) {

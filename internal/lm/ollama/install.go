@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -44,6 +43,11 @@ type InstallOptions struct {
 	Fresh time.Duration
 	// Merged has adapters merged even where the server takes them as layers.
 	Merged bool
+	// PromptVersion of the prompts that the bare base reads. Default: the one that its file names, or iot.Words.
+	PromptVersion int
+	// Keep is how many of the adapters that were used last stay on the server beside those in use, so that the one before
+	// comes back at once. Default 3.
+	Keep int
 
 	Now        func() time.Time // required
 	HTTPClient *http.Client     // default: one of its own
@@ -63,16 +67,17 @@ type InstallOptions struct {
 // All of it can be interrupted and done again: what the server has already is neither uploaded nor created a second time.
 // It is safe for concurrent use.
 type Installer struct {
-	opt       InstallOptions
-	server    *server
-	names     names
-	file      *gguf.File
-	manifest  lora.Manifest // what an adapter has to say, but for its prompt
-	prompt    int           // version, where no adapter says one
-	quantized bool
+	opt      InstallOptions
+	server   *server
+	names    names
+	file     *gguf.File
+	manifest lora.Manifest // what an adapter has to say, but for its prompt
+	prompt   int           // version that the bare base reads
 
-	mu   sync.Mutex
-	used map[int]bool // copies of the base under models that are in use
+	mu      sync.Mutex
+	used    map[int]string // adapters of the models in use, by their copy of the base
+	digests map[int]string // of those copies' files, once they were made
+	recent  []string       // adapters, the last used first
 }
 
 // NewInstaller opens the base. It does not call the server.
@@ -94,6 +99,9 @@ func NewInstaller(o InstallOptions) (*Installer, error) {
 	}
 	if o.Fresh <= 0 {
 		o.Fresh = 500 * time.Millisecond
+	}
+	if o.Keep <= 0 {
+		o.Keep = 3
 	}
 	if o.Ask.Timeout <= 0 {
 		o.Ask.Timeout = 2 * time.Minute
@@ -119,7 +127,7 @@ func NewInstaller(o InstallOptions) (*Installer, error) {
 	}
 	bounded := *o.HTTPClient
 	bounded.Transport = &boundedTransport{next: o.HTTPClient.Transport}
-	i := &Installer{opt: o, used: make(map[int]bool),
+	i := &Installer{opt: o, used: make(map[int]string), digests: make(map[int]string),
 		server: &server{base: base, http: &bounded, api: api.NewClient(base, &bounded), timeout: o.Timeout}}
 	if i.file, err = gguf.Open(o.Base); err != nil {
 		return nil, err
@@ -137,16 +145,20 @@ func (i *Installer) read() error {
 		return err
 	}
 	const keyPrompt = "r2rec.prompt_version" // as internal/lm/engine writes it
-	i.prompt = iot.Words
-	if i.file.Metadata.Has(keyPrompt) {
+	i.prompt = i.opt.PromptVersion
+	switch {
+	case i.prompt != 0:
+	case !i.file.Metadata.Has(keyPrompt):
+		i.prompt = iot.Words
+	default:
 		version, err := i.file.Metadata.Uint(keyPrompt)
 		if err != nil {
 			return err
 		}
 		i.prompt = int(version)
 	}
-	for _, t := range i.file.Tensors() {
-		i.quantized = i.quantized || lora.Quantized(t.Type)
+	if _, err := iot.ContentFree(i.prompt, 1); err != nil {
+		return err
 	}
 	digest := i.file.Digest()
 	i.names = newNames(i.opt.Prefix, digest)
@@ -157,63 +169,62 @@ func (i *Installer) read() error {
 // Close ends the use of the base's file. Models that are in use stay so.
 func (i *Installer) Close() error { return i.file.Close() }
 
-// Base makes the base model, without an adapter, and loads it. It reads prompts of the version, 0 being the one that its
-// file names, or iot.Words.
-func (i *Installer) Base(ctx context.Context, promptVersion int) (*Model, error) {
-	if promptVersion == 0 {
-		promptVersion = i.prompt
-	}
-	if _, err := iot.ContentFree(promptVersion, 1); err != nil {
-		return nil, err
-	}
-	m, err := i.base(ctx, event.Model{Digest: i.manifest.BaseDigest, Readout: letters, PromptVersion: promptVersion})
+// Bare makes a model of the base alone, and loads it. Its answers are calibrated, since nobody taught it to prefer no
+// letter.
+func (i *Installer) Bare(ctx context.Context) (*Model, error) {
+	m, err := i.bare(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("install the base model %s on %s: %w", i.opt.Base, i.server.base.Redacted(), err)
 	}
+	m.calibrated = lm.NewCalibrated(bareLetters{m})
 	return m, nil
 }
 
-func (i *Installer) base(ctx context.Context, who event.Model) (*Model, error) {
+func (i *Installer) bare(ctx context.Context) (*Model, error) {
 	have, err := i.server.list(ctx)
 	if err != nil {
 		return nil, err
 	}
-	copy := i.reserve(nil)
+	copy := i.reserve("", nil)
 	if _, err := i.ensureCopy(ctx, copy, have); err != nil {
 		i.release(copy)
 		return nil, err
 	}
-	return i.start(ctx, i.names.copyOf(copy), copy, who)
+	return i.start(ctx, i.names.copyOf(copy), copy, event.Model{Digest: i.manifest.BaseDigest, Readout: letters, PromptVersion: i.prompt})
 }
 
-// Adapter makes a model of the base and an adapter's GGUF file, and loads it. An adapter for another base, tokenizer or
-// readout is refused with a *lora.MismatchError, before the server is asked for anything.
-func (i *Installer) Adapter(ctx context.Context, path string) (*Model, error) {
-	m, err := i.adapter(ctx, path)
+// Adapt makes a model of the base and an adapter's GGUF file, which has the digest, and loads it. Its answers are as they
+// are, not calibrated: so they were learned, judged and are proven. An error has a method Refused() bool that answers true
+// where the adapter is at fault, such as one for another base, tokenizer or readout; then the server is not asked.
+func (i *Installer) Adapt(ctx context.Context, digest, path string) (*Model, error) {
+	m, err := i.adapt(ctx, digest, path)
 	if err != nil {
 		return nil, fmt.Errorf("install adapter %s on %s: %w", path, i.server.base.Redacted(), err)
 	}
 	return m, nil
 }
 
-func (i *Installer) adapter(ctx context.Context, path string) (*Model, error) {
-	a, digest, err := i.readAdapter(path)
+func (i *Installer) adapt(ctx context.Context, digest, path string) (*Model, error) {
+	a, is, err := i.readAdapter(path)
 	if err != nil {
 		return nil, err
+	}
+	if is != digest {
+		return nil, fmt.Errorf("the file has the digest %s, and %s was asked for", is, digest)
 	}
 	who := event.Model{Digest: i.manifest.BaseDigest, Adapter: digest, Readout: letters, PromptVersion: a.Manifest.PromptVersion}
 	have, err := i.server.list(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if i.opt.Merged || slices.Contains(have, i.names.merged(who.Adapter)) {
+	if i.opt.Merged || slices.Contains(have, i.names.merged(digest)) {
 		return i.merged(ctx, a, who, have)
 	}
 	m, refused := i.layer(ctx, path, who, have)
 	if !refuses(refused) {
 		return m, refused
 	}
-	i.opt.Logger.Info("ollama: the server takes no adapter as a layer: it is merged into the weights", "adapter", who.Adapter, "says", refused)
+	i.opt.Logger.Info("ollama: the server takes no adapter as a layer: it is merged into the weights", "adapter", digest, "says", refused)
 	if m, err = i.merged(ctx, a, who, have); err != nil {
 		return nil, fmt.Errorf("neither as a layer: %w; nor merged: %w", refused, err)
 	}
@@ -246,18 +257,9 @@ func (i *Installer) readAdapter(path string) (a *lora.Adapter, digest string, er
 	return a, file.Digest(), nil
 }
 
-// promptOf is the version of the prompts that an adapter reads.
-func (i *Installer) promptOf(path string) (int, error) {
-	a, _, err := i.readAdapter(path)
-	if err != nil {
-		return 0, fmt.Errorf("read adapter %s: %w", path, err)
-	}
-	return a.Manifest.PromptVersion, nil
-}
-
 // layer makes the adapter a layer over a copy of the base.
 func (i *Installer) layer(ctx context.Context, path string, who event.Model, have []string) (*Model, error) {
-	copy := i.reserve(func(copy int) bool { return slices.Contains(have, i.names.layer(who.Adapter, copy)) })
+	copy := i.reserve(who.Adapter, func(copy int) bool { return slices.Contains(have, i.names.layer(who.Adapter, copy)) })
 	name := i.names.layer(who.Adapter, copy)
 	if !slices.Contains(have, name) {
 		if err := i.createLayer(ctx, name, path, copy, who, have); err != nil {
@@ -284,7 +286,8 @@ func (i *Installer) createLayer(ctx context.Context, name, path string, copy int
 	return i.server.create(ctx, name, base, adapter.digest)
 }
 
-// merged makes a model of the weights that the adapter changed.
+// merged makes a model of the weights that the adapter changed. It lies on no copy of the base, and has one only for the
+// base that it is compared with.
 func (i *Installer) merged(ctx context.Context, a *lora.Adapter, who event.Model, have []string) (*Model, error) {
 	name := i.names.merged(who.Adapter)
 	if !slices.Contains(have, name) {
@@ -299,95 +302,5 @@ func (i *Installer) merged(ctx context.Context, a *lora.Adapter, who event.Model
 			return nil, err
 		}
 	}
-	return i.start(ctx, name, 0, who)
-}
-
-// ensureCopy makes sure that the server has a copy of the base, as a model, so that it keeps the file; and says which file.
-func (i *Installer) ensureCopy(ctx context.Context, copy int, have []string) (digest string, err error) {
-	b, err := newBlob(func(w io.Writer) error { return i.writeCopy(w, copy) })
-	if err != nil {
-		return "", err
-	}
-	if slices.Contains(have, i.names.copyOf(copy)) {
-		return b.digest, nil
-	}
-	if err := i.server.upload(ctx, b); err != nil {
-		return "", err
-	}
-	return b.digest, i.server.create(ctx, i.names.copyOf(copy), b.digest, "")
-}
-
-// writeCopy writes the base with 16 bits a weight or more, and its number, which makes it a file of its own.
-func (i *Installer) writeCopy(w io.Writer, copy int) error {
-	numbered := *i.file
-	numbered.Metadata = i.file.Metadata.Clone()
-	gguf.Set(numbered.Metadata, "r2rec.copy", uint32(copy))
-	return lora.MergeF16(&numbered, nil, w)
-}
-
-// reserve takes the first copy of the base that is not in use, one that is preferred before all others.
-func (i *Installer) reserve(preferred func(copy int) bool) int {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	first := 1
-	for i.used[first] {
-		first++
-	}
-	for copy := first; preferred != nil && copy <= first+len(i.used); copy++ {
-		if !i.used[copy] && preferred(copy) {
-			first = copy
-			break
-		}
-	}
-	i.used[first] = true
-	return first
-}
-
-func (i *Installer) release(copy int) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	delete(i.used, copy)
-}
-
-// Prune deletes the models of this base whose adapters are none of those kept, by their digests, and returns their names.
-// Copies of the base stay: the next adapter needs them.
-func (i *Installer) Prune(ctx context.Context, keep ...string) (deleted []string, err error) {
-	have, err := i.server.list(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("prune models on %s: %w", i.server.base.Redacted(), err)
-	}
-	var faults []error
-	for _, name := range have {
-		adapter, _, ok := i.names.parse(name)
-		if !ok || adapter == "" || slices.ContainsFunc(keep, func(digest string) bool { return strings.HasPrefix(digest, adapter) }) {
-			continue
-		}
-		if err := i.remove(ctx, name); err != nil {
-			faults = append(faults, err)
-			continue
-		}
-		deleted = append(deleted, name)
-	}
-	return deleted, errors.Join(faults...)
-}
-
-// Uninstall deletes all models of this base.
-func (i *Installer) Uninstall(ctx context.Context) error {
-	_, err := i.Prune(ctx)
-	have, listed := i.server.list(ctx)
-	faults := []error{err, listed}
-	for _, name := range have {
-		if _, _, ok := i.names.parse(name); ok {
-			faults = append(faults, i.remove(ctx, name))
-		}
-	}
-	return errors.Join(faults...)
-}
-
-// remove deletes a model, from the server's memory first: deleting alone would leave it there.
-func (i *Installer) remove(ctx context.Context, name string) error {
-	if err := i.server.unload(ctx, name); err != nil && !errors.Is(err, lm.ErrModelMissing) {
-		return err
-	}
-	return i.server.delete(ctx, name)
+	return i.start(ctx, name, i.reserve(who.Adapter, nil), who)
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"io"
+	"math"
 	mathrand "math/rand/v2"
 	"path/filepath"
 	"slices"
@@ -23,6 +24,7 @@ import (
 	"github.com/r2rec/r2rec/internal/llama/token"
 	"github.com/r2rec/r2rec/internal/lm"
 	"github.com/r2rec/r2rec/internal/lm/engine"
+	"github.com/r2rec/r2rec/internal/lm/proof"
 )
 
 func must(t testing.TB, err error) {
@@ -169,27 +171,26 @@ func newInstaller(t testing.TB, url, base string, o InstallOptions) *Installer {
 }
 
 // agree wants the server to answer as the engine does, over the letters that it states.
-func agree(t *testing.T, m *Model, o engine.Options) {
+func agree(t *testing.T, served proof.Ranker, o engine.Options) {
 	t.Helper()
 	e, err := engine.Open(o)
 	must(t, err)
 	defer e.Close()
-	n := 0
+	n, worst := 0, 0.
 	for _, l := range lessons(t, 50, 10) {
 		ours, err := e.Rank(t.Context(), l.Prompt)
 		must(t, err)
-		theirs, stated, err := m.Stated(t.Context(), l.Prompt)
+		theirs, stated, err := served.(proof.Partial).Stated(t.Context(), l.Prompt)
 		must(t, err)
-		ours, theirs = among(ours, stated), among(theirs, stated)
-		for i := range ours {
-			n++
-			if d := ours[i] - theirs[i]; d > .05 || d < -.05 {
-				t.Errorf("the engine gives %.4f, the server %.4f", ours[i], theirs[i])
+		for i, ok := range stated {
+			if ok {
+				n++
+				worst = max(worst, math.Abs(ours[i]-theirs[i]))
 			}
 		}
 	}
-	if n < 30 {
-		t.Errorf("%d letters were compared", n)
+	if n < 40 || worst > .02 { // few-letter lists state all of theirs, so that no floor moves the others
+		t.Errorf("%d letters were compared, and are up to %.4f apart", n, worst)
 	}
 }
 
@@ -200,12 +201,11 @@ func TestInstalledModelsAnswerAsTheEngine(t *testing.T) {
 	for name, merged := range map[string]bool{"layer": false, "merged": true} {
 		t.Run(name, func(t *testing.T) {
 			i := newInstaller(t, url, made.base, InstallOptions{Merged: merged})
-			base, err := i.Base(t.Context(), 0)
+			adapter, err := i.Adapt(t.Context(), digestOf(t, made.adapters[0]), made.adapters[0])
 			must(t, err)
+			base, adapted := adapter.Sides()
 			agree(t, base, engine.Options{Path: made.base})
-			adapter, err := i.Adapter(t.Context(), made.adapters[0])
-			must(t, err)
-			agree(t, adapter, engine.Options{Path: made.base, Adapter: made.adapters[0]})
+			agree(t, adapted, engine.Options{Path: made.base, Adapter: made.adapters[0]})
 			who, err := adapter.Identity(t.Context())
 			must(t, err)
 			if want := (event.Model{Name: adapter.Name, Digest: digestOf(t, made.base), Adapter: digestOf(t, made.adapters[0]), Readout: "letters", PromptVersion: iot.Figures}); who != want {
@@ -215,7 +215,6 @@ func TestInstalledModelsAnswerAsTheEngine(t *testing.T) {
 				t.Errorf("the adapter is served as %s", adapter.Name)
 			}
 			must(t, adapter.Close())
-			must(t, base.Close())
 		})
 	}
 }

@@ -35,13 +35,14 @@ type Model struct {
 	// Name on the server.
 	Name string
 
-	client    *Client
-	who       event.Model
-	installer *Installer
-	copy      int // of the base that lies under it; 0: none
-	ctx       context.Context
-	stop      context.CancelFunc
-	loads     sync.WaitGroup
+	client     *Client
+	who        event.Model
+	installer  *Installer
+	calibrated *lm.Calibrated // nil: answers are served as they are
+	copy       int            // of the base that lies under it, or under the base that it is compared with
+	ctx        context.Context
+	stop       context.CancelFunc
+	loads      sync.WaitGroup
 
 	mu      sync.Mutex
 	seen    time.Time // when the server was last known to have it in memory
@@ -62,7 +63,8 @@ func (i *Installer) start(ctx context.Context, name string, copy int, who event.
 	m := &Model{Name: name, client: client, who: who, installer: i, copy: copy, seen: i.opt.Now()}
 	m.ctx, m.stop = context.WithCancel(context.WithoutCancel(ctx))
 	if err := m.load(ctx); err != nil {
-		m.abandon()
+		m.stop()
+		i.release(copy)
 		return nil, err
 	}
 	return m, nil
@@ -83,41 +85,31 @@ func (m *Model) load(ctx context.Context) error {
 // Identity names the base and the adapter by their own digests, as the model was made of them.
 func (m *Model) Identity(context.Context) (event.Model, error) { return m.who, nil }
 
-// Letters returns the log-share of each of the first n letters; see Client.Letters.
-func (m *Model) Letters(ctx context.Context, prompt string, n int) ([]float64, error) {
-	if err := m.ready(ctx); err != nil {
-		return nil, err
-	}
-	return m.client.Letters(ctx, prompt, n)
-}
-
-// Rank returns the log-share of each candidate, in the order of the context, as the model states it: not calibrated.
+// Rank returns the log-share of each candidate, in the order of the context.
 func (m *Model) Rank(ctx context.Context, p iot.Prompt) ([]float64, error) {
-	shares, err := m.Letters(ctx, p.Text, len(p.Letters))
+	if m.calibrated != nil {
+		return m.calibrated.Rank(ctx, p)
+	}
+	shares, err := m.letters(ctx, p.Text, len(p.Letters))
 	if err != nil {
 		return nil, err
 	}
 	return lm.ByCandidate(shares, p)
 }
 
-// minProofMass has letters read whatever else the model would rather say.
-const minProofMass = 1e-12
+func (m *Model) letters(ctx context.Context, prompt string, n int) ([]float64, error) {
+	if err := m.ready(ctx); err != nil {
+		return nil, err
+	}
+	return m.client.Letters(ctx, prompt, n)
+}
 
-// Stated is Rank for a proof: it waits for the model, refuses no answer for how little of it the letters have, and tells
-// which candidates' letters the server stated. The others have the floor, which is no answer of the model.
-func (m *Model) Stated(ctx context.Context, p iot.Prompt) (shares []float64, stated []bool, err error) {
-	byLetter, statedLetters, err := m.client.read(ctx, p.Text, len(p.Letters), minProofMass)
-	if err != nil {
-		return nil, nil, err
-	}
-	if shares, err = lm.ByCandidate(byLetter, p); err != nil {
-		return nil, nil, err
-	}
-	stated = make([]bool, len(shares))
-	for i, letter := range p.Letters {
-		stated[i] = statedLetters[letter-'A']
-	}
-	return shares, stated, nil
+// bareLetters is a model as lm.Calibrated asks it.
+type bareLetters struct{ *Model }
+
+// Letters implements lm.LetterModel.
+func (m bareLetters) Letters(ctx context.Context, prompt string, n int) ([]float64, error) {
+	return m.letters(ctx, prompt, n)
 }
 
 // ready lets a request through, or turns it away and sees to it that the model is loaded.
@@ -173,20 +165,21 @@ func (m *Model) reload() {
 }
 
 // Close takes the model out of the server's memory, once its last request has ended, and gives its copy of the base back.
-// The server keeps the model itself: see Installer.Prune.
+// The server keeps the model itself, until others were used: see InstallOptions.Keep.
 func (m *Model) Close() error {
-	m.abandon()
-	if err := m.installer.server.unload(context.Background(), m.Name); err != nil && !errors.Is(err, lm.ErrModelMissing) {
-		return err
-	}
-	return nil
-}
-
-// abandon ends what this program does with the model.
-func (m *Model) abandon() {
 	m.stop()
 	m.loads.Wait()
+	// The server unloads by the file of weights: nobody else may lie on this copy before that is done.
+	err := m.installer.server.unload(context.Background(), m.Name)
+	if errors.Is(err, lm.ErrModelMissing) {
+		err = nil
+	}
 	m.installer.release(m.copy)
+	deleted, pruned := m.installer.Prune(context.Background(), m.installer.kept()...)
+	if len(deleted) > 0 {
+		m.installer.opt.Logger.Info("ollama: adapters that are out of use are deleted", "models", deleted)
+	}
+	return errors.Join(err, pruned)
 }
 
 // fileWriter copies a file.
