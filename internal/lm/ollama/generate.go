@@ -70,6 +70,9 @@ func (c *Client) ask(ctx context.Context, prompt string) (*api.GenerateResponse,
 			"seed":        1,
 		},
 	}
+	if c.opt.Threads > 0 {
+		request.Options["num_thread"] = c.opt.Threads
+	}
 	var answers []api.GenerateResponse
 	err := c.api.Generate(timed, request, func(r api.GenerateResponse) error {
 		if len(answers) == 0 {

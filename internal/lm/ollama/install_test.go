@@ -2,15 +2,16 @@ package ollama
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"io"
 	"math"
-	mathrand "math/rand/v2"
-	"path/filepath"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"slices"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,156 +20,10 @@ import (
 	"github.com/r2rec/r2rec/internal/gguf"
 	"github.com/r2rec/r2rec/internal/iot"
 	"github.com/r2rec/r2rec/internal/llama"
-	"github.com/r2rec/r2rec/internal/llama/learn"
-	"github.com/r2rec/r2rec/internal/llama/lora"
-	"github.com/r2rec/r2rec/internal/llama/token"
 	"github.com/r2rec/r2rec/internal/lm"
 	"github.com/r2rec/r2rec/internal/lm/engine"
 	"github.com/r2rec/r2rec/internal/lm/proof"
 )
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-// digitsContext has n candidates, of which the chosen one has the most of the first evidence.
-func digitsContext(r *mathrand.Rand, n int) (c event.Context, chosen int) {
-	chosen = r.IntN(n)
-	for i := range n {
-		e := event.Evidence{SimilarLast: r.Float64(), Popularity: r.IntN(50), Category: r.Float64(), Together: r.Float64()}
-		e.LikeMindedRecent[2] = .85 * r.Float64()
-		if i == chosen {
-			e.LikeMindedRecent[2] = 1
-		}
-		c.Candidates = append(c.Candidates, event.Candidate{ItemID: string(rune('a' + i)), Evidence: e})
-	}
-	return c, chosen
-}
-
-func lessons(t testing.TB, seed uint64, n int) (out []lm.Lesson) {
-	t.Helper()
-	r := mathrand.New(mathrand.NewPCG(seed, 1))
-	for range n {
-		c, chosen := digitsContext(r, 2+r.IntN(8))
-		p, err := iot.Build(iot.Figures, c, r.Uint64())
-		must(t, err)
-		out = append(out, lm.Lesson{Prompt: p, Chosen: chosen})
-	}
-	return out
-}
-
-func teach(t testing.TB, l *engine.Learner, seed uint64, steps int) {
-	t.Helper()
-	all := lessons(t, seed, 16*steps)
-	for step := range steps {
-		_, err := l.Learn(t.Context(), all[16*step:][:16])
-		must(t, err)
-	}
-}
-
-func write(t testing.TB, name string, data func(io.Writer) error) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), name)
-	must(t, gguf.WriteFile(path, data))
-	return path
-}
-
-// taught is a small base model that answers with letters, and adapters for it; all tests share the files.
-type taught struct {
-	base     string
-	adapters []string // of different lessons
-}
-
-var (
-	taughtOnce sync.Once
-	taughtData struct {
-		base     []byte
-		adapters [][]byte
-	}
-)
-
-// newTaught writes the files.
-func newTaught(t testing.TB) taught {
-	t.Helper()
-	taughtOnce.Do(func() { makeTaught(t) })
-	bytes := func(name string, data []byte) string {
-		return write(t, name, func(w io.Writer) error { _, err := w.Write(data); return err })
-	}
-	out := taught{base: bytes("base.gguf", taughtData.base)}
-	for _, data := range taughtData.adapters {
-		out.adapters = append(out.adapters, bytes("adapter.gguf", data))
-	}
-	return out
-}
-
-func makeTaught(t testing.TB) {
-	var required []string
-	for i := range iot.MaxCandidates {
-		required = append(required, " "+string(rune('A'+i)))
-	}
-	var texts []string
-	for _, l := range lessons(t, 7, 20) {
-		texts = append(texts, l.Prompt.Text)
-	}
-	v, err := token.Train(slices.Values(texts), 320, token.TrainOptions{Required: required})
-	must(t, err)
-	l, err := engine.NewModel(engine.ModelOptions{Name: "taught", Spread: .1, Seed: 1, Tokens: v, PromptVersion: iot.Figures, Readout: engine.Letters,
-		Shape: llama.Config{Dim: 64, Layers: 2, Heads: 4, KVHeads: 2, HeadDim: 16, FeedForward: 128, Context: 4096, Epsilon: 1e-5, Tied: true, Rope: llama.Rope{Base: 1000, Dims: 16}},
-		Learn: learn.Options{Optimiser: learn.AdamW{Rate: 4e-3}, Workers: 2}})
-	must(t, err)
-	teach(t, l, 1, 30)
-	var base strings.Builder
-	must(t, l.Write(&base))
-	taughtData.base = []byte(base.String())
-	m, err := engine.Open(engine.Options{Path: write(t, "base.gguf", l.Write), Trainable: true})
-	must(t, err)
-	defer m.Close()
-	for seed := range uint64(2) {
-		l, err := m.NewAdapter(engine.AdapterOptions{Rank: 4, Seed: seed, Learn: learn.Options{Optimiser: learn.AdamW{Rate: 4e-3}, Workers: 2}})
-		must(t, err)
-		teach(t, l, 10+seed, 6)
-		var data strings.Builder
-		must(t, l.Write(&data))
-		taughtData.adapters = append(taughtData.adapters, []byte(data.String()))
-	}
-}
-
-// changed is an adapter file with other numbers.
-func changed(t testing.TB, path string, change func(*lora.Adapter)) string {
-	t.Helper()
-	a, err := lora.Read(path)
-	must(t, err)
-	change(a)
-	out := filepath.Join(t.TempDir(), "changed.gguf")
-	must(t, lora.Write(out, a))
-	return out
-}
-
-// digestOf names an adapter file.
-func digestOf(t testing.TB, path string) string {
-	t.Helper()
-	f, err := gguf.Open(path)
-	must(t, err)
-	defer f.Close()
-	return f.Digest()
-}
-
-// newInstaller makes models on the server at url whose names no other test has, and deletes them in the end.
-func newInstaller(t testing.TB, url, base string, o InstallOptions) *Installer {
-	t.Helper()
-	o.BaseURL, o.Base, o.Prefix, o.Now = url, base, "test-"+strings.ToLower(rand.Text()), time.Now
-	i, err := NewInstaller(o)
-	must(t, err)
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-		defer cancel()
-		must(t, errors.Join(i.Uninstall(ctx), i.Close()))
-	})
-	return i
-}
 
 // agree wants the server to answer as the engine does, over the letters that it states.
 func agree(t *testing.T, served proof.Ranker, o engine.Options) {
@@ -216,5 +71,294 @@ func TestInstalledModelsAnswerAsTheEngine(t *testing.T) {
 			}
 			must(t, adapter.Close())
 		})
+	}
+}
+
+// before stands in front of a real server; a request that it handles does not get there.
+func before(t testing.TB, server string, handle func(w http.ResponseWriter, r *http.Request) bool) string {
+	t.Helper()
+	to, err := url.Parse(server)
+	must(t, err)
+	pass := httputil.NewSingleHostReverseProxy(to)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !handle(w, r) {
+			pass.ServeHTTP(w, r)
+		}
+	}))
+	t.Cleanup(s.Close)
+	return s.URL
+}
+
+// What a server has is neither uploaded nor created again, by this program or by the next one.
+func TestInstallingAgainChangesNothing(t *testing.T) {
+	var changes atomic.Int32
+	url := before(t, embeddedtest.RealOllama(t), func(_ http.ResponseWriter, r *http.Request) bool {
+		if r.Method == http.MethodPost && r.URL.Path != "/api/generate" {
+			changes.Add(1)
+		}
+		return false
+	})
+	made := newTaught(t)
+	for _, merged := range []bool{false, true} {
+		i := newInstaller(t, url, made.base, InstallOptions{Merged: merged})
+		install := func(i *Installer) {
+			m, err := i.Adapt(t.Context(), digestOf(t, made.adapters[0]), made.adapters[0])
+			must(t, err)
+			must(t, m.Close())
+		}
+		install(i)
+		if n := changes.Swap(0); n < 2 {
+			t.Errorf("merged %v: %d changes to install an adapter", merged, n)
+		}
+		install(i)
+		next, err := NewInstaller(i.opt)
+		must(t, err)
+		install(next)
+		must(t, next.Close())
+		if n := changes.Swap(0); n != 0 {
+			t.Errorf("merged %v: %d changes to install it again", merged, n)
+		}
+	}
+}
+
+// Whichever request fails, and however, the error says that it may work later, and the next attempt goes on from there.
+func TestInstallingGoesOnAfterAnyFault(t *testing.T) {
+	var left atomic.Int32 // requests until one fails; below 0: none does
+	var faults atomic.Int32
+	left.Store(-1)
+	url := before(t, embeddedtest.RealOllama(t), func(w http.ResponseWriter, r *http.Request) bool {
+		if left.Add(-1) != -1 {
+			return false
+		}
+		if faults.Add(1)%2 == 0 {
+			panic(http.ErrAbortHandler)
+		}
+		w.WriteHeader(http.StatusServiceUnavailable)
+		_, _ = io.WriteString(w, `{"error":"server busy"}`)
+		return true
+	})
+	const never = math.MinInt32 / 2
+	left.Store(never)
+	made := newTaught(t)
+	digest := digestOf(t, made.adapters[0])
+	for _, merged := range []bool{false, true} {
+		n := int32(0)
+		for failed := true; failed; n++ {
+			i := newInstaller(t, url, made.base, InstallOptions{Merged: merged})
+			left.Store(n)
+			m, err := i.Adapt(t.Context(), digest, made.adapters[0])
+			failed = left.Swap(never) < 0
+			if err != nil { // a connection that broke may have been tried again on the way
+				if !failed || !errors.Is(err, lm.ErrUnavailable) {
+					t.Fatalf("merged %v, request %d: %v", merged, n, err)
+				}
+				m, err = i.Adapt(t.Context(), digest, made.adapters[0])
+				must(t, err)
+			}
+			must(t, m.Close())
+			must(t, i.Uninstall(t.Context()))
+		}
+		if n < 5 { // list, ask for a file, upload, create, load
+			t.Errorf("merged %v: %d requests were made to fail", merged, n-1)
+		}
+	}
+}
+
+// Adapters that are out of use are deleted but for the last ones, and what others made never is.
+func TestPruneDeletesWhatIsOutOfUse(t *testing.T) {
+	url := embeddedtest.RealOllama(t)
+	made := newTaught(t)
+	others := newInstaller(t, url, made.base, InstallOptions{})
+	theirs, err := others.Adapt(t.Context(), digestOf(t, made.adapters[0]), made.adapters[0])
+	must(t, err)
+	must(t, theirs.Close())
+	i := newInstaller(t, url, made.base, InstallOptions{Keep: 1})
+	var names []string
+	use := func(k int) *Model {
+		m, err := i.Adapt(t.Context(), digestOf(t, made.adapters[k]), made.adapters[k])
+		must(t, err)
+		names = append(names, m.Name)
+		return m
+	}
+	has := func(name string) bool {
+		all, err := Models(t.Context(), url)
+		must(t, err)
+		return slices.Contains(all, name)
+	}
+	first := use(0)
+	must(t, first.Close())
+	if !has(first.Name) {
+		t.Error("the adapter that was used last is deleted")
+	}
+	second := use(1)
+	if !has(first.Name) || !has(second.Name) {
+		t.Error("an adapter is deleted while nothing else went out of use")
+	}
+	must(t, second.Close())
+	if has(first.Name) || !has(second.Name) {
+		t.Errorf("the adapter before the last one is there: %v, the last one: %v", has(first.Name), has(second.Name))
+	}
+	deleted, err := i.Prune(t.Context(), "")
+	must(t, err)
+	if !slices.Equal(deleted, []string{second.Name}) || has(second.Name) {
+		t.Errorf("pruned %v", deleted)
+	}
+	if !has(theirs.Name) {
+		t.Error("the model of another program is deleted")
+	}
+}
+
+// Models in use are in the server's memory side by side.
+func TestModelsInUseDoNotPushEachOtherOut(t *testing.T) {
+	made := newTaught(t)
+	i := newInstaller(t, embeddedtest.RealOllama(t), made.base, InstallOptions{})
+	var models []*Model
+	for _, path := range made.adapters {
+		m, err := i.Adapt(t.Context(), digestOf(t, path), path)
+		must(t, err)
+		models = append(models, m)
+	}
+	for range 2 {
+		for _, m := range models {
+			loaded, err := i.server.loaded(t.Context(), m.Name)
+			must(t, err)
+			if !loaded {
+				t.Errorf("%s was pushed out", m.Name)
+			}
+			_, err = m.Rank(t.Context(), lessons(t, 1, 1)[0].Prompt)
+			must(t, err)
+		}
+	}
+	for _, m := range models {
+		must(t, m.Close())
+	}
+	if loaded, err := i.server.loaded(t.Context(), models[0].Name); err != nil || loaded {
+		t.Errorf("a closed model is in memory: %v, %v", loaded, err)
+	}
+}
+
+// A request that comes while the model is not in memory waits for it, or is turned away at once and the model is loaded.
+func TestReload(t *testing.T) {
+	made := newTaught(t)
+	p := lessons(t, 1, 1)[0].Prompt
+	for _, on := range []OnReload{ReloadGraph, ReloadWait} {
+		i := newInstaller(t, embeddedtest.RealOllama(t), made.base, InstallOptions{OnReload: on, Fresh: time.Nanosecond})
+		m, err := i.Adapt(t.Context(), digestOf(t, made.adapters[0]), made.adapters[0])
+		must(t, err)
+		want, err := m.Rank(t.Context(), p)
+		must(t, err)
+		must(t, i.server.unload(t.Context(), m.Name))
+		for { // the server says so before it is done
+			loaded, err := i.server.loaded(t.Context(), m.Name)
+			must(t, err)
+			if !loaded {
+				break
+			}
+		}
+		got, err := m.Rank(t.Context(), p)
+		if on == ReloadGraph {
+			if !errors.Is(err, lm.ErrUnavailable) || !strings.Contains(err.Error(), "loading") {
+				t.Errorf("while the model is loaded: %v, %v", got, err)
+			}
+			m.loads.Wait()
+			got, err = m.Rank(t.Context(), p)
+		}
+		must(t, err)
+		for j := range want {
+			if math.Abs(want[j]-got[j]) > .02 {
+				t.Errorf("%s: %v after it was loaded again, %v before", on, got, want)
+				break
+			}
+		}
+		must(t, m.Close())
+	}
+}
+
+// A quantized base is served in F16, where a server's arithmetic does not hide what an adapter changes.
+func TestAQuantizedBaseIsServedInF16(t *testing.T) {
+	made := newTaught(t)
+	f, err := gguf.Open(made.base)
+	must(t, err)
+	defer f.Close()
+	model, err := llama.Load(f, true)
+	must(t, err)
+	meta := f.Metadata.Clone()
+	gguf.Set(meta, "general.file_type", uint32(7)) // llama.cpp's LLAMA_FTYPE_MOSTLY_Q8_0
+	path := write(t, "q8.gguf", func(w io.Writer) error { return model.Save(w, gguf.Q8_0, meta) })
+	i := newInstaller(t, embeddedtest.RealOllama(t), path, InstallOptions{})
+	m, err := i.Bare(t.Context())
+	must(t, err)
+	info, err := m.client.Describe(t.Context())
+	must(t, err)
+	if info.Quantization != "F16" {
+		t.Errorf("the server has it in %s", info.Quantization)
+	}
+	base, _ := m.Sides()
+	agree(t, base, engine.Options{Path: path})
+	must(t, m.Close())
+}
+
+func TestNamesAreReadBack(t *testing.T) {
+	n := newNames("r2rec", strings.Repeat("d00d", 16))
+	adapter := strings.Repeat("ab01", 16)
+	for name, want := range map[string]struct {
+		adapter string
+		copy    int
+		ok      bool
+	}{
+		n.copyOf(1):                          {"", 1, true},
+		n.copyOf(12):                         {"", 12, true},
+		n.layer(adapter, 3):                  {adapter[:12], 3, true},
+		n.merged(adapter):                    {adapter[:12], 0, true},
+		"r2rec-d00dd00dd00d:latest":          {},
+		"r2rec-d00dd00dd00d:copy0":           {},
+		"r2rec-d00dd00dd00d":                 {},
+		"r2rec-d00dd00dd00e:copy1":           {},
+		"r2rec-d00dd00dd00d-ab01:layer1":     {},
+		"r2rec-d00dd00dd00d-ab01ab01ab01":    {},
+		"x-r2rec-d00dd00dd00d:copy1":         {},
+		"smollm2:135m":                       {},
+		"r2rec-d00dd00dd00d-ab01ab01ab01:x1": {},
+	} {
+		if a, c, ok := n.parse(name); a != want.adapter || c != want.copy || ok != want.ok {
+			t.Errorf("%s: %q, %d, %v, want %+v", name, a, c, ok, want)
+		}
+	}
+}
+
+func TestInstallerRefuses(t *testing.T) {
+	made := newTaught(t)
+	good := InstallOptions{Base: made.base, Now: time.Now}
+	for want, change := range map[string]func(*InstallOptions){
+		"Now is required":    func(o *InstallOptions) { o.Now = nil },
+		`Prefix "a b"`:       func(o *InstallOptions) { o.Prefix = "a b" },
+		`OnReload "perhaps"`: func(o *InstallOptions) { o.OnReload = "perhaps" },
+		"http://host:port":   func(o *InstallOptions) { o.BaseURL = "127.0.0.1:11434" },
+		"no such file":       func(o *InstallOptions) { o.Base += ".gone" },
+		"prompts have":       func(o *InstallOptions) { o.PromptVersion = 9 },
+		"tokenizer":          func(o *InstallOptions) { o.Base = made.adapters[0] },
+	} {
+		o := good
+		change(&o)
+		if i, err := NewInstaller(o); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, %v, want %q", i, err, want)
+		}
+	}
+	server := httptest.NewServer(http.NotFoundHandler())
+	server.Close()
+	good.BaseURL = server.URL
+	i, err := NewInstaller(good)
+	must(t, err)
+	defer i.Close()
+	if _, err := i.Bare(t.Context()); !errors.Is(err, lm.ErrUnavailable) {
+		t.Errorf("a server that is not there: %v", err)
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := i.Bare(gone); !errors.Is(err, context.Canceled) || errors.Is(err, lm.ErrUnavailable) {
+		t.Errorf("a caller who gave up: %v", err)
+	}
+	if _, err := i.Adapt(t.Context(), strings.Repeat("a", 64), made.adapters[0]); err == nil || !strings.Contains(err.Error(), "was asked for") {
+		t.Errorf("another file: %v", err)
 	}
 }

@@ -8,9 +8,6 @@ import (
 	"io"
 	mathrand "math/rand/v2"
 	"net/http"
-	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -49,28 +46,24 @@ func canaries(t testing.TB, base, adapter string) []proof.Canary {
 // proxy stands before a real server and may change what creations ask for, or answer them itself.
 func proxy(t testing.TB, server string, creates func(w http.ResponseWriter, asked map[string]any) (handled bool)) string {
 	t.Helper()
-	to, err := url.Parse(server)
-	must(t, err)
-	pass := httputil.NewSingleHostReverseProxy(to)
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/api/create" {
-			var asked map[string]any
-			if err := json.NewDecoder(r.Body).Decode(&asked); err != nil {
-				t.Error(err)
-			}
-			if creates(w, asked) {
-				return
-			}
-			body, err := json.Marshal(asked)
-			if err != nil {
-				t.Error(err)
-			}
-			r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	return before(t, server, func(w http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Path != "/api/create" {
+			return false
 		}
-		pass.ServeHTTP(w, r)
-	}))
-	t.Cleanup(s.Close)
-	return s.URL
+		var asked map[string]any
+		if err := json.NewDecoder(r.Body).Decode(&asked); err != nil {
+			t.Error(err)
+		}
+		if creates(w, asked) {
+			return true
+		}
+		body, err := json.Marshal(asked)
+		if err != nil {
+			t.Error(err)
+		}
+		r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+		return false
+	})
 }
 
 // installed adapts an Installer to package loader.
