@@ -1,13 +1,17 @@
-// Package rltrainer teaches models to rank: it makes training cases, real ones and made-up ones, shows them to the graph
-// as a server would have, and leads a learner through the prompts that come of it.
+// Package rltrainer teaches models to rank: from cases, real ones and made-up ones, that it shows to the graph as a server
+// would have, and from what became of a server's own decisions.
 //
-//	events or a synthetic world -> graph -> contexts -> prompts -> learner
+//	events or a synthetic world -> graph -> Example -> Fit
+//	decisions and rewards -> Join -> Rollout -> FitClicks, Prepare -> Task -> Improve
+//	                                         -> Choices -> Example -> Fit
+//	                         held-out rollouts -> FitClicks, Judge -> the gate's samples
 //
-// What it promises: nothing after a case's moment takes part in its context; the same data, seed and learner give the same
-// lessons in the same order; and whoever interrupts it gets an error and no half result.
+// What it promises: nothing after a case's moment takes part in its context; nothing is learned from a decision whose
+// prompt, scores and probability cannot be computed again, and what is left out is counted by its reason; the same data,
+// seed and learner give the same lessons in the same order; and whoever interrupts it gets an error and no half result.
 //
-// What it leaves to others: the model and its arithmetic (a lm.Learner), the graph (the interface Graph), and measuring
-// what came of it on test cases (internal/eval).
+// What it leaves to others: the model and its arithmetic (a lm.Learner), the graph (the interface Graph), the estimators
+// and the gate's verdict (internal/ope), and measuring what came of it on test cases (internal/eval).
 package rltrainer
 
 import (

@@ -146,7 +146,7 @@ func (c benchSwapCommand) measure(p *process, shown *stages, s *swapSubject, con
 	if err != nil {
 		return m, err
 	}
-	sw, err := reasoner.NewSwitch(reasoner.SwitchOptions{Loader: switchLoader{l}, First: first, Now: time.Now, Logger: p.log})
+	sw, err := reasoner.NewSwitch(reasoner.SwitchOptions{Loader: switchLoader{l}, First: first, Now: time.Now})
 	if err != nil {
 		return m, errors.Join(err, first.Close())
 	}
@@ -236,17 +236,6 @@ func (c benchSwapCommand) swap(ctx context.Context, shown *stages, s *swapSubjec
 		swaps = append(swaps, w)
 	}
 	return swaps, nil
-}
-
-// switchLoader is a loader as a Switch takes it.
-type switchLoader struct{ loader.Loader }
-
-func (l switchLoader) Load(ctx context.Context, adapter string) (reasoner.Loaded, error) {
-	m, err := l.Loader.Load(ctx, adapter)
-	if err != nil {
-		return nil, err
-	}
-	return m, nil
 }
 
 // fixedContexts answers from memory: user i has context i.

@@ -21,6 +21,7 @@ type serveCommand struct {
 	redisFlags     `embed:""`
 	modelFlags     `embed:""`
 	recommendFlags `embed:""`
+	followFlags    `embed:""`
 }
 
 // Help is shown by r2rec serve --help.
@@ -32,8 +33,13 @@ A small language model that travels with the program ranks beside the graph. r2r
 your own data; an Ollama server can run a larger one. Where the model is slow, down or talks nonsense, the graph's
 ranking is served and marked so.
 
+With --adapters the server follows the log of promotions in Kafka: a new adapter is fetched, loaded beside the one that
+serves, proven to be what was trained, and switched to within about a second, without a failed request. One that cannot
+be had or proven changes nothing; GET /v1/adapters and /readyz say why. POST /v1/adapters/rollback goes back.
+
   r2rec serve --consume
   r2rec serve --consume --adapter films.gguf
+  r2rec serve --consume --adapters s3://bucket/adapters
   r2rec serve --consume --ollama http://127.0.0.1:11434 --model smollm2:135m`
 }
 
@@ -43,6 +49,9 @@ func (c serveCommand) Run(p *process) error {
 		return err
 	}
 	defer ln.Close()
+	if err := c.followFlags.check(c.modelFlags); err != nil {
+		return err
+	}
 	model, noModel, err := c.modelFlags.open(p)
 	if err != nil {
 		return err
@@ -57,8 +66,13 @@ func (c serveCommand) Run(p *process) error {
 	}
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	follow, done, err := c.followFlags.open(p, on.kafka, model)
+	if err != nil {
+		return err
+	}
+	defer done()
 	s, err := newService(p, serviceParts{
-		kafka: on.kafka, rdb: on.rdb, graph: on.graph, model: model, noModel: noModel, registry: reg,
+		kafka: on.kafka, rdb: on.rdb, graph: on.graph, model: model, noModel: noModel, adapters: follow, registry: reg,
 		redis: c.redisFlags, modelFlags: c.modelFlags, recommend: c.recommendFlags,
 		token: c.Token, hosts: c.AllowedHost, consume: c.Consume, consumer: consumer.Options{Group: c.Group, OnGap: c.OnGap},
 	})

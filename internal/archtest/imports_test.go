@@ -24,7 +24,7 @@ var rows = map[string][]string{
 	"consumer":   {"internal/event"},
 	"graphcache": {"internal/event", "internal/rdb"},
 	"reasoner":   {"internal/event", "internal/iot", "internal/policy"},
-	"rltrainer":  {"internal/event", "internal/iot", "internal/policy", "internal/adapters", "internal/ope", "internal/fusion", "internal/lm", "internal/eval", "internal/world"},
+	"rltrainer":  {"internal/event", "internal/iot", "internal/policy", "internal/adapters", "internal/ope", "internal/fusion", "internal/lm", "internal/eval", "internal/world", "internal/simulate", "internal/chart", "internal/gguf", "internal/lm/proof"},
 
 	"internal/event":   nil,
 	"internal/broker":  {"internal/event"},
@@ -51,11 +51,14 @@ var rows = map[string][]string{
 	"internal/safetensors":      {"internal/gguf"},
 	"internal/rdb":              nil,
 
+	"internal/adapters":      {"internal/event", "internal/gguf", "internal/llama/lora", "internal/lm/proof"},
 	"internal/ope":           nil,
-	"internal/eval":          {"internal/event"},
+	"internal/eval":          {"internal/event", "internal/chart"},
+	"internal/chart":         nil,
 	"internal/eval/baseline": {"internal/event", "internal/eval"},
 	"internal/eval/live":     {"internal/event", "internal/eval", "internal/fusion"},
 	"internal/world":         {"internal/event"},
+	"internal/simulate":      {"internal/event", "internal/iot", "internal/policy"},
 
 	"internal/embedded":              nil,
 	"internal/embedded/embeddedtest": {"internal/broker", "internal/embedded"},
@@ -78,10 +81,12 @@ var forTestsOf = map[string][]string{
 var libraries = map[string][]string{
 	// Nothing else knows which model server answers.
 	"github.com/ollama/ollama": {"internal/lm/ollama"},
-	// Nothing outside graphcache touches a graph key: the reasoner writes what apps read, the others only connect.
-	"github.com/redis/go-redis/v9": {"graphcache", "reasoner", "cmd/r2rec", "internal/embedded", "internal/embedded/embeddedtest"},
-	"github.com/segmentio/kafka-go": {"consumer", "reasoner", "rltrainer", "cmd/r2rec", "internal/broker", "internal/dataset",
+	// Nothing outside graphcache touches a graph key: the reasoner writes what apps read, adapters what is served by and who
+	// trains, the others only connect.
+	"github.com/redis/go-redis/v9": {"graphcache", "reasoner", "cmd/r2rec", "internal/adapters", "internal/embedded", "internal/embedded/embeddedtest"},
+	"github.com/segmentio/kafka-go": {"consumer", "reasoner", "rltrainer", "cmd/r2rec", "internal/adapters", "internal/broker", "internal/dataset",
 		"internal/embedded", "internal/embedded/embeddedtest"},
+	"gocloud.dev":                    {"internal/adapters"},
 	"github.com/twmb/franz-go":       {"internal/embedded"},
 	"github.com/alicebob/miniredis":  {"internal/embedded"},
 	"github.com/alecthomas/kong":     {"cmd/r2rec"},

@@ -3,12 +3,13 @@ package eval
 import (
 	"bytes"
 	"cmp"
-	"encoding/xml"
 	"fmt"
 	"io"
 	"math"
 	"slices"
 	"unicode/utf8"
+
+	"github.com/r2rec/r2rec/internal/chart"
 )
 
 // Sizes of the picture, in pixels.
@@ -21,18 +22,6 @@ const (
 	plotName   = 30 // most characters of a name; the whole of it is its tooltip
 	plotRune   = 8  // a wide letter of a name
 )
-
-// plotStyle gives the colours, for light and dark surroundings.
-const plotStyle = `
-    .paper{fill:#ffffff} text{fill:#1f2328;font:13px system-ui,sans-serif} .faint{fill:#59636e}
-    .title{font-weight:600;font-size:15px} .grid{stroke:#d8dee4} .axis{stroke:#59636e}
-    .whisker{stroke:#6e7781;stroke-width:2} .dot{fill:#6e7781} .main .whisker{stroke:#0969da;stroke-width:3}
-    .main .dot{fill:#0969da} .main text{font-weight:600} .band{fill:#0969da;fill-opacity:.08}
-    @media (prefers-color-scheme:dark){
-      .paper{fill:#0d1117} text{fill:#e6edf3} .faint{fill:#9198a1} .grid{stroke:#30363d} .axis{stroke:#9198a1}
-      .whisker{stroke:#9198a1} .dot{fill:#9198a1} .main .whisker{stroke:#58a6ff} .main .dot{fill:#58a6ff}
-      .band{fill:#58a6ff;fill-opacity:.12}
-    }`
 
 // WritePlot writes a picture of the report, one SVG that needs nothing else: HR@1 of each ranker as a dot on its interval,
 // the best first, the main ranker marked.
@@ -52,7 +41,7 @@ func (r *Report) WritePlot(w io.Writer) error {
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-labelledby="title desc" width="%d" height="%d" viewBox="0 0 %d %d">`+"\n",
 		width, height, width, height)
 	fmt.Fprintf(&b, "  <title id=\"title\">HR@1 with 95 %% intervals</title>\n  <desc id=\"desc\">%s</desc>\n  <style>%s\n  </style>\n",
-		plotText(rows), plotStyle)
+		plotText(rows), chart.Style)
 	fmt.Fprintf(&b, "  <rect class=\"paper\" width=\"%d\" height=\"%d\"/>\n", width, height)
 	fmt.Fprintf(&b, "  <text class=\"title\" x=\"16\" y=\"26\">The right one first: HR@1 with 95 %% intervals</text>\n")
 	fmt.Fprintf(&b, "  <text class=\"faint\" x=\"16\" y=\"46\">%d cases of %d users; intervals by resampling users</text>\n", r.All[0].N, r.Users)
@@ -69,11 +58,11 @@ func (r *Report) WritePlot(w io.Writer) error {
 		left+plotWidth/2, bottom+42)
 	for i, row := range rows {
 		y := plotTop + plotRow*i + plotRow/2
-		class, name := "row", escaped(printable(row.Name, plotName))
+		class, name := "row", chart.Escape(printable(row.Name, plotName))
 		if row.Lead == nil {
 			class = "row main"
 		}
-		fmt.Fprintf(&b, "  <g class=\"%s\">\n    <title>%s</title>\n", class, escaped(printable(row.Name, 200)))
+		fmt.Fprintf(&b, "  <g class=\"%s\">\n    <title>%s</title>\n", class, chart.Escape(printable(row.Name, 200)))
 		if row.Lead == nil {
 			fmt.Fprintf(&b, "    <rect class=\"band\" x=\"8\" y=\"%d\" width=\"%d\" height=\"%d\" rx=\"4\"/>\n", y-plotRow/2, width-16, plotRow)
 		}
@@ -126,11 +115,5 @@ func plotText(rows []Row) string {
 			text += " (" + bounds(row.Interval, share) + ")"
 		}
 	}
-	return escaped(text)
-}
-
-func escaped(s string) string {
-	var b bytes.Buffer
-	_ = xml.EscapeText(&b, []byte(s)) // a Buffer takes everything
-	return b.String()
+	return chart.Escape(text)
 }

@@ -24,6 +24,7 @@ import (
 type File struct {
 	Path     string
 	Canaries []proof.Canary
+	Read     func() error // is called when the engine needs the file no more; nil: it stays
 }
 
 // Engine runs a base model, and adapters beside it.
@@ -67,7 +68,13 @@ func (l Loader) Load(ctx context.Context, digest string) (*Loaded, error) {
 		return nil, fmt.Errorf("fetch adapter %s: %w", digest, err)
 	}
 	m, err := l.Engine.Adapt(ctx, digest, f.Path)
+	if f.Read != nil {
+		err = errors.Join(err, f.Read())
+	}
 	if err != nil {
+		if m != nil {
+			err = errors.Join(err, m.Close())
+		}
 		return nil, err
 	}
 	return &Loaded{Model: m, adapter: digest, canaries: f.Canaries}, nil

@@ -111,7 +111,7 @@ func (w *workshop) put(path string, canaries []proof.Canary) (digest string) {
 	_, err = io.Copy(h, f)
 	must(w, err)
 	digest = hex.EncodeToString(h.Sum(nil))
-	w.files[digest] = File{path, canaries}
+	w.files[digest] = File{Path: path, Canaries: canaries}
 	return digest
 }
 
@@ -303,7 +303,7 @@ func TestWhatMustNotBeServed(t *testing.T) {
 		}
 	}
 
-	w.files[other] = File{flipped, canaries} // a store that does not check what it gives
+	w.files[other] = File{Path: flipped, Canaries: canaries} // a store that does not check what it gives
 	if st := w.want(other); len(st.Faults) != 1 || !st.Faults[0].Refused || !strings.Contains(st.Faults[0].Reason, "calls itself adapter") {
 		t.Errorf("a file with a wrong byte: %+v", st.Faults)
 	}
