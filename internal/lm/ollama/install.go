@@ -170,27 +170,39 @@ func (i *Installer) read() error {
 func (i *Installer) Close() error { return i.file.Close() }
 
 // Bare makes a model of the base alone, and loads it. Its answers are calibrated, since nobody taught it to prefer no
-// letter.
+// letter. A server that is not there is no error: the model comes once it is, and until then each request is answered by
+// lm.ErrUnavailable.
 func (i *Installer) Bare(ctx context.Context) (*Model, error) {
-	m, err := i.bare(ctx)
+	copy := i.reserve("", nil)
+	m, err := i.newModel(ctx, i.names.copyOf(copy), copy, event.Model{Digest: i.manifest.BaseDigest, Readout: letters, PromptVersion: i.prompt})
 	if err != nil {
-		return nil, fmt.Errorf("install the base model %s on %s: %w", i.opt.Base, i.server.base.Redacted(), err)
+		return nil, err
 	}
 	m.calibrated = lm.NewCalibrated(bareLetters{m})
+	m.install = func(ctx context.Context) error {
+		have, err := i.server.list(ctx)
+		if err != nil {
+			return err
+		}
+		_, err = i.ensureCopy(ctx, copy, have)
+		return err
+	}
+	switch err := m.load(ctx); {
+	case err == nil:
+	case errors.Is(err, lm.ErrUnavailable) && !refuses(err):
+		m.absent = true
+		i.opt.Logger.Warn("ollama: the base model comes once the server does", "model", m.Name, "error", err)
+	default:
+		m.discard()
+		return nil, fmt.Errorf("install the base model %s on %s: %w", i.opt.Base, i.server.base.Redacted(), err)
+	}
 	return m, nil
 }
 
-func (i *Installer) bare(ctx context.Context) (*Model, error) {
-	have, err := i.server.list(ctx)
-	if err != nil {
-		return nil, err
-	}
-	copy := i.reserve("", nil)
-	if _, err := i.ensureCopy(ctx, copy, have); err != nil {
-		i.release(copy)
-		return nil, err
-	}
-	return i.start(ctx, i.names.copyOf(copy), copy, event.Model{Digest: i.manifest.BaseDigest, Readout: letters, PromptVersion: i.prompt})
+// Check tells whether the server is there.
+func (i *Installer) Check(ctx context.Context) error {
+	_, err := i.server.list(ctx)
+	return err
 }
 
 // Adapt makes a model of the base and an adapter's GGUF file, which has the digest, and loads it. Its answers are as they

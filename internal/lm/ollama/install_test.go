@@ -274,6 +274,38 @@ func TestReload(t *testing.T) {
 	}
 }
 
+// A program that starts before its server has a base model that is unavailable, until the server is there.
+func TestTheBaseComesOnceTheServerDoes(t *testing.T) {
+	var there atomic.Bool
+	url := before(t, embeddedtest.RealOllama(t), func(w http.ResponseWriter, _ *http.Request) bool {
+		if !there.Load() {
+			panic(http.ErrAbortHandler)
+		}
+		return false
+	})
+	made := newTaught(t)
+	p := lessons(t, 1, 1)[0].Prompt
+	i := newInstaller(t, url, made.base, InstallOptions{Fresh: time.Nanosecond})
+	_, err := i.Adapt(t.Context(), digestOf(t, made.adapters[0]), made.adapters[0])
+	if !errors.Is(err, lm.ErrUnavailable) {
+		t.Errorf("an adapter for a server that is not there: %v", err)
+	}
+	m, err := i.Bare(t.Context())
+	must(t, err)
+	for range 3 {
+		if _, err := m.Rank(t.Context(), p); !errors.Is(err, lm.ErrUnavailable) {
+			t.Errorf("a server that is not there: %v", err)
+		}
+		m.loads.Wait()
+	}
+	there.Store(true)
+	_, _ = m.Rank(t.Context(), p)
+	m.loads.Wait()
+	_, err = m.Rank(t.Context(), p)
+	must(t, err)
+	must(t, m.Close())
+}
+
 // A quantized base is served in F16, where a server's arithmetic does not hide what an adapter changes.
 func TestAQuantizedBaseIsServedInF16(t *testing.T) {
 	made := newTaught(t)
@@ -344,15 +376,9 @@ func TestInstallerRefuses(t *testing.T) {
 			t.Errorf("%v, %v, want %q", i, err, want)
 		}
 	}
-	server := httptest.NewServer(http.NotFoundHandler())
-	server.Close()
-	good.BaseURL = server.URL
 	i, err := NewInstaller(good)
 	must(t, err)
 	defer i.Close()
-	if _, err := i.Bare(t.Context()); !errors.Is(err, lm.ErrUnavailable) {
-		t.Errorf("a server that is not there: %v", err)
-	}
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := i.Bare(gone); !errors.Is(err, context.Canceled) || errors.Is(err, lm.ErrUnavailable) {

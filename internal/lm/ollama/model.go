@@ -38,20 +38,21 @@ type Model struct {
 	client     *Client
 	who        event.Model
 	installer  *Installer
-	calibrated *lm.Calibrated // nil: answers are served as they are
-	copy       int            // of the base that lies under it, or under the base that it is compared with
+	calibrated *lm.Calibrated                  // nil: answers are served as they are
+	install    func(ctx context.Context) error // has the server get it; nil: it has
+	copy       int                             // of the base that lies under it, or under the base that it is compared with
 	ctx        context.Context
 	stop       context.CancelFunc
 	loads      sync.WaitGroup
 
 	mu      sync.Mutex
 	seen    time.Time // when the server was last known to have it in memory
+	absent  bool      // it could not be loaded
 	loading bool
 }
 
-// start loads a model that the server has, over a copy of the base that was reserved for it, which it gives back where that
-// fails.
-func (i *Installer) start(ctx context.Context, name string, copy int, who event.Model) (*Model, error) {
+// newModel is a model over a copy of the base that was reserved for it, and is given back where this fails.
+func (i *Installer) newModel(ctx context.Context, name string, copy int, who event.Model) (*Model, error) {
 	o := i.opt.Ask
 	o.Model = name
 	client, err := New(o)
@@ -62,16 +63,35 @@ func (i *Installer) start(ctx context.Context, name string, copy int, who event.
 	who.Name = name
 	m := &Model{Name: name, client: client, who: who, installer: i, copy: copy, seen: i.opt.Now()}
 	m.ctx, m.stop = context.WithCancel(context.WithoutCancel(ctx))
+	return m, nil
+}
+
+// start loads a model that the server has; see newModel.
+func (i *Installer) start(ctx context.Context, name string, copy int, who event.Model) (*Model, error) {
+	m, err := i.newModel(ctx, name, copy, who)
+	if err != nil {
+		return nil, err
+	}
 	if err := m.load(ctx); err != nil {
-		m.stop()
-		i.release(copy)
+		m.discard()
 		return nil, err
 	}
 	return m, nil
 }
 
+// discard ends what this program does with a model that does not serve.
+func (m *Model) discard() {
+	m.stop()
+	m.installer.release(m.copy)
+}
+
 // load has the server answer once, which makes it load the model. Whether the answer ranks anything is not asked here.
 func (m *Model) load(ctx context.Context) error {
+	if m.install != nil {
+		if err := m.install(ctx); err != nil {
+			return err
+		}
+	}
 	p, err := iot.ContentFree(m.who.PromptVersion, 2)
 	if err != nil {
 		return err
@@ -114,24 +134,26 @@ func (m bareLetters) Letters(ctx context.Context, prompt string, n int) ([]float
 
 // ready lets a request through, or turns it away and sees to it that the model is loaded.
 func (m *Model) ready(ctx context.Context) error {
-	if m.installer.opt.OnReload == ReloadWait {
-		return nil
-	}
 	now := m.installer.opt.Now()
 	m.mu.Lock()
-	if m.loading {
+	absent, wait := m.absent, m.installer.opt.OnReload == ReloadWait
+	switch {
+	case m.loading && (absent || !wait):
+		m.mu.Unlock()
+		return errLoading
+	case wait && !absent, now.Sub(m.seen) < m.installer.opt.Fresh && !absent:
+		m.mu.Unlock()
+		return nil
+	case now.Sub(m.seen) < m.installer.opt.Fresh: // a server that was not there is not asked by each request
 		m.mu.Unlock()
 		return errLoading
 	}
-	if now.Sub(m.seen) < m.installer.opt.Fresh {
-		m.mu.Unlock()
-		return nil
-	}
 	m.seen = now // one looks, and the others go by what was seen before
 	m.mu.Unlock()
-	loaded, err := m.installer.server.loaded(ctx, m.Name)
-	if err != nil || loaded { // a server that cannot tell may still answer
-		return nil
+	if !absent {
+		if loaded, err := m.installer.server.loaded(ctx, m.Name); err != nil || loaded {
+			return nil // a server that cannot tell may still answer
+		}
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -142,25 +164,20 @@ func (m *Model) ready(ctx context.Context) error {
 	return errLoading
 }
 
-// reload loads the model again. Where that fails, the next request looks again.
+// reload loads the model. Where that fails, a later request tries again.
 func (m *Model) reload() {
-	log := m.installer.opt.Logger
-	began := m.installer.opt.Now()
-	log.Info("ollama: the server has not got the model in memory: it is loaded again", "model", m.Name)
+	log, began := m.installer.opt.Logger, m.installer.opt.Now()
+	log.Info("ollama: the server has not got the model in memory: it is loaded", "model", m.Name)
 	err := m.load(m.ctx)
 	now := m.installer.opt.Now()
 	m.mu.Lock()
-	m.loading = false
-	if err == nil {
-		m.seen = now
-	} else {
-		m.seen = time.Time{}
-	}
+	m.loading, m.absent, m.seen = false, err != nil, now
 	m.mu.Unlock()
-	if err != nil && m.ctx.Err() == nil {
-		log.Warn("ollama: the model cannot be loaded again", "model", m.Name, "error", err)
-	} else if err == nil {
-		log.Info("ollama: the model is loaded again", "model", m.Name, "took", now.Sub(began))
+	switch {
+	case err == nil:
+		log.Info("ollama: the model is loaded", "model", m.Name, "took", now.Sub(began))
+	case m.ctx.Err() == nil:
+		log.Warn("ollama: the model cannot be loaded", "model", m.Name, "error", err)
 	}
 }
 

@@ -69,9 +69,20 @@ func proxy(t testing.TB, server string, creates func(w http.ResponseWriter, aske
 // installed adapts an Installer to package loader.
 type installed struct{ *Installer }
 
-func (i installed) Bare(ctx context.Context) (loader.Model, error) { return i.Installer.Bare(ctx) }
+func (i installed) Bare(ctx context.Context) (loader.Model, error) {
+	m, err := i.Installer.Bare(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
 func (i installed) Adapt(ctx context.Context, digest, path string) (loader.Model, error) {
-	return i.Installer.Adapt(ctx, digest, path)
+	m, err := i.Installer.Adapt(ctx, digest, path)
+	if err != nil {
+		return nil, err
+	}
+	return m, nil
 }
 
 // follower is a Switch over a server, and the files that it may load.
