@@ -86,7 +86,7 @@ func (t *trainer) make(seed uint64, canaries bool) (digest string) {
 	}
 	m := adapters.Manifest{Created: 1.8e12, Seed: seed}
 	for i := 0; canaries && i < len(a.Canaries); i++ {
-		m.Canaries = append(m.Canaries, adapters.Canary(a.Canaries[i]))
+		m.Canaries = append(m.Canaries, a.Canaries[i])
 	}
 	digest, err = t.store.Put(t.Context(), a.Path, m)
 	if err != nil || digest != a.digest {

@@ -74,6 +74,7 @@ var forTests = []string{"graphcache", "internal/event", "internal/broker", "inte
 var forTestsOf = map[string][]string{
 	"internal/llama":     {"internal/llama/learn", "internal/llama/token"},
 	"internal/lm/loader": {"reasoner", "internal/lm", "internal/llama/learn", "internal/llama/lora"},
+	"internal/lm/ollama": {"reasoner", "internal/lm/engine", "internal/lm/loader", "internal/llama", "internal/llama/learn"},
 	"rltrainer":          {"internal/lm/engine"},
 }
 
