@@ -159,6 +159,16 @@ func (f *follower) identity(ctx context.Context) (event.Model, error) {
 	return m.Identity(ctx)
 }
 
+// reachable tells whether the server that runs the models is there; within this program they always are.
+func (f *follower) reachable(ctx context.Context) error {
+	if e, ok := f.parts.engine.(interface {
+		Check(ctx context.Context) error
+	}); ok {
+		return e.Check(ctx)
+	}
+	return nil
+}
+
 // Adapters implements web.Adapters.
 func (f *follower) Adapters(context.Context) (web.AdapterState, error) {
 	f.mu.Lock()

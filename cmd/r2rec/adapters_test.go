@@ -18,6 +18,7 @@ import (
 	"github.com/r2rec/r2rec/internal/gguf"
 	"github.com/r2rec/r2rec/internal/llama/lora"
 	"github.com/r2rec/r2rec/internal/lm/engine"
+	"github.com/r2rec/r2rec/internal/lm/proof"
 )
 
 // loraFile writes an adapter over the base model that changes it at random, and returns its path and digest. change, if not
@@ -262,12 +263,12 @@ func TestAdaptersDiff(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer store.Close()
-	canary := adapters.Canary{Seed: 3, Base: []float64{-.5, -1, -2}, Adapter: []float64{-1, -.5, -2}}
+	canary := proof.Canary{Seed: 3, Base: []float64{-.5, -1, -2}, Adapter: []float64{-1, -.5, -2}}
 	for i, title := range []string{"A", "B", "C"} {
 		canary.Context.Candidates = append(canary.Context.Candidates, event.Candidate{ItemID: title, Title: title, Origin: event.FromChains,
 			Evidence: event.Evidence{Chains: float64(i), Support: i, LikeMinded: float64(3 - i), Popularity: 7 * i}})
 	}
-	if _, err := store.Put(t.Context(), one, adapters.Manifest{Created: event.Earliest, Canaries: []adapters.Canary{canary}}); err != nil {
+	if _, err := store.Put(t.Context(), one, adapters.Manifest{Created: event.Earliest, Canaries: []proof.Canary{canary}}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := store.Put(t.Context(), two, adapters.Manifest{Created: event.Earliest}); err != nil {

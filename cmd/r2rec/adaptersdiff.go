@@ -13,6 +13,7 @@ import (
 	"github.com/r2rec/r2rec/internal/iot"
 	"github.com/r2rec/r2rec/internal/llama/lora"
 	"github.com/r2rec/r2rec/internal/lm/engine"
+	"github.com/r2rec/r2rec/internal/lm/proof"
 )
 
 type adaptersDiffCommand struct {
@@ -67,7 +68,7 @@ type compared struct {
 	digest  string
 	path    string        // empty: the bare base model
 	adapter *lora.Adapter // nil: the bare base model
-	canary  []adapters.Canary
+	canary  []proof.Canary
 }
 
 func (c adaptersDiffCommand) Run(p *process) (err error) {
@@ -157,7 +158,7 @@ func (c adaptersDiffCommand) answers(p *process, two [2]compared) (adapters.Chan
 }
 
 // ask asks one adapter, or the bare model, all canaries.
-func (c adaptersDiffCommand) ask(p *process, adapter string, canaries []adapters.Canary, told func(n int, logShares []float64)) (err error) {
+func (c adaptersDiffCommand) ask(p *process, adapter string, canaries []proof.Canary, told func(n int, logShares []float64)) (err error) {
 	model, err := c.engineFlags.open(engine.Options{Adapter: adapter, Concurrency: 1})
 	if err != nil {
 		return err

@@ -40,7 +40,8 @@ be had or proven changes nothing; GET /v1/adapters and /readyz say why. POST /v1
   r2rec serve --consume
   r2rec serve --consume --adapter films.gguf
   r2rec serve --consume --adapters s3://bucket/adapters
-  r2rec serve --consume --ollama http://127.0.0.1:11434 --model smollm2:135m`
+  r2rec serve --consume --ollama http://127.0.0.1:11434 --model smollm2:135m
+  r2rec serve --consume --ollama http://127.0.0.1:11434 --model base.gguf --adapters s3://bucket/adapters`
 }
 
 func (c serveCommand) Run(p *process) error {
@@ -52,7 +53,7 @@ func (c serveCommand) Run(p *process) error {
 	if err := c.followFlags.check(c.modelFlags); err != nil {
 		return err
 	}
-	model, noModel, err := c.modelFlags.open(p)
+	model, noModel, err := c.followFlags.model(p, c.modelFlags)
 	if err != nil {
 		return err
 	}
@@ -61,12 +62,12 @@ func (c serveCommand) Run(p *process) error {
 		return err
 	}
 	defer on.close()
-	if model == nil {
+	if model == nil && c.Adapters == "" {
 		p.log.Warn("the graph ranks: there is no model", "why", noModel)
 	}
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	follow, done, err := c.followFlags.open(p, on.kafka, model)
+	follow, done, err := c.followFlags.open(p, on.kafka, model, c.modelFlags)
 	if err != nil {
 		return err
 	}

@@ -124,7 +124,9 @@ func (s *service) newHealth() *checker {
 			var err error
 			switch {
 			case s.follower != nil:
-				m, err = s.follower.identity(ctx)
+				if m, err = s.follower.identity(ctx); err == nil {
+					err = s.follower.reachable(ctx)
+				}
 			case s.parts.model == nil:
 				return web.Degraded, "the graph ranks: " + s.parts.noModel
 			default:

@@ -18,6 +18,7 @@ import (
 	. "github.com/r2rec/r2rec/internal/adapters"
 	"github.com/r2rec/r2rec/internal/event"
 	"github.com/r2rec/r2rec/internal/llama/lora"
+	"github.com/r2rec/r2rec/internal/lm/proof"
 )
 
 // toy is a small adapter; its weights follow from the seed.
@@ -66,17 +67,17 @@ func openStore(t testing.TB, where string) *Store {
 	return s
 }
 
-func canary() Canary {
+func canary() proof.Canary {
 	item := func(id string) event.Candidate {
 		return event.Candidate{ItemID: id, Title: "Item " + id, Origin: event.FromChains}
 	}
-	return Canary{Context: event.Context{History: []event.HistoryItem{}, Candidates: []event.Candidate{item("1"), item("2")}, Chains: []event.Chain{}},
+	return proof.Canary{Context: event.Context{History: []event.HistoryItem{}, Candidates: []event.Candidate{item("1"), item("2")}, Chains: []event.Chain{}},
 		Seed: 5, Base: []float64{-.5, -1}, Adapter: []float64{-1, -.4}}
 }
 
 // made is what a trainer says of an adapter.
 func made() Manifest {
-	return Manifest{Created: day(7), Seed: 11, Report: json.RawMessage(`{"reward":0.25}`), Canaries: []Canary{canary()}}
+	return Manifest{Created: day(7), Seed: 11, Report: json.RawMessage(`{"reward":0.25}`), Canaries: []proof.Canary{canary()}}
 }
 
 func eachStore(t *testing.T, f func(t *testing.T, s *Store)) {
@@ -361,7 +362,7 @@ func TestOpenStoreTeaches(t *testing.T) {
 
 func TestChange(t *testing.T) {
 	m := made()
-	m.Canaries = append(m.Canaries, Canary{Base: []float64{-1, -2}, Adapter: []float64{-1, -2}})
+	m.Canaries = append(m.Canaries, proof.Canary{Base: []float64{-1, -2}, Adapter: []float64{-1, -2}})
 	got := m.Change()
 	if want := (Change{Canaries: 2, Mean: (.5 + .6) / 4, First: .5}); got.Canaries != want.Canaries || got.First != want.First || got.Mean < want.Mean-1e-12 || got.Mean > want.Mean+1e-12 {
 		t.Errorf("%+v, want %+v", got, want)
