@@ -47,21 +47,29 @@ type adapterFlags struct {
 func (f adapterFlags) store(ctx context.Context) (*adapters.Store, error) {
 	where := f.Adapters
 	if where == "" {
-		state := os.Getenv("XDG_STATE_HOME")
-		if state == "" {
-			home, err := os.UserHomeDir()
-			if err != nil {
-				return nil, fmt.Errorf("--adapters is not given, and there is no home to keep them in: %w", err)
-			}
-			state = filepath.Join(home, ".local", "state")
+		var err error
+		if where, err = stateFolder("adapters"); err != nil {
+			return nil, fmt.Errorf("--adapters is not given, and %w", err)
 		}
-		where = filepath.Join(state, "r2rec", "adapters")
 	}
 	s, err := adapters.OpenStore(ctx, where)
 	if err != nil {
 		return nil, fmt.Errorf("--adapters: %w", err)
 	}
 	return s, nil
+}
+
+// stateFolder is where a user's programs keep what has to outlast them.
+func stateFolder(name string) (string, error) {
+	state := os.Getenv("XDG_STATE_HOME")
+	if state == "" {
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return "", fmt.Errorf("there is no home to keep %s in: %w", name, err)
+		}
+		state = filepath.Join(home, ".local", "state")
+	}
+	return filepath.Join(state, "r2rec", name), nil
 }
 
 // adapterLog opens the log of adapters.
