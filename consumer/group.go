@@ -18,6 +18,9 @@ type group struct {
 	topics  []string                  // consumed, in the order of assignments
 	written []string                  // they have to exist too
 	fits    func([]kafka.Topic) error // whether the topics fit together; nil: they do
+	// balancers share out the partitions; nil: kafka-go's default.
+	balancers []kafka.GroupBalancer
+
 	client  *kafka.Client
 	metrics *metrics
 	health  *health
@@ -199,6 +202,7 @@ func (g *group) config() kafka.ConsumerGroupConfig {
 		Brokers:                m.Brokers,
 		Dialer:                 m.Dialer,
 		Topics:                 g.topics,
+		GroupBalancers:         g.balancers,
 		HeartbeatInterval:      m.HeartbeatInterval,
 		SessionTimeout:         m.SessionTimeout,
 		RebalanceTimeout:       m.RebalanceTimeout,
