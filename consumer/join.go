@@ -352,20 +352,6 @@ func (j *joining) finish(user string, d *joinDecision) {
 	j.rules.examination.examine(j.rewards[begin:])
 }
 
-// earned is the strongest of what happened to a slot until its window closed.
-func (s joinSlot) earned(until int64) (best joinEvent, by string) {
-	by = event.ByNothing
-	for _, e := range s.Named {
-		if e.At <= until && (by == event.ByNothing || e.stronger(best) < 0) {
-			best, by = e, event.ByDecision
-		}
-	}
-	if s.Joined != nil && (by == event.ByNothing || s.Joined.stronger(best) < 0) {
-		best, by = *s.Joined, event.ByWindow
-	}
-	return best, by
-}
-
 // changes are the users' parts that have to be written.
 func (j *joining) changes() (out []event.JoinUser, err error) {
 	for user, u := range j.users {

@@ -2,6 +2,7 @@ package consumer
 
 import (
 	"cmp"
+	"math"
 	"slices"
 
 	"github.com/r2rec/r2rec/internal/event"
@@ -143,7 +144,7 @@ func (r *joinRules) oracle(l logs) (out []event.Reward) {
 					continue
 				}
 				better := reward.Attribution == event.ByNothing || cmp.Or(
-					cmp.Compare(abs(reward.Value), abs(value)), cmp.Compare(value, reward.Value), cmp.Compare(e.Timestamp, best.Timestamp),
+					cmp.Compare(math.Abs(reward.Value), math.Abs(value)), cmp.Compare(value, reward.Value), cmp.Compare(e.Timestamp, best.Timestamp),
 					cmp.Compare(e.EventID, best.EventID), cmp.Compare(e.Type, best.Type), cmp.Compare(by, reward.Attribution)) < 0
 				if better {
 					best = e.Interaction

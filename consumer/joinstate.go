@@ -3,356 +3,159 @@ package consumer
 import (
 	"cmp"
 	"encoding/json"
+	"fmt"
+	"math"
 	"slices"
 
 	"github.com/r2rec/r2rec/internal/event"
 )
 
-// joinRules are a Joiner's options as the join uses them. Times are in milliseconds.
-type joinRules struct {
-	window, lateness, showable int64
-	values                     map[event.Type]float64
-	positive, negative         float64 // bounds of ratings
-	maxDecisions, maxLoose     int     // a user
-	examination                Examination
+// joinHead is what the store keeps of a partition as a whole: how far both topics are worked into the users' parts.
+// Times are in milliseconds.
+type joinHead struct {
+	Interactions   int64 `json:"interactions"` // offset: everything below it is worked in
+	Decisions      int64 `json:"decisions"`
+	InteractionsAt int64 `json:"interactions_at"` // latest Kafka time below it
+	DecisionsAt    int64 `json:"decisions_at"`
+	Clock          int64 `json:"clock"`   // event time
+	Pending        int64 `json:"pending"` // decisions in the users' parts
 }
 
-// What became of interactions and decisions, for the metrics.
-const (
-	outShown        = "shown"        // impression of a pending decision
-	outNamed        = "named"        // named a pending decision and an item of its slate
-	outWindow       = "window"       // joined in time
-	outUnattributed = "unattributed" // belongs to nothing that was shown
-	outLate         = "late"         // came after the lateness
-	outEarly        = "early"        // its clock is ahead of Kafka's by more than the lateness
-	outExcess       = "excess"       // more than a user may have pending
-	outPending      = "pending"
-	outRewarded     = "rewarded"
-	outUnshown      = "unshown" // nobody said in time that it was shown
-	outForgotten    = "forgotten"
-)
-
-// joinRecord is a record in the order of the merge. Neither pointer is set where it could not be decoded.
-type joinRecord struct {
-	decision    *event.Decision
-	interaction *event.Interaction
-	clock       int64 // event time once it was seen
-	out         string
-}
-
-func (r joinRecord) user() string {
-	if r.decision != nil {
-		return r.decision.UserID
+func decodeHead(raw []byte) (h joinHead, err error) {
+	if len(raw) == 0 {
+		return h, nil
 	}
-	return r.interaction.UserID
+	if err := json.Unmarshal(raw, &h); err != nil {
+		return h, fmt.Errorf("the state of the join cannot be read: %w: delete the keys of the join, it begins again from what Kafka has", err)
+	}
+	return h, nil
 }
 
-// order takes the next record, moves the clock to it and says whether it is in time; ok is false where it cannot change
-// a reward.
-func (r *joinRules) order(m *merge, c *clock, from which, rec joinRecord) (_ joinRecord, ok bool) {
-	place := m.take(from)
-	if in := rec.interaction; in != nil {
-		c.saw(in.Timestamp, m.interactions.last)
+// joinUser is a user's part of the join: decisions that may still earn, and events that are not yet attributed.
+type joinUser struct {
+	Decisions []*joinDecision `json:"d,omitempty"` // in the order they came
+	Loose     []joinEvent     `json:"l,omitempty"` // named no decision; by time
+	Came      int             `json:"n,omitempty"` // decisions so far
+
+	touched bool
+}
+
+// joinDecision is what has to be known of a decision until its rewards are final.
+type joinDecision struct {
+	Nth     int          `json:"n"` // in the order they came
+	ID      string       `json:"i"`
+	At      int64        `json:"t"`
+	Surface string       `json:"f,omitempty"`
+	Source  event.Source `json:"r"`
+	Adapter string       `json:"a,omitempty"`
+	Control bool         `json:"c,omitempty"`
+	Explore bool         `json:"e,omitempty"`
+	Slots   []joinSlot   `json:"s"` // first slot first
+}
+
+// joinSlot is what happened to an item that a decision put into a slot.
+type joinSlot struct {
+	Item  string      `json:"i"`
+	Shown *sighting   `json:"v,omitempty"` // the earliest impression
+	Named []joinEvent `json:"n,omitempty"` // named the decision: the earliest of each value
+	// Joined is the best of those that named no decision and are attributed to this slot.
+	Joined *joinEvent `json:"w,omitempty"`
+}
+
+// sighting is an impression of a slot.
+type sighting struct {
+	At      int64  `json:"t"`
+	ID      string `json:"i"`
+	Surface string `json:"f,omitempty"`
+}
+
+func (s sighting) compare(o sighting) int {
+	return cmp.Or(cmp.Compare(s.At, o.At), cmp.Compare(s.ID, o.ID), cmp.Compare(s.Surface, o.Surface))
+}
+
+// joinEvent is an interaction that is worth something.
+type joinEvent struct {
+	At    int64      `json:"t"`
+	ID    string     `json:"i"`
+	Type  event.Type `json:"y"`
+	Value float64    `json:"v"`
+	Item  string     `json:"m,omitempty"` // only where it is loose
+	After int        `json:"n,omitempty"` // likewise: the decisions that came before it
+}
+
+// earlier orders events by time; ids and types decide where times are equal, so that the order they came in does not.
+func (e joinEvent) earlier(o joinEvent) int {
+	return cmp.Or(cmp.Compare(e.At, o.At), cmp.Compare(e.ID, o.ID), cmp.Compare(e.Type, o.Type))
+}
+
+// stronger orders events by what they say: the larger value, whatever its sign, first; between equally large ones the
+// negative, because who clicks and then dislikes did dislike; then the earlier.
+func (e joinEvent) stronger(o joinEvent) int {
+	return cmp.Or(cmp.Compare(math.Abs(o.Value), math.Abs(e.Value)), cmp.Compare(e.Value, o.Value), e.earlier(o))
+}
+
+func decodeJoinUser(u event.JoinUser) (*joinUser, error) {
+	var out joinUser
+	if err := json.Unmarshal(u.State, &out); err != nil {
+		return nil, fmt.Errorf("the join's state of user %q cannot be read: %w: delete the keys of the join, it begins again from what Kafka has", u.UserID, err)
 	}
-	c.reached(place)
-	rec.clock = c.now
-	if in := rec.interaction; in != nil {
-		switch at := int64(in.Timestamp); {
-		case !r.relevant(in):
-			return rec, false
-		case at+r.lateness < c.now:
-			rec.out = outLate
-		case at > m.interactions.last+r.lateness:
-			rec.out = outEarly
+	return &out, nil
+}
+
+// slot finds the slot of an item and its position; nil: the item is not in the slate.
+func (d *joinDecision) slot(item string) (*joinSlot, int) {
+	for i := range d.Slots {
+		if d.Slots[i].Item == item {
+			return &d.Slots[i], i + 1
 		}
 	}
-	return rec, rec.interaction != nil || rec.decision != nil
+	return nil, 0
 }
 
-// joining is the work on one batch: users' parts before it come in, and after it go out with the rewards that became
-// final. What comes out depends on the records' order and clocks alone; how they are cut into batches does not matter,
-// because a user's part is settled to the record's clock before a record touches it.
-type joining struct {
-	rules     *joinRules
-	users     map[string]*joinUser
-	forgotten map[string]event.Time
-	rewards   []event.Reward
-	pending   int64 // change of the number of decisions
-	events    map[string]int
-	decisions map[string]int
-}
-
-// newJoining decodes the parts of the users that the batch is about. What is to be forgotten is not taken in.
-func newJoining(rules *joinRules, state event.JoinState) (*joining, error) {
-	j := &joining{rules: rules, users: make(map[string]*joinUser, len(state.Users)), forgotten: state.Forgotten,
-		events: map[string]int{}, decisions: map[string]int{}}
-	for _, raw := range state.Users {
-		u, err := decodeJoinUser(raw)
-		if err != nil {
-			return nil, err
-		}
-		if before, ok := state.Forgotten[raw.UserID]; ok {
-			j.forget(u, int64(before))
-		}
-		j.users[raw.UserID] = u
-	}
-	return j, nil
-}
-
-func (j *joining) forget(u *joinUser, before int64) {
-	kept := slices.DeleteFunc(u.Decisions, func(d *joinDecision) bool { return d.At < before })
-	n := len(u.Decisions) - len(kept)
-	u.Decisions = kept
-	u.Loose = slices.DeleteFunc(u.Loose, func(e joinEvent) bool { return e.At < before })
-	u.touched = true
-	j.pending -= int64(n)
-	j.decisions[outForgotten] += n
-}
-
-// work takes the records in, and then settles everybody to the clock.
-func (j *joining) work(records []joinRecord, clock int64) {
-	for _, r := range records {
-		switch {
-		case r.decision != nil && r.out == "":
-			if out := j.decide(r.decision, r.clock); out != "" {
-				j.decisions[out]++
-			}
-		case r.decision != nil:
-			j.decisions[r.out]++
-		case r.interaction != nil && r.out == "":
-			if out := j.happen(r.interaction, r.clock); out != "" {
-				j.events[out]++
-			}
-		case r.interaction != nil:
-			j.events[r.out]++
+// shown is the first impression of any of the decision's slots.
+func (d *joinDecision) shown() (first sighting, ok bool) {
+	for _, s := range d.Slots {
+		if s.Shown != nil && (!ok || s.Shown.compare(first) < 0) {
+			first, ok = *s.Shown, true
 		}
 	}
-	for user, u := range j.users {
-		j.settle(user, u, clock)
-	}
-	slices.SortFunc(j.rewards, func(a, b event.Reward) int {
-		return cmp.Or(cmp.Compare(a.Timestamp, b.Timestamp), cmp.Compare(a.DecisionID, b.DecisionID), cmp.Compare(a.Position, b.Position))
-	})
+	return first, ok
 }
 
-// user gives a user's part, settled to the clock.
-func (j *joining) user(id string, clock int64) *joinUser {
-	u := j.users[id]
-	if u == nil {
-		u = &joinUser{}
-		j.users[id] = u
-	}
-	j.settle(id, u, clock)
-	return u
-}
-
-// decide takes a decision in. One that comes again is known, or too late: the window is not shorter than the lateness.
-func (j *joining) decide(d *event.Decision, clock int64) (out string) {
-	at := int64(d.Timestamp)
-	switch {
-	case at < int64(j.forgotten[d.UserID]):
-		return outForgotten
-	case at+j.rules.lateness < clock:
-		return outLate
-	}
-	u := j.user(d.UserID, clock)
-	if u.decision(d.DecisionID) != nil || len(d.Slate) == 0 {
-		return ""
-	}
-	u.Came++
-	pending := &joinDecision{Nth: u.Came, ID: d.DecisionID, At: at, Surface: d.Surface, Source: d.Source, Control: d.Control, Explore: d.Explore,
-		Slots: make([]joinSlot, len(d.Slate))}
-	if d.Model != nil {
-		pending.Adapter = d.Model.Adapter
-	}
-	for i, s := range d.Slate {
-		pending.Slots[i].Item = s.ItemID
-	}
-	u.Decisions, u.touched = append(u.Decisions, pending), true
-	j.pending++
-	if len(u.Decisions) > j.rules.maxDecisions {
-		j.crowdOut(u)
-	}
-	return outPending
-}
-
-// crowdOut drops the oldest decision that was not shown; the newest was not.
-func (j *joining) crowdOut(u *joinUser) {
-	oldest := -1
-	for i, d := range u.Decisions {
-		if _, shown := d.shown(); shown {
-			continue
-		}
-		if oldest < 0 || cmp.Or(cmp.Compare(d.At, u.Decisions[oldest].At), cmp.Compare(d.ID, u.Decisions[oldest].ID)) < 0 {
-			oldest = i
-		}
-	}
-	u.Decisions = slices.Delete(u.Decisions, oldest, oldest+1)
-	j.pending--
-	j.decisions[outExcess]++
-}
-
-// relevant tells whether an interaction can change a reward.
-func (r *joinRules) relevant(in *event.Interaction) bool {
-	if in.Type == event.Impression {
-		return in.DecisionID != ""
-	}
-	return r.value(in) != 0
-}
-
-// value is what an interaction earns; 0: nothing.
-func (r *joinRules) value(in *event.Interaction) float64 {
-	v := r.values[in.Type]
-	if in.Type == event.Rating {
-		switch {
-		case in.Value == nil:
-			return 0
-		case *in.Value <= r.negative:
-			return -v
-		case *in.Value < r.positive:
-			return 0
-		}
-	}
-	return v
-}
-
-// happen takes an interaction in that is in time and can change a reward.
-func (j *joining) happen(in *event.Interaction, clock int64) (out string) {
-	at := int64(in.Timestamp)
-	if at < int64(j.forgotten[in.UserID]) {
-		return outForgotten
-	}
-	if j.users[in.UserID] == nil {
-		return outUnattributed
-	}
-	u := j.user(in.UserID, clock)
-	e := joinEvent{At: at, ID: in.EventID, Type: in.Type, Value: j.rules.value(in)}
-	if in.DecisionID == "" {
-		return j.loose(u, e, in.ItemID)
-	}
-	d := u.decision(in.DecisionID)
-	if d == nil || at < d.At-j.rules.lateness {
-		return outUnattributed
-	}
-	slot, position := d.slot(in.ItemID)
-	switch {
-	case slot == nil:
-		return outUnattributed
-	case in.Type != event.Impression:
-		slot.named(e)
-		u.touched = true
-		return outNamed
-	case at > d.At+j.rules.showable, in.Position != nil && *in.Position != position:
-		return outUnattributed
-	}
-	if s := (sighting{At: at, ID: in.EventID, Surface: in.Surface}); slot.Shown == nil || s.compare(*slot.Shown) < 0 {
-		slot.Shown = &s
-		u.touched = true
-	}
-	return outShown
-}
-
-// loose keeps an event that named no decision until every impression before it has come.
-func (j *joining) loose(u *joinUser, e joinEvent, item string) (out string) {
-	if !slices.ContainsFunc(u.Decisions, func(d *joinDecision) bool { s, _ := d.slot(item); return s != nil }) {
-		return outUnattributed
-	}
-	if len(u.Loose) >= j.rules.maxLoose {
-		return outExcess
-	}
-	e.Item, e.After = item, u.Came
-	u.loose(e)
-	u.touched = true
-	return "" // counted once it is attributed
-}
-
-// settle attributes the loose events and finishes the decisions for which the clock says that nothing more can come.
-func (j *joining) settle(user string, u *joinUser, clock int64) {
-	settled := 0
-	for settled < len(u.Loose) && u.Loose[settled].At+j.rules.lateness < clock {
-		e := u.Loose[settled]
-		settled++
-		out := outUnattributed
-		if slot := j.attribute(u, e); slot != nil {
-			out = outWindow
-			if e.Item, e.After = "", 0; slot.Joined == nil || e.stronger(*slot.Joined) < 0 {
-				slot.Joined = &e
-			}
-		}
-		j.events[out]++
-	}
-	if settled > 0 {
-		u.Loose, u.touched = slices.Delete(u.Loose, 0, settled), true
-	}
-	u.Decisions = slices.DeleteFunc(u.Decisions, func(d *joinDecision) bool {
-		if j.rules.due(d) >= clock {
-			return false
-		}
-		u.touched = true
-		j.pending--
-		j.finish(user, d)
-		return true
-	})
-}
-
-// attribute finds the slot that an event belongs to which named no decision: of those with its item that were shown
-// before it, within the window, the one that was shown last. A decision that came after it cannot have caused it.
-func (j *joining) attribute(u *joinUser, e joinEvent) (latest *joinSlot) {
-	var of *joinDecision
+func (u *joinUser) decision(id string) *joinDecision {
 	for _, d := range u.Decisions {
-		slot, _ := d.slot(e.Item)
-		if slot == nil || slot.Shown == nil || slot.Shown.At > e.At || d.Nth > e.After {
-			continue
-		}
-		first, _ := d.shown()
-		if e.At > first.At+j.rules.window {
-			continue
-		}
-		if latest == nil || cmp.Or(cmp.Compare(slot.Shown.At, latest.Shown.At), cmp.Compare(d.At, of.At), cmp.Compare(d.ID, of.ID)) > 0 {
-			latest, of = slot, d
+		if d.ID == id {
+			return d
 		}
 	}
-	return latest
+	return nil
 }
 
-// due is the last event time at which something can still come for the decision.
-func (r *joinRules) due(d *joinDecision) int64 {
-	if first, ok := d.shown(); ok {
-		return first.At + r.window + r.lateness
+// loose keeps an event in order of time, each once.
+func (u *joinUser) loose(e joinEvent) {
+	i, found := slices.BinarySearchFunc(u.Loose, e, func(a, b joinEvent) int {
+		return cmp.Or(a.earlier(b), cmp.Compare(a.Item, b.Item), cmp.Compare(a.Value, b.Value))
+	})
+	if !found {
+		u.Loose = slices.Insert(u.Loose, i, e)
 	}
-	return d.At + r.showable + r.lateness
 }
 
-// finish gives the rewards of a decision, one a slot that was shown within its window.
-func (j *joining) finish(user string, d *joinDecision) {
-	first, ok := d.shown()
-	if !ok {
-		j.decisions[outUnshown]++
-		return
-	}
-	j.decisions[outRewarded]++
-	until := first.At + j.rules.window
-	surface := d.Surface
-	if first.Surface != "" { // a stored document can be shown elsewhere than it was made for
-		surface = first.Surface
-	}
-	begin := len(j.rewards)
-	for i, s := range d.Slots {
-		if s.Shown == nil || s.Shown.At > until {
-			continue
+// named keeps the earliest event of each value: which of them falls into the window is not known before the first
+// impression is.
+func (s *joinSlot) named(e joinEvent) {
+	for i, old := range s.Named {
+		if old.Value == e.Value {
+			if e.earlier(old) < 0 {
+				s.Named[i] = e
+			}
+			return
 		}
-		r := event.Reward{DecisionID: d.ID, UserID: user, ItemID: s.Item, Position: i + 1, Attribution: event.ByNothing,
-			Timestamp: min(event.Time(until+j.rules.lateness), event.Latest), DecidedAt: event.Time(d.At),
-			Surface: surface, Source: d.Source, Adapter: d.Adapter, Control: d.Control, Explore: d.Explore}
-		if e, by := s.earned(until); by != event.ByNothing {
-			r.Value, r.Type, r.EventID, r.Attribution = e.Value, e.Type, e.ID, by
-		}
-		j.rewards = append(j.rewards, r)
 	}
-	j.rules.examination.examine(j.rewards[begin:])
+	s.Named = append(s.Named, e)
 }
 
-// earned is the strongest of what happened to a slot until its window closed.
+// earned is the strongest of what happened to a slot until its window closed, and how it was attributed.
 func (s joinSlot) earned(until int64) (best joinEvent, by string) {
 	by = event.ByNothing
 	for _, e := range s.Named {
@@ -364,34 +167,4 @@ func (s joinSlot) earned(until int64) (best joinEvent, by string) {
 		best, by = *s.Joined, event.ByWindow
 	}
 	return best, by
-}
-
-// changes are the users' parts that have to be written.
-func (j *joining) changes() (out []event.JoinUser, err error) {
-	for user, u := range j.users {
-		if !u.touched {
-			continue
-		}
-		change := event.JoinUser{UserID: user}
-		if len(u.Decisions) > 0 { // without one, no event belongs to anything
-			if change.State, err = json.Marshal(u); err != nil {
-				return nil, err
-			}
-			change.Due = event.Time(j.rules.dueUser(u))
-		}
-		out = append(out, change)
-	}
-	slices.SortFunc(out, func(a, b event.JoinUser) int { return cmp.Compare(a.UserID, b.UserID) })
-	return out, nil
-}
-
-func (r *joinRules) dueUser(u *joinUser) int64 {
-	due := r.due(u.Decisions[0])
-	for _, d := range u.Decisions[1:] {
-		due = min(due, r.due(d))
-	}
-	if len(u.Loose) > 0 {
-		due = min(due, u.Loose[0].At+r.lateness)
-	}
-	return due
 }
