@@ -13,7 +13,6 @@ import (
 	"github.com/r2rec/r2rec/internal/adapters"
 	"github.com/r2rec/r2rec/internal/event"
 	"github.com/r2rec/r2rec/internal/lm/loader"
-	"github.com/r2rec/r2rec/internal/lm/proof"
 	"github.com/r2rec/r2rec/internal/web"
 	"github.com/r2rec/r2rec/reasoner"
 	"golang.org/x/sync/errgroup"
@@ -82,11 +81,7 @@ func (f *follower) fetch(ctx context.Context, digest string) (loader.File, error
 	if err != nil {
 		return loader.File{}, err
 	}
-	file := loader.File{Path: path, Read: func() error { return os.Remove(path) }}
-	for _, c := range m.Canaries {
-		file.Canaries = append(file.Canaries, proof.Canary(c))
-	}
-	return file, nil
+	return loader.File{Path: path, Canaries: m.Canaries, Read: func() error { return os.Remove(path) }}, nil
 }
 
 // run follows the log until ctx ends. Where the log itself is broken, what serves goes on serving.
