@@ -85,6 +85,16 @@ func (i installed) Adapt(ctx context.Context, digest, path string) (loader.Model
 	return m, nil
 }
 
+// fetched is a store of one adapter.
+func fetched(digest, path string, canaries []proof.Canary) func(context.Context, string) (loader.File, error) {
+	return func(_ context.Context, asked string) (loader.File, error) {
+		if asked != digest {
+			return loader.File{}, errors.New("no such adapter")
+		}
+		return loader.File{Path: path, Canaries: canaries}, nil
+	}
+}
+
 // follower is a Switch over a server, and the files that it may load.
 type follower struct {
 	testing.TB
