@@ -31,6 +31,7 @@ type cli struct {
 	Graph     graphCommand     `cmd:"" help:"Count what the graph holds."`
 	Eval      evalCommand      `cmd:"" help:"Measure rankings on a data set with known answers."`
 	LM        lmCommand        `cmd:"" name:"lm" help:"Make and teach the language model that runs within this program."`
+	Ope       opeCommand       `cmd:"" help:"Judge a policy by the log of another one."`
 	Bench     benchCommand     `cmd:"" help:"Measure speed, beside limits and peers in the same run."`
 }
 
