@@ -5,7 +5,7 @@ import (
 	"fmt"
 
 	"github.com/r2rec/r2rec/internal/fusion"
-	"github.com/r2rec/r2rec/internal/policy"
+	"github.com/r2rec/r2rec/internal/ope"
 )
 
 // Folds is how many parts of the users Clicks makes where nobody says.
@@ -32,7 +32,7 @@ func FitClicks(rollouts []Rollout, folds int) (Clicks, error) {
 	fold := make([]int, len(rollouts))
 	for i, r := range rollouts {
 		lists[i] = fusion.FromContext(r.Decision.Context)
-		fold[i] = Fold(r.Decision.UserID, folds)
+		fold[i] = ope.Fold(r.Decision.UserID, folds)
 	}
 	for f := range folds {
 		var seen []fusion.Valued
@@ -64,16 +64,6 @@ func FitClicks(rollouts []Rollout, folds int) (Clicks, error) {
 		}
 	}
 	return c, nil
-}
-
-// Fold of a user, of so many: a hash of the id, the same everywhere.
-func Fold(user string, folds int) int {
-	for f := range folds - 1 {
-		if policy.InShare("fold", user, float64(f+1)/float64(folds)) {
-			return f
-		}
-	}
-	return folds - 1
 }
 
 func square(x float64) float64 { return x * x }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/r2rec/r2rec/internal/adapters"
 	"github.com/r2rec/r2rec/internal/event"
+	"github.com/r2rec/r2rec/internal/ope"
 	"github.com/r2rec/r2rec/internal/policy"
 )
 
@@ -23,14 +24,6 @@ func RollOutOf(s adapters.State) (RollOut, bool) {
 	return RollOut{Current: s.Current, Candidate: s.Candidate, Share: s.Share, Since: s.Since}, s.Candidate != ""
 }
 
-// Comparison is a test of two arms that may be asked after every reward. internal/ope has one.
-type Comparison interface {
-	// Add counts the reward of one decision of a user.
-	Add(candidate bool, user string, reward float64) error
-	// Decide says where it stands: the candidate goes forward, or back, or (neither) it is not known yet.
-	Decide() (forward, back bool, reason string)
-}
-
 // Watch follows the rewards of one roll-out: what slot 1 of each decision earned, as the gate counts.
 //
 // A user counts where the hash puts him, and only by decisions of the adapter that he should have: while servers load, or
@@ -38,17 +31,24 @@ type Comparison interface {
 type Watch struct {
 	RollOut
 	limit   time.Duration
-	test    Comparison
+	test    *ope.Sequential
 	counted map[string]bool // decisions: a reward may come again
 	newest  event.Time      // of the rewards' times
 }
 
 // NewWatch begins to follow a roll-out. One that has not been decided by rewards within the limit, in the rewards' own
 // time, goes back: an adapter that shows nothing should not stand in the way of the next.
-func NewWatch(r RollOut, limit time.Duration, test Comparison) (*Watch, error) {
+func NewWatch(r RollOut, limit time.Duration, o ope.SequentialOptions) (*Watch, error) {
 	if r.Candidate == "" || r.Candidate == r.Current || !(r.Share > 0 && r.Share < 1) || limit <= 0 {
 		return nil, fmt.Errorf("watch the roll-out of %q to a share of %v in place of %q within %v: want another adapter, a share between 0 and 1, and some time",
 			r.Candidate, r.Share, r.Current, limit)
+	}
+	if o.Share == 0 {
+		o.Share = r.Share
+	}
+	test, err := ope.NewSequential(o)
+	if err != nil {
+		return nil, err
 	}
 	return &Watch{RollOut: r, limit: limit, test: test, counted: map[string]bool{}}, nil
 }
@@ -59,31 +59,33 @@ func (w *Watch) Add(r event.Reward) error {
 		return nil
 	}
 	w.newest = max(w.newest, r.Timestamp)
-	has := policy.InRollOut(w.Candidate, r.UserID, w.Share)
-	should := w.Current
-	if has {
-		should = w.Candidate
+	arm, should := ope.Present, w.Current
+	if policy.InRollOut(w.Candidate, r.UserID, w.Share) {
+		arm, should = ope.Candidate, w.Candidate
 	}
 	if r.Control || r.Source != event.Reasoned || r.Adapter != should || r.Position != 1 || w.counted[r.DecisionID] {
 		return nil
 	}
-	w.counted[r.DecisionID] = true
-	if err := w.test.Add(has, r.UserID, r.Value); err != nil {
+	if err := w.test.Add(arm, r.UserID, r.Value); err != nil {
 		return fmt.Errorf("watch the roll-out of %s: decision %.80q: %w", adapters.Name(w.Candidate), r.DecisionID, err)
 	}
+	w.counted[r.DecisionID] = true
 	return nil
 }
 
 // Decide is the record that ends the roll-out, to be completed by what it is for and when; false: it goes on.
 func (w *Watch) Decide() (p event.Promotion, ok bool) {
-	forward, back, reason := w.test.Decide()
+	look := w.test.Decide()
+	back := event.Promotion{Kind: event.RollBack, Adapter: w.Current, Parent: w.Candidate}
 	switch {
-	case forward:
-		return event.Promotion{Kind: event.Complete, Adapter: w.Candidate, Parent: w.Current, Reason: "roll-out: " + reason}, true
-	case back:
-		return event.Promotion{Kind: event.RollBack, Adapter: w.Current, Parent: w.Candidate, Reason: "roll-out: " + reason}, true
+	case look.Direction == ope.Forward:
+		return event.Promotion{Kind: event.Complete, Adapter: w.Candidate, Parent: w.Current, Reason: "roll-out: " + look.Reason}, true
+	case look.Direction == ope.Back:
+		back.Reason = "roll-out: " + look.Reason
+		return back, true
 	case w.newest.Std().Sub(w.Since.Std()) > w.limit:
-		return event.Promotion{Kind: event.RollBack, Adapter: w.Current, Parent: w.Candidate, Reason: fmt.Sprintf("roll-out: not decided within %v: %s", w.limit, reason)}, true
+		back.Reason = fmt.Sprintf("roll-out: not decided within %v: %s", w.limit, look.Reason)
+		return back, true
 	}
 	return event.Promotion{}, false
 }

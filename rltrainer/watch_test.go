@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/r2rec/r2rec/internal/adapters"
 	"github.com/r2rec/r2rec/internal/event"
+	"github.com/r2rec/r2rec/internal/ope"
 	"github.com/r2rec/r2rec/internal/policy"
 )
 
@@ -18,30 +20,8 @@ const since = event.Time(1.8e12)
 
 var rolled = RollOut{Current: "old", Candidate: "new", Share: .5, Since: since}
 
-// means decides by the difference of the mean rewards, once each arm has ten.
-type means struct {
-	n   [2]int
-	sum [2]float64
-	err error
-}
-
-func (m *means) Add(candidate bool, _ string, reward float64) error {
-	arm := 0
-	if candidate {
-		arm = 1
-	}
-	m.n[arm]++
-	m.sum[arm] += reward
-	return m.err
-}
-
-func (m *means) Decide() (forward, back bool, reason string) {
-	if min(m.n[0], m.n[1]) < 10 {
-		return false, false, "too few"
-	}
-	d := m.sum[1]/float64(m.n[1]) - m.sum[0]/float64(m.n[0])
-	return d > .5, d < -.5, fmt.Sprintf("%+.2f", d)
-}
+// quick decides large differences after some dozen decisions.
+var quick = ope.SequentialOptions{MinUsers: 10, Decisions: 100}
 
 // reward of slot 1 of a decision, by the adapter that the user should have.
 func reward(i int, value func(adapter string) float64) event.Reward {
@@ -54,14 +34,13 @@ func reward(i int, value func(adapter string) float64) event.Reward {
 	return r
 }
 
-func watch(t *testing.T) (*Watch, *means) {
+func watch(t *testing.T) *Watch {
 	t.Helper()
-	m := &means{}
-	w, err := NewWatch(rolled, time.Hour, m)
+	w, err := NewWatch(rolled, time.Hour, quick)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return w, m
+	return w
 }
 
 func better(adapter string) float64 { return map[string]float64{"new": 1}[adapter] }
@@ -73,17 +52,21 @@ func TestRollOutGoesForwardOrBack(t *testing.T) {
 		value func(string) float64
 		want  event.Promotion
 	}{
-		"better": {better, event.Promotion{Kind: event.Complete, Adapter: "new", Parent: "old", Reason: "roll-out: +1.00"}},
-		"worse":  {worse, event.Promotion{Kind: event.RollBack, Adapter: "old", Parent: "new", Reason: "roll-out: -1.00"}},
+		"better": {better, event.Promotion{Kind: event.Complete, Adapter: "new", Parent: "old", Reason: "roll-out: it is better: +1.0000"}},
+		"worse":  {worse, event.Promotion{Kind: event.RollBack, Adapter: "old", Parent: "new", Reason: "roll-out: it is worse: -1.0000"}},
 		"same":   {same, event.Promotion{}},
 	} {
-		w, _ := watch(t)
+		w := watch(t)
 		for i := range 60 {
 			if err := w.Add(reward(i, tc.value)); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if p, ok := w.Decide(); p != tc.want || ok != (tc.want.Kind != "") {
+		p, ok := w.Decide()
+		if !strings.HasPrefix(p.Reason, tc.want.Reason) {
+			t.Errorf("%s: %q, want %q", name, p.Reason, tc.want.Reason)
+		}
+		if p.Reason = tc.want.Reason; p != tc.want || ok != (tc.want.Kind != "") {
 			t.Errorf("%s: %+v, %v; want %+v", name, p, ok, tc.want)
 		}
 	}
@@ -91,7 +74,7 @@ func TestRollOutGoesForwardOrBack(t *testing.T) {
 
 // What does not speak of the two adapters, or came before, does not count; and no order changes anything.
 func TestWhatCountsInARollOut(t *testing.T) {
-	w, m := watch(t)
+	w := watch(t)
 	all := []event.Reward{}
 	for i := range 40 {
 		all = append(all, reward(i, same))
@@ -117,13 +100,13 @@ func TestWhatCountsInARollOut(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if m.n[0]+m.n[1] != 40 || m.n[0] < 10 || m.n[1] < 10 {
-		t.Errorf("%v rewards counted, want each of 40 once", m.n)
+	if n := w.test.Decide().Decisions; n[0]+n[1] != 40 || n[0] < 10 || n[1] < 10 {
+		t.Errorf("%v rewards counted, want each of 40 once", n)
 	}
 }
 
 func TestRollOutEndsInTime(t *testing.T) {
-	w, m := watch(t)
+	w := watch(t)
 	r := reward(0, same)
 	r.Timestamp = since + event.Time(time.Hour.Milliseconds())
 	if err := w.Add(r); err != nil {
@@ -136,19 +119,18 @@ func TestRollOutEndsInTime(t *testing.T) {
 	if err := w.Add(r); err != nil {
 		t.Fatal(err)
 	}
-	if p, ok := w.Decide(); !ok || p.Kind != event.RollBack || p.Adapter != "old" || !strings.Contains(p.Reason, "not decided within 1h0m0s: too few") {
+	if p, ok := w.Decide(); !ok || p.Kind != event.RollBack || p.Adapter != "old" || !strings.Contains(p.Reason, "not decided within 1h0m0s: ") {
 		t.Errorf("%+v, %v; want it back", p, ok)
 	}
-	m.err = errors.New("of both arms")
-	if err := w.Add(reward(7, same)); err == nil || !strings.Contains(err.Error(), `"d7"`) {
+	if err := w.Add(reward(7, func(string) float64 { return math.NaN() })); err == nil || !strings.Contains(err.Error(), `"d7"`) {
 		t.Errorf("%v", err)
 	}
 	for _, wrong := range []RollOut{{Candidate: "", Share: .5}, {Candidate: "a", Current: "a", Share: .5}, {Candidate: "a", Share: 0}, {Candidate: "a", Share: 1}} {
-		if _, err := NewWatch(wrong, time.Hour, m); err == nil {
+		if _, err := NewWatch(wrong, time.Hour, quick); err == nil {
 			t.Errorf("%+v is watched", wrong)
 		}
 	}
-	if _, err := NewWatch(rolled, 0, m); err == nil {
+	if _, err := NewWatch(rolled, 0, quick); err == nil {
 		t.Error("no time at all is enough")
 	}
 }
@@ -178,7 +160,7 @@ func TestWatchWritesToTheLog(t *testing.T) {
 	if !ok || r != rolled {
 		t.Fatalf("%+v, %v", r, ok)
 	}
-	w, _ := watch(t)
+	w := watch(t)
 	n := 0
 	next := func(context.Context) ([]event.Reward, error) {
 		n += 5

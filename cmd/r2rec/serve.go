@@ -75,7 +75,7 @@ func (c serveCommand) Run(p *process) error {
 	s, err := newService(p, serviceParts{
 		kafka: on.kafka, rdb: on.rdb, graph: on.graph, model: model, noModel: noModel, adapters: follow, registry: reg,
 		redis: c.redisFlags, modelFlags: c.modelFlags, recommend: c.recommendFlags,
-		token: c.Token, hosts: c.AllowedHost, consume: c.Consume, consumer: consumer.Options{Group: c.Group, OnGap: c.OnGap},
+		token: c.Token, hosts: c.AllowedHost, consume: c.Consume, consumer: consumer.Options{Member: consumer.Member{Group: c.Group, OnGap: c.OnGap}},
 	})
 	if err != nil {
 		return err

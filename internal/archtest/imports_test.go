@@ -76,8 +76,8 @@ var forTests = []string{"graphcache", "internal/event", "internal/broker", "inte
 var forTestsOf = map[string][]string{
 	"internal/llama":     {"internal/llama/learn", "internal/llama/token"},
 	"internal/lm/loader": {"reasoner", "internal/lm", "internal/llama/learn", "internal/llama/lora"},
+	"rltrainer":          {"internal/lm/engine", "internal/llama/learn"},
 	"internal/lm/ollama": {"reasoner", "internal/lm/engine", "internal/lm/loader", "internal/llama", "internal/llama/learn"},
-	"rltrainer":          {"internal/lm/engine"},
 }
 
 // libraries names the packages that may import a library, test files aside. What is not listed, anybody may import.
