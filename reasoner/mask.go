@@ -2,7 +2,6 @@ package reasoner
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -20,8 +19,8 @@ type Without func(chains ...event.Chain) (event.Context, error)
 const stepsPerItem = 3
 
 // explain finds the thought behind the slate: chains are proposed and masked, and what contributes nothing is not
-// shown. Whatever goes wrong costs only the contributions of what was not measured yet.
-func (r *Reasoner) explain(ctx context.Context, d event.Decision, without Without) event.Thought {
+// shown. held is the model that ranked, where one did. Whatever goes wrong costs only the contributions of what was not measured yet.
+func (r *Reasoner) explain(ctx context.Context, d event.Decision, held Model, without Without) event.Thought {
 	proposed := iot.Explain(d.Context, d.Slate, stepsPerItem)
 	if without == nil {
 		return proposed
@@ -36,7 +35,7 @@ func (r *Reasoner) explain(ctx context.Context, d event.Decision, without Withou
 		before = r.withoutModel(before)
 	}
 	contributions, err := measure(d.Context, proposed, logShares(before), without, func(c event.Context) ([]float64, error) {
-		scores, err := r.rankMasked(measuring, d, c, by)
+		scores, err := r.rankMasked(measuring, held, d, c, by)
 		return logShares(scores), err
 	})
 	if err != nil && measuring.Err() == nil {
@@ -54,8 +53,8 @@ func (r *Reasoner) explain(ctx context.Context, d event.Decision, without Withou
 }
 
 // rankMasked ranks the candidates of a masked context as the decision ranked them: with its seed, and where by says so
-// by the model, if that is still the one that ranked.
-func (r *Reasoner) rankMasked(ctx context.Context, d event.Decision, masked event.Context, by event.Source) ([]event.Score, error) {
+// by the model that ranked.
+func (r *Reasoner) rankMasked(ctx context.Context, held Model, d event.Decision, masked event.Context, by event.Source) ([]event.Score, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -63,12 +62,12 @@ func (r *Reasoner) rankMasked(ctx context.Context, d event.Decision, masked even
 	if by == event.Reasoned {
 		was := *d.Model
 		d.Context = masked
-		shares, is, err := r.ask(ctx, d)
+		shares, is, err := r.ask(ctx, held, d)
 		if err != nil {
 			return nil, err
 		}
-		if is.Digest != was.Digest || is.Adapter != was.Adapter || is.Readout != was.Readout {
-			return nil, errors.New("the model was exchanged meanwhile: its answers cannot be compared")
+		if is.PromptDigest = was.PromptDigest; is != was { // a held model is never switched, but a name on a server can be given to other weights
+			return nil, fmt.Errorf("the server has put %s %.12s in the place of %s %.12s: their answers cannot be compared", is.Name, is.Digest, was.Name, was.Digest)
 		}
 		model = shares
 	}

@@ -85,7 +85,7 @@ func (m *maskable) Rank(ctx context.Context, p iot.Prompt) ([]float64, error) {
 func recommendMasked(t *testing.T, m *maskable, change func(*Options)) (*Reasoner, event.Recommendation, event.Decision) {
 	t.Helper()
 	r, _ := newTestReasoner(t, m.part, func(o *Options) {
-		o.Graph, o.Model, o.MaskTimeout = m, m, time.Minute
+		o.Graph, o.Models, o.MaskTimeout = m, Only(m), time.Minute
 		if change != nil {
 			change(o)
 		}
@@ -103,7 +103,7 @@ func recommendMasked(t *testing.T, m *maskable, change func(*Options)) (*Reasone
 	return r, rec, d
 }
 
-func graphOnly(o *Options) { o.Model = nil }
+func graphOnly(o *Options) { o.Models = nil }
 
 // shareOf computes, by definition, the log share of item i by the graph, where its chains weigh less.
 func shareOf(i int, less float64) float64 {
@@ -220,8 +220,8 @@ func TestMaskingFailsAlone(t *testing.T) {
 			o.MaskTimeout = time.Millisecond
 			m.again = func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
 		},
-		"the model is exchanged": func(m *maskable, _ *Options) {
-			m.again = func(context.Context) error { m.identity.Adapter = "new"; return nil }
+		"the server exchanges the model": func(m *maskable, _ *Options) {
+			m.again = func(context.Context) error { m.identity.Digest = "sha256:2"; return nil }
 		},
 		"no time": func(_ *maskable, o *Options) { o.MaskTimeout = time.Nanosecond },
 		"the graph fails": func(m *maskable, _ *Options) {
@@ -258,7 +258,7 @@ func TestCallerWhoLeavesWhileMaskingMakesNoDecision(t *testing.T) {
 	m := newMaskable()
 	ctx, cancel := context.WithCancel(t.Context())
 	m.again = func(context.Context) error { cancel(); return nil }
-	r, _ := newTestReasoner(t, m.part, func(o *Options) { o.Graph, o.Model, o.MaskModel, o.MaskTimeout = m, m, true, time.Minute })
+	r, _ := newTestReasoner(t, m.part, func(o *Options) { o.Graph, o.Models, o.MaskModel, o.MaskTimeout = m, Only(m), true, time.Minute })
 	if _, _, err := r.Recommend(ctx, Request{User: "u"}); !errors.Is(err, context.Canceled) || len(m.logged) != 0 {
 		t.Errorf("the error is %v and %d decisions were logged, want a cancelled call and none", err, len(m.logged))
 	}

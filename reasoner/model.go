@@ -17,18 +17,19 @@ const (
 	FallbackNonsense    = "model nonsense"    // it answered, but nothing that ranks
 )
 
-// reason asks the model. Whatever goes wrong is logged, counted by the caller and answered with why the graph ranks.
-func (r *Reasoner) reason(ctx context.Context, d event.Decision) (logShares []float64, who *event.Model, fallback string) {
+// reason holds a model for the decision's user and asks it; release has to be called when the decision is made. Whatever
+// goes wrong is logged, counted by the caller and answered with why the graph ranks.
+func (r *Reasoner) reason(ctx context.Context, d event.Decision) (held Model, release func(), logShares []float64, who *event.Model, fallback string) {
 	start := r.opt.Now()
-	logShares, m, err := r.ask(ctx, d)
+	held, release, logShares, m, err := r.holdAndAsk(ctx, d)
 	r.metrics.seconds.WithLabelValues("model").Observe(r.opt.Now().Sub(start).Seconds())
 	if err == nil {
-		return logShares, &m, ""
+		return held, release, logShares, &m, ""
 	}
 	var n interface{ Nonsense() bool }
 	switch {
 	case ctx.Err() != nil: // the caller left; that says nothing about the model
-		return nil, nil, ""
+		return nil, release, nil, nil, ""
 	case errors.As(err, &n) && n.Nonsense():
 		fallback = FallbackNonsense
 	case errors.Is(err, context.DeadlineExceeded):
@@ -37,19 +38,30 @@ func (r *Reasoner) reason(ctx context.Context, d event.Decision) (logShares []fl
 		fallback = FallbackUnavailable
 	}
 	r.opt.Logger.Warn("the graph's ranking is served instead of the model's", "user", d.UserID, "decision", d.DecisionID, "why", fallback, "error", err)
-	return nil, nil, fallback
+	return nil, release, nil, nil, fallback
 }
 
-func (r *Reasoner) ask(ctx context.Context, d event.Decision) ([]float64, event.Model, error) {
+// holdAndAsk waits for model, turn and answer, all together for ModelTimeout at most.
+func (r *Reasoner) holdAndAsk(ctx context.Context, d event.Decision) (held Model, release func(), logShares []float64, who event.Model, err error) {
 	ctx, cancel := context.WithTimeout(ctx, r.opt.ModelTimeout)
 	defer cancel()
+	held, release, err = r.opt.Models.Hold(ctx, d.UserID)
+	if err != nil {
+		return nil, func() {}, nil, event.Model{}, err
+	}
+	logShares, who, err = r.ask(ctx, held, d)
+	return held, release, logShares, who, err
+}
+
+// ask waits for a turn and for the answer.
+func (r *Reasoner) ask(ctx context.Context, held Model, d event.Decision) ([]float64, event.Model, error) {
 	select {
 	case r.turns <- struct{}{}:
 		defer func() { <-r.turns }()
 	case <-ctx.Done():
 		return nil, event.Model{}, ctx.Err()
 	}
-	m, err := r.opt.Model.Identity(ctx)
+	m, err := held.Identity(ctx)
 	if err != nil {
 		return nil, event.Model{}, err
 	}
@@ -57,7 +69,7 @@ func (r *Reasoner) ask(ctx context.Context, d event.Decision) ([]float64, event.
 	if err != nil {
 		return nil, event.Model{}, err
 	}
-	shares, err := r.opt.Model.Rank(ctx, prompt)
+	shares, err := held.Rank(ctx, prompt)
 	if err != nil {
 		return nil, event.Model{}, err
 	}

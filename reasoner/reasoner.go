@@ -72,6 +72,20 @@ type Model interface {
 	Rank(ctx context.Context, p iot.Prompt) ([]float64, error)
 }
 
+// Models says which model answers whom. Only is one model for everybody, a Switch changes it while requests go on.
+type Models interface {
+	// Hold returns the model that answers the user. It stays what it is, and open, until release is called, which has to
+	// be once: a request holds one for its whole life, and is answered wholly by it. The error says that there is none now.
+	Hold(ctx context.Context, user string) (m Model, release func(), err error)
+}
+
+// Only is one model for everybody, for good.
+func Only(m Model) Models { return only{m} }
+
+type only struct{ Model }
+
+func (o only) Hold(context.Context, string) (Model, func(), error) { return o.Model, func() {}, nil }
+
 // Log keeps decisions for good.
 type Log interface {
 	PublishDecision(ctx context.Context, d event.Decision) error
@@ -90,9 +104,9 @@ type Options struct {
 	Rank func(event.Context) []float64
 	// Weights is the digest of what Rank ranks by; decisions record it.
 	Weights string
-	Model   Model // nil: the graph ranks
-	Log     Log   // required
-	Store   Store // required
+	Models  Models // nil: the graph ranks
+	Log     Log    // required
+	Store   Store  // required
 
 	// K is how many items are shown where a request does not say. Default 5, at most MaxK.
 	K int
@@ -225,20 +239,23 @@ func (r *Reasoner) Recommend(ctx context.Context, req Request) (event.Recommenda
 		return r.empty(d, snap), d, nil
 	}
 
+	var held Model
 	var model []float64
 	switch {
-	case r.opt.Model == nil:
+	case r.opt.Models == nil:
 	case d.Control:
 		d.Fallback = FallbackControl
 	default:
-		model, d.Model, d.Fallback = r.reason(ctx, d)
+		var release func()
+		held, release, model, d.Model, d.Fallback = r.reason(ctx, d)
+		defer release()
 	}
 	if model != nil {
 		d.Source, d.ModelWeight = event.Reasoned, r.opt.ModelWeight
 	}
 	d.Scores = policy.Pool(r.graphShares(d.Context), model, r.opt.ModelWeight)
 	d.Slate = policy.Slate(d, req.K)
-	thought, ungrounded := iot.Check(r.explain(ctx, d, snap.Without), d.Context, d.Slate)
+	thought, ungrounded := iot.Check(r.explain(ctx, d, held, snap.Without), d.Context, d.Slate)
 	if err := ctx.Err(); err != nil { // nobody waits for it any more: no decision is made
 		return event.Recommendation{}, event.Decision{}, fmt.Errorf("recommend for user %q: %w", req.User, err)
 	}

@@ -81,7 +81,7 @@ func newTestReasoner(t *testing.T, p *part, change func(*Options)) (*Reasoner, R
 	rdb := redis.NewClient(&redis.Options{Addr: embeddedtest.Redis(t)})
 	t.Cleanup(func() { rdb.Close() })
 	store := RedisStore{Client: rdb, Prefix: "r2:", TTL: time.Hour}
-	opt := Options{Graph: p, Rank: byChains, Model: p, Log: p, Store: store, ModelWeight: 0.5,
+	opt := Options{Graph: p, Rank: byChains, Models: Only(p), Log: p, Store: store, ModelWeight: 0.5,
 		Now: func() time.Time { return time.UnixMilli(1.8e12) }, Entropy: bytes.NewReader(make([]byte, 1<<12))}
 	if change != nil {
 		change(&opt)

@@ -71,7 +71,7 @@ func (c benchLMCommand) Run(p *process) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, base.Close()) }()
-	contexts, err := c.contexts(p, shown)
+	contexts, err := benchContexts(p, shown, c.Events, c.Requests)
 	if err != nil {
 		return err
 	}
@@ -99,21 +99,22 @@ func (c benchLMCommand) Run(p *process) (err error) {
 	return out.write(p.stdout, c.JSON)
 }
 
-// contexts are what a graph of the first events knows of users when they chose something: the later of these moments.
-func (c benchLMCommand) contexts(p *process, shown *stages) (contexts []event.Context, err error) {
+// benchContexts are what a graph of the first events of the bundled data set knows of users when they chose something, n
+// at most: the later of these moments.
+func benchContexts(p *process, shown *stages, first, n int) (contexts []event.Context, err error) {
 	data, err := dataset.Bundled()
 	if err != nil {
 		return nil, err
 	}
-	events := firstEvents(data.Interactions(), c.Events)
-	cases, err := eval.Draw(events, event.Latest, 2*c.Requests, 1) // as many as it finds about the number
+	events := firstEvents(data.Interactions(), first)
+	cases, err := eval.Draw(events, event.Latest, 2*n, 1) // as many as it finds about the number
 	if err == nil && len(cases) == 0 {
 		err = errors.New("no choice in them can be asked about: give more, or 0 for all")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("--events %d: %w", c.Events, err)
+		return nil, fmt.Errorf("--events %d: %w", first, err)
 	}
-	cases = cases[max(0, len(cases)-c.Requests):]
+	cases = cases[max(0, len(cases)-n):]
 	o := evalGraph{History: graphcache.DefaultRead.History, ItemList: graphcache.DefaultRead.ItemList, Met: graphcache.DefaultRead.Met, Positive: 4, Negative: 2}
 	graph, err := o.open(p.ctx, p, data.Items())
 	if err != nil {

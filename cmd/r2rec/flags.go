@@ -136,6 +136,14 @@ func (f modelFlags) open(p *process) (m reasoner.Model, why string, err error) {
 	return m, "", err
 }
 
+// only is a model that stays; nil: the graph ranks.
+func only(m reasoner.Model) reasoner.Models {
+	if m == nil {
+		return nil
+	}
+	return reasoner.Only(m)
+}
+
 // client reasons through Ollama, its letters calibrated. It is nil where no model is named and the server has none to
 // choose. A named model may come and go while we run.
 func (f modelFlags) client(p *process) (m reasoner.Model, why string, err error) {

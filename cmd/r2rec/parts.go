@@ -83,7 +83,7 @@ func newConsumer(p *process, kc *broker.Client, graph *graphcache.Cache, reg pro
 	return consumer.New(opt)
 }
 
-func newReasoner(p *process, kc *broker.Client, rdb *redis.Client, graph *graphcache.Cache, model reasoner.Model, rf redisFlags, mf modelFlags, f recommendFlags,
+func newReasoner(p *process, kc *broker.Client, rdb *redis.Client, graph *graphcache.Cache, models reasoner.Models, rf redisFlags, mf modelFlags, f recommendFlags,
 	reg prometheus.Registerer) (*reasoner.Reasoner, func() error, error) {
 	if f.TTL < time.Second {
 		return nil, nil, fmt.Errorf("--ttl %v: want at least 1s, stored recommendations have to expire", f.TTL)
@@ -97,7 +97,7 @@ func newReasoner(p *process, kc *broker.Client, rdb *redis.Client, graph *graphc
 		Graph: graphSource{graph}, Rank: func(c event.Context) []float64 { return weights.Scores(fusion.FromContext(c)) }, Weights: weights.Digest(), Log: decisionLog{decisions}, Store: reasoner.RedisStore{Client: rdb, Prefix: rf.Prefix, TTL: f.TTL},
 		ControlShare: f.ControlShare, ExploreShare: f.ExploreShare, Temperature: f.Temperature,
 		ModelWeight: mf.weight(), ModelTimeout: mf.ModelTimeout, MaskModel: mf.embedded(),
-		Model: model, Now: time.Now, Logger: p.log, Registerer: reg,
+		Models: models, Now: time.Now, Logger: p.log, Registerer: reg,
 	}
 	r, err := reasoner.New(opt)
 	if err != nil {

@@ -38,7 +38,7 @@ func (c recommendCommand) Run(p *process) error {
 	if model == nil {
 		p.log.Warn("the graph ranks: there is no model", "why", noModel)
 	}
-	r, done, err := newReasoner(p, s.kafka, s.rdb, s.graph, model, c.redisFlags, c.modelFlags, c.recommendFlags, prometheus.NewRegistry())
+	r, done, err := newReasoner(p, s.kafka, s.rdb, s.graph, only(model), c.redisFlags, c.modelFlags, c.recommendFlags, prometheus.NewRegistry())
 	if err != nil {
 		return err
 	}

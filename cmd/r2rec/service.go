@@ -72,7 +72,7 @@ func newService(p *process, parts serviceParts) (s *service, err error) {
 		}
 	}
 	var done func() error
-	s.reasoner, done, err = newReasoner(p, parts.kafka, parts.rdb, parts.graph, parts.model, parts.redis, parts.modelFlags, parts.recommend,
+	s.reasoner, done, err = newReasoner(p, parts.kafka, parts.rdb, parts.graph, only(parts.model), parts.redis, parts.modelFlags, parts.recommend,
 		parts.registry)
 	if err != nil {
 		return nil, err

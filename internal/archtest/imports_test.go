@@ -24,7 +24,7 @@ var rows = map[string][]string{
 	"consumer":   {"internal/event"},
 	"graphcache": {"internal/event", "internal/rdb"},
 	"reasoner":   {"internal/event", "internal/iot", "internal/policy"},
-	"rltrainer":  {"internal/event", "internal/iot", "internal/policy", "internal/adapters", "internal/ope", "internal/fusion", "internal/lm", "internal/eval", "internal/world", "internal/simulate"},
+	"rltrainer":  {"internal/event", "internal/iot", "internal/policy", "internal/adapters", "internal/ope", "internal/fusion", "internal/lm", "internal/eval", "internal/world", "internal/simulate", "internal/chart", "internal/gguf", "internal/lm/proof"},
 
 	"internal/event":   nil,
 	"internal/broker":  {"internal/event"},
@@ -38,6 +38,8 @@ var rows = map[string][]string{
 	"internal/lm/engine": {"internal/event", "internal/iot", "internal/lm", "internal/llama", "internal/llama/learn", "internal/llama/lora",
 		"internal/llama/token", "internal/gguf"},
 	"internal/lm/ollama":        {"internal/event", "internal/iot", "internal/lm"},
+	"internal/lm/proof":         {"internal/event", "internal/iot"},
+	"internal/lm/loader":        {"internal/event", "internal/iot", "internal/lm/proof", "internal/lm/engine"},
 	"internal/llama":            {"internal/gguf", "internal/llama/kernel", "internal/llama/lora"},
 	"internal/llama/kernel":     nil,
 	"internal/llama/kernel/gen": nil,
@@ -48,6 +50,7 @@ var rows = map[string][]string{
 	"internal/safetensors":      {"internal/gguf"},
 	"internal/rdb":              nil,
 
+	"internal/adapters":      {"internal/event", "internal/gguf", "internal/llama/lora", "internal/lm/proof"},
 	"internal/ope":           nil,
 	"internal/eval":          {"internal/event", "internal/chart"},
 	"internal/chart":         nil,
@@ -68,18 +71,21 @@ var forTests = []string{"graphcache", "internal/event", "internal/broker", "inte
 // forTestsOf lists what the test files of one package may import beyond that: packages that build on it, where only the
 // two together can be held against something real.
 var forTestsOf = map[string][]string{
-	"internal/llama": {"internal/llama/learn", "internal/llama/token"},
-	"rltrainer":      {"internal/lm/engine"},
+	"internal/llama":     {"internal/llama/learn", "internal/llama/token"},
+	"internal/lm/loader": {"reasoner", "internal/lm", "internal/llama/learn", "internal/llama/lora"},
+	"rltrainer":          {"internal/lm/engine"},
 }
 
 // libraries names the packages that may import a library, test files aside. What is not listed, anybody may import.
 var libraries = map[string][]string{
 	// Nothing else knows which model server answers.
 	"github.com/ollama/ollama": {"internal/lm/ollama"},
-	// Nothing outside graphcache touches a graph key: the reasoner writes what apps read, the others only connect.
-	"github.com/redis/go-redis/v9": {"graphcache", "reasoner", "cmd/r2rec", "internal/embedded", "internal/embedded/embeddedtest"},
-	"github.com/segmentio/kafka-go": {"consumer", "reasoner", "rltrainer", "cmd/r2rec", "internal/broker", "internal/dataset",
+	// Nothing outside graphcache touches a graph key: the reasoner writes what apps read, adapters what is served by and who
+	// trains, the others only connect.
+	"github.com/redis/go-redis/v9": {"graphcache", "reasoner", "cmd/r2rec", "internal/adapters", "internal/embedded", "internal/embedded/embeddedtest"},
+	"github.com/segmentio/kafka-go": {"consumer", "reasoner", "rltrainer", "cmd/r2rec", "internal/adapters", "internal/broker", "internal/dataset",
 		"internal/embedded", "internal/embedded/embeddedtest"},
+	"gocloud.dev":                    {"internal/adapters"},
 	"github.com/twmb/franz-go":       {"internal/embedded"},
 	"github.com/alicebob/miniredis":  {"internal/embedded"},
 	"github.com/alecthomas/kong":     {"cmd/r2rec"},

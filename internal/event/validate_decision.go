@@ -154,6 +154,9 @@ func (m *Model) validate() *Error {
 	return nil
 }
 
+// Validate checks what a ranking is made from, as DecodeDecision does.
+func (c Context) Validate() error { return asError(c.validate()) }
+
 func (c Context) validate() *Error {
 	if err := first(checkInt("likes", c.Likes, 0, maxSmall), checkSize("idle", c.Idle)); err != nil {
 		return err

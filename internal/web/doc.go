@@ -16,6 +16,6 @@
 //     stream, which are for whoever operates r2rec: set a token wherever others can reach the address.
 //   - When the context of Serve ends, streams end at once and requests in flight are finished.
 //
-// It leaves to others: ranking and logging (Recommender), Kafka (Publisher), the graph (Explorer), the state of the
-// parts (Health), TLS and user accounts (a proxy in front).
+// It leaves to others: ranking and logging (Recommender), Kafka (Publisher), the graph (Explorer), which adapters serve
+// (Adapters), the state of the parts (Health), TLS and user accounts (a proxy in front).
 package web

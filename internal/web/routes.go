@@ -26,6 +26,8 @@ func (s *Server) routes() []route {
 		{"DELETE", "/v1/users/{user}", false, s.forget},
 		{"GET", "/v1/decisions/{id}", false, s.decision},
 		{"POST", "/v1/events", false, s.events},
+		{"GET", "/v1/adapters", false, s.adapters},
+		{"POST", "/v1/adapters/rollback", false, s.rollBack},
 		{"GET", "/v1/stream", false, s.stream},
 		{"GET", "/healthz", true, s.healthz},
 		{"GET", "/readyz", true, s.readyz},

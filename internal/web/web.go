@@ -28,6 +28,7 @@ type Options struct {
 	Registerer  prometheus.Registerer // the server's own metrics go here
 	Gatherer    prometheus.Gatherer   // what /metrics shows
 
+	Adapters         Adapters      // the log of adapters; nil: this server follows none
 	Token            string        // bearer token asked for by everything that holds data; "": none
 	AllowedHosts     []string      // host names, without port, that are answered besides the loopback ones; none and not on loopback: all
 	DefaultK         int           // items of a list where the request does not say; 5

@@ -109,7 +109,7 @@ func (m *Model) fromAdapter(o AdapterOptions) (*lora.Adapter, error) {
 	if err := a.Manifest.Check(m.manifest()); err != nil {
 		return nil, fmt.Errorf("go on from %s: it does not belong to this model: %w", o.From, err)
 	}
-	if err := a.Fits(m.file); err != nil {
+	if err := a.Fits(m.file.File); err != nil {
 		return nil, fmt.Errorf("go on from %s: %w", o.From, err)
 	}
 	a.Manifest = m.manifest()

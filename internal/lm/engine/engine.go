@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync/atomic"
 
 	"github.com/r2rec/r2rec/internal/event"
 	"github.com/r2rec/r2rec/internal/gguf"
@@ -56,12 +57,15 @@ type Options struct {
 // Model ranks the candidates of prompts. It is safe for concurrent use.
 type Model struct {
 	identity  event.Model
-	file      *gguf.File
-	weights   *llama.Model
+	opt       Options
+	file      *source
+	bare      *llama.Model // without an adapter
+	weights   *llama.Model // that rank
 	tokenizer *token.Tokenizer
 	reader    *reader
 	sessions  chan *llama.Session // those not in use; nil ones are yet to be made
 	threads   int
+	closed    atomic.Bool
 }
 
 // Open opens a model. The error names the file, and what in it is missing or wrong.
@@ -70,7 +74,7 @@ func Open(o Options) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := newModel(name, file, o)
+	m, err := newModel(name, &source{File: file}, o)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open model %s: %w", cmp.Or(o.Path, name), err), file.Close())
 	}
@@ -86,7 +90,7 @@ func open(path string) (name string, file *gguf.File, err error) {
 	return strings.TrimSuffix(filepath.Base(path), ".gguf"), file, err
 }
 
-func newModel(name string, file *gguf.File, o Options) (*Model, error) {
+func newModel(name string, file *source, o Options) (*Model, error) {
 	if kind, err := file.Metadata.String("general.type"); err == nil && kind == "adapter" {
 		return nil, errors.New("it is an adapter: name the model that it belongs to, and this file as its adapter")
 	}
@@ -98,31 +102,43 @@ func newModel(name string, file *gguf.File, o Options) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Model{file: file, tokenizer: tokenizer, threads: max(1, o.Threads)}
+	m := &Model{opt: o, file: file, tokenizer: tokenizer, threads: max(1, o.Threads)}
 	m.identity = event.Model{Name: name, Digest: file.Digest(), Readout: string(readout), PromptVersion: prompt}
-	if m.weights, err = llama.Load(file, o.Trainable); err != nil {
+	if m.bare, err = llama.Load(file.File, o.Trainable); err != nil {
 		return nil, err
 	}
-	if o.Adapter != "" {
-		if err := m.adapt(o); err != nil {
-			return nil, fmt.Errorf("adapter %s: %w", o.Adapter, err)
+	m.weights = m.bare
+	return m, m.complete()
+}
+
+// complete adds the adapter, and what reads prompts.
+func (m *Model) complete() (err error) {
+	if m.opt.Adapter != "" {
+		if err := m.adapt(m.opt); err != nil {
+			return fmt.Errorf("adapter %s: %w", m.opt.Adapter, err)
 		}
 	}
 	if err := known(m.identity.PromptVersion); err != nil {
-		return nil, err
+		return err
 	}
-	if m.reader, err = newReader(tokenizer, Readout(m.identity.Readout)); err != nil {
-		return nil, err
+	if m.reader, err = newReader(m.tokenizer, Readout(m.identity.Readout)); err != nil {
+		return err
 	}
-	n := o.Concurrency
+	m.sessions = newSessions(m.opt.Concurrency)
+	m.file.users.Add(1)
+	return nil
+}
+
+// newSessions has room for n sessions, 0 or less: one a processor.
+func newSessions(n int) chan *llama.Session {
 	if n <= 0 {
 		n = runtime.GOMAXPROCS(0)
 	}
-	m.sessions = make(chan *llama.Session, n)
+	sessions := make(chan *llama.Session, n)
 	for range n {
-		m.sessions <- nil
+		sessions <- nil
 	}
-	return m, nil
+	return sessions
 }
 
 // taught is how a model was taught to be read.
@@ -180,10 +196,10 @@ func (m *Model) adapt(o Options) error {
 		return fmt.Errorf("it does not belong to this model: %w", err)
 	}
 	m.identity.Readout, m.identity.PromptVersion = server.Readout, server.PromptVersion
-	if err := a.Fits(m.file); err != nil {
+	if err := a.Fits(m.file.File); err != nil {
 		return err
 	}
-	if m.weights, err = m.weights.WithChanges(changes(a)); err != nil {
+	if m.weights, err = m.bare.WithChanges(changes(a)); err != nil {
 		return err
 	}
 	m.identity.Adapter = file.Digest()
@@ -203,9 +219,6 @@ func changes(a *lora.Adapter) []llama.LowRank {
 	}
 	return out
 }
-
-// Close ends the use of the model's file. Nothing may be asked of the model any more.
-func (m *Model) Close() error { return m.file.Close() }
 
 // Identity names the weights and the adapter that rank, and the prompts that they read; the prompt's digest is left empty.
 func (m *Model) Identity(context.Context) (event.Model, error) { return m.identity, nil }

@@ -1,0 +1,157 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/r2rec/r2rec/internal/event"
+	"github.com/r2rec/r2rec/internal/iot"
+	"github.com/r2rec/r2rec/internal/lm/proof"
+	"golang.org/x/sync/errgroup"
+)
+
+// verify counts the answers that the adapter they name does not give for that very prompt.
+func verify(ctx context.Context, shown *stages, s *swapSubject, contexts []event.Context, requests []swapRequest) (mixed int, example string, err error) {
+	byAdapter := map[string][]swapRequest{}
+	for _, q := range requests {
+		if q.shares != nil {
+			byAdapter[q.adapter] = append(byAdapter[q.adapter], q)
+		}
+	}
+	done := 0
+	for adapter, answers := range byAdapter {
+		n, what, err := verifyOne(ctx, s, adapter, contexts, answers, func() { done++; shown.set("computing answers of "+s.name+" again", done, len(requests)) })
+		if err != nil {
+			return 0, "", err
+		}
+		if mixed += n; n > 0 {
+			example = what
+		}
+	}
+	return mixed, example, nil
+}
+
+func verifyOne(ctx context.Context, s *swapSubject, adapter string, contexts []event.Context, answers []swapRequest, tell func()) (mixed int, example string, err error) {
+	who, done, err := s.apart(ctx, adapter)
+	if err != nil {
+		return 0, "", err
+	}
+	defer func() { err = errors.Join(err, done()) }()
+	version, err := promptVersion(ctx, s)
+	if err != nil {
+		return 0, "", err
+	}
+	var mu sync.Mutex
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	for _, q := range answers {
+		g.Go(func() error {
+			off, err := apartFrom(ctx, who, version, contexts, q)
+			if err != nil {
+				return err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if tell(); !(off <= s.tolerance) {
+				mixed++
+				example = fmt.Sprintf("an answer of adapter %.12s is %.3g nats from what it gives", adapter, off)
+			}
+			return nil
+		})
+	}
+	return mixed, example, g.Wait()
+}
+
+// apartFrom is by how much the log share of some candidate differs from what the ranker gives, at most.
+func apartFrom(ctx context.Context, who proof.Ranker, version int, contexts []event.Context, q swapRequest) (off float64, err error) {
+	prompt, err := iot.Build(version, contexts[q.context], q.seed)
+	if err != nil {
+		return 0, err
+	}
+	want, err := who.Rank(ctx, prompt)
+	if err != nil {
+		return 0, err
+	}
+	if len(want) != len(q.shares) {
+		return math.Inf(1), nil
+	}
+	for i, share := range q.shares {
+		if share != math.Exp(want[i]) { // as decisions state shares
+			off = max(off, math.Abs(math.Log(share)-want[i]))
+		}
+	}
+	return off, nil
+}
+
+// promptVersion that the subject reads.
+func promptVersion(ctx context.Context, s *swapSubject) (version int, err error) {
+	m, err := s.engine.Bare(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, m.Close()) }()
+	who, err := m.Identity(ctx)
+	return who.PromptVersion, err
+}
+
+// swapTotals are the figures of all engines: sums, and the worse of what cannot be summed.
+type swapTotals struct {
+	names                        []string
+	model                        string
+	requests, failed, mixed      int
+	stall, calm, swap, slowest   float64
+	stallOf, swapOf, whatIsMixed string
+	samples, inWindows           int
+}
+
+func (t *swapTotals) add(s *swapSubject, m swapMeasured) {
+	t.names = append(t.names, s.name)
+	t.model = strings.Join(append(slices.DeleteFunc([]string{t.model}, func(m string) bool { return m == "" }), s.model), ", ")
+	t.requests += len(m.requests)
+	t.mixed += m.mixed
+	if m.example != "" {
+		t.whatIsMixed = "; " + m.example
+	}
+	var during, calm, took []float64
+	for _, q := range m.requests {
+		if q.shares == nil {
+			t.failed++
+		}
+		ms := q.ended.Sub(q.begun).Seconds() * 1000
+		if slices.ContainsFunc(m.swaps, func(w swapWindow) bool { return q.begun.Before(w.served.Add(afterSwap)) && q.ended.After(w.wanted) }) {
+			during = append(during, ms)
+		} else {
+			calm = append(calm, ms)
+		}
+	}
+	for _, w := range m.swaps {
+		took = append(took, w.served.Sub(w.wanted).Seconds()*1000)
+	}
+	t.samples += len(took)
+	t.inWindows += len(during)
+	if p99 := quantile(during, .99); p99 >= t.stall {
+		t.stall, t.calm, t.stallOf = p99, quantile(calm, .99), s.name
+	}
+	if half := median(took); half >= t.swap {
+		t.swap, t.slowest, t.swapOf = half, quantile(took, 1), s.name
+	}
+}
+
+func (t *swapTotals) report(out *benchReport, clients int) {
+	of := strings.Join(t.names, " and ")
+	add := func(f figure) { f.Model, f.Threads = t.model, runtime.GOMAXPROCS(0); out.add(f) }
+	add(figure{Metric: "requests", Value: float64(t.requests), Unit: "requests", Of: fmt.Sprintf("%d clients, %d swaps, %s", clients, t.samples, of)})
+	add(figure{Metric: "failed_requests", Value: float64(t.failed), Unit: "requests", counted: true, Of: "no answer by a model (goal: 0)"})
+	add(figure{Metric: "mixed_requests", Value: float64(t.mixed), Unit: "requests", counted: true, Of: "an answer that the adapter it names does not give for that prompt (goal: 0)" + t.whatIsMixed})
+	add(figure{Metric: "stall_p99_ms", Value: t.stall, Unit: "ms", Samples: t.inWindows,
+		Of: fmt.Sprintf("%s, latency from a promotion to %s after the switch, 99th percentile", t.stallOf, afterSwap.Round(time.Millisecond))})
+	add(figure{Metric: "calm_p99_ms", Value: t.calm, Unit: "ms", Samples: t.requests - t.inWindows, Of: t.stallOf + ", the same at other times, to compare with"})
+	add(figure{Metric: "swap_ms", Value: t.swap, Unit: "ms", Samples: t.samples, Of: fmt.Sprintf("%s, from a promotion to the first request by the new adapter; slowest %s ms", t.swapOf, decimal(t.slowest))})
+}

@@ -1,0 +1,135 @@
+// Package loader makes adapters ready to be served: it fetches one by its digest, has an engine put it beside the base
+// model that runs, shows by its canaries that it is what was trained (package proof), and warms it up.
+//
+// What it promises: an adapter that is for another base, readout, prompt version or tokenizer, that cannot be read, that
+// changes nothing, or that the engine does not really serve, is refused with an error that says which of these; its
+// method Refused() bool answers true. Any other error may be gone the next time.
+//
+// What it leaves to others: where adapters are kept (Fetch), when to load and when to switch (reasoner.Switch), and how a
+// model server takes an adapter (an Engine; Embedded is that of the models that run within this program).
+package loader
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/r2rec/r2rec/internal/event"
+	"github.com/r2rec/r2rec/internal/iot"
+	"github.com/r2rec/r2rec/internal/lm/proof"
+)
+
+// File is an adapter that was fetched: a GGUF file whose SHA-256 is the digest that was asked for, and the prompts by
+// which it is proven.
+type File struct {
+	Path     string
+	Canaries []proof.Canary
+}
+
+// Engine runs a base model, and adapters beside it.
+type Engine interface {
+	// Bare is the base model.
+	Bare(ctx context.Context) (Model, error)
+	// Adapt puts the adapter of a file beside everything that runs. The error is one of Refuse where the adapter is what
+	// is wrong.
+	Adapt(ctx context.Context, digest, path string) (Model, error)
+}
+
+// Model is the base model with an adapter, or without.
+type Model interface {
+	// Identity names base and adapter, and the version of the prompts.
+	Identity(ctx context.Context) (event.Model, error)
+	// Rank returns the log share of each candidate, in the order of the prompt's context.
+	Rank(ctx context.Context, p iot.Prompt) ([]float64, error)
+	// Sides answer canaries as trainers do, which is not calibrated: the bare base, and this model.
+	Sides() (base, adapter proof.Ranker)
+	// Close lets go of this model; others of the same engine go on.
+	Close() error
+}
+
+// Loader loads adapters into one engine.
+type Loader struct {
+	Engine Engine
+	Fetch  func(ctx context.Context, digest string) (File, error)
+}
+
+// Load fetches an adapter and has the engine run it; an empty digest is the bare base model.
+func (l Loader) Load(ctx context.Context, digest string) (*Loaded, error) {
+	if digest == "" {
+		m, err := l.Engine.Bare(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("run the base model: %w", err)
+		}
+		return &Loaded{Model: m}, nil
+	}
+	f, err := l.Fetch(ctx, digest)
+	if err != nil {
+		return nil, fmt.Errorf("fetch adapter %s: %w", digest, err)
+	}
+	m, err := l.Engine.Adapt(ctx, digest, f.Path)
+	if err != nil {
+		return nil, err
+	}
+	return &Loaded{Model: m, adapter: digest, canaries: f.Canaries}, nil
+}
+
+// Loaded is a model that runs.
+type Loaded struct {
+	Model
+	adapter  string
+	canaries []proof.Canary
+	report   proof.Report
+}
+
+// Prove compares what the engine answers to the canaries with what the trainer measured. The base model needs no proof.
+func (m *Loaded) Prove(ctx context.Context) error {
+	if m.adapter == "" {
+		return nil
+	}
+	who, err := m.Identity(ctx)
+	if err != nil {
+		return err
+	}
+	base, adapter := m.Sides()
+	if m.report, err = proof.Prove(ctx, who.PromptVersion, m.canaries, base, adapter); err != nil {
+		return err
+	}
+	return m.report.Err()
+}
+
+// Report is what Prove found.
+func (m *Loaded) Report() proof.Report { return m.report }
+
+// warmPrompts are as many as a model is warmed up with.
+const warmPrompts = 3
+
+// Warm asks a few prompts.
+func (m *Loaded) Warm(ctx context.Context) error {
+	who, err := m.Identity(ctx)
+	if err != nil {
+		return err
+	}
+	for i := range warmPrompts {
+		var p iot.Prompt
+		if i < len(m.canaries) {
+			p, err = iot.Build(who.PromptVersion, m.canaries[i].Context, m.canaries[i].Seed)
+		} else {
+			p, err = iot.ContentFree(who.PromptVersion, iot.MaxCandidates)
+		}
+		if err != nil {
+			return err
+		}
+		if _, err := m.Rank(ctx, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Refuse says that an adapter must not be served, whatever is tried again.
+func Refuse(err error) error { return refusal{err} }
+
+type refusal struct{ error }
+
+// Refused tells callers that know only the method that there is no use in trying again.
+func (refusal) Refused() bool   { return true }
+func (r refusal) Unwrap() error { return r.error }

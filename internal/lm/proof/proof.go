@@ -1,0 +1,264 @@
+// Package proof shows that the adapter a server answers with is the one that was trained. A trainer measures what its
+// adapter changes on a few prompts, the canaries, and writes it down beside the adapter; whoever is to serve it asks its
+// own base model and its own adapter the same, and compares the two changes.
+//
+// What it promises: Judge is a pure function of the numbers on both sides. An adapter that changes nothing, that a server
+// drops, or whose rows came in another order is never proven; neither is one whose change is smaller than what the
+// server's arithmetic adds by itself (a quantized base), which is an answer of its own. The measured cases behind the
+// limits stand in its test.
+//
+// What it leaves to others: where adapters and canaries are kept, which prompts could be canaries, and what to serve
+// where there is no proof (the one before).
+package proof
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/r2rec/r2rec/internal/event"
+	"github.com/r2rec/r2rec/internal/iot"
+)
+
+// Canary is a prompt on which a trainer measured its adapter. Shares are natural logs, one a candidate of the context, in
+// its order, as the readout that the adapter was trained for gives them, not calibrated.
+type Canary struct {
+	Context event.Context `json:"context"`
+	Seed    uint64        `json:"seed"`    // of the prompt's shuffle
+	Base    []float64     `json:"base"`    // log shares by the bare base model
+	Adapter []float64     `json:"adapter"` // and by the base model with the adapter
+}
+
+// prompt that the canary is asked by.
+func (c Canary) prompt(version int) (iot.Prompt, error) {
+	return iot.Build(version, c.Context, c.Seed)
+}
+
+// Ranker gives the log share of each candidate of a prompt, in the order of its context.
+type Ranker interface {
+	Rank(ctx context.Context, p iot.Prompt) ([]float64, error)
+}
+
+// Answer is what a server says to a canary, as a Canary's Base and Adapter.
+type Answer struct {
+	Base, Adapter []float64
+}
+
+// Verdict of a proof.
+type Verdict string
+
+// An adapter is served as it was trained; it is not; or nobody can tell, because the change is too small beside the
+// server's own deviations.
+const (
+	Proven         Verdict = "proven"
+	Refused        Verdict = "refused"
+	CannotBeProven Verdict = "cannot be proven"
+)
+
+// Limits of a proof.
+const (
+	maxError       = .05  // of the slope's standard error: above it nothing can be proven
+	minTolerance   = .05  // by which the slope may always differ from 1
+	standardErrors = 3    // standard errors by which it may differ
+	residualOver   = 1.3  // of √2 noise: the residual's largest standard deviation
+	floor          = .005 // nats: a smaller residual is always good enough, and a smaller change is none
+	dropped        = .1   // of the trainer's change: a server that shows less shows none
+)
+
+// Report is what a proof found. Changes and deviations are in nats.
+type Report struct {
+	Verdict   Verdict `json:"verdict"`
+	Reason    string  `json:"reason"` // for people
+	Canaries  int     `json:"canaries"`
+	Tokens    int     `json:"tokens"`    // compared: candidates of all canaries
+	Change    float64 `json:"change"`    // mean absolute change by the trainer
+	Served    float64 `json:"served"`    // and on the server
+	Noise     float64 `json:"noise"`     // standard deviation of the server's base from the trainer's
+	Slope     float64 `json:"slope"`     // of the server's changes on the trainer's, through the origin
+	Error     float64 `json:"error"`     // standard error of the slope
+	Tolerance float64 `json:"tolerance"` // by which the slope may differ from 1
+	Residual  float64 `json:"residual"`  // standard deviation of what the slope leaves
+	Limit     float64 `json:"limit"`     // which it may not exceed
+}
+
+// Err is nil where the adapter is proven. Otherwise it is an error with a method Refused() bool that answers true: trying
+// again gives the same.
+func (r Report) Err() error {
+	if r.Verdict == Proven {
+		return nil
+	}
+	return refusal{r}
+}
+
+type refusal struct{ Report }
+
+func (r refusal) Error() string { return fmt.Sprintf("proof of the swap: %s: %s", r.Verdict, r.Reason) }
+
+// Refused tells callers that know only the method that there is no use in trying again.
+func (refusal) Refused() bool { return true }
+
+// Judge compares what a server answered to the canaries, in their order, with what the trainer measured.
+//
+// With d the change of a log share by the adapter, over all candidates of all canaries: noise is the standard deviation
+// of base_server - base_trainer; slope = Σ d_server d_trainer / Σ d_trainer² has to be 1 within max(.05, 3 se), where
+// se = √2 noise / ‖d_trainer‖ has to be at most .05; and the standard deviation of d_server - slope d_trainer may be at
+// most max(.005, 1.3 √2 noise): two answers of the server differ from the trainer's by noise each.
+func Judge(canaries []Canary, server []Answer) Report {
+	r := Report{Canaries: len(canaries)}
+	trainer, served, off, err := changes(canaries, server)
+	if err != nil {
+		return r.say(Refused, err.Error())
+	}
+	r.Tokens = len(trainer)
+	r.Change, r.Served, r.Noise = meanAbs(trainer), meanAbs(served), deviation(off)
+	norm := math.Sqrt(dot(trainer, trainer))
+	size := norm / math.Sqrt(float64(r.Tokens)) // root mean square
+	if size < floor {
+		return r.say(Refused, fmt.Sprintf("it changes nothing: %.2g nats on the prompts that it changes most, and less than %g counts as nothing", size, floor))
+	}
+	r.Slope = dot(served, trainer) / (norm * norm)
+	r.Error = math.Sqrt2 * r.Noise / norm
+	r.Tolerance = max(minTolerance, standardErrors*r.Error)
+	rest := make([]float64, len(served))
+	for i := range rest {
+		rest[i] = served[i] - r.Slope*trainer[i]
+	}
+	r.Residual, r.Limit = deviation(rest), max(floor, residualOver*math.Sqrt2*r.Noise)
+	switch {
+	case math.Sqrt(dot(served, served)/float64(r.Tokens)) < dropped*size:
+		return r.say(Refused, fmt.Sprintf("the server answers as if there were no adapter: %.2g nats of change, and %.2g by its trainer", r.Served, r.Change))
+	case r.Error > maxError:
+		return r.say(CannotBeProven, fmt.Sprintf("its change of %.2g nats is too small beside the server's noise of %.2g: the slope is known within %.2g only, and %g is needed (more canaries, or a base in F16)", r.Change, r.Noise, r.Error, maxError))
+	case !(math.Abs(r.Slope-1) <= r.Tolerance):
+		return r.say(Refused, fmt.Sprintf("the server shows %.3g times the change that was trained, must be 1 within %.2g", r.Slope, r.Tolerance))
+	case !(r.Residual <= r.Limit):
+		return r.say(Refused, fmt.Sprintf("the server changes other answers than was trained: %.2g nats apart, may be %.2g", r.Residual, r.Limit))
+	}
+	return r.say(Proven, fmt.Sprintf("slope %.3f within %.2g, %d tokens", r.Slope, r.Tolerance, r.Tokens))
+}
+
+func (r Report) say(v Verdict, reason string) Report {
+	r.Verdict, r.Reason = v, reason
+	return r
+}
+
+// changes are the differences that Judge compares, one a candidate.
+func changes(canaries []Canary, server []Answer) (trainer, served, off []float64, err error) {
+	if len(canaries) == 0 {
+		return nil, nil, nil, errors.New("it comes without canaries, so nothing says what it should answer")
+	}
+	if len(server) != len(canaries) {
+		return nil, nil, nil, fmt.Errorf("%d answers to %d canaries", len(server), len(canaries))
+	}
+	for i, c := range canaries {
+		n := len(c.Context.Candidates)
+		for _, shares := range [][]float64{c.Base, c.Adapter, server[i].Base, server[i].Adapter} {
+			if len(shares) != n || n == 0 {
+				return nil, nil, nil, fmt.Errorf("canary %d has %d candidates and %d log shares", i+1, n, len(shares))
+			}
+			if slices.ContainsFunc(shares, func(s float64) bool { return math.IsNaN(s) || math.IsInf(s, 0) }) {
+				return nil, nil, nil, fmt.Errorf("canary %d has the log shares %.4v: must be finite", i+1, shares)
+			}
+		}
+		for j := range n {
+			trainer = append(trainer, c.Adapter[j]-c.Base[j])
+			served = append(served, server[i].Adapter[j]-server[i].Base[j])
+			off = append(off, server[i].Base[j]-c.Base[j])
+		}
+	}
+	return trainer, served, off, nil
+}
+
+// Prove asks both models of a server the canaries, as prompts of a version, and judges their answers. An error means that
+// one did not answer.
+func Prove(ctx context.Context, version int, canaries []Canary, base, adapter Ranker) (Report, error) {
+	server := make([]Answer, len(canaries))
+	for i, c := range canaries {
+		p, err := c.prompt(version)
+		if err != nil {
+			return Report{Canaries: len(canaries)}.say(Refused, fmt.Sprintf("canary %d: %v", i+1, err)), nil
+		}
+		if server[i].Base, err = base.Rank(ctx, p); err != nil {
+			return Report{}, fmt.Errorf("prove an adapter: canary %d by the base model: %w", i+1, err)
+		}
+		if server[i].Adapter, err = adapter.Rank(ctx, p); err != nil {
+			return Report{}, fmt.Errorf("prove an adapter: canary %d by the adapter: %w", i+1, err)
+		}
+	}
+	return Judge(canaries, server), nil
+}
+
+// Ask is a prompt that may become a canary.
+type Ask struct {
+	Context event.Context
+	Seed    uint64
+}
+
+// Choose measures an adapter on all the prompts, and returns the n on which it changes most (fewer where there are
+// fewer), the most changed first.
+func Choose(ctx context.Context, version int, asks []Ask, base, adapter Ranker, n int) ([]Canary, error) {
+	measured := make([]Canary, len(asks))
+	for i, a := range asks {
+		c := Canary{Context: a.Context, Seed: a.Seed}
+		p, err := c.prompt(version)
+		if err != nil {
+			return nil, fmt.Errorf("choose canaries: prompt %d: %w", i+1, err)
+		}
+		if c.Base, err = base.Rank(ctx, p); err != nil {
+			return nil, fmt.Errorf("choose canaries: prompt %d by the base model: %w", i+1, err)
+		}
+		if c.Adapter, err = adapter.Rank(ctx, p); err != nil {
+			return nil, fmt.Errorf("choose canaries: prompt %d by the adapter: %w", i+1, err)
+		}
+		measured[i] = c
+	}
+	slices.SortStableFunc(measured, func(a, b Canary) int {
+		switch x, y := a.change(), b.change(); {
+		case x > y:
+			return -1
+		case x < y:
+			return 1
+		}
+		return 0
+	})
+	return measured[:min(n, len(measured))], nil
+}
+
+// change is the squared norm of what the adapter changes.
+func (c Canary) change() (sum float64) {
+	for i := range min(len(c.Base), len(c.Adapter)) {
+		sum += (c.Adapter[i] - c.Base[i]) * (c.Adapter[i] - c.Base[i])
+	}
+	return sum
+}
+
+func dot(a, b []float64) (sum float64) {
+	for i := range a {
+		sum += a[i] * b[i]
+	}
+	return sum
+}
+
+func meanAbs(a []float64) (sum float64) {
+	for _, v := range a {
+		sum += math.Abs(v)
+	}
+	return sum / float64(len(a))
+}
+
+// deviation is the standard deviation; 0 of a single value.
+func deviation(a []float64) float64 {
+	if len(a) < 2 {
+		return 0
+	}
+	var mean, sum float64
+	for _, v := range a {
+		mean += v / float64(len(a))
+	}
+	for _, v := range a {
+		sum += (v - mean) * (v - mean)
+	}
+	return math.Sqrt(sum / float64(len(a)-1))
+}

@@ -1,0 +1,210 @@
+package proof
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"math"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/r2rec/r2rec/internal/event"
+	"github.com/r2rec/r2rec/internal/iot"
+)
+
+// simulated is a server with given moments: 20 canaries of 20 candidates, the mean absolute change by the trainer, the noise of
+// the server's base, the slope, and the residual in units of √2 noise (or, where that is 0, in nats).
+func simulated(change, noise, slope, residual float64) ([]Canary, []Answer) {
+	const n, k = 20, 20
+	r := rand.New(rand.NewPCG(1, 2))
+	normal := func() []float64 {
+		x := make([]float64, n*k)
+		for i := range x {
+			x[i] = r.NormFloat64()
+		}
+		return x
+	}
+	scale := func(x []float64, by float64) {
+		for i := range x {
+			x[i] *= by
+		}
+	}
+	centre := func(x []float64) {
+		var mean float64
+		for _, v := range x {
+			mean += v / float64(len(x))
+		}
+		for i := range x {
+			x[i] -= mean
+		}
+	}
+	d, off, rest := normal(), normal(), normal()
+	centre(d)
+	scale(d, change/meanAbs(d))
+	if noise > 0 {
+		scale(off, noise/deviation(off))
+		residual *= math.Sqrt2 * noise
+	} else {
+		scale(off, 0)
+	}
+	centre(rest)
+	along := dot(rest, d) / dot(d, d)
+	for i := range rest { // of no slope
+		rest[i] -= along * d[i]
+	}
+	scale(rest, residual/deviation(rest))
+	canaries, server := make([]Canary, n), make([]Answer, n)
+	for i := range canaries {
+		canaries[i].Context.Candidates = make([]event.Candidate, k)
+		for j := range k {
+			at, base := i*k+j, -3+.1*float64(j)
+			canaries[i].Base = append(canaries[i].Base, base)
+			canaries[i].Adapter = append(canaries[i].Adapter, base+d[at])
+			server[i].Base = append(server[i].Base, base+off[at])
+			server[i].Adapter = append(server[i].Adapter, base+off[at]+slope*d[at]+rest[at])
+		}
+	}
+	return canaries, server
+}
+
+// TestJudge holds the verdicts against what was measured on SmolLM2-135M through a real Ollama, 20 canaries and about 400
+// tokens each (the first five), and against what must never pass.
+func TestJudge(t *testing.T) {
+	for _, tc := range []struct {
+		name                           string
+		change, noise, slope, residual float64
+		se                             float64
+		want                           Verdict
+		reason                         string
+	}{
+		{"F16, small adapter", .06, .004, 1.02, .84, .004, Proven, "slope 1.02"},
+		{"F16, large adapter", .34, .004, 1.00, .9, .001, Proven, ""},
+		{"Q4_1, large adapter", .34, .11, .99, 1.0, .02, Proven, ""},
+		{"Q4_1, rows in the wrong order", .35, .11, .87, 1.7, .02, Refused, ".87 times the change"},
+		{"Q4_1, small adapter", .06, .11, .67, .8, .1, CannotBeProven, "too small beside the server's noise"},
+
+		{"the trainer's own arithmetic", .06, 0, 1, 1e-5, 0, Proven, ""},
+		{"half of it", .3, .004, .5, .9, .001, Refused, ".5 times the change"},
+		{"twice as much", .3, .004, 2, .9, .001, Refused, "2 times the change"},
+		{"right in the mean, wrong in each", .34, .11, 1, 1.7, .02, Refused, "changes other answers"},
+		{"right in the mean, wrong in each, exact server", .34, 0, 1, .02, 0, Refused, "changes other answers"},
+		{"the server drops it", .34, 0, 0, 0, 0, Refused, "as if there were no adapter"},
+		{"a quantized server drops a small one", .06, .11, 0, 0, .1, Refused, "as if there were no adapter"},
+		{"it changes nothing", 1e-4, 0, 1, 1e-6, 0, Refused, "it changes nothing"},
+		{"it is turned round", .34, .004, -1, .9, .001, Refused, "-1 times"},
+	} {
+		canaries, server := simulated(tc.change, tc.noise, tc.slope, tc.residual)
+		r := Judge(canaries, server)
+		if r.Verdict != tc.want || !strings.Contains(r.Reason, tc.reason) {
+			t.Errorf("%s: %+v, want %s, %q", tc.name, r, tc.want, tc.reason)
+		}
+		if r.Tokens != 400 || math.Abs(r.Change-tc.change) > 1e-9 || math.Abs(r.Noise-tc.noise) > 1e-9 {
+			t.Errorf("%s: %+v does not hold what went in", tc.name, r)
+		}
+		if tc.change > floor && (math.Abs(r.Slope-tc.slope) > 1e-9 || math.Abs(r.Error-tc.se) > .4*tc.se+1e-9) {
+			t.Errorf("%s: slope %v (%v), want %v (%v)", tc.name, r.Slope, r.Error, tc.slope, tc.se)
+		}
+		var refused interface{ Refused() bool }
+		if err := r.Err(); (err == nil) != (tc.want == Proven) || err != nil && (!errors.As(err, &refused) || !refused.Refused() || !strings.Contains(err.Error(), r.Reason)) {
+			t.Errorf("%s: the error is %v", tc.name, err)
+		}
+	}
+}
+
+func TestJudgeRefusesWhatCannotBeCompared(t *testing.T) {
+	canaries, server := simulated(.3, .004, 1, 1)
+	spoilt := func(spoil func(c []Canary, s []Answer)) ([]Canary, []Answer) {
+		c, s := simulated(.3, .004, 1, 1)
+		spoil(c, s)
+		return c, s
+	}
+	if r := Judge(canaries, server); r.Verdict != Proven {
+		t.Fatalf("%+v", r)
+	}
+	for want, spoil := range map[string]func(c []Canary, s []Answer){
+		"19 log shares":     func(_ []Canary, s []Answer) { s[3].Base = s[3].Base[1:] },
+		"must be finite":    func(c []Canary, _ []Answer) { c[3].Adapter[2] = math.Inf(-1) },
+		"canary 4":          func(_ []Canary, s []Answer) { s[3].Adapter[2] = math.NaN() },
+		"0 candidates":      func(c []Canary, s []Answer) { c[0] = Canary{}; s[0] = Answer{} },
+		"and 21 log shares": func(c []Canary, _ []Answer) { c[0].Base = append(c[0].Base, -1) },
+	} {
+		if r := Judge(spoilt(spoil)); r.Verdict != Refused || !strings.Contains(r.Reason, want) {
+			t.Errorf("%+v, want it refused with %q", r, want)
+		}
+	}
+	if r := Judge(nil, nil); r.Verdict != Refused || !strings.Contains(r.Reason, "without canaries") {
+		t.Errorf("%+v", r)
+	}
+	if r := Judge(canaries, server[1:]); r.Verdict != Refused {
+		t.Errorf("%+v", r)
+	}
+}
+
+// tilted prefers early candidates of the context, by how much its evidence says.
+type tilted float64
+
+func (by tilted) Rank(_ context.Context, p iot.Prompt) ([]float64, error) {
+	if by < 0 {
+		return nil, errors.New("down")
+	}
+	out := make([]float64, len(p.Letters))
+	for j, i := range p.Order {
+		out[i] = -3 - float64(by)*float64(p.Content.Candidates[j].Digits[5])
+	}
+	return out, nil
+}
+
+func asks(n int) (out []Ask) {
+	for i := range n {
+		c := event.Context{}
+		for j := range 3 {
+			c.Candidates = append(c.Candidates, event.Candidate{ItemID: string(rune('a' + j)), Title: "T", Evidence: event.Evidence{Popularity: 1 + i*j}})
+		}
+		out = append(out, Ask{c, uint64(i)})
+	}
+	return out
+}
+
+func TestChooseTakesWhatChangesMost(t *testing.T) {
+	all, err := Choose(t.Context(), iot.Words, asks(5), tilted(0), tilted(.1), 9)
+	if err != nil || len(all) != 5 {
+		t.Fatalf("%d canaries, %v", len(all), err)
+	}
+	some, err := Choose(t.Context(), iot.Words, asks(5), tilted(0), tilted(.1), 2)
+	if err != nil || len(some) != 2 || cmp.Diff(all[:2], some) != "" {
+		t.Errorf("%+v, %v; want the first two of %+v", some, err, all)
+	}
+	for i := range all[1:] {
+		if all[i].change() < all[i+1].change() {
+			t.Errorf("canary %d changes by %v, the next by %v", i, all[i].change(), all[i+1].change())
+		}
+	}
+	again, raw := []Canary(nil), []byte(nil)
+	if raw, err = json.Marshal(some); err == nil {
+		err = json.Unmarshal(raw, &again)
+	}
+	if err != nil || cmp.Diff(some, again, cmpopts.EquateEmpty()) != "" {
+		t.Errorf("%v, written and read again:\n%s", err, cmp.Diff(some, again, cmpopts.EquateEmpty()))
+	}
+	if r, err := Prove(t.Context(), iot.Words, again, tilted(0), tilted(.1)); err != nil || r.Verdict != Proven || r.Slope != 1 {
+		t.Errorf("%+v, %v; want the same models proven", r, err)
+	}
+	if r, err := Prove(t.Context(), iot.Words, again, tilted(0), tilted(.2)); err != nil || r.Verdict != Refused {
+		t.Errorf("%+v, %v; want another adapter refused", r, err)
+	}
+	if r, err := Prove(t.Context(), 99, again, tilted(0), tilted(.1)); err != nil || r.Verdict != Refused {
+		t.Errorf("%+v, %v; want a prompt version that does not exist refused", r, err)
+	}
+	for _, pair := range [][2]tilted{{-1, 0}, {0, -1}} {
+		if _, err := Prove(t.Context(), iot.Words, again, pair[0], pair[1]); err == nil || !strings.Contains(err.Error(), "down") {
+			t.Errorf("a model that is down gives %v", err)
+		}
+		if _, err := Choose(t.Context(), iot.Words, asks(2), pair[0], pair[1], 1); err == nil || !strings.Contains(err.Error(), "down") {
+			t.Errorf("a model that is down gives %v", err)
+		}
+	}
+}
