@@ -54,6 +54,8 @@ var rows = map[string][]string{
 	"internal/ope":           nil,
 	"internal/eval":          {"internal/event", "internal/chart"},
 	"internal/chart":         nil,
+	"internal/ope/logs":      {"internal/ope"},
+	"internal/ope/power":     {"internal/ope"},
 	"internal/eval/baseline": {"internal/event", "internal/eval"},
 	"internal/eval/live":     {"internal/event", "internal/eval", "internal/fusion"},
 	"internal/world":         {"internal/event"},

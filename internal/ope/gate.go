@@ -1,0 +1,205 @@
+package ope
+
+import (
+	"fmt"
+	"math"
+
+	"gonum.org/v1/gonum/stat/distuv"
+)
+
+// GateOptions says what a new policy has to show.
+type GateOptions struct {
+	Margin float64 // reward a decision by which it has to be better at least; below 0: by which it may be worse
+	Detect float64 // difference above Margin that is worth detecting; 0: DefaultDetect
+	Round  int     // the number of this look since the last promotion; 0 counts as 1, the first
+	Alpha  float64 // share of false promotions over all rounds together; 0: DefaultAlpha
+	Power  float64 // chance of passing, with Needed decisions, for a policy that is better by Margin + Detect; 0: DefaultPower
+	Clip   float64 // largest weight; 0: DefaultClip, +Inf: none
+	Resampling
+}
+
+// Defaults of GateOptions, and the fewest users a gate decides by: all of them, and those whose decisions tell the two
+// policies apart. Below that no interval by users holds its level.
+const (
+	DefaultDetect   = .02
+	DefaultAlpha    = .05
+	DefaultPower    = .8
+	MinUsers        = 50
+	MinTellingUsers = 20
+)
+
+// Verdict is a gate's answer.
+type Verdict string
+
+// Underpowered is neither yes nor no: there were too few decisions, or too few that tell, to find a difference that is
+// worth it.
+const (
+	Passed       Verdict = "passed"
+	Refused      Verdict = "refused"
+	Underpowered Verdict = "underpowered"
+)
+
+// Finding is what a gate found. Differences are the judged policy's value less the logging one's, in reward a decision;
+// their bounds are one-sided at Alpha each. Of an underpowered gate they are the t bounds alone, and differences are 0 where
+// nothing could be computed.
+type Finding struct {
+	Verdict   Verdict
+	Reason    string  // for people, with the figures that decided
+	Round     int     // of GateOptions
+	Alpha     float64 // share of false promotions that this round may spend
+	Margin    float64
+	Detect    float64
+	Decisions int
+	Users     int
+	Needed    int // decisions that would show a difference of Margin + Detect with a chance of Power
+
+	Variance     float64 // of (w - 1) r, a decision
+	DesignEffect float64 // by how much decisions of one user being alike multiplies it, 1 or more
+	Effective    float64 // Kish's sample size of the weights before clipping
+	MeanWeight   float64 // after clipping
+	MaxWeight    float64 // before clipping
+	Clipped      float64 // share of the decisions whose weight was clipped
+
+	SNIPS, DR Bounds
+}
+
+// AlphaOf is the share of false promotions that look number round may spend, so that all looks together spend alpha:
+// alpha · 6/(π² round²), since Σ 1/k² = π²/6.
+func AlphaOf(alpha float64, round int) float64 {
+	return alpha * 6 / (math.Pi * math.Pi * float64(round) * float64(round))
+}
+
+// Gate decides whether a new policy may act, by decisions that neither it nor a gate before was given. It passes where the
+// lower bounds of both SNIPSDifference and DRDifference exceed Margin: as both have to, each at Alpha, the chance of
+// passing a policy that is no better is at most Alpha (intersection-union test, Berger 1982).
+//
+// It is Underpowered with fewer than
+//
+//	(z(1 - α_k) + z(power))² Var((w - 1) r) / Detect²
+//
+// decisions, the usual sample size of a one-sided test, times the design effect of users (Kish 1965); with too few users,
+// or an effective sample too small for weights to be believed.
+//
+// Errors: ErrNoSamples, a *SampleError, or an option that cannot be.
+func Gate(samples []Sample, o GateOptions) (Finding, error) {
+	if err := o.fill(); err != nil {
+		return Finding{}, fmt.Errorf("gate: %w", err)
+	}
+	if len(samples) == 0 {
+		return Finding{}, fmt.Errorf("gate: %w", ErrNoSamples)
+	}
+	if err := Check(samples); err != nil {
+		return Finding{}, fmt.Errorf("gate: %w", err)
+	}
+	u := sumUsers(samples, o.Clip)
+	f := Finding{
+		Round: o.Round, Alpha: AlphaOf(o.Alpha, o.Round), Margin: o.Margin, Detect: o.Detect, Decisions: len(samples), Users: u.n,
+		Effective: EffectiveSample(samples), MaxWeight: MaxWeight(samples), Clipped: ClippedShare(samples, o.Clip),
+	}
+	f.need(samples, u, o)
+	b := u.tBounds(f.Alpha, snipsDifference, drDifference, meanWeight)
+	f.SNIPS, f.DR, f.MeanWeight = b[0], b[1], b[2].Estimate
+	f.Verdict, f.Reason = f.before(samples, b[2])
+	if f.Verdict != "" {
+		return f, nil
+	}
+	b = u.bounds(f.Alpha, o.Resampling, snipsDifference, drDifference)
+	f.SNIPS, f.DR = b[0], b[1]
+	f.Verdict, f.Reason = f.decide()
+	return f, nil
+}
+
+func (o *GateOptions) fill() error {
+	var err error
+	if o.Clip, err = clipOr(o.Clip); err != nil {
+		return err
+	}
+	for _, f := range []struct {
+		value    *float64
+		standard float64
+	}{{&o.Detect, DefaultDetect}, {&o.Alpha, DefaultAlpha}, {&o.Power, DefaultPower}} {
+		if *f.value == 0 {
+			*f.value = f.standard
+		}
+	}
+	if o.Round == 0 {
+		o.Round = 1
+	}
+	switch {
+	case math.IsNaN(o.Margin) || math.IsInf(o.Margin, 0):
+		return fmt.Errorf("margin is %v: want a finite number", o.Margin)
+	case !(o.Detect > 0) || math.IsInf(o.Detect, 0):
+		return fmt.Errorf("detect is %v: want a difference above 0", o.Detect)
+	case o.Round < 0:
+		return fmt.Errorf("round is %d: want 1 or more", o.Round)
+	case !(o.Alpha > 0 && o.Alpha < .5):
+		return fmt.Errorf("alpha is %v: want a share above 0 and below .5", o.Alpha)
+	case !(o.Power >= .5 && o.Power < 1):
+		return fmt.Errorf("power is %v: want a share from .5 and below 1", o.Power)
+	}
+	return nil
+}
+
+// most is the largest number of decisions that is counted.
+const most = 1<<31 - 1
+
+// need computes how many decisions a difference takes.
+func (f *Finding) need(samples []Sample, u *users, o GateOptions) {
+	n := float64(len(samples))
+	change := func(s Sample) float64 { return (s.weight(o.Clip) - 1) * s.Reward }
+	center := mean(samples, change)
+	f.Variance = mean(samples, func(s Sample) float64 { d := change(s) - center; return d * d })
+	f.DesignEffect = 1
+	if u.n > 1 && f.Variance > 0 {
+		se := u.tBounds(f.Alpha, ipsDifference)[0].SE
+		f.DesignEffect = max(1, n*se*se/f.Variance)
+	}
+	z := distuv.UnitNormal.Quantile(1-f.Alpha) + distuv.UnitNormal.Quantile(o.Power)
+	f.Needed = int(min(most, math.Ceil(z*z*f.Variance*f.DesignEffect/(f.Detect*f.Detect))))
+}
+
+// before gives the verdicts that need no interval; "" where one decides.
+func (f *Finding) before(samples []Sample, weight Bounds) (Verdict, string) {
+	changes := map[string]bool{}
+	same := true
+	for _, s := range samples {
+		differs := math.Abs(s.Target/s.Logged-1) > 1e-6
+		same = same && !differs
+		if differs && s.Reward != 0 {
+			changes[s.User] = true
+		}
+	}
+	switch {
+	case same:
+		return Refused, "it changes nothing: it would have taken every logged action with the same probability"
+	case f.Users < MinUsers:
+		return Underpowered, fmt.Sprintf("the decisions are of %d users, and fewer than %d say nothing of all others", f.Users, MinUsers)
+	case tooFewEffective(f.Effective, f.Decisions) != "":
+		return Underpowered, tooFewEffective(f.Effective, f.Decisions)
+	case len(changes) < MinTellingUsers:
+		return Underpowered, fmt.Sprintf("only %d users earned something by an action that the two policies take differently, and fewer than %d say nothing of all others", len(changes), MinTellingUsers)
+	case weight.Estimate-1 > max(.05, 5*weight.SE):
+		return Refused, fmt.Sprintf("the weights' mean is %.3f, and it cannot be above 1 but by chance (standard error %.3f): the logged probabilities are not those by which the actions were drawn",
+			weight.Estimate, weight.SE)
+	case f.Decisions < f.Needed:
+		return Underpowered, fmt.Sprintf("%d decisions are too few: a difference of %g shows with %d, at a variance of %.3g, %.2f times as large by users, and alpha %.4f",
+			f.Decisions, f.Margin+f.Detect, f.Needed, f.Variance, f.DesignEffect, f.Alpha)
+	}
+	return "", ""
+}
+
+// decide compares the lower bounds with the margin.
+func (f *Finding) decide() (Verdict, string) {
+	what := fmt.Sprintf("SNIPS %+.4f (from %+.4f to %+.4f), DR %+.4f (from %+.4f to %+.4f), by %d decisions of %d users at alpha %.4f",
+		f.SNIPS.Estimate, f.SNIPS.Low, f.SNIPS.High, f.DR.Estimate, f.DR.Low, f.DR.High, f.Decisions, f.Users, f.Alpha)
+	snips, dr := f.SNIPS.Low > f.Margin, f.DR.Low > f.Margin
+	switch {
+	case snips && dr:
+		return Passed, fmt.Sprintf("better by more than %g: %s", f.Margin, what)
+	case !snips && !dr:
+		return Refused, fmt.Sprintf("not shown to be better by more than %g: %s", f.Margin, what)
+	case dr:
+		return Refused, fmt.Sprintf("SNIPS does not show it to be better by more than %g: %s", f.Margin, what)
+	}
+	return Refused, fmt.Sprintf("DR does not show it to be better by more than %g: %s", f.Margin, what)
+}
