@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/r2rec/r2rec/internal/ope"
 )
 
 // The click model finds what the users want where there is enough to see it by, and knows no more than the mean where
@@ -59,7 +61,7 @@ func TestFitClicksIsCrossFitted(t *testing.T) {
 	must(t, err)
 	for i, r := range rollouts {
 		same := cmp.Equal(before.Q[i], after.Q[i])
-		if own := Fold(r.Decision.UserID, Folds) == Fold(user, Folds); same != own {
+		if own := ope.Fold(r.Decision.UserID, Folds) == ope.Fold(user, Folds); same != own {
 			t.Errorf("rollout %d of user %s: the same q %v, the same fold %v", i, r.Decision.UserID, same, own)
 		}
 	}

@@ -5,25 +5,15 @@ import (
 	"fmt"
 
 	"github.com/r2rec/r2rec/internal/iot"
+	"github.com/r2rec/r2rec/internal/ope"
 	"github.com/r2rec/r2rec/internal/policy"
 )
-
-// Sample is one held-out decision as the gate sees it: what slot 1 earned, and how the two policies draw it.
-type Sample struct {
-	User    string
-	Reward  float64 // of slot 1
-	Logged  float64 // probability by which its item was drawn
-	Target  float64 // probability by which the model under judgement would have drawn it
-	Q       float64 // expected reward of the item by the click model
-	V       float64 // expected reward of slot 1 by the click model under the model under judgement
-	VLogged float64 // and under the policy that was logged
-}
 
 // Judge makes the gate's samples of rollouts that the model was not trained on: on the logged prompt and shuffle, at the
 // decision's own temperature and weight. q has the values of each rollout's candidates by a click model that knows nothing
 // of the trainer's (FitClicks on these rollouts). The model is asked from several goroutines, as it would be served.
-func Judge(ctx context.Context, r Ranker, rollouts []Rollout, q [][]float64) ([]Sample, error) {
-	samples := make([]Sample, len(rollouts))
+func Judge(ctx context.Context, r Ranker, rollouts []Rollout, q [][]float64) ([]ope.Sample, error) {
+	samples := make([]ope.Sample, len(rollouts))
 	err := each(ctx, len(rollouts), func(ctx context.Context, i int) error {
 		d := rollouts[i].Decision
 		s, err := judge(ctx, r, rollouts[i], q[i])
@@ -39,26 +29,26 @@ func Judge(ctx context.Context, r Ranker, rollouts []Rollout, q [][]float64) ([]
 	return samples, nil
 }
 
-func judge(ctx context.Context, r Ranker, of Rollout, q []float64) (Sample, error) {
+func judge(ctx context.Context, r Ranker, of Rollout, q []float64) (ope.Sample, error) {
 	d := of.Decision
 	graph, _, ok := shares(d)
 	if !ok || len(q) != len(graph) {
-		return Sample{}, fmt.Errorf("it has %d candidates, %d scores and %d values", len(d.Context.Candidates), len(d.Scores), len(q))
+		return ope.Sample{}, fmt.Errorf("it has %d candidates, %d scores and %d values", len(d.Context.Candidates), len(d.Scores), len(q))
 	}
 	p, err := iot.Build(d.Model.PromptVersion, d.Context, d.Seed)
 	if err != nil {
-		return Sample{}, err
+		return ope.Sample{}, err
 	}
 	model, err := r.Rank(ctx, p)
 	if err != nil {
-		return Sample{}, err
+		return ope.Sample{}, err
 	}
 	if len(model) != len(graph) {
-		return Sample{}, fmt.Errorf("%d log-shares for %d candidates", len(model), len(graph))
+		return ope.Sample{}, fmt.Errorf("%d log-shares for %d candidates", len(model), len(graph))
 	}
 	target := policy.First(policy.Pool(graph, model, d.ModelWeight), d.Temperature)
 	logged := policy.First(d.Scores, d.Temperature)
-	s := Sample{User: d.UserID, Reward: of.Reward, Logged: d.Slate[0].Probability, Target: target[of.First], Q: q[of.First]}
+	s := ope.Sample{User: d.UserID, Reward: of.Reward, Logged: d.Slate[0].Probability, Target: target[of.First], Q: q[of.First]}
 	for i := range q {
 		s.V += target[i] * q[i]
 		s.VLogged += logged[i] * q[i]

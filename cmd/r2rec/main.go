@@ -31,6 +31,7 @@ type cli struct {
 	Graph     graphCommand     `cmd:"" help:"Count what the graph holds."`
 	Eval      evalCommand      `cmd:"" help:"Measure rankings on a data set with known answers."`
 	LM        lmCommand        `cmd:"" name:"lm" help:"Make and teach the language model that runs within this program."`
+	Train     trainCommand     `cmd:"" help:"Learn from clicks on what was recommended."`
 	Bench     benchCommand     `cmd:"" help:"Measure speed, beside limits and peers in the same run."`
 }
 
@@ -60,6 +61,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.Configuration(kong.JSON),
 		evalVars(),
+		replayVars(),
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(n int) { exited, code = true, n }),
 	)
