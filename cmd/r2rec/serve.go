@@ -1,9 +1,11 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -22,6 +24,7 @@ type serveCommand struct {
 	modelFlags     `embed:""`
 	recommendFlags `embed:""`
 	followFlags    `embed:""`
+	rollOutFlags   `embed:""`
 }
 
 // Help is shown by r2rec serve --help.
@@ -50,7 +53,7 @@ func (c serveCommand) Run(p *process) error {
 		return err
 	}
 	defer ln.Close()
-	if err := c.followFlags.check(c.modelFlags); err != nil {
+	if err := errors.Join(c.followFlags.check(c.modelFlags), c.rollOutFlags.check()); err != nil {
 		return err
 	}
 	model, noModel, err := c.followFlags.model(p, c.modelFlags)
@@ -73,7 +76,7 @@ func (c serveCommand) Run(p *process) error {
 	}
 	defer done()
 	s, err := newService(p, serviceParts{
-		kafka: on.kafka, rdb: on.rdb, graph: on.graph, model: model, noModel: noModel, adapters: follow, registry: reg,
+		kafka: on.kafka, rdb: on.rdb, graph: on.graph, model: model, noModel: noModel, adapters: follow, rollOuts: c.rollOutFlags, rollOutsAt: rollOutsAt, registry: reg,
 		redis: c.redisFlags, modelFlags: c.modelFlags, recommend: c.recommendFlags,
 		token: c.Token, hosts: c.AllowedHost, consume: c.Consume, consumer: consumer.Options{Member: consumer.Member{Group: c.Group, OnGap: c.OnGap}},
 	})
@@ -84,6 +87,9 @@ func (c serveCommand) Run(p *process) error {
 	p.log.Info("serving", "url", "http://"+ln.Addr().String(), "kafka", on.kafka.Brokers(), "redis", on.rdb.Options().Addr, "consume", c.Consume)
 	return s.run(p.ctx, ln)
 }
+
+// rollOutsAt is how often a server looks at the rewards of a roll-out.
+const rollOutsAt = 5 * time.Second
 
 // listen refuses what cannot work before anything is started.
 func listen(address string) (net.Listener, error) {

@@ -28,6 +28,8 @@ type serviceParts struct {
 	model      reasoner.Model // nil: the graph ranks, or adapters are followed
 	noModel    string         // why it is nil
 	adapters   *adapterParts  // nil: the model stays as it is
+	rollOuts   rollOutFlags   // with adapters: when a roll-out ends
+	rollOutsAt time.Duration  // between two looks at its rewards
 	registry   *prometheus.Registry
 	redis      redisFlags
 	modelFlags modelFlags
@@ -161,6 +163,13 @@ func (s *service) run(ctx context.Context, ln net.Listener) error {
 	}
 	if s.follower != nil {
 		g.Go(func() error { return s.follower.run(ctx) })
+		g.Go(func() error {
+			watch := rollOuts{rollOutFlags: s.parts.rollOuts, kafka: s.parts.kafka, log: s.parts.adapters.log, model: s.follower.base, every: s.parts.rollOutsAt, now: time.Now, to: s.p.log}
+			if err := watch.run(ctx); ctx.Err() == nil {
+				s.p.log.Error("roll-outs are not watched any more: they go on until somebody ends them", "error", err)
+			}
+			return nil
+		})
 	}
 	g.Go(func() error { keepTrends(ctx, s.p, s.parts.graph); return nil })
 	g.Go(func() error { s.health.run(ctx); return nil })

@@ -26,6 +26,7 @@ type trainRoundCommand struct {
 	JSON  bool          `help:"Print the report as JSON." group:"Round"`
 
 	roundFlags   `embed:""`
+	rollOutFlags `embed:""`
 	adapterFlags `embed:""`
 	engineFlags  `embed:""`
 	kafkaFlags   `embed:""`
@@ -70,7 +71,8 @@ func (trainRoundCommand) Help() string {
 prompts, fits a click model, fine-tunes on what was chosen, follows the policy gradient (doubly robust, with a KL
 divergence from the policy before), and lets an off-policy gate decide by decisions that nobody learned from. What
 passes goes to the store and to the log of adapters; servers that follow it swap within a second, for a share of the
-users first. A killed round goes on where it stood.
+users first. Where a roll-out is under way, its rewards are looked at first: they may end it. A killed round goes on
+where it stood.
 
   r2rec train --once          one round, for cron; the exit code says how it ended
   r2rec train --every 1h      the same as a process
@@ -85,6 +87,9 @@ func (c trainRoundCommand) Run(p *process) error {
 	}
 	if err := checkCounts(count{"--least", c.Least, 1}, count{"--fit-steps", c.FitSteps, 0}, count{"--steps", c.Steps, 1}, count{"--batch", c.Batch, 1},
 		count{"--checkpoint-every", c.CheckpointEvery, 1}, count{"--rank", c.Rank, 1}, count{"--threads", c.Threads, 1}); err != nil {
+		return err
+	}
+	if err := c.rollOutFlags.check(); err != nil {
 		return err
 	}
 	dir, err := c.dir()
@@ -123,8 +128,13 @@ func (c trainRoundCommand) Run(p *process) error {
 	o.Log = log
 	o.Logger, o.Now, o.Told = p.log, time.Now, shown.set
 	lease := adapters.LeaseOptions{Client: rdb, Key: c.Prefix + "train", TTL: leaseTime, Logger: p.log}
+	watch := rollOuts{rollOutFlags: c.rollOutFlags, kafka: kc, log: log, model: t.Model(), now: time.Now, to: p.log}
 	for {
-		report, err := leasedRound(p.ctx, lease, o)
+		var report *rltrainer.Report
+		err := watch.look(p.ctx)
+		if err == nil {
+			report, err = leasedRound(p.ctx, lease, o)
+		}
 		shown.close()
 		if err == nil {
 			err = c.print(p, dir, report)
