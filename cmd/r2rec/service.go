@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/r2rec/r2rec/consumer"
 	"github.com/r2rec/r2rec/graphcache"
+	"github.com/r2rec/r2rec/internal/adapters"
 	"github.com/r2rec/r2rec/internal/broker"
 	"github.com/r2rec/r2rec/internal/event"
 	"github.com/r2rec/r2rec/internal/iot"
@@ -77,7 +78,7 @@ func newService(p *process, parts serviceParts) (s *service, err error) {
 	}
 	models := only(parts.model)
 	if parts.adapters != nil {
-		if s.follower, err = newFollower(p, *parts.adapters, parts.registry); err != nil {
+		if s.follower, err = newFollower(p, *parts.adapters, adapters.Projection{Client: parts.rdb, Prefix: parts.redis.Prefix}, parts.registry); err != nil {
 			return nil, err
 		}
 		models = s.follower.sw
