@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"strings"
 	"time"
@@ -39,6 +38,7 @@ type serviceParts struct {
 	hosts      []string
 	consume    bool
 	consumer   consumer.Options
+	join       consumer.JoinerOptions
 	applied    func(batch []event.Interaction) // hears of applied interactions; nil: nobody
 }
 
@@ -49,6 +49,7 @@ type service struct {
 	reasoner *reasoner.Reasoner
 	consumer *consumer.Consumer // nil: another process consumes
 	follower *follower          // nil: no log of adapters is followed
+	joiner   *consumer.Joiner   // likewise
 	feed     *web.Feed
 	server   *web.Server
 	health   *checker
@@ -73,6 +74,9 @@ func newService(p *process, parts serviceParts) (s *service, err error) {
 			}
 		}
 		if s.consumer, err = newConsumer(p, parts.kafka, parts.graph, parts.registry, opt); err != nil {
+			return nil, err
+		}
+		if s.joiner, err = newJoiner(p, parts.kafka, parts.graph, parts.registry, parts.join); err != nil {
 			return nil, err
 		}
 	}
@@ -142,16 +146,8 @@ func (s *service) newHealth() *checker {
 		probes = append(probes, probe{"adapter", s.follower.health})
 	}
 	if s.consumer != nil {
-		probes = append(probes, probe{"consumer", func(context.Context) (web.State, string) {
-			var lag int64
-			for _, part := range s.consumer.Health().Partitions {
-				if t := part.Trouble; t.Error != "" {
-					return web.Degraded, fmt.Sprintf("%s/%d: %s: %s", part.Topic, part.Partition, t.Doing, t.Error)
-				}
-				lag += part.Lag
-			}
-			return web.OK, fmt.Sprintf("%d events behind", lag)
-		}})
+		probes = append(probes, probe{"consumer", healthOf(s.consumer.Health, "events behind")},
+			probe{"rewards", healthOf(s.joiner.Health, "records wait for what belongs to them")})
 	}
 	return newChecker(probes...)
 }
@@ -161,6 +157,7 @@ func (s *service) run(ctx context.Context, ln net.Listener) error {
 	g, ctx := errgroup.WithContext(ctx)
 	if s.consumer != nil {
 		g.Go(func() error { return s.consumer.Run(ctx) })
+		g.Go(func() error { return s.joiner.Run(ctx) })
 	}
 	if s.follower != nil {
 		g.Go(func() error { return s.follower.run(ctx) })
