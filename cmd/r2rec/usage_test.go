@@ -42,7 +42,7 @@ func TestWrongUsage(t *testing.T) {
 }
 
 func TestEveryCommandTeaches(t *testing.T) {
-	for _, command := range []string{"", "demo", "import", "consume", "serve", "recommend", "graph", "eval", "lm", "lm pretrain", "lm tune"} {
+	for _, command := range []string{"", "demo", "import", "consume", "serve", "recommend", "graph", "eval", "lm", "lm pretrain", "lm tune", "train", "train replay", "train compare"} {
 		var out, errs bytes.Buffer
 		code := run(t.Context(), append(strings.Fields(command), "--help"), &out, &errs)
 		if code != 0 || !strings.Contains(out.String(), "Usage: r2rec") || errs.Len() != 0 {
