@@ -26,13 +26,8 @@ package consumer
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"log/slog"
-	"time"
 
 	"github.com/segmentio/kafka-go"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/r2rec/r2rec/internal/event"
 )
@@ -60,10 +55,8 @@ type Graph interface {
 
 // Consumer is one member of the consumer group.
 type Consumer struct {
-	opt     Options
-	client  *kafka.Client
-	metrics *metrics
-	health  *health
+	*group
+	opt Options
 }
 
 // New checks the options, fills in the defaults and registers the metrics. It does not connect; Run does.
@@ -72,186 +65,26 @@ func New(opt Options) (*Consumer, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := newMetrics(opt.Registerer)
+	g, err := newGroup(opt.Member, "consumer", opt.Topics.consumed(), opt.Topics.DeadLetters)
 	if err != nil {
-		return nil, fmt.Errorf("consumer: register metrics: %w", err)
+		return nil, err
 	}
-	return &Consumer{
-		opt:     opt,
-		client:  &kafka.Client{Addr: kafka.TCP(opt.Brokers...), Timeout: requestTimeout, Transport: opt.Transport},
-		metrics: m,
-		health:  newHealth(opt.Now),
-	}, nil
+	return &Consumer{group: g, opt: opt}, nil
 }
-
-// Health tells how the consumer is doing.
-func (c *Consumer) Health() Health { return c.health.snapshot() }
 
 // Run joins the group and consumes until ctx ends, then returns nil; or until something fails that will not go away by
 // itself, then returns that: *GapError where Kafka no longer has what the graph needs, else an error of Kafka or the
 // graph. Before it returns it has left the group and joined all its goroutines. One Run at a time.
 func (c *Consumer) Run(ctx context.Context) error {
-	parent := ctx
-	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
-	if err := c.awaitTopics(ctx); err != nil {
-		return ending(parent, err)
-	}
-	dead := newDeadLetters(c.opt)
+	dead := newDeadLetters(c.opt.Member, c.opt.Topics.DeadLetters)
 	defer dead.close()
-	group, err := kafka.NewConsumerGroup(c.groupConfig())
-	if err != nil {
-		return fmt.Errorf("consumer: group %s: %w", c.opt.Group, err)
-	}
-	for ctx.Err() == nil {
-		gen, err := group.Next(ctx)
-		switch {
-		case err == nil:
-			c.groupRecovered()
-			gen.Start(func(generation context.Context) {
-				if err := c.generation(ctx, generation, gen, dead); err != nil {
-					stop(err)
-				}
-				if ctx.Err() != nil {
-					// Returning would make kafka-go join once more, just to leave then. Close ends the generation.
-					<-generation.Done()
-				}
-			})
-		case ctx.Err() != nil:
-		case transient(err):
-			// The group joins again by itself; it pauses Options.RejoinBackoff.
-			c.groupFailed(err)
-		default:
-			stop(fmt.Errorf("consumer: join group %s: %w", c.opt.Group, err))
-		}
-	}
-	closeErr := group.Close()
-	return errors.Join(ending(parent, context.Cause(ctx)), closeErr)
-}
-
-// ending is what Run returns: nothing where it was asked to end.
-func ending(parent context.Context, err error) error {
-	if parent.Err() != nil && (errors.Is(err, context.Cause(parent)) || errors.Is(err, parent.Err())) {
-		return nil
-	}
-	return err
-}
-
-// generation owns the partitions of one generation of the group until it or Run's context ends. It returns nil then,
-// or else what stopped a partition for good.
-func (c *Consumer) generation(run, generation context.Context, gen *kafka.Generation, dead *deadLetters) error {
-	ctx, cancel := context.WithCancel(run)
-	defer cancel()
-	defer context.AfterFunc(generation, cancel)()
-
-	// A topic that was deleted would end every generation at once: the pause is here.
-	if err := c.awaitTopics(ctx); err != nil {
-		if ctx.Err() != nil {
-			return nil
-		}
-		return err
-	}
-	owners, ctx := errgroup.WithContext(ctx)
-	var owned []*partition
-	for _, topic := range c.opt.Topics.consumed() {
-		for _, a := range gen.Assignments[topic] {
-			owned = append(owned, newPartition(c, topic, a, dead))
-		}
-	}
-	c.opt.Logger.Info("partitions assigned", "group", gen.GroupID, "generation", gen.ID, "partitions", len(owned))
-	defer c.health.clear()
-	defer c.metrics.forget(owned)
-	for _, p := range owned {
-		owners.Go(func() error { return p.run(ctx) })
-	}
-	owners.Go(func() error {
-		ticker := time.NewTicker(c.opt.CommitInterval)
-		defer ticker.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-ticker.C:
-				c.commit(gen)
+	return c.run(ctx, func(assigned map[string][]kafka.PartitionAssignment) ([]owner, error) {
+		var owners []owner
+		for _, topic := range c.topics {
+			for _, a := range assigned[topic] {
+				owners = append(owners, newPartition(c, topic, a, dead))
 			}
 		}
-	})
-	err := owners.Wait()
-	c.commit(gen)
-	return err
-}
-
-// commit tells Kafka the positions. Nothing depends on them but lag tools, so a failure is no more than a remark.
-func (c *Consumer) commit(gen *kafka.Generation) {
-	positions := c.health.positions()
-	if err := gen.CommitOffsets(positions); err != nil {
-		c.opt.Logger.Debug("positions not committed", "group", gen.GroupID, "generation", gen.ID, "error", err)
-	}
-}
-
-// awaitTopics waits until all topics exist. kafka-go would end every generation at once if one did not, and brokers that
-// create topics by themselves would create them uncompacted.
-func (c *Consumer) awaitTopics(ctx context.Context) error {
-	names := append(c.opt.Topics.consumed(), c.opt.Topics.DeadLetters)
-	failed := false
-	err := retry(ctx, c.opt.Backoff(), func(err error) {
-		if !failed {
-			c.groupFailed(err)
-			failed = true
-		}
-	}, func() error {
-		res, err := c.client.Metadata(ctx, &kafka.MetadataRequest{Topics: names})
-		if err != nil {
-			return fmt.Errorf("consumer: look up topics: %w", err)
-		}
-		for _, t := range res.Topics {
-			if t.Error != nil {
-				return fmt.Errorf("consumer: look up topic %s: %w", t.Name, t.Error)
-			}
-		}
-		return nil
-	})
-	if failed && err == nil {
-		c.groupRecovered()
-	}
-	return err
-}
-
-func (c *Consumer) groupFailed(err error) {
-	if c.health.groupFailed(err) {
-		c.opt.Logger.Warn("cannot join the group, trying again", "group", c.opt.Group, "error", err)
-	}
-}
-
-func (c *Consumer) groupRecovered() {
-	if c.health.groupRecovered() {
-		c.opt.Logger.Info("joined the group again", "group", c.opt.Group)
-	}
-}
-
-func (c *Consumer) groupConfig() kafka.ConsumerGroupConfig {
-	return kafka.ConsumerGroupConfig{
-		ID:                     c.opt.Group,
-		Brokers:                c.opt.Brokers,
-		Dialer:                 c.opt.Dialer,
-		Topics:                 c.opt.Topics.consumed(),
-		HeartbeatInterval:      c.opt.HeartbeatInterval,
-		SessionTimeout:         c.opt.SessionTimeout,
-		RebalanceTimeout:       c.opt.RebalanceTimeout,
-		JoinGroupBackoff:       c.opt.RejoinBackoff,
-		WatchPartitionChanges:  true,
-		PartitionWatchInterval: 5 * time.Second,
-		StartOffset:            kafka.FirstOffset,
-		Timeout:                requestTimeout,
-		ErrorLogger:            debugLogger(c.opt.Logger),
-	}
-}
-
-// debugLogger keeps kafka-go's remarks, which include what it handles itself, for whoever looks for them.
-func debugLogger(to *slog.Logger) kafka.Logger {
-	return kafka.LoggerFunc(func(format string, args ...any) {
-		if to.Enabled(context.Background(), slog.LevelDebug) {
-			to.Debug("kafka-go: " + fmt.Sprintf(format, args...))
-		}
+		return owners, nil
 	})
 }

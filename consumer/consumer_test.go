@@ -230,8 +230,8 @@ func TestKilledAndStartedAgain(t *testing.T) {
 		kill := 12 + random.IntN(30)
 		r := start(t, opt)
 		before := random.IntN(2) == 0
-		first := g.calls
 		g.mu.Lock()
+		first := g.calls
 		g.hook = func(call int, _ string, do func() error) error {
 			if call == first+kill && before {
 				r.cancel()
@@ -293,7 +293,7 @@ func TestTopicsThatAppearLater(t *testing.T) {
 }
 
 func TestOptions(t *testing.T) {
-	good := Options{Brokers: []string{"localhost:9092"}, Graph: newMemory()}
+	good := Options{Member: Member{Brokers: []string{"localhost:9092"}}, Graph: newMemory()}
 	if _, err := New(good); err != nil {
 		t.Errorf("defaults: %v", err)
 	}

@@ -77,13 +77,13 @@ type deadLetters struct {
 	turn   chan struct{}
 }
 
-func newDeadLetters(opt Options) *deadLetters {
+func newDeadLetters(m Member, topic string) *deadLetters {
 	return &deadLetters{
 		turn: make(chan struct{}, 1),
 		writer: &kafka.Writer{
-			Addr:         kafka.TCP(opt.Brokers...),
-			Topic:        opt.Topics.DeadLetters,
-			Transport:    opt.Transport,
+			Addr:         kafka.TCP(m.Brokers...),
+			Topic:        topic,
+			Transport:    m.Transport,
 			Balancer:     kafka.Murmur2Balancer{},
 			RequiredAcks: kafka.RequireAll,
 			Compression:  kafka.Zstd, // what fitted into its topic compressed should fit here

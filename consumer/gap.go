@@ -5,31 +5,36 @@ import (
 	"fmt"
 )
 
-// GapError says that Kafka no longer has what the graph still needs, so that going on would lose events without anybody
+// GapError says that Kafka no longer has what its reader still needs, so that going on would lose events without anybody
 // noticing.
 type GapError struct {
 	Topic        string
 	Partition    int
-	Watermark    int64 // the graph holds everything below it
-	HasWatermark bool  // false: the graph holds nothing of the partition, although the group once read it
-	First        int64 // the oldest offset that Kafka has
-	End          int64 // the offset that the next record will get
+	Watermark    int64  // the reader's store holds everything below it
+	HasWatermark bool   // false: it holds nothing of the partition, although the group once read it
+	First        int64  // the oldest offset that Kafka has
+	End          int64  // the offset that the next record will get
+	Holder       string // who needs it; empty: the graph
 }
 
 // Error tells what was found, what it probably means, and what can be done.
 func (e *GapError) Error() string {
+	holder := e.Holder
+	if holder == "" {
+		holder = "the graph"
+	}
 	where := fmt.Sprintf("%s/%d: Kafka has offsets %d to %d", e.Topic, e.Partition, e.First, e.End)
 	accept := fmt.Sprintf(`accept the loss with the gap policy %q, which goes on at %d`, EarliestOnGap, e.First)
 	switch {
 	case e.Watermark > e.End:
-		return fmt.Sprintf("%s, but the graph holds everything below %d: the topic was deleted and made again, or cut off, or this is another cluster. "+
-			"Connect to the cluster that filled the graph, or %s", where, e.Watermark, accept)
+		return fmt.Sprintf("%s, but %s holds everything below %d: the topic was deleted and made again, or cut off, or this is another cluster. "+
+			"Connect to the cluster that filled it, or %s", where, holder, e.Watermark, accept)
 	case !e.HasWatermark:
-		return fmt.Sprintf("%s, and the graph holds nothing although the group has read the partition: the store was emptied, and the %d records before %d are gone from Kafka. "+
-			"Restore a snapshot of the store that is not older than offset %d, or %s", where, e.First, e.First, e.First, accept)
+		return fmt.Sprintf("%s, and %s holds nothing although the group has read the partition: the store was emptied, and the %d records before %d are gone from Kafka. "+
+			"Restore a snapshot of the store that is not older than offset %d, or %s", where, holder, e.First, e.First, e.First, accept)
 	default:
-		return fmt.Sprintf("%s, but the graph holds only what is below %d: up to %d records were deleted by retention before they were applied. "+
-			"Restore the records or a newer snapshot of the store, or %s", where, e.Watermark, e.First-e.Watermark, accept)
+		return fmt.Sprintf("%s, but %s holds only what is below %d: up to %d records were deleted by retention before they were applied. "+
+			"Restore the records or a newer snapshot of the store, or %s", where, holder, e.Watermark, e.First-e.Watermark, accept)
 	}
 }
 
@@ -54,12 +59,12 @@ func (p *partition) jumped(hole int64) error {
 }
 
 // missing counts a gap and returns it as an error, or logs it where gaps are accepted.
-func (p *partition) missing(watermark int64, ok bool) error {
-	err := &GapError{Topic: p.topic, Partition: p.id, Watermark: watermark, HasWatermark: ok, First: p.first, End: p.end}
-	p.c.metrics.gaps.WithLabelValues(p.topic).Inc()
-	if p.c.opt.OnGap == StopOnGap {
+func (s *source) missing(watermark int64, ok bool) error {
+	err := &GapError{Topic: s.topic, Partition: s.id, Watermark: watermark, HasWatermark: ok, First: s.first, End: s.end, Holder: s.holder}
+	s.g.metrics.gaps.WithLabelValues(s.topic).Inc()
+	if s.g.member.OnGap == StopOnGap {
 		return err
 	}
-	p.log.Error("events are lost, going on at the oldest offset there is", "watermark", watermark, "first", p.first, "end", p.end, "error", err)
+	s.log.Error("events are lost, going on at the oldest offset there is", "watermark", watermark, "first", s.first, "end", s.end, "error", err)
 	return nil
 }

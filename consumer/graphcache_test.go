@@ -51,10 +51,11 @@ func TestGraphSurvivesFlush(t *testing.T) {
 		}
 		applied := make(chan struct{}, len(events))
 		c, err := consumer.New(consumer.Options{
-			Brokers: kc.Brokers(), Dialer: kc.Dialer, Transport: kc.Transport, Graph: graph, Group: k.TopicPrefix + "group",
+			Member: consumer.Member{Brokers: kc.Brokers(), Dialer: kc.Dialer, Transport: kc.Transport, Group: k.TopicPrefix + "group",
+				MaxBatch: 100, CheckInterval: 50 * time.Millisecond},
+			Graph: graph,
 			Topics: consumer.Topics{Interactions: kc.Topic(broker.Interactions), Items: kc.Topic(broker.Items),
 				Users: kc.Topic(broker.Users), DeadLetters: kc.Topic(broker.DeadLetters)},
-			MaxBatch: 100, CheckInterval: 50 * time.Millisecond,
 			OnApplied: func(event.Span, []event.Interaction) {
 				select {
 				case applied <- struct{}{}:

@@ -201,8 +201,12 @@ func headers(r *kgo.Record) map[string]string {
 
 // options are those of a consumer of this cluster that does not waste a test's time.
 func (c *cluster) options(g Graph) Options {
-	return Options{
-		Brokers: c.brokers, Group: c.group, Topics: c.topics, Graph: g,
+	return Options{Topics: c.topics, Graph: g, Member: c.member()}
+}
+
+func (c *cluster) member() Member {
+	return Member{
+		Brokers: c.brokers, Group: c.group,
 		CheckInterval: 20 * time.Millisecond, CommitInterval: 50 * time.Millisecond,
 		HeartbeatInterval: 50 * time.Millisecond, SessionTimeout: 6 * time.Second, RejoinBackoff: 20 * time.Millisecond,
 		Backoff:    func() backoff.BackOff { return backoff.NewConstantBackOff(2 * time.Millisecond) },

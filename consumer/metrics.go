@@ -7,7 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// metrics are the collectors of one consumer, named r2rec_consumer_….
+// metrics are the collectors that a Consumer and a Joiner both have, named r2rec_consumer_… and r2rec_joiner_….
 type metrics struct {
 	events      *prometheus.CounterVec
 	deadLetters *prometheus.CounterVec
@@ -18,19 +18,19 @@ type metrics struct {
 	lag         *prometheus.GaugeVec
 }
 
-func newMetrics(reg prometheus.Registerer) (*metrics, error) {
+func newMetrics(reg prometheus.Registerer, subsystem string) (*metrics, error) {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
-		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "r2rec", Subsystem: "consumer", Name: name, Help: help}, labels)
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "r2rec", Subsystem: subsystem, Name: name, Help: help}, labels)
 	}
 	m := &metrics{
-		events:      counter("events_total", "Events applied to the graph, repetitions included.", "topic"),
+		events:      counter("events_total", "Events applied, repetitions included.", "topic"),
 		deadLetters: counter("dead_letters_total", "Records published to the dead letters, repetitions included.", "topic", "reason"),
-		batches:     counter("batches_total", "Batches applied to the graph.", "topic"),
-		rewinds:     counter("rewinds_total", "Times that the graph had lost writes and they were read again.", "topic"),
-		gaps:        counter("gaps_total", "Times that Kafka no longer had what the graph needed.", "topic"),
-		apply: prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: "r2rec", Subsystem: "consumer", Name: "apply_seconds",
+		batches:     counter("batches_total", "Batches applied.", "topic"),
+		rewinds:     counter("rewinds_total", "Times that the store had lost writes and they were read again.", "topic"),
+		gaps:        counter("gaps_total", "Times that Kafka no longer had what was still needed.", "topic"),
+		apply: prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: "r2rec", Subsystem: subsystem, Name: "apply_seconds",
 			Help: "Time to apply a batch, retries included.", Buckets: prometheus.ExponentialBuckets(0.001, 2, 14)}, []string{"topic"}),
-		lag: prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "r2rec", Subsystem: "consumer", Name: "lag",
+		lag: prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "r2rec", Subsystem: subsystem, Name: "lag",
 			Help: "Offsets between the end of an owned partition and what is applied of it."}, []string{"topic", "partition"}),
 	}
 	for _, c := range []prometheus.Collector{m.events, m.deadLetters, m.batches, m.rewinds, m.gaps, m.apply, m.lag} {
@@ -59,8 +59,8 @@ func (m *metrics) position(topic string, id int, lag int64) {
 }
 
 // forget removes the lag of partitions that are no longer owned.
-func (m *metrics) forget(owned []*partition) {
-	for _, p := range owned {
-		m.lag.DeleteLabelValues(p.topic, strconv.Itoa(p.id))
+func (m *metrics) forget(owned []*source) {
+	for _, s := range owned {
+		m.lag.DeleteLabelValues(s.topic, strconv.Itoa(s.id))
 	}
 }

@@ -23,7 +23,7 @@ type Topics struct {
 
 func (t Topics) consumed() []string { return []string{t.Interactions, t.Items, t.Users} }
 
-// GapPolicy says what happens where Kafka no longer has what the graph needs.
+// GapPolicy says what happens where Kafka no longer has what is still needed.
 type GapPolicy string
 
 // Stop, or go on without what is gone.
@@ -35,30 +35,25 @@ const (
 // requestTimeout bounds one question to Kafka.
 const requestTimeout = 5 * time.Second
 
-// Options of a Consumer. The zero value of a field takes the default that its comment states.
-type Options struct {
+// Member says how one member of a consumer group reads Kafka. Consumer and Joiner share it. The zero value of a field
+// takes the default that its comment states.
+type Member struct {
 	// Brokers are the addresses to begin with, host:port. Required.
 	Brokers []string
 	// Dialer opens the connections of the group and of the readers. Default: no TLS, no SASL, 5 s to connect.
 	Dialer *kafka.Dialer
-	// Transport carries dead letters and questions about topics and offsets; it needs the TLS and SASL settings of
+	// Transport carries what is published and questions about topics and offsets; it needs the TLS and SASL settings of
 	// Dialer. The caller closes it. Default: a kafka.Transport that the process keeps until its connections idle out.
 	Transport kafka.RoundTripper
-	// Group is the id of the consumer group; its members share the partitions. Default "r2rec".
+	// Group is the id of the consumer group; its members share the partitions. Default "r2rec" for a Consumer,
+	// "r2rec-rewards" for a Joiner: they read for themselves and must not share one.
 	Group string
-	// Topics names the topics. Default: interactions, items, users and deadletters.
-	Topics Topics
-	// Graph takes the events. Required.
-	Graph Graph
 
 	// MaxBatch is the largest number of records in a batch. Default 2000.
 	MaxBatch int
 	// MaxBytes ends a batch early: a batch takes no further record once its keys and values have this many bytes.
 	// Default 4 MiB.
 	MaxBytes int
-	// Linger is how long a batch that has a record waits for more. It bounds the delay of a lonely event; batches that
-	// fill up earlier do not wait. Default 5 ms.
-	Linger time.Duration
 	// QueueCapacity is how many records are fetched ahead for each partition, while a batch is applied. Times the largest
 	// record (Kafka's max.message.bytes) it bounds the memory of a partition; more does not make it faster. Default 128.
 	QueueCapacity int
@@ -70,7 +65,7 @@ type Options struct {
 	// clock. Brokers keep record times honest (message.timestamp.after.max.ms). Default 24 h.
 	Skew time.Duration
 	// CheckInterval is how often a partition asks Kafka for its first and last offset, and how long it stays idle before
-	// it compares its position with the graph's watermark: how soon a flushed or restored store is noticed. Default 1 s.
+	// it compares its position with the store's: how soon a flushed or restored store is noticed. Default 1 s.
 	CheckInterval time.Duration
 	// CommitInterval is how often positions are committed for lag tools. Default 5 s.
 	CommitInterval time.Duration
@@ -86,13 +81,10 @@ type Options struct {
 	RebalanceTimeout time.Duration
 	// RejoinBackoff is the pause after a failure to join. Default 1 s.
 	RejoinBackoff time.Duration
-	// Backoff makes the pauses between attempts of one call to Kafka or the graph; it must never say backoff.Stop.
+	// Backoff makes the pauses between attempts of one call to Kafka or the store; it must never say backoff.Stop.
 	// Default: exponential from 50 ms to 5 s, half of it random.
 	Backoff func() backoff.BackOff
 
-	// OnApplied is called after each batch of interactions that was applied, by the goroutine of its partition: it must
-	// be quick, and must not keep the slice. Replays and retries call it again. Default: nothing.
-	OnApplied func(span event.Span, batch []event.Interaction)
 	// Now is the clock. It times applies, checks and failures. Default time.Now.
 	Now func() time.Time
 	// Logger takes assignments, failures, rewinds and gaps. Default: discarded.
@@ -101,81 +93,119 @@ type Options struct {
 	Registerer prometheus.Registerer
 }
 
+// Options of a Consumer. The zero value of a field takes the default that its comment states.
+type Options struct {
+	Member
+
+	// Topics names the topics. Default: interactions, items, users and deadletters.
+	Topics Topics
+	// Graph takes the events. Required.
+	Graph Graph
+
+	// Linger is how long a batch that has a record waits for more. It bounds the delay of a lonely event; batches that
+	// fill up earlier do not wait. Default 5 ms.
+	Linger time.Duration
+
+	// OnApplied is called after each batch of interactions that was applied, by the goroutine of its partition: it must
+	// be quick, and must not keep the slice. Replays and retries call it again. Default: nothing.
+	OnApplied func(span event.Span, batch []event.Interaction)
+}
+
 func (o Options) withDefaults() (Options, error) {
-	text := func(v *string, d string) {
-		if *v == "" {
-			*v = d
-		}
-	}
+	c := checks{of: "consumer"}
 	text(&o.Group, "r2rec")
 	text(&o.Topics.Interactions, "interactions")
 	text(&o.Topics.Items, "items")
 	text(&o.Topics.Users, "users")
 	text(&o.Topics.DeadLetters, "deadletters")
-	if o.OnGap == "" {
-		o.OnGap = StopOnGap
-	}
-
-	var errs []error
-	fail := func(format string, args ...any) {
-		errs = append(errs, fmt.Errorf("consumer options: "+format, args...))
-	}
-	number := func(name string, v *int, d int) {
-		if *v == 0 {
-			*v = d
-		}
-		if *v < 1 {
-			fail("%s is %d, want at least 1", name, *v)
-		}
-	}
-	number("MaxBatch", &o.MaxBatch, 2000)
-	number("MaxBytes", &o.MaxBytes, 4<<20)
-	number("QueueCapacity", &o.QueueCapacity, 128)
-	number("FetchBytes", &o.FetchBytes, 1<<20)
-	duration := func(name string, v *time.Duration, d time.Duration) {
-		if *v == 0 {
-			*v = d
-		}
-		if *v < time.Millisecond {
-			fail("%s is %v, want at least 1ms", name, *v)
-		}
-	}
-	duration("Linger", &o.Linger, 5*time.Millisecond)
-	duration("Skew", &o.Skew, 24*time.Hour)
-	duration("CheckInterval", &o.CheckInterval, time.Second)
-	duration("CommitInterval", &o.CommitInterval, 5*time.Second)
-	duration("HeartbeatInterval", &o.HeartbeatInterval, time.Second)
-	duration("SessionTimeout", &o.SessionTimeout, 10*time.Second)
-	duration("RebalanceTimeout", &o.RebalanceTimeout, 30*time.Second)
-	duration("RejoinBackoff", &o.RejoinBackoff, time.Second)
-	if o.HeartbeatInterval > o.SessionTimeout/3 {
-		fail("HeartbeatInterval is %v, want at most a third of SessionTimeout, %v", o.HeartbeatInterval, o.SessionTimeout)
-	}
-	if len(o.Brokers) == 0 {
-		fail("Brokers is empty, want at least one host:port")
-	}
+	c.duration("Linger", &o.Linger, 5*time.Millisecond)
+	c.member(&o.Member)
 	if o.Graph == nil {
-		fail("Graph is missing")
+		c.fail("Graph is missing")
 	}
-	if o.OnGap != StopOnGap && o.OnGap != EarliestOnGap {
-		fail("OnGap is %q, want %s or %s", o.OnGap, StopOnGap, EarliestOnGap)
+	c.distinct(append(o.Topics.consumed(), o.Topics.DeadLetters)...)
+	if o.OnApplied == nil {
+		o.OnApplied = func(event.Span, []event.Interaction) {}
 	}
+	return o, errors.Join(c.errs...)
+}
+
+// checks fills in defaults and collects what is wrong with options.
+type checks struct {
+	of   string // whose options
+	errs []error
+}
+
+func (c *checks) fail(format string, args ...any) {
+	c.errs = append(c.errs, fmt.Errorf(c.of+" options: "+format, args...))
+}
+
+func text(v *string, d string) {
+	if *v == "" {
+		*v = d
+	}
+}
+
+func (c *checks) number(name string, v *int, d int) {
+	if *v == 0 {
+		*v = d
+	}
+	if *v < 1 {
+		c.fail("%s is %d, want at least 1", name, *v)
+	}
+}
+
+func (c *checks) duration(name string, v *time.Duration, d time.Duration) {
+	if *v == 0 {
+		*v = d
+	}
+	if *v < time.Millisecond {
+		c.fail("%s is %v, want at least 1ms", name, *v)
+	}
+}
+
+func (c *checks) distinct(topics ...string) {
 	names := map[string]bool{}
-	for _, name := range append(o.Topics.consumed(), o.Topics.DeadLetters) {
+	for _, name := range topics {
 		if names[name] {
-			fail("Topics: %s is named twice", name)
+			c.fail("Topics: %s is named twice", name)
 		}
 		names[name] = true
 	}
+}
 
-	if o.Dialer == nil {
-		o.Dialer = &kafka.Dialer{ClientID: "r2rec", Timeout: requestTimeout, DualStack: true}
+func (c *checks) member(m *Member) {
+	if m.OnGap == "" {
+		m.OnGap = StopOnGap
 	}
-	if o.Transport == nil {
-		o.Transport = &kafka.Transport{ClientID: "r2rec", DialTimeout: requestTimeout}
+	c.number("MaxBatch", &m.MaxBatch, 2000)
+	c.number("MaxBytes", &m.MaxBytes, 4<<20)
+	c.number("QueueCapacity", &m.QueueCapacity, 128)
+	c.number("FetchBytes", &m.FetchBytes, 1<<20)
+	c.duration("Skew", &m.Skew, 24*time.Hour)
+	c.duration("CheckInterval", &m.CheckInterval, time.Second)
+	c.duration("CommitInterval", &m.CommitInterval, 5*time.Second)
+	c.duration("HeartbeatInterval", &m.HeartbeatInterval, time.Second)
+	c.duration("SessionTimeout", &m.SessionTimeout, 10*time.Second)
+	c.duration("RebalanceTimeout", &m.RebalanceTimeout, 30*time.Second)
+	c.duration("RejoinBackoff", &m.RejoinBackoff, time.Second)
+	if m.HeartbeatInterval > m.SessionTimeout/3 {
+		c.fail("HeartbeatInterval is %v, want at most a third of SessionTimeout, %v", m.HeartbeatInterval, m.SessionTimeout)
 	}
-	if o.Backoff == nil {
-		o.Backoff = func() backoff.BackOff {
+	if len(m.Brokers) == 0 {
+		c.fail("Brokers is empty, want at least one host:port")
+	}
+	if m.OnGap != StopOnGap && m.OnGap != EarliestOnGap {
+		c.fail("OnGap is %q, want %s or %s", m.OnGap, StopOnGap, EarliestOnGap)
+	}
+	if m.Dialer == nil {
+		m.Dialer = &kafka.Dialer{ClientID: "r2rec", Timeout: requestTimeout, DualStack: true}
+	}
+	if m.Transport == nil {
+		m.Transport = &kafka.Transport{ClientID: "r2rec", DialTimeout: requestTimeout}
+	}
+	if m.Backoff == nil {
+		m.Backoff = func() backoff.BackOff {
 			return backoff.NewExponentialBackOff(
 				backoff.WithInitialInterval(50*time.Millisecond),
 				backoff.WithMaxInterval(5*time.Second),
@@ -184,17 +214,13 @@ func (o Options) withDefaults() (Options, error) {
 			)
 		}
 	}
-	if o.OnApplied == nil {
-		o.OnApplied = func(event.Span, []event.Interaction) {}
+	if m.Now == nil {
+		m.Now = time.Now
 	}
-	if o.Now == nil {
-		o.Now = time.Now
+	if m.Logger == nil {
+		m.Logger = slog.New(slog.DiscardHandler)
 	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
+	if m.Registerer == nil {
+		m.Registerer = prometheus.NewRegistry()
 	}
-	if o.Registerer == nil {
-		o.Registerer = prometheus.NewRegistry()
-	}
-	return o, errors.Join(errs...)
 }

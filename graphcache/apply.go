@@ -110,7 +110,7 @@ func (c *Cache) Join(ctx context.Context, batch []event.Interaction) error {
 
 // joins are the transactions, one a group, that join a batch into the graph.
 func (c *Cache) joins(ctx context.Context, batch []event.Interaction) ([]transaction, error) {
-	forgotten, err := c.forgotten(ctx, batch)
+	forgotten, err := c.forgotten(ctx, usersOf(batch))
 	if err != nil {
 		return nil, err
 	}

@@ -24,17 +24,16 @@ for i = 1, #ARGV, 2 do
 end
 return 1`
 
-// forgotten reads, for the users of a batch, the time before which they are forgotten; users who are not are left out.
-func (c *Cache) forgotten(ctx context.Context, batch []event.Interaction) (map[string]event.Time, error) {
+// forgotten reads the time before which users are forgotten; those who are not are left out.
+func (c *Cache) forgotten(ctx context.Context, of map[string]bool) (map[string]event.Time, error) {
+	if len(of) == 0 {
+		return nil, nil
+	}
 	var users, fields [groups][]string
-	seen := map[string]bool{}
-	for _, in := range batch {
-		if !seen[in.UserID] {
-			seen[in.UserID] = true
-			g := group(in.UserID)
-			users[g] = append(users[g], in.UserID)
-			fields[g] = append(fields[g], c.tombstone(in.UserID))
-		}
+	for user := range of {
+		g := group(user)
+		users[g] = append(users[g], user)
+		fields[g] = append(fields[g], c.tombstone(user))
 	}
 	var cmds [groups]*redis.SliceCmd
 	_, err := c.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
@@ -67,11 +66,19 @@ func (c *Cache) forgotten(ctx context.Context, batch []event.Interaction) (map[s
 	return found, nil
 }
 
+func usersOf(batch []event.Interaction) map[string]bool {
+	users := map[string]bool{}
+	for _, in := range batch {
+		users[in.UserID] = true
+	}
+	return users
+}
+
 // forgetAgain looks once more, now that the batch is written, whether one of its users was forgotten meanwhile, and
 // removes what the batch, or an earlier attempt at it, may have written of theirs. A forget writes its tombstone before it
 // looks for edges: so either it finds this batch's edges, or this finds its tombstone.
 func (c *Cache) forgetAgain(ctx context.Context, batch []event.Interaction) error {
-	now, err := c.forgotten(ctx, batch)
+	now, err := c.forgotten(ctx, usersOf(batch))
 	if err != nil || len(now) == 0 {
 		return err
 	}
@@ -148,6 +155,9 @@ func (c *Cache) erase(ctx context.Context, users []event.User) ([]transaction, e
 	if err != nil {
 		return nil, wrap("write who is forgotten", err)
 	}
+	if err := c.mark(ctx, users); err != nil {
+		return nil, err
+	}
 	err = c.scan(ctx, "i:", func(key, item string) error {
 		t := &txs[group(item)]
 		t.add(append([]any{"eval", unlink, 1, key}, limits...)...)
@@ -159,16 +169,22 @@ func (c *Cache) erase(ctx context.Context, users []event.User) ([]transaction, e
 // scan calls f with the key and the id of every node whose key, after its tag, begins with kind. Keys that come or go
 // meanwhile may be missed or seen twice.
 func (c *Cache) scan(ctx context.Context, kind string, f func(key, id string) error) error {
-	pattern := globEscaper.Replace(c.opt.Prefix) + "{*}:" + kind + "*"
+	return c.scanKeys(ctx, globEscaper.Replace(c.opt.Prefix)+"{*}:"+kind+"*", func(_ redis.UniversalClient, key string) error {
+		_, id, ok := strings.Cut(key[len(c.opt.Prefix):], "}:"+kind)
+		if !ok || key != c.tag(group(id))+kind+id {
+			return nil // an app's key that looks like ours
+		}
+		return f(key, id)
+	})
+}
+
+// scanKeys calls f with every key that matches the pattern, and the server it is on. Keys that come or go meanwhile may be
+// missed or seen twice.
+func (c *Cache) scanKeys(ctx context.Context, pattern string, f func(rdb redis.UniversalClient, key string) error) error {
 	node := func(ctx context.Context, rdb redis.UniversalClient) error {
 		it := rdb.Scan(ctx, 0, pattern, 1000).Iterator()
 		for it.Next(ctx) {
-			key := it.Val()
-			_, id, ok := strings.Cut(key[len(c.opt.Prefix):], "}:"+kind)
-			if !ok || key != c.tag(group(id))+kind+id {
-				continue // an app's key that looks like ours
-			}
-			if err := f(key, id); err != nil {
+			if err := f(rdb, it.Val()); err != nil {
 				return err
 			}
 		}

@@ -22,6 +22,8 @@
 //	r2:{g}:items     HASH item -> JSON         the catalogue
 //	r2:{g}:wm        HASH topic/partition -> n everything below offset n is applied in this group
 //	r2:{g}:forget    HASH keyed hash of a user -> forget_before
+//	r2:{join:TOPIC/P}:head, :users, :due
+//	                 HASH, HASH user -> JSON, ZSET user -> ms: what waits for its reward, see LoadJoin; expire after a week unused
 //	r2:{0}:probe     ZSET within one transaction, to try what the server can
 //
 // They are private to this package: apps read what the reasoner publishes.

@@ -190,19 +190,13 @@ func (s *Switch) Hold(_ context.Context, user string) (Model, func(), error) {
 			return nil, nil, errNoModel
 		}
 		h := now.current
-		if now.candidate != nil && InRollOut(now.candidate.adapter, user, now.share) {
+		if now.candidate != nil && policy.InRollOut(now.candidate.adapter, user, now.share) {
 			h = now.candidate
 		}
 		if h.hold() { // otherwise it has ended, and others have begun to serve before that
 			return h.Loaded, sync.OnceFunc(h.release), nil
 		}
 	}
-}
-
-// InRollOut tells whether a user is among the share that gets an adapter first. Another adapter has other users, and a
-// larger share of the same all those of a smaller one.
-func InRollOut(adapter, user string, share float64) bool {
-	return policy.InShare("rollout "+adapter, user, share)
 }
 
 // Want says what is to be served from now on. What is loaded already serves before it returns; Run loads the rest.

@@ -351,7 +351,7 @@ func TestRollOutServesAShare(t *testing.T) {
 	for i := range 2000 {
 		user := fmt.Sprint("user ", i)
 		got[answers(t, sw, user)]++
-		if InRollOut("new", user, .2) {
+		if policy.InRollOut("new", user, .2) {
 			theirs = append(theirs, user)
 		}
 	}

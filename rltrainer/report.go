@@ -1,64 +1,149 @@
 package rltrainer
 
 import (
-	"context"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
 
+	"github.com/r2rec/r2rec/internal/chart"
 	"github.com/r2rec/r2rec/internal/event"
-	"github.com/r2rec/r2rec/internal/lm/proof"
-	"github.com/r2rec/r2rec/internal/ope"
+	"github.com/r2rec/r2rec/internal/gguf"
 )
 
-// Report is how a round of learning from clicks went.
+// Report says how a round went. Rewards are those of slot 1.
 type Report struct {
-	Rollouts int            `json:"rollouts"` // learned from
-	Held     int            `json:"held"`     // later ones, judged by
+	Verdict Verdict    `json:"verdict"`
+	Reason  string     `json:"reason"` // for people
+	Began   event.Time `json:"began"`
+	Ended   event.Time `json:"ended"`
+	Round   int        `json:"round"`             // its gate would be this look since the last promotion
+	Parent  string     `json:"parent"`            // digest of the adapter that it began with; empty: the bare base model
+	Adapter string     `json:"adapter,omitempty"` // digest of what it learned, where a gate judged it
+
+	Read     ReadCounts     `json:"read"`
+	Repeated int            `json:"repeated"` // decisions and rewards that came more than once
 	Dropped  map[Reason]int `json:"dropped"`  // decisions that teach nothing, by the reason
-	Repeated int            `json:"repeated"` // decisions and rewards that came again
-	Orphans  int            `json:"orphans"`  // rewards without a decision
+	Training int            `json:"training"` // decisions to learn from
+	Users    int            `json:"users"`    // of whom they are
+	Held     int            `json:"held"`     // decisions for the gate
 
-	Choices int     `json:"choices"`           // rollouts in which something was chosen
-	Clicks  Clicks  `json:"clicks"`            // the trainer's click model
-	Before  Outcome `json:"before"`            // the policy that the divergence is measured from, on what was learned from
-	After   Outcome `json:"after"`             // the new policy
-	Tokens  int     `json:"tokens"`            // read while learning
-	Seconds float64 `json:"seconds,omitempty"` // that took
-	Steps   []Step  `json:"steps"`
+	Clicks  ClickReport  `json:"clicks"`
+	Fitted  FitReport    `json:"fitted"`
+	Policy  []PolicyStep `json:"policy"`  // one a step of the policy gradient
+	Skipped int          `json:"skipped"` // steps that changed nothing, for want of a finite gradient
+	// TokensPerSecond that the policy gradient read, learning included, since the round was last taken up.
+	TokensPerSecond float64 `json:"tokens_per_second"`
 
-	Gate *Judgement `json:"gate,omitempty"`
+	Gate *event.Gate `json:"gate,omitempty"` // absent: nothing was judged
 }
 
-// Judgement is what the gate says of a policy.
-type Judgement struct {
-	Verdict ope.Verdict `json:"verdict"`
-	Reason  string      `json:"reason"`
-	Found   event.Gate  `json:"found"` // as the log of adapters keeps it
+// ClickReport says how well the click model predicts rewards of users that it has not seen.
+type ClickReport struct {
+	Error    float64 `json:"error"`    // mean squared error
+	Constant float64 `json:"constant"` // the same, of the mean reward
+	Means    int     `json:"means"`    // folds whose prediction is the mean, for want of rewards
 }
 
-// Gate decides by held-out rollouts, in the order of time, whether the policy of the samples that Judge made of them may
-// take the place of the one that was logged.
-func Gate(held []Rollout, samples []ope.Sample, o ope.GateOptions) (Judgement, error) {
-	f, err := ope.Gate(samples, o)
+// FitReport says how supervised fine-tuning went: cross-entropies are of the first and the last step's batch, nats.
+type FitReport struct {
+	Choices int     `json:"choices"` // decisions of which something was chosen
+	Steps   int     `json:"steps"`
+	First   float64 `json:"first"`
+	Last    float64 `json:"last"`
+	Skipped int     `json:"skipped"`
+}
+
+// PolicyStep is one step of the policy gradient, on its batch and before it changed anything.
+type PolicyStep struct {
+	Reward   float64 `json:"reward"`   // expected of slot 1, doubly robust
+	KL       float64 `json:"kl"`       // from the policy before the round, nats
+	Entropy  float64 `json:"entropy"`  // nats
+	Gradient float64 `json:"gradient"` // norm, before clipping
+}
+
+// summary is the report without its curve, for the adapter's manifest.
+func (r Report) summary() (json.RawMessage, error) {
+	r.Policy = nil
+	return json.Marshal(r)
+}
+
+// Smoothed is the mean of the first and of the last fifth of the policy gradient's steps: single batches tell little.
+func (r Report) Smoothed() (first, last PolicyStep) {
+	n := max(1, len(r.Policy)/5)
+	if len(r.Policy) == 0 {
+		return first, last
+	}
+	return meanStep(r.Policy[:n]), meanStep(r.Policy[len(r.Policy)-n:])
+}
+
+func meanStep(steps []PolicyStep) (m PolicyStep) {
+	for _, s := range steps {
+		by := 1 / float64(len(steps))
+		m.Reward += by * s.Reward
+		m.KL += by * s.KL
+		m.Entropy += by * s.Entropy
+		m.Gradient += by * s.Gradient
+	}
+	return m
+}
+
+// WritePlot draws how the round learned, as SVG.
+func (r Report) WritePlot(w io.Writer) error {
+	const window = 10
+	x := make([]float64, 0, len(r.Policy))
+	var reward, kl, entropy []float64
+	for i := range r.Policy {
+		m := meanStep(r.Policy[max(0, i+1-window) : i+1])
+		x = append(x, float64(i+1))
+		reward, kl, entropy = append(reward, m.Reward), append(kl, m.KL), append(entropy, m.Entropy)
+	}
+	title := fmt.Sprintf("Round of %s: %s", r.Began, r.Verdict)
+	subtitle := fmt.Sprintf("%d decisions of %d users to learn from, %d for the gate; means of %d steps", r.Training, r.Users, r.Held, window)
+	panels := []chart.Panel{
+		{Title: "Expected reward of slot 1 (doubly robust)", XLabel: "step", Lines: []chart.Line{{Name: "reward", X: x, Y: reward}}},
+		{Title: "KL from the policy before the round, nats", XLabel: "step", Lines: []chart.Line{{Name: "KL", X: x, Y: kl}}},
+		{Title: "Entropy of the policy, nats", XLabel: "step", Lines: []chart.Line{{Name: "entropy", X: x, Y: entropy}}},
+	}
+	return chart.Write(w, title, subtitle, panels...)
+}
+
+// reportsFolder holds the reports of rounds that have ended, beside the files of the one under way.
+const reportsFolder = "reports"
+
+// end keeps the report, as JSON and as a picture, and removes the round's files.
+func (r *round) end() (*Report, error) {
+	rep := r.note.Report
+	raw, err := json.MarshalIndent(rep, "", "  ")
 	if err != nil {
-		return Judgement{}, err
+		return nil, err
 	}
-	bounds := func(b ope.Bounds) event.Bounds { return event.Bounds{Estimate: b.Estimate, Low: b.Low, High: b.High} }
-	return Judgement{Verdict: f.Verdict, Reason: f.Reason, Found: event.Gate{
-		Round: f.Round, Alpha: f.Alpha, After: held[0].Decision.Timestamp - 1, Until: held[len(held)-1].Decision.Timestamp, Decisions: f.Decisions,
-		Users: f.Users, Needed: f.Needed, Margin: f.Margin, Effective: f.Effective, Clipped: f.Clipped, SNIPS: bounds(f.SNIPS), DR: bounds(f.DR),
-	}}, nil
+	if err := os.MkdirAll(r.path(reportsFolder), 0o700); err != nil {
+		return nil, err
+	}
+	var picture bytes.Buffer
+	if err := rep.WritePlot(&picture); err != nil {
+		return nil, err
+	}
+	for ext, content := range map[string][]byte{".json": append(raw, '\n'), ".svg": picture.Bytes()} {
+		err := gguf.WriteFile(ReportPath(r.Dir, &rep)+ext, func(w io.Writer) error {
+			_, err := w.Write(content)
+			return err
+		})
+		if err != nil {
+			return nil, fmt.Errorf("keep the report of a round: %w", err)
+		}
+	}
+	if err := r.clear(); err != nil {
+		return nil, fmt.Errorf("remove the files of a round that has ended: %w", err)
+	}
+	return &rep, nil
 }
 
-// mostAsks is the most prompts that are measured to find canaries among.
-const mostAsks = 500
-
-// Canaries are the n prompts of rollouts on which an adapter changes most of what its bare base model says, measured on
-// some 500 spread over all of them. Both are asked without calibration.
-func Canaries(ctx context.Context, promptVersion int, rollouts []Rollout, base, adapter Ranker, n int) ([]proof.Canary, error) {
-	var asks []proof.Ask
-	every := max(1, len(rollouts)/mostAsks)
-	for i := 0; i < len(rollouts); i += every {
-		d := rollouts[i].Decision
-		asks = append(asks, proof.Ask{Context: d.Context, Seed: d.Seed})
-	}
-	return proof.Choose(ctx, promptVersion, asks, base, adapter, n)
+// ReportPath is where the report of an ended round stands, its extension left out.
+func ReportPath(dir string, r *Report) string {
+	return filepath.Join(dir, reportsFolder, "round-"+strings.NewReplacer(":", "", ".", "").Replace(r.Began.String()))
 }

@@ -5,6 +5,7 @@
 //	decisions and rewards -> Join -> Rollout -> FitClicks, Prepare -> Task -> Improve
 //	                                         -> Choices -> Example -> Fit
 //	                         held-out rollouts -> FitClicks, Judge -> the gate's samples
+//	rewards since a roll-out began -> Watch -> forward or back
 //
 // What it promises: nothing after a case's moment takes part in its context; nothing is learned from a decision whose
 // prompt, scores and probability cannot be computed again, and what is left out is counted by its reason; the same data,

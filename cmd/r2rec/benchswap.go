@@ -27,6 +27,8 @@ type benchSwapCommand struct {
 	Contexts int `help:"Users to ask for." default:"200" group:"Work"`
 	Events   int `help:"Interactions of the bundled data set that make the graph from which the contexts are read; 0: all." default:"30000" group:"Work"`
 
+	swapOllama `embed:""`
+
 	JSON bool `help:"Figures for machines, one JSON object a line." group:"Results"`
 }
 
@@ -40,7 +42,8 @@ very prompt: each answer is computed again afterwards, by a model that was opene
 requests that were under way between a promotion and half a second after the switch. swap_ms is the time in between.
 
   r2rec bench swap
-  r2rec bench swap --seconds 10 --swaps 5 --json`
+  r2rec bench swap --seconds 10 --swaps 5 --json
+  r2rec bench swap --ollama http://127.0.0.1:11434`
 }
 
 // swapSubject is an engine under test, and adapters for it.
@@ -54,6 +57,8 @@ type swapSubject struct {
 	apart func(ctx context.Context, digest string) (r proof.Ranker, done func() error, err error)
 	// tolerance is how far two answers of one adapter to one prompt may differ, in nats. 0: not at all.
 	tolerance float64
+	// least is a log share below which the engine may not have been told what it is. 0: it is told all.
+	least float64
 	// concurrency is how many prompts are with the model at once.
 	concurrency int
 	close       func() error
@@ -83,6 +88,9 @@ func (c benchSwapCommand) Run(p *process) (err error) {
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	out := &benchReport{command: "bench swap", machine: thisMachine()}
 	var all swapTotals
+	if c.Ollama == "" {
+		out.missing("ollama", "--ollama names no server")
+	}
 	for _, open := range c.subjects() {
 		s, err := open(p.ctx, dir, shown, contexts)
 		if err != nil {
@@ -107,7 +115,11 @@ type subjectMaker func(ctx context.Context, dir string, shown *stages, contexts 
 
 // subjects are the engines to measure, one after the other.
 func (c benchSwapCommand) subjects() []subjectMaker {
-	return []subjectMaker{c.embedded}
+	all := []subjectMaker{c.embedded}
+	if c.Ollama != "" {
+		all = append(all, c.onServer)
+	}
+	return all
 }
 
 // swapMeasured is what one engine did.
@@ -146,7 +158,7 @@ func (c benchSwapCommand) measure(p *process, shown *stages, s *swapSubject, con
 	if err != nil {
 		return m, err
 	}
-	sw, err := reasoner.NewSwitch(reasoner.SwitchOptions{Loader: switchLoader{l}, First: first, Now: time.Now, Logger: p.log})
+	sw, err := reasoner.NewSwitch(reasoner.SwitchOptions{Loader: switchLoader{l}, First: first, Now: time.Now})
 	if err != nil {
 		return m, errors.Join(err, first.Close())
 	}
@@ -236,17 +248,6 @@ func (c benchSwapCommand) swap(ctx context.Context, shown *stages, s *swapSubjec
 		swaps = append(swaps, w)
 	}
 	return swaps, nil
-}
-
-// switchLoader is a loader as a Switch takes it.
-type switchLoader struct{ loader.Loader }
-
-func (l switchLoader) Load(ctx context.Context, adapter string) (reasoner.Loaded, error) {
-	m, err := l.Loader.Load(ctx, adapter)
-	if err != nil {
-		return nil, err
-	}
-	return m, nil
 }
 
 // fixedContexts answers from memory: user i has context i.

@@ -53,7 +53,7 @@ func verifyOne(ctx context.Context, s *swapSubject, adapter string, contexts []e
 	g.SetLimit(runtime.GOMAXPROCS(0))
 	for _, q := range answers {
 		g.Go(func() error {
-			off, err := apartFrom(ctx, who, version, contexts, q)
+			off, err := apartFrom(ctx, s, who, version, contexts, q)
 			if err != nil {
 				return err
 			}
@@ -70,7 +70,7 @@ func verifyOne(ctx context.Context, s *swapSubject, adapter string, contexts []e
 }
 
 // apartFrom is by how much the log share of some candidate differs from what the ranker gives, at most.
-func apartFrom(ctx context.Context, who proof.Ranker, version int, contexts []event.Context, q swapRequest) (off float64, err error) {
+func apartFrom(ctx context.Context, s *swapSubject, who proof.Ranker, version int, contexts []event.Context, q swapRequest) (off float64, err error) {
 	prompt, err := iot.Build(version, contexts[q.context], q.seed)
 	if err != nil {
 		return 0, err
@@ -79,15 +79,13 @@ func apartFrom(ctx context.Context, who proof.Ranker, version int, contexts []ev
 	if err != nil {
 		return 0, err
 	}
-	if len(want) != len(q.shares) {
-		return math.Inf(1), nil
-	}
+	got := make([]float64, len(q.shares))
 	for i, share := range q.shares {
-		if share != math.Exp(want[i]) { // as decisions state shares
-			off = max(off, math.Abs(math.Log(share)-want[i]))
+		if got[i] = math.Log(share); i < len(want) && share == math.Exp(want[i]) { // as decisions state shares
+			got[i] = want[i]
 		}
 	}
-	return off, nil
+	return s.between(got, want), nil
 }
 
 // promptVersion that the subject reads.
@@ -109,6 +107,7 @@ type swapTotals struct {
 	stall, calm, swap, slowest   float64
 	stallOf, swapOf, whatIsMixed string
 	samples, inWindows           int
+	each                         []figure // of one engine
 }
 
 func (t *swapTotals) add(s *swapSubject, m swapMeasured) {
@@ -136,6 +135,11 @@ func (t *swapTotals) add(s *swapSubject, m swapMeasured) {
 	}
 	t.samples += len(took)
 	t.inWindows += len(during)
+	t.each = append(t.each,
+		figure{Metric: s.name + "_requests", Value: float64(len(m.requests)), Unit: "requests", Of: s.name},
+		figure{Metric: s.name + "_stall_p99_ms", Value: quantile(during, .99), Unit: "ms", Samples: len(during), Of: s.name + ", from a promotion to shortly after the switch"},
+		figure{Metric: s.name + "_calm_p99_ms", Value: quantile(calm, .99), Unit: "ms", Samples: len(calm), Of: s.name + ", at other times"},
+		figure{Metric: s.name + "_swap_ms", Value: median(took), Unit: "ms", Samples: len(took), Of: s.name + ", slowest " + decimal(quantile(took, 1)) + " ms"})
 	if p99 := quantile(during, .99); p99 >= t.stall {
 		t.stall, t.calm, t.stallOf = p99, quantile(calm, .99), s.name
 	}
@@ -154,4 +158,9 @@ func (t *swapTotals) report(out *benchReport, clients int) {
 		Of: fmt.Sprintf("%s, latency from a promotion to %s after the switch, 99th percentile", t.stallOf, afterSwap.Round(time.Millisecond))})
 	add(figure{Metric: "calm_p99_ms", Value: t.calm, Unit: "ms", Samples: t.requests - t.inWindows, Of: t.stallOf + ", the same at other times, to compare with"})
 	add(figure{Metric: "swap_ms", Value: t.swap, Unit: "ms", Samples: t.samples, Of: fmt.Sprintf("%s, from a promotion to the first request by the new adapter; slowest %s ms", t.swapOf, decimal(t.slowest))})
+	if len(t.names) > 1 {
+		for _, f := range t.each {
+			add(f)
+		}
+	}
 }

@@ -26,7 +26,7 @@ func (c consumeCommand) Run(p *process) error {
 		return err
 	}
 	defer s.close()
-	cons, err := newConsumer(p, s.kafka, s.graph, prometheus.NewRegistry(), consumer.Options{Group: c.Group, OnGap: c.OnGap})
+	cons, err := newConsumer(p, s.kafka, s.graph, prometheus.NewRegistry(), consumer.Options{Member: consumer.Member{Group: c.Group, OnGap: c.OnGap}})
 	if err != nil {
 		return err
 	}

@@ -30,8 +30,10 @@ type cli struct {
 	Recommend recommendCommand `cmd:"" help:"Recommend for one user, here in the terminal, with the reasoning."`
 	Graph     graphCommand     `cmd:"" help:"Count what the graph holds."`
 	Eval      evalCommand      `cmd:"" help:"Measure rankings on a data set with known answers."`
+	Adapters  adaptersCommand  `cmd:"" help:"See and steer which adapter is served: promotions, roll-backs, files."`
 	LM        lmCommand        `cmd:"" name:"lm" help:"Make and teach the language model that runs within this program."`
-	Train     trainCommand     `cmd:"" help:"Learn from clicks on what was recommended."`
+	Train     trainCommand     `cmd:"" help:"Learn from rewards: a new adapter, judged by a gate, rolled out."`
+	Ope       opeCommand       `cmd:"" help:"Judge a policy by the log of another one."`
 	Bench     benchCommand     `cmd:"" help:"Measure speed, beside limits and peers in the same run."`
 }
 
@@ -51,7 +53,7 @@ func main() {
 	os.Exit(code)
 }
 
-// Exit codes: 0 done or stopped by a signal, 1 failed, 2 wrong usage.
+// Exit codes: 0 done or stopped by a signal, 1 failed, 2 wrong usage; others are told by the help of the command.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var c cli
 	exited, code := false, 0
@@ -84,8 +86,25 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err == nil || errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		return 0
 	}
+	var said exit
+	if errors.As(err, &said) {
+		return int(said)
+	}
 	fmt.Fprintln(stderr, "r2rec:", err)
 	return 1
+}
+
+// exit ends a command with a code of its own, after it has said everything itself.
+type exit int
+
+func (e exit) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
+
+// exitWith is nil for 0.
+func exitWith(code int) error {
+	if code == 0 {
+		return nil
+	}
+	return exit(code)
 }
 
 // quiet drops what the Redis client says by itself, one line a failed connection: what matters of it comes back as an

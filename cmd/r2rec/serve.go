@@ -21,6 +21,7 @@ type serveCommand struct {
 	redisFlags     `embed:""`
 	modelFlags     `embed:""`
 	recommendFlags `embed:""`
+	followFlags    `embed:""`
 }
 
 // Help is shown by r2rec serve --help.
@@ -32,9 +33,15 @@ A small language model that travels with the program ranks beside the graph. r2r
 your own data; an Ollama server can run a larger one. Where the model is slow, down or talks nonsense, the graph's
 ranking is served and marked so.
 
+With --adapters the server follows the log of promotions in Kafka: a new adapter is fetched, loaded beside the one that
+serves, proven to be what was trained, and switched to within about a second, without a failed request. One that cannot
+be had or proven changes nothing; GET /v1/adapters and /readyz say why. POST /v1/adapters/rollback goes back.
+
   r2rec serve --consume
   r2rec serve --consume --adapter films.gguf
-  r2rec serve --consume --ollama http://127.0.0.1:11434 --model smollm2:135m`
+  r2rec serve --consume --adapters s3://bucket/adapters
+  r2rec serve --consume --ollama http://127.0.0.1:11434 --model smollm2:135m
+  r2rec serve --consume --ollama http://127.0.0.1:11434 --model base.gguf --adapters s3://bucket/adapters`
 }
 
 func (c serveCommand) Run(p *process) error {
@@ -43,7 +50,10 @@ func (c serveCommand) Run(p *process) error {
 		return err
 	}
 	defer ln.Close()
-	model, noModel, err := c.modelFlags.open(p)
+	if err := c.followFlags.check(c.modelFlags); err != nil {
+		return err
+	}
+	model, noModel, err := c.followFlags.model(p, c.modelFlags)
 	if err != nil {
 		return err
 	}
@@ -52,15 +62,20 @@ func (c serveCommand) Run(p *process) error {
 		return err
 	}
 	defer on.close()
-	if model == nil {
+	if model == nil && c.Adapters == "" {
 		p.log.Warn("the graph ranks: there is no model", "why", noModel)
 	}
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	follow, done, err := c.followFlags.open(p, on.kafka, model, c.modelFlags)
+	if err != nil {
+		return err
+	}
+	defer done()
 	s, err := newService(p, serviceParts{
-		kafka: on.kafka, rdb: on.rdb, graph: on.graph, model: model, noModel: noModel, registry: reg,
+		kafka: on.kafka, rdb: on.rdb, graph: on.graph, model: model, noModel: noModel, adapters: follow, registry: reg,
 		redis: c.redisFlags, modelFlags: c.modelFlags, recommend: c.recommendFlags,
-		token: c.Token, hosts: c.AllowedHost, consume: c.Consume, consumer: consumer.Options{Group: c.Group, OnGap: c.OnGap},
+		token: c.Token, hosts: c.AllowedHost, consume: c.Consume, consumer: consumer.Options{Member: consumer.Member{Group: c.Group, OnGap: c.OnGap}},
 	})
 	if err != nil {
 		return err

@@ -25,8 +25,9 @@ type serviceParts struct {
 	kafka      *broker.Client
 	rdb        *redis.Client
 	graph      *graphcache.Cache
-	model      reasoner.Model // nil: the graph ranks
+	model      reasoner.Model // nil: the graph ranks, or adapters are followed
 	noModel    string         // why it is nil
+	adapters   *adapterParts  // nil: the model stays as it is
 	registry   *prometheus.Registry
 	redis      redisFlags
 	modelFlags modelFlags
@@ -44,6 +45,7 @@ type service struct {
 	parts    serviceParts
 	reasoner *reasoner.Reasoner
 	consumer *consumer.Consumer // nil: another process consumes
+	follower *follower          // nil: no log of adapters is followed
 	feed     *web.Feed
 	server   *web.Server
 	health   *checker
@@ -71,8 +73,16 @@ func newService(p *process, parts serviceParts) (s *service, err error) {
 			return nil, err
 		}
 	}
+	models := only(parts.model)
+	if parts.adapters != nil {
+		if s.follower, err = newFollower(p, *parts.adapters, parts.registry); err != nil {
+			return nil, err
+		}
+		models = s.follower.sw
+		s.closers = append(s.closers, s.follower.close)
+	}
 	var done func() error
-	s.reasoner, done, err = newReasoner(p, parts.kafka, parts.rdb, parts.graph, only(parts.model), parts.redis, parts.modelFlags, parts.recommend,
+	s.reasoner, done, err = newReasoner(p, parts.kafka, parts.rdb, parts.graph, models, parts.redis, parts.modelFlags, parts.recommend,
 		parts.registry)
 	if err != nil {
 		return nil, err
@@ -81,14 +91,18 @@ func newService(p *process, parts serviceParts) (s *service, err error) {
 	events, users := parts.kafka.NewWriter(broker.Interactions), parts.kafka.NewWriter(broker.Users)
 	s.closers = append(s.closers, events.Close, users.Close)
 	s.health = s.newHealth()
-	s.server, err = web.New(web.Options{
+	opt := web.Options{
 		Recommender: recommender{s.reasoner, reasoner.RedisStore{Client: parts.rdb, Prefix: parts.redis.Prefix, TTL: parts.recommend.TTL}},
 		Publisher:   publisher{events, users}, Explorer: explore, Health: s.health, Feed: s.feed,
 		Logger: p.log, Now: time.Now, Registerer: parts.registry, Gatherer: parts.registry,
 		Token: parts.token, AllowedHosts: parts.hosts, MaxK: reasoner.MaxK,
 		FutureTolerance:  24 * time.Hour, // the consumer's skew
 		RecommendTimeout: parts.modelFlags.ModelTimeout + 10*time.Second,
-	})
+	}
+	if s.follower != nil {
+		opt.Adapters = s.follower
+	}
+	s.server, err = web.New(opt)
 	return s, err
 }
 
@@ -106,12 +120,23 @@ func (s *service) newHealth() *checker {
 			return working(s.parts.graph.Ping(ctx), web.Down, s.parts.rdb.Options().Addr)
 		}},
 		{"model", func(ctx context.Context) (web.State, string) {
-			if s.parts.model == nil {
+			var m event.Model
+			var err error
+			switch {
+			case s.follower != nil:
+				if m, err = s.follower.identity(ctx); err == nil {
+					err = s.follower.reachable(ctx)
+				}
+			case s.parts.model == nil:
 				return web.Degraded, "the graph ranks: " + s.parts.noModel
+			default:
+				m, err = s.parts.model.Identity(ctx)
 			}
-			m, err := s.parts.model.Identity(ctx)
 			return working(err, web.Degraded, m.Name)
 		}},
+	}
+	if s.follower != nil {
+		probes = append(probes, probe{"adapter", s.follower.health})
 	}
 	if s.consumer != nil {
 		probes = append(probes, probe{"consumer", func(context.Context) (web.State, string) {
@@ -133,6 +158,9 @@ func (s *service) run(ctx context.Context, ln net.Listener) error {
 	g, ctx := errgroup.WithContext(ctx)
 	if s.consumer != nil {
 		g.Go(func() error { return s.consumer.Run(ctx) })
+	}
+	if s.follower != nil {
+		g.Go(func() error { return s.follower.run(ctx) })
 	}
 	g.Go(func() error { keepTrends(ctx, s.p, s.parts.graph); return nil })
 	g.Go(func() error { s.health.run(ctx); return nil })

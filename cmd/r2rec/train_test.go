@@ -2,191 +2,242 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
-	"github.com/r2rec/r2rec/internal/gguf"
-	"github.com/r2rec/r2rec/internal/llama/lora"
-	"github.com/r2rec/r2rec/internal/lm/engine"
+	"github.com/r2rec/r2rec/internal/adapters"
+	"github.com/r2rec/r2rec/internal/broker"
+	"github.com/r2rec/r2rec/internal/embedded/embeddedtest"
+	"github.com/r2rec/r2rec/internal/event"
+	"github.com/r2rec/r2rec/internal/simulate"
 	"github.com/r2rec/r2rec/rltrainer"
+	"github.com/redis/go-redis/v9"
+	"github.com/segmentio/kafka-go"
 )
 
-// trainRun runs r2rec train to its end.
-func trainRun(ctx context.Context, args ...string) (code int, out, log string) {
-	var o, e bytes.Buffer
-	code = run(ctx, append([]string{"train"}, args...), &o, &e)
-	return code, o.String(), e.String()
+// lived is a trainer's place whose topics hold what users decided about the lists of the bare base model: they want what
+// has a high share of their categories.
+func lived(t *testing.T, k broker.Settings, r *redis.Options) *trainer {
+	t.Helper()
+	p := newTrainer(newPlace(t, k, r))
+	c, err := broker.New(p.kafka)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	who, err := p.base.Identity(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	service := simulate.Service{Model: p.base, Identity: who, Temperature: 1.5}
+	draw := rand.New(rand.NewPCG(7, 7))
+	var decisions, rewards []kafka.Message
+	start := event.At(time.Now().Add(-time.Hour))
+	for i, ctx := range randomContexts(640) {
+		ctx.Candidates = ctx.Candidates[:6]
+		d, err := service.Decide(t.Context(), fmt.Sprint("d", i), fmt.Sprint("u", i%400), start+event.Time(i), ctx, uint64(i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		category := map[string]float64{}
+		for _, c := range ctx.Candidates {
+			category[c.ItemID] = c.Evidence.Category
+		}
+		decisions = append(decisions, message(t, d.UserID, d))
+		user := simulate.User{Stays: .8, Wants: func(item string) float64 { return .9 * category[item] * category[item] }}
+		for _, r := range user.Browse(d, draw) {
+			rewards = append(rewards, message(t, d.UserID, r))
+		}
+	}
+	for topic, batch := range map[string][]kafka.Message{broker.Decisions: decisions, broker.Rewards: rewards} {
+		w := c.NewWriter(topic)
+		if err := errors.Join(w.WriteMessages(t.Context(), batch...), w.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return p
 }
 
-// replay are the flags of a short replay of the slice; more replaces some of them.
-func (s slice) replay(out string, more ...string) []string {
-	args := []string{"replay", "--adapter-out", out}
-	for flag, value := range map[string]string{"--events": s.file("events.csv"), "--items": s.file("items.csv"), "--fit-before": s.before,
-		"--cases": "120", "--sft-steps": "2", "--steps": "3", "--choice-steps": "2", "--batch": "8", "--rank": "4", "--gate-share": ".4"} {
-		if !slices.Contains(more, flag) {
-			args = append(args, flag, value)
-		}
+func message[T event.Contract](t *testing.T, user string, v T) kafka.Message {
+	t.Helper()
+	raw, err := event.Encode(v)
+	if err != nil {
+		t.Fatal(err)
 	}
-	return append(args, more...)
+	return kafka.Message{Key: []byte(user), Value: raw}
 }
 
-func (s slice) replayed(args ...string) (out, log string) {
-	s.Helper()
-	code, out, log := trainRun(s.Context(), args...)
-	if code != 0 {
-		s.Fatalf("r2rec train %q: exit code %d\n%s", args, code, log)
-	}
-	return out, log
+// train is a command line that teaches with little effort, in a folder.
+func (p *trainer) train(dir string, more ...string) []string {
+	args := append([]string{"train", "--once", "--json", "--dir", dir, "--adapters", p.folder, "--least", "100", "--fit-steps", "4", "--fit-rate", "3e-3", "--steps", "12", "--rate", "2e-3",
+		"--batch", "16", "--checkpoint-every", "1", "--beta", ".15", "--detect", ".3", "--log-level", "warn"}, p.kafkaArgs()...)
+	return append(append(args, p.redisArgs()...), more...)
 }
 
-// The whole loop leaves an adapter that is its seed's, whose parents can be told, that r2rec eval ranks with, and a report.
-func TestReplay(t *testing.T) {
-	s := newSlice(t)
-	a, b, sft, report, outcomes := s.file("a.gguf"), s.file("b.gguf"), s.file("sft.gguf"), s.file("report.json"), s.file("outcomes.jsonl")
-	out, log := s.replayed(s.replay(a, "--sft-out", sft, "--report", report, "--outcomes", outcomes, "--test", s.file("cases.jsonl"), "--name", "films")...)
-	for _, want := range []string{"fine-tuning", "recommended", "learning choices", "learning rewards", "gate", "adapter written"} {
-		if !strings.Contains(log, want) {
-			t.Errorf("no %q in the log:\n%s", want, log)
-		}
-	}
-	for _, want := range []string{"decisions to learn from", "click model", "gate: underpowered", "after learning from clicks, less before", "films cases"} {
-		if !strings.Contains(out, want) {
-			t.Errorf("no %q in what is printed:\n%s", want, out)
-		}
-	}
-	s.replayed(s.replay(b)...)
-	if !bytes.Equal(readFile(t, a), readFile(t, b)) {
-		t.Error("the same seed gives another adapter, or measuring makes a difference")
-	}
-	s.replayed(s.replay(b, "--seed", "2")...)
-	if bytes.Equal(readFile(t, a), readFile(t, b)) {
-		t.Error("another seed gives the same adapter")
-	}
-
-	base := identity(t, engine.Options{})
-	got, err := lora.Read(a)
-	s.must(err)
-	if m := got.Manifest; m.BaseDigest != base.Digest || m.Steps != 3 || !strings.Contains(m.Note, "policy gradient") || got.Rank != 4 {
-		t.Errorf("%+v, rank %d", m, got.Rank)
-	}
-	started, err := lora.Read(sft)
-	s.must(err)
-	f, err := gguf.Open(sft)
-	s.must(err)
-	defer f.Close()
-	if started.Manifest.Steps != 2 || started.Manifest.Parent != "" || got.Manifest.Parent == "" || got.Manifest.Parent == f.Digest() {
-		t.Errorf("fine-tuned first: %+v; learning choices stands between: parent %s", started.Manifest, got.Manifest.Parent)
-	}
-	evaluated, _ := s.eval("--ranker", "lm", "--adapter", a)
-	if !strings.Contains(evaluated, "lm") {
-		t.Errorf("%s", evaluated)
-	}
-
-	var r rltrainer.Report
-	s.must(json.Unmarshal(readFile(t, report), &r))
-	if r.Rollouts < 50 || r.Held < 30 || len(r.Steps) != 3 || r.Gate == nil || r.Gate.Found.Decisions != r.Held || r.Tokens == 0 || r.Choices == 0 || r.After.KL <= 0 || len(r.Dropped) != 0 {
-		t.Errorf("%+v", r)
-	}
-
-	// Several runs are compared together; figures are for machines.
-	compared, _ := s.replayed("compare", outcomes)
-	if !strings.Contains(out, strings.TrimSpace(compared)) {
-		t.Errorf("compared:\n%s\nthe run said:\n%s", compared, out)
-	}
-	figures, _ := s.replayed("compare", outcomes, "--json")
-	seen := map[string]bool{}
-	for line := range strings.Lines(figures) {
-		var f struct {
-			Command, Metric, Unit string
-			Value                 *float64
-		}
-		s.must(json.Unmarshal([]byte(line), &f))
-		if f.Command != "train compare" || f.Value == nil || f.Unit == "" || seen[f.Metric] {
-			t.Errorf("%s", line)
-		}
-		seen[f.Metric] = true
-	}
-	for _, want := range []string{"diff_hr1", "diff_hr1_low", "diff_cross_entropy_high", "needed_users", "diff_hr1_films_cases"} {
-		if !seen[want] {
-			t.Errorf("no figure %s in\n%s", want, figures)
-		}
-	}
+// process is the command as a process of its own.
+func (p *trainer) process(args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(p.Context(), os.Args[0], args...)
+	cmd.Env = append(os.Environ(), asProgram+"=1")
+	return cmd
 }
 
-// An adapter that did not pass is not written where it is not wanted, and a run without fine-tuning begins from the model.
-func TestReplayOnlyIfPassed(t *testing.T) {
-	s := newSlice(t)
-	dir := t.TempDir()
-	out, log := s.replayed(s.replay(filepath.Join(dir, "out.gguf"), "--only-if-passed", "--sft-steps", "0", "--choice-steps", "0", "--json")...)
-	if !strings.Contains(log, "did not pass the gate") {
-		t.Errorf("%s", log)
+// finish runs a round to its end.
+func (p *trainer) finish(dir string, more ...string) (code int, r rltrainer.Report) {
+	p.Helper()
+	cmd := p.process(p.train(dir, more...)...)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err := cmd.Run()
+	var exited *exec.ExitError
+	if err != nil && !errors.As(err, &exited) {
+		p.Fatal(err)
 	}
-	wantFiles(t, dir)
-	if !strings.Contains(out, `"metric":"gate_passed","value":0`) || !strings.Contains(out, `"metric":"tokens_per_second"`) {
-		t.Errorf("%s", out)
+	if err := json.Unmarshal(out.Bytes(), &r); err != nil {
+		p.Fatalf("exit code %d, %v: %s %s", cmd.ProcessState.ExitCode(), err, out.String(), errs.String())
 	}
-	s.replayed(s.replay(filepath.Join(dir, "out.gguf"), "--sft-steps", "0", "--choice-steps", "0")...)
-	got, err := lora.Read(filepath.Join(dir, "out.gguf"))
-	s.must(err)
-	if got.Manifest.Parent != "" {
-		t.Errorf("it goes on from %s", got.Manifest.Parent)
+	return cmd.ProcessState.ExitCode(), r
+}
+
+// await waits until one of a round's files is there.
+func (p *trainer) await(path string, ended <-chan error) (there bool) {
+	p.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for {
+		if _, err := os.Stat(path); err == nil {
+			return true
+		}
+		select {
+		case <-tick.C:
+		case <-ended:
+			return false
+		}
 	}
 }
 
-func TestTrainWrongInput(t *testing.T) {
-	s := newSlice(t)
-	dir := t.TempDir()
-	out := filepath.Join(dir, "out.gguf")
-	s.write("text", "no outcome")
-	s.write("early.jsonl", `{"case":"c1","user":"u","at":789652004,"candidates":["a","b"],"positive":"a"}`)
-	replay := func(more ...string) []string { return s.replay(out, more...) }
-	for _, tc := range []struct {
-		args []string
-		code int
-		want string
-	}{
-		{[]string{"replay"}, 2, "--events"},
-		{replay("--cases", "0"), 1, "--cases 0: want 1 or more"},
-		{replay("--rank", "0"), 1, "--rank 0: want 1 or more"},
-		{replay("--rank", "1000"), 1, "--rank 1000: "},
-		{replay("--targets", "brain"), 1, `target "brain": must be one of`},
-		{replay("--k", "0"), 1, "--k 0: want 1 or more"},
-		{replay("--sft-share", "1"), 1, "--sft-share 1: want a share from 0 to .9"},
-		{replay("--gate-share", "0"), 1, "--gate-share 0: want a share from .01 to .9"},
-		{replay("--stays", "0"), 1, "--stays 0: want a probability"},
-		{replay("--temperature", "0"), 1, "--temperature 0: want .01 to 100"},
-		{replay("--beta", "0"), 1, "--beta 0: want more than 0: without a divergence"},
-		{replay("--beta", "NaN"), 1, "--beta NaN"},
-		{replay("--gate-detect", "0"), 1, "--gate-detect 0: want more than 0"},
-		{replay("--steps=-1"), 1, "--steps -1: want 0 or more"},
-		{replay("--steps", "0", "--choice-steps", "0"), 1, "nothing would be learned from clicks"},
-		{replay("--rate", "0"), 1, "--rate 0: want more than 0"},
-		{replay("--batch", "0"), 1, "--batch 0: want 1 to"},
-		{replay("--threads", "0"), 1, "--threads 0: want 1 to"},
-		{replay("--fit-before", "tomorrow"), 1, `--fit-before: "tomorrow" is no time`},
-		{replay("--fit-before", "400000000"), 1, "--fit-before 400000000: draw cases to fit with: none of the 0 events"},
-		{replay("--outcomes", filepath.Join(dir, "o")), 1, "--outcomes: nothing is measured without --test"},
-		{replay("--sft-out", out), 1, "--sft-out " + out + ": --adapter-out is to be written there"},
-		{replay("--report", filepath.Join(dir, "missing", "r")), 1, "--report " + filepath.Join(dir, "missing", "r")},
-		{replay("--test", s.file("early.jsonl")), 1, "before --fit-before: it would be measured by what learned from it"},
-		{replay("--test", s.file("text")), 1, "--test: read cases"},
-		{replay("--model", s.file("text")), 1, "open GGUF file " + s.file("text")},
-		{s.replay(filepath.Join(dir, "missing", "out.gguf")), 1, "make the folder first"},
-		{[]string{"compare"}, 2, "<file>"},
-		{[]string{"compare", s.file("text")}, 1, "text: outcome 1: "},
-		{[]string{"compare", s.file("early.jsonl")}, 1, "outcome 1: set, user or case is empty"},
+// A process that is killed at any stage leaves a round that the next one ends as if nothing had been, also where Redis lost
+// everything meanwhile: one promotion, of the same adapter to the bit.
+func TestTrainIsKilledAtEachStage(t *testing.T) {
+	embeddedtest.Each(t, func(t *testing.T, k broker.Settings, r *redis.Options) {
+		p := lived(t, k, r)
+		dir := t.TempDir()
+		for _, file := range []string{"round.json", "checkpoint", "fitted.gguf", "adapter.gguf"} {
+			cmd := p.process(p.train(dir)...)
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			ended := make(chan error, 1)
+			go func() { ended <- cmd.Wait() }()
+			if !p.await(filepath.Join(dir, file), ended) {
+				t.Fatalf("the round ended before there was a %s", file)
+			}
+			if err := cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+				t.Fatal(err)
+			}
+			<-ended
+			if err := p.rdb.FlushDB(t.Context()).Err(); err != nil { // the dead one's lease among the rest
+				t.Fatal(err)
+			}
+		}
+		code, report := p.finish(dir)
+		if code != 0 || report.Verdict != rltrainer.Promoted || len(report.Policy) != 12 {
+			t.Fatalf("exit code %d, %s: %s, %d steps", code, report.Verdict, report.Reason, len(report.Policy))
+		}
+		state, err := p.log.State(t.Context())
+		if err != nil || len(state.Entries) != 1 || state.Candidate != report.Adapter {
+			t.Errorf("the log says %+v, %v", state, err)
+		}
+		if list := p.do(append([]string{"adapters", "list", "--adapters", p.folder}, p.kafkaArgs()...)...); !strings.Contains(list, adapters.Short(report.Adapter)) {
+			t.Errorf("the list of adapters lacks it:\n%s", list)
+		}
+
+		other := lived(t, otherTopics(k), r)
+		if code, undisturbed := other.finish(t.TempDir()); code != 0 || undisturbed.Adapter != report.Adapter {
+			t.Errorf("undisturbed: exit code %d, adapter %s, and %s after four kills", code, undisturbed.Adapter, report.Adapter)
+		}
+
+		if code, again := p.finish(dir); code != exitWaiting || !strings.Contains(again.Reason, "being rolled out") {
+			t.Errorf("during the roll-out: exit code %d, %s", code, again.Reason)
+		}
+	})
+}
+
+// Two trainers at once: the second one waits while the first has the lease; where the first was paused for longer than
+// that, both end, and one promotion counts.
+func TestTrainersAtOnce(t *testing.T) {
+	embeddedtest.Each(t, func(t *testing.T, k broker.Settings, r *redis.Options) {
+		p := lived(t, k, r)
+		dir := t.TempDir()
+		first := p.process(p.train(dir, "--seed", "2")...)
+		var out bytes.Buffer
+		first.Stdout = &out
+		if err := first.Start(); err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- first.Wait() }()
+		if !p.await(filepath.Join(dir, "checkpoint"), ended) {
+			t.Fatal("the first round ended before it had a checkpoint")
+		}
+		if err := first.Process.Signal(syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		if code, second := p.finish(t.TempDir()); code != exitWaiting || !strings.Contains(second.Reason, "another trainer is at work") {
+			t.Errorf("while the lease is held: exit code %d, %s", code, second.Reason)
+		}
+		if err := p.rdb.Del(t.Context(), "r2:train").Err(); err != nil { // as if it had run out
+			t.Fatal(err)
+		}
+		if code, second := p.finish(t.TempDir()); code != 0 {
+			t.Errorf("after the lease: exit code %d, %s: %s", code, second.Verdict, second.Reason)
+		}
+		if err := first.Process.Signal(syscall.SIGCONT); err != nil {
+			t.Fatal(err)
+		}
+		<-ended
+		if code := first.ProcessState.ExitCode(); code != exitWaiting {
+			t.Errorf("who was paused: exit code %d, %s", code, out.String())
+		}
+		state, err := p.log.State(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		counted := 0
+		for _, e := range state.Entries {
+			if e.Void == "" {
+				counted++
+			}
+		}
+		if counted != 1 {
+			t.Errorf("%d records count: %+v", counted, state.Entries)
+		}
+	})
+}
+
+func TestTrainSaysWhatIsWrong(t *testing.T) {
+	for want, args := range map[string][]string{
+		"say --once, or --every":    {},
+		"--least 0: want 1 or more": {"--once", "--least", "0"},
+		"no such file":              {"--once", "--model", "/does/not/exist.gguf"},
 	} {
-		code, printed, log := trainRun(t.Context(), tc.args...)
-		if code != tc.code || printed != "" || !strings.Contains(log, tc.want) {
-			t.Errorf("r2rec train %q: exit code %d, printed %q, %s; want %d and %q", tc.args, code, printed, log, tc.code, tc.want)
-		}
-		if strings.Contains(log, "goroutine") || strings.Contains(log, "level=INFO") {
-			t.Errorf("r2rec train %q: a stack, or work was done before: %s", tc.args, log)
+		var out, errs bytes.Buffer
+		if code := run(t.Context(), append([]string{"train"}, args...), &out, &errs); code == 0 || !strings.Contains(errs.String(), want) {
+			t.Errorf("r2rec train %v: exit code %d, %s; want %q", args, code, errs.String(), want)
 		}
 	}
-	wantFiles(t, dir)
+}
+
+// otherTopics are topics beside those of these settings.
+func otherTopics(k broker.Settings) broker.Settings {
+	k.TopicPrefix += "other-"
+	return k
 }

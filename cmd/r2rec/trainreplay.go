@@ -186,7 +186,7 @@ type replay struct {
 	who    event.Model
 	dir    string
 
-	report rltrainer.Report
+	report rltrainer.Learned
 }
 
 func (r *replay) run() error {
@@ -304,7 +304,7 @@ func (r *replay) recommend(policy *engine.Model, cases []eval.Case, examples []r
 	if len(learnFrom) == 0 || len(held) == 0 {
 		return nil, nil, fmt.Errorf("%d decisions are too few to learn from and to judge by: want more --cases, or a smaller --sft-share", len(decisions))
 	}
-	r.report = rltrainer.Report{Rollouts: len(learnFrom), Held: len(held), Dropped: j.Dropped, Repeated: j.Repeated, Orphans: j.Orphans,
+	r.report = rltrainer.Learned{Rollouts: len(learnFrom), Held: len(held), Dropped: j.Dropped, Repeated: j.Repeated, Orphans: j.Orphans,
 		Choices: len(rltrainer.Choices(learnFrom))}
 	r.p.log.Info("recommended", "decisions", len(decisions), "learn_from", len(learnFrom), "judge_by", len(held), "clicked", r.report.Choices)
 	return learnFrom, held, nil

@@ -26,6 +26,10 @@ func TestWrongUsage(t *testing.T) {
 		{"graph --redis nonsense", 1, "want redis://user:password@host:port/db"},
 		{"graph --redis redis://u:hush%hush@127.0.0.1:1/0", 1, "want redis://user:password@host:port/db"},
 		{"graph --redis redis://u:hush@127.0.0.1:1/0", 1, "redis at 127.0.0.1:1"},
+		{"adapters promote x --share 2", 1, "--share 2: want more than 0, and at most 1"},
+		{"adapters prune --keep=-1", 1, "--keep -1: want 0 or more"},
+		{"adapters list --adapters ftp://u:hush@host", 1, "--adapters: open the store of adapters at ftp://u:xxxxx@host: this program knows no ftp"},
+		{"adapters list --adapters /proc/none", 1, "/proc/none"},
 		{"import /does/not/exist", 1, "/does/not/exist"},
 		{"import --kafka nohost", 1, `"nohost" is not host:port`},
 		{"import --kafka a:1 --kafka-sasl plain --kafka-user u", 1, "want a user and a password"},
@@ -42,7 +46,9 @@ func TestWrongUsage(t *testing.T) {
 }
 
 func TestEveryCommandTeaches(t *testing.T) {
-	for _, command := range []string{"", "demo", "import", "consume", "serve", "recommend", "graph", "eval", "lm", "lm pretrain", "lm tune", "train", "train replay", "train compare"} {
+	for _, command := range []string{"", "demo", "import", "consume", "serve", "recommend", "graph", "eval", "lm", "lm pretrain", "lm tune",
+		"adapters", "adapters list", "adapters show", "adapters diff", "adapters promote", "adapters rollback", "adapters prune",
+		"ope", "ope log", "ope power", "train", "train round", "train replay", "train compare"} {
 		var out, errs bytes.Buffer
 		code := run(t.Context(), append(strings.Fields(command), "--help"), &out, &errs)
 		if code != 0 || !strings.Contains(out.String(), "Usage: r2rec") || errs.Len() != 0 {

@@ -295,6 +295,15 @@ func TestStandings(t *testing.T) {
 	if got := s.Lineage(); !slices.Equal(got, []string{"good", "old"}) {
 		t.Errorf("lineage %v, want good and old", got)
 	}
+	if got := s.Served(); !slices.Equal(got, []string{"worse", "good", "old"}) {
+		t.Errorf("served %v, want worse, good and old", got)
+	}
+	if r, ok := s.Record("good"); !ok || r.Kind != event.Complete {
+		t.Errorf("the record of good is %+v, %v; want its completion", r, ok)
+	}
+	if _, ok := s.Record("late"); ok {
+		t.Error("a void promotion has made an adapter served")
+	}
 	for _, x := range s.Summaries() {
 		if x.Digest == "good" && (x.Gate() == nil || x.Gate().Until != day(4) || x.Last().Record.Kind != event.Complete) {
 			t.Errorf("good: gate %+v, last %+v", x.Gate(), x.Last())

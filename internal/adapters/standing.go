@@ -106,6 +106,17 @@ func (s State) Lineage() []string {
 	return out
 }
 
+// Served lists every adapter that was ever current, the last one first.
+func (s State) Served() []string {
+	var out []string
+	for _, e := range slices.Backward(s.Entries) {
+		if e.installs() && !slices.Contains(out, e.Record.Adapter) {
+			out = append(out, e.Record.Adapter)
+		}
+	}
+	return out
+}
+
 // Record is the newest record that counts and made the adapter served, to all or to a share.
 func (s State) Record(adapter string) (event.Promotion, bool) {
 	for _, e := range slices.Backward(s.Entries) {

@@ -83,7 +83,11 @@ func (s *Store) Put(ctx context.Context, path string, m Manifest) (digest string
 	if err := s.upload(ctx, m, path); err != nil {
 		return "", doing(err)
 	}
-	if err := s.bucket.WriteAll(ctx, key(m.Digest, manifestName), raw, &blob.WriterOptions{ContentType: "application/json"}); err != nil {
+	err = s.write(ctx, key(m.Digest, manifestName), "application/json", func(w io.Writer) error {
+		_, err := w.Write(raw)
+		return err
+	})
+	if err != nil {
 		return "", doing(err)
 	}
 	return m.Digest, nil
@@ -117,25 +121,35 @@ func (s *Store) holds(ctx context.Context, m Manifest) (bool, error) {
 	return err == nil, err
 }
 
-// upload writes the file. Cancelled before it is closed, a writer leaves nothing.
+// upload writes the file, and notices where it changed since the manifest was made.
 func (s *Store) upload(ctx context.Context, m Manifest, path string) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
+	return s.write(ctx, key(m.Digest, fileName), "application/octet-stream", func(w io.Writer) error {
+		hash := sha256.New()
+		if _, err := io.Copy(io.MultiWriter(w, hash), f); err != nil {
+			return err
+		}
+		if got := hex.EncodeToString(hash.Sum(nil)); got != m.Digest {
+			return errors.New("the file changed while it was read")
+		}
+		return nil
+	})
+}
+
+// write makes one object, wholly or not at all: a writer that is closed after a failed write keeps what was written,
+// unless its context has ended before.
+func (s *Store) write(ctx context.Context, key, kind string, content func(io.Writer) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	w, err := s.bucket.NewWriter(ctx, key(m.Digest, fileName), &blob.WriterOptions{ContentType: "application/octet-stream"})
+	w, err := s.bucket.NewWriter(ctx, key, &blob.WriterOptions{ContentType: kind})
 	if err != nil {
 		return err
 	}
-	hash := sha256.New()
-	_, err = io.Copy(io.MultiWriter(w, hash), f)
-	if got := hex.EncodeToString(hash.Sum(nil)); err == nil && got != m.Digest {
-		err = errors.New("the file changed while it was read")
-	}
-	if err != nil {
+	if err := content(w); err != nil {
 		cancel()
 		_ = w.Close() // says no more than that it was cancelled
 		return err

@@ -37,7 +37,8 @@ var rows = map[string][]string{
 	"internal/lm": {"internal/event", "internal/iot"},
 	"internal/lm/engine": {"internal/event", "internal/iot", "internal/lm", "internal/llama", "internal/llama/learn", "internal/llama/lora",
 		"internal/llama/token", "internal/gguf"},
-	"internal/lm/ollama":        {"internal/event", "internal/iot", "internal/lm"},
+	"internal/lm/ollama": {"internal/event", "internal/iot", "internal/lm", "internal/lm/proof", "internal/llama/lora", "internal/llama/token",
+		"internal/gguf"},
 	"internal/lm/proof":         {"internal/event", "internal/iot"},
 	"internal/lm/loader":        {"internal/event", "internal/iot", "internal/lm/proof", "internal/lm/engine"},
 	"internal/llama":            {"internal/gguf", "internal/llama/kernel", "internal/llama/lora"},
@@ -75,7 +76,8 @@ var forTests = []string{"graphcache", "internal/event", "internal/broker", "inte
 var forTestsOf = map[string][]string{
 	"internal/llama":     {"internal/llama/learn", "internal/llama/token"},
 	"internal/lm/loader": {"reasoner", "internal/lm", "internal/llama/learn", "internal/llama/lora"},
-	"rltrainer":          {"internal/lm/engine"},
+	"rltrainer":          {"internal/lm/engine", "internal/llama/learn"},
+	"internal/lm/ollama": {"reasoner", "internal/lm/engine", "internal/lm/loader", "internal/llama", "internal/llama/learn"},
 }
 
 // libraries names the packages that may import a library, test files aside. What is not listed, anybody may import.

@@ -38,11 +38,23 @@ type Token struct {
 // The error wraps ErrNonsense if there are no tokens, a number is not a log-probability, or the letters have less than
 // minMass together (0 or less means DefaultMinMass).
 func Letters(top []Token, n int, minMass float64) (shares []float64, mass float64, err error) {
+	shares, _, mass, err = readLetters(top, n, minMass, letterOf)
+	return shares, mass, err
+}
+
+// LearnedLetters is Letters for a model with an adapter, which learned to answer with one token a letter: the letter after
+// one space, " A". Nothing else counts here, as nothing else did there, so that the shares are those that were learned.
+// stated tells which letters the server stated a probability of: the others have none but the floor.
+func LearnedLetters(top []Token, n int, minMass float64) (shares []float64, stated []bool, mass float64, err error) {
+	return readLetters(top, n, minMass, learnedLetterOf)
+}
+
+func readLetters(top []Token, n int, minMass float64, letterOf func(string) int) (shares []float64, stated []bool, mass float64, err error) {
 	if n < 1 || n > MaxLetters {
-		return nil, 0, fmt.Errorf("read %d letters: the readout has 1 to %d", n, MaxLetters)
+		return nil, nil, 0, fmt.Errorf("read %d letters: the readout has 1 to %d", n, MaxLetters)
 	}
 	if len(top) == 0 {
-		return nil, 0, fmt.Errorf("read %d letters: no alternatives were stated: %w", n, ErrNonsense)
+		return nil, nil, 0, fmt.Errorf("read %d letters: no alternatives were stated: %w", n, ErrNonsense)
 	}
 	if minMass <= 0 {
 		minMass = DefaultMinMass
@@ -51,7 +63,7 @@ func Letters(top []Token, n int, minMass float64) (shares []float64, mass float6
 	least, total := 0., 0.
 	for _, t := range top {
 		if !(t.Logprob <= tolerance) || math.IsInf(t.Logprob, 0) { // NaN as well
-			return nil, 0, fmt.Errorf("read %d letters: token %.20q has the log-probability %g: %w", n, t.Text, t.Logprob, ErrNonsense)
+			return nil, nil, 0, fmt.Errorf("read %d letters: token %.20q has the log-probability %g: %w", n, t.Text, t.Logprob, ErrNonsense)
 		}
 		least = min(least, t.Logprob)
 		total += math.Exp(t.Logprob)
@@ -61,21 +73,21 @@ func Letters(top []Token, n int, minMass float64) (shares []float64, mass float6
 		}
 	}
 	if total > 1+tolerance {
-		return nil, 0, fmt.Errorf("read %d letters: the tokens' probabilities sum to %g: %w", n, total, ErrNonsense)
+		return nil, nil, 0, fmt.Errorf("read %d letters: the tokens' probabilities sum to %g: %w", n, total, ErrNonsense)
 	}
 	if mass < minMass {
-		return nil, mass, fmt.Errorf("read %d letters: together they have probability %.2g, and %.2g is the least that ranks (most likely: %.20q): %w",
+		return nil, nil, mass, fmt.Errorf("read %d letters: together they have probability %.2g, and %.2g is the least that ranks (most likely: %.20q): %w",
 			n, mass, minMass, mostLikely(top), ErrNonsense)
 	}
-	shares = make([]float64, n)
+	shares, stated = make([]float64, n), make([]bool, n)
 	for i := range p {
 		shares[i] = least - missingMargin
 		if p[i] > 0 {
-			shares[i] = max(math.Log(p[i]), shares[i])
+			shares[i], stated[i] = max(math.Log(p[i]), shares[i]), true
 		}
 	}
 	Normalise(shares)
-	return shares, mass, nil
+	return shares, stated, mass, nil
 }
 
 // Calibrate takes a model's bias out of its log-shares: prior are its log-shares for the same letters where the prompt
@@ -105,6 +117,14 @@ func letterOf(token string) int {
 		return -1
 	}
 	return int(token[0] - 'A')
+}
+
+// learnedLetterOf is the letter of a token that an adapter learned to answer with; -1: it is no such token.
+func learnedLetterOf(token string) int {
+	if len(token) != 2 || token[0] != ' ' || token[1] < 'A' || token[1] > 'Z' {
+		return -1
+	}
+	return int(token[1] - 'A')
 }
 
 func mostLikely(top []Token) string {

@@ -43,6 +43,11 @@ func InShare(purpose, user string, share float64) bool {
 	return float64((x^x>>31)>>11)/(1<<53) < share
 }
 
+// InRollOut tells whether a user is among the share that gets an adapter first. Another adapter has other users.
+func InRollOut(adapter, user string, share float64) bool {
+	return InShare("rollout "+adapter, user, share)
+}
+
 // Pool joins the two rankings in a logarithmic opinion pool: final = log softmax((1 - weight) · log graph + weight · log
 // model), which is about as sure of itself as they are, where their product would be too sure (Genest and Zidek 1986).
 // graph holds shares, one a candidate, model log shares in the same order; nil: the graph alone.

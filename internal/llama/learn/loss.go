@@ -61,25 +61,35 @@ func Lines(o Objective) Loss {
 	}
 }
 
-// Letters applies an objective to the readout of the same name: one wanted position, one token a candidate.
-func Letters(o Objective) Loss {
+// Letters applies an objective to the readout of the same name: one wanted position, with the logits of the whole
+// vocabulary, of which ids are the candidates' tokens. To the objective it adds -log Σ p(ids), that the answer is one of
+// them at all: scores alone would leave it to chance what the model says beside them, and a server states only its most
+// likely tokens. With Chosen that makes the cross-entropy of the token over the vocabulary.
+func Letters(ids []int32, o Objective) Loss {
 	return func(z kernel.Matrix) (float64, error) {
 		if z.Rows != 1 {
 			return 0, fmt.Errorf("readout letters takes the logits at 1 position, and has %d", z.Rows)
 		}
 		row := z.Row(0)
-		scores, gradient := make([]float64, len(row)), make([]float64, len(row))
-		for i, v := range row {
-			scores[i] = float64(v)
+		scores, gradient := make([]float64, len(ids)), make([]float64, len(ids))
+		for i, id := range ids {
+			if id < 0 || int(id) >= len(row) {
+				return 0, fmt.Errorf("letter %d is token %d of %d", i, id, len(row))
+			}
+			scores[i] = float64(row[id])
 		}
 		loss, err := o(scores, gradient)
 		if err != nil {
 			return 0, err
 		}
-		for i, g := range gradient {
-			row[i] = float32(g)
+		top := kernel.Max(row)
+		sum := kernel.ExpSum(row, 1, top) // row becomes exponentials
+		all, letters := math.Log(float64(sum))+float64(top), logSum(scores)
+		kernel.Scale(row, 1/sum)
+		for i, id := range ids {
+			row[id] += float32(gradient[i] - math.Exp(scores[i]-letters))
 		}
-		return loss, nil
+		return loss + all - letters, nil
 	}
 }
 
@@ -99,6 +109,16 @@ func Chosen(i int) Objective {
 }
 
 func logSoftmax(x []float64) []float64 {
+	sum := logSum(x)
+	out := make([]float64, len(x))
+	for i, v := range x {
+		out[i] = v - sum
+	}
+	return out
+}
+
+// logSum is log Σ exp(x).
+func logSum(x []float64) float64 {
 	top := math.Inf(-1)
 	for _, v := range x {
 		top = max(top, v)
@@ -107,9 +127,5 @@ func logSoftmax(x []float64) []float64 {
 	for _, v := range x {
 		sum += math.Exp(v - top)
 	}
-	out := make([]float64, len(x))
-	for i, v := range x {
-		out[i] = v - top - math.Log(sum)
-	}
-	return out
+	return top + math.Log(sum)
 }

@@ -117,7 +117,7 @@ func clone(m kernel.Matrix) kernel.Matrix {
 
 func TestLosses(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
-	weights := normal(r, 7, 1)
+	weights, letters := normal(r, 7, 1), []int32{40, 3, 5, 4, 0, 17, 20}
 	for name, c := range map[string]struct {
 		loss       learn.Loss
 		rows, cols int
@@ -125,9 +125,10 @@ func TestLosses(t *testing.T) {
 		"next token":         {learn.NextToken([]int32{4, 0, 40, 17}), 4, 41},
 		"lines, chosen":      {learn.Lines(learn.Chosen(3)), 7, 2},
 		"lines, squares":     {learn.Lines(squares(weights)), 7, 2},
-		"letters, squares":   {learn.Letters(squares(weights)), 1, 7},
-		"letters, chosen":    {learn.Letters(learn.Chosen(6)), 1, 7},
-		"letters, one alone": {learn.Letters(learn.Chosen(0)), 1, 1},
+		"letters, squares":   {learn.Letters(letters, squares(weights)), 1, 41},
+		"letters, chosen":    {learn.Letters(letters, learn.Chosen(6)), 1, 41},
+		"letters, one alone": {learn.Letters([]int32{3}, learn.Chosen(0)), 1, 41},
+		"letters alone":      {learn.Letters([]int32{1, 0}, learn.Chosen(0)), 1, 2},
 	} {
 		z := logits(r, c.rows, c.cols)
 		gradient := clone(z)
@@ -176,6 +177,25 @@ func TestTheLossOfTheNextToken(t *testing.T) {
 	}
 }
 
+// A letter that was chosen is the token that comes next: among the letters, and of all tokens.
+func TestTheLossOfAChosenLetterIsThatOfItsToken(t *testing.T) {
+	z := logits(rand.New(rand.NewPCG(5, 6)), 1, 50)
+	gradient, wanted := clone(z), clone(z)
+	want, err := learn.NextToken([]int32{9})(wanted)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := learn.Letters([]int32{30, 9, 2}, learn.Chosen(1))(gradient)
+	if err != nil || math.Abs(got-want) > 1e-6 {
+		t.Errorf("the loss is %v, %v, want %v", got, err, want)
+	}
+	for i, g := range gradient.Row(0) {
+		if math.Abs(float64(g-wanted.Row(0)[i])) > 1e-6 {
+			t.Errorf("the gradient of token %d is %v, want %v", i, g, wanted.Row(0)[i])
+		}
+	}
+}
+
 func TestLossesThatDoNotFit(t *testing.T) {
 	for name, c := range map[string]struct {
 		loss       learn.Loss
@@ -187,9 +207,10 @@ func TestLossesThatDoNotFit(t *testing.T) {
 		"a next token beyond":   {learn.NextToken([]int32{1, 5}), 2, 5, "next token 1 is column 5 of 5"},
 		"a next token below":    {learn.NextToken([]int32{-1, 1}), 2, 5, "next token 0 is column -1 of 5"},
 		"lines of three tokens": {learn.Lines(learn.Chosen(0)), 2, 3, "readout lines takes the logits of 2 tokens at each position, and has 3"},
-		"letters at two places": {learn.Letters(learn.Chosen(0)), 2, 3, "readout letters takes the logits at 1 position, and has 2"},
+		"letters at two places": {learn.Letters([]int32{0}, learn.Chosen(0)), 2, 3, "readout letters takes the logits at 1 position, and has 2"},
 		"nobody chosen":         {learn.Lines(learn.Chosen(2)), 2, 2, "candidate 2 was chosen of 2"},
-		"less than nobody":      {learn.Letters(learn.Chosen(-1)), 1, 2, "candidate -1 was chosen of 2"},
+		"less than nobody":      {learn.Letters([]int32{0, 1}, learn.Chosen(-1)), 1, 2, "candidate -1 was chosen of 2"},
+		"a letter of no token":  {learn.Letters([]int32{0, 2}, learn.Chosen(0)), 1, 2, "letter 1 is token 2 of 2"},
 	} {
 		if _, err := c.loss(logits(rand.New(rand.NewPCG(7, 8)), c.rows, c.cols)); err == nil || err.Error() != c.want {
 			t.Errorf("%s: %v, want %s", name, err, c.want)

@@ -51,17 +51,46 @@ func MergeFile(base *gguf.File, a *Adapter, path string) error {
 // The metadata stay, but for general.name, which says that it is merged, general.file_type, and the adapter's manifest,
 // which is added.
 func Merge(base *gguf.File, a *Adapter, w io.Writer) error {
-	if err := a.Fits(base); err != nil {
-		return err
-	}
-	changes := make(map[string]Pair, len(a.Pairs))
-	for _, p := range a.Pairs {
-		changes[p.Target+weight] = p
+	return merge(base, a, w, func(t gguf.Type) gguf.Type { return t })
+}
+
+// MergeF16 is Merge for servers that compute with quantized numbers where the weights are quantized, which hides small
+// changes: those tensors that are not changed become F16, too, where they are quantized. Without an adapter, nil, that is
+// all it does.
+func MergeF16(base *gguf.File, a *Adapter, w io.Writer) error {
+	return merge(base, a, w, func(t gguf.Type) gguf.Type {
+		if Quantized(t) {
+			return gguf.F16
+		}
+		return t
+	})
+}
+
+// Quantized tells whether a tensor of this type holds fewer bits of each value than F16.
+func Quantized(t gguf.Type) bool {
+	values, _ := t.Block()
+	return values > 1
+}
+
+// merge writes the tensors that the adapter changes as F16, and the others in the type that unchanged has for theirs.
+func merge(base *gguf.File, a *Adapter, w io.Writer, unchanged func(gguf.Type) gguf.Type) error {
+	changes := make(map[string]Pair)
+	rank, scale := 0, float32(0)
+	if a != nil {
+		if err := a.Fits(base); err != nil {
+			return err
+		}
+		for _, p := range a.Pairs {
+			changes[p.Target+weight] = p
+		}
+		rank, scale = a.Rank, float32(a.Scale())
 	}
 	tensors := base.Tensors()
 	for i, t := range tensors {
 		if _, changed := changes[t.Name]; changed {
 			tensors[i].Type = gguf.F16
+		} else {
+			tensors[i].Type = unchanged(t.Type)
 		}
 	}
 	m, err := mergedMetadata(base, a, tensors)
@@ -72,10 +101,10 @@ func Merge(base *gguf.File, a *Adapter, w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	for _, t := range base.Tensors() {
+	for i, t := range base.Tensors() {
 		p, changed := changes[t.Name]
-		if changed {
-			err = mergeTensor(out, t, p, a.Rank, float32(a.Scale()))
+		if changed || tensors[i].Type != t.Type {
+			err = mergeTensor(out, t, p, rank, scale)
 		} else {
 			err = out.WriteBytes(t.Name, t.Bytes())
 		}
@@ -86,22 +115,26 @@ func Merge(base *gguf.File, a *Adapter, w io.Writer) error {
 	return out.Close()
 }
 
-// mergeTensor writes W + scale * B A, some rows at a time.
+// mergeTensor writes W + scale * B A, some rows at a time; of a pair of rank 0, W.
 func mergeTensor(out *gguf.Writer, t gguf.Tensor, p Pair, rank int, scale float32) error {
+	if len(p.A) == 0 {
+		rank = 0
+	}
+	in, all := t.Shape[0], t.Rows()
 	const values = 1 << 16
-	step := max(1, values/p.In)
+	step := max(1, values/in)
 	var rows []float32
-	for first := 0; first < p.Out; first += step {
-		n := min(step, p.Out-first)
+	for first := 0; first < all; first += step {
+		n := min(step, all-first)
 		var err error
 		if rows, err = t.RowsFloat32(rows, first, n); err != nil {
 			return err
 		}
 		for i := range n {
-			row := rows[i*p.In:][:p.In]
+			row := rows[i*in:][:in]
 			for k := range rank {
 				factor := scale * p.B[(first+i)*rank+k]
-				for j, v := range p.A[k*p.In:][:p.In] {
+				for j, v := range p.A[k*in:][:in] {
 					row[j] += float32(factor * v) // not fused: the same file on every processor
 				}
 			}
@@ -123,8 +156,9 @@ func mergedMetadata(base *gguf.File, a *Adapter, merged []gguf.Tensor) (*gguf.Me
 	)
 	m := base.Metadata.Clone()
 	switch name, err := m.String(keyName); {
-	case err == nil:
+	case err == nil && a != nil:
 		gguf.Set(m, keyName, name+" (LoRA merged)")
+	case err == nil:
 	case !errors.Is(err, gguf.ErrMissing):
 		return nil, err
 	}
@@ -143,6 +177,8 @@ func mergedMetadata(base *gguf.File, a *Adapter, merged []gguf.Tensor) (*gguf.Me
 	case !errors.Is(err, gguf.ErrMissing):
 		return nil, err
 	}
-	a.Manifest.set(m)
+	if a != nil {
+		a.Manifest.set(m)
+	}
 	return m, nil
 }

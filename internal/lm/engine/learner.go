@@ -85,7 +85,8 @@ func newLearner(r *reader, t *llama.Trainable, o learn.Options) (*Learner, error
 	return &Learner{reader: r, trainable: t, trainer: trainer}, nil
 }
 
-// Learn takes one step from a batch of lessons.
+// Learn takes one step from a batch of lessons. With the readout letters, it also teaches the model to answer with a letter
+// at all, which is part of the loss: see learn.Letters.
 func (l *Learner) Learn(ctx context.Context, batch []lm.Lesson) (lm.Progress, error) {
 	examples := make([]learn.Example, len(batch))
 	for i, lesson := range batch {
@@ -97,11 +98,10 @@ func (l *Learner) Learn(ctx context.Context, batch []lm.Lesson) (lm.Progress, er
 		if err != nil {
 			return lm.Progress{}, fmt.Errorf("lesson %d of the batch: %w", i, err)
 		}
-		loss := learn.Lines(objective)
+		examples[i] = learn.Example{Tokens: t.tokens, Want: t.want, IDs: t.ids, Loss: learn.Lines(objective)}
 		if l.reader.readout == Letters {
-			loss = learn.Letters(objective)
+			examples[i].IDs, examples[i].Loss = nil, learn.Letters(t.ids, objective)
 		}
-		examples[i] = learn.Example{Tokens: t.tokens, Want: t.want, IDs: t.ids, Loss: loss}
 	}
 	r, err := l.trainer.Step(ctx, examples)
 	return lm.Progress{Step: r.Step, Loss: r.Loss, Gradient: r.Gradient, Rate: r.Rate, Tokens: r.Tokens, Skipped: r.Skipped}, err

@@ -74,7 +74,7 @@ func wantClose(t *testing.T, a, b ranker, lessons []lm.Lesson, tolerance float64
 	}
 }
 
-// The loss of a step is the cross-entropy of what Rank says, for both readouts.
+// The loss of a step is the cross-entropy of what Rank says, and with letters also what it takes to say one.
 func TestLearnTellsTheLossOfWhatRankSays(t *testing.T) {
 	for _, readout := range []Readout{Lines, Letters} {
 		o := toyOptions(t, 1)
@@ -83,18 +83,48 @@ func TestLearnTellsTheLossOfWhatRankSays(t *testing.T) {
 		must(t, err)
 		lessons := toyLessons(t, iot.Figures, 4, 12, 7)
 		_, before := scores(t, l, lessons)
+		speechless := silence(t, l, lessons)
 		for range 20 {
 			p, err := l.Learn(t.Context(), lessons)
 			must(t, err)
-			if math.Abs(p.Loss-before) > 1e-4 {
-				t.Errorf("%s: the loss is %v, the cross-entropy before the step %v", readout, p.Loss, before)
+			if math.Abs(p.Loss-before-speechless) > 1e-4 {
+				t.Errorf("%s: the loss is %v, the cross-entropy before the step %v, and %v to say a letter", readout, p.Loss, before, speechless)
 			}
 			_, before = scores(t, l, lessons)
+			speechless = silence(t, l, lessons)
 		}
 		if before > math.Log(7)-.1 {
 			t.Errorf("%s: nothing was learned by heart: %v nats", readout, before)
 		}
+		if speechless > 1 {
+			t.Errorf("%s: %v nats to say a letter: it was not learned", readout, speechless)
+		}
 	}
+}
+
+// silence is the mean -log probability that the next token is one of the prompt's letters; 0 where none is read.
+func silence(t *testing.T, l *Learner, lessons []lm.Lesson) (nats float64) {
+	t.Helper()
+	if l.reader.readout != Letters {
+		return 0
+	}
+	for _, lesson := range lessons {
+		text, err := l.reader.read(lesson.Prompt)
+		must(t, err)
+		s, err := l.trainable.NewSession(len(text.tokens), 1)
+		must(t, err)
+		hidden, err := s.Read(t.Context(), text.tokens, text.want...)
+		must(t, err)
+		all, letters := 0., 0.
+		for _, z := range hidden.Logits(0) {
+			all += math.Exp(float64(z))
+		}
+		for _, z := range hidden.Logits(0, text.ids...) {
+			letters += math.Exp(float64(z))
+		}
+		nats += math.Log(all/letters) / float64(len(lessons))
+	}
+	return nats
 }
 
 // An adapter starts as no change at all, learns, and ranks the same once it was written and opened again. There it is

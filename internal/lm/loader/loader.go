@@ -11,6 +11,7 @@ package loader
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/r2rec/r2rec/internal/event"
@@ -23,6 +24,7 @@ import (
 type File struct {
 	Path     string
 	Canaries []proof.Canary
+	Read     func() error // is called when the engine needs the file no more; nil: it stays
 }
 
 // Engine runs a base model, and adapters beside it.
@@ -66,7 +68,13 @@ func (l Loader) Load(ctx context.Context, digest string) (*Loaded, error) {
 		return nil, fmt.Errorf("fetch adapter %s: %w", digest, err)
 	}
 	m, err := l.Engine.Adapt(ctx, digest, f.Path)
+	if f.Read != nil {
+		err = errors.Join(err, f.Read())
+	}
 	if err != nil {
+		if m != nil {
+			err = errors.Join(err, m.Close())
+		}
 		return nil, err
 	}
 	return &Loaded{Model: m, adapter: digest, canaries: f.Canaries}, nil
@@ -102,7 +110,8 @@ func (m *Loaded) Report() proof.Report { return m.report }
 // warmPrompts are as many as a model is warmed up with.
 const warmPrompts = 3
 
-// Warm asks a few prompts.
+// Warm asks a few prompts. An answer that ranks nothing is one as well: a bare base that nobody taught has no better, and
+// yet must be able to take the place of an adapter.
 func (m *Loaded) Warm(ctx context.Context) error {
 	who, err := m.Identity(ctx)
 	if err != nil {
@@ -118,7 +127,8 @@ func (m *Loaded) Warm(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if _, err := m.Rank(ctx, p); err != nil {
+		var nonsense interface{ Nonsense() bool }
+		if _, err := m.Rank(ctx, p); err != nil && !(errors.As(err, &nonsense) && nonsense.Nonsense()) {
 			return err
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -43,7 +44,7 @@ func contexts(seed uint64, n int) (out []event.Context) {
 
 // workshop makes adapters of the base model and serves them.
 type workshop struct {
-	*testing.T
+	testing.TB
 	base  *engine.Model
 	dir   string
 	files map[string]File // by digest, as a store would have them
@@ -59,12 +60,12 @@ func (w *workshop) path() string {
 	return filepath.Join(w.dir, fmt.Sprintf("%d.gguf", w.made))
 }
 
-func newWorkshop(t *testing.T) *workshop {
+func newWorkshop(t testing.TB) *workshop {
 	t.Helper()
 	base, err := engine.Open(engine.Options{Trainable: true})
 	must(t, err)
 	t.Cleanup(func() { must(t, base.Close()) })
-	return &workshop{T: t, base: base, dir: t.TempDir(), files: map[string]File{}}
+	return &workshop{TB: t, base: base, dir: t.TempDir(), files: map[string]File{}}
 }
 
 // train makes an adapter that has learned to choose what is least popular, in so many steps, and measures canaries.
@@ -111,7 +112,7 @@ func (w *workshop) put(path string, canaries []proof.Canary) (digest string) {
 	_, err = io.Copy(h, f)
 	must(w, err)
 	digest = hex.EncodeToString(h.Sum(nil))
-	w.files[digest] = File{path, canaries}
+	w.files[digest] = File{Path: path, Canaries: canaries}
 	return digest
 }
 
@@ -303,7 +304,7 @@ func TestWhatMustNotBeServed(t *testing.T) {
 		}
 	}
 
-	w.files[other] = File{flipped, canaries} // a store that does not check what it gives
+	w.files[other] = File{Path: flipped, Canaries: canaries} // a store that does not check what it gives
 	if st := w.want(other); len(st.Faults) != 1 || !st.Faults[0].Refused || !strings.Contains(st.Faults[0].Reason, "calls itself adapter") {
 		t.Errorf("a file with a wrong byte: %+v", st.Faults)
 	}
@@ -333,5 +334,33 @@ func TestWhatMayComeBack(t *testing.T) {
 	var r interface{ Refused() bool }
 	if !errors.Is(err, fs.ErrNotExist) || errors.As(err, &r) {
 		t.Errorf("a file that is gone: %v", err)
+	}
+}
+
+// BenchmarkLoad is what an adapter of the base model costs until it serves, and the memory that it keeps.
+func BenchmarkLoad(b *testing.B) {
+	w := newWorkshop(b)
+	path, canaries := w.train(4, 20)
+	digest := w.put(path, canaries)
+	base, err := engine.Open(engine.Options{})
+	must(b, err)
+	defer base.Close()
+	l := Loader{Engine: Embedded{base}, Fetch: func(context.Context, string) (File, error) { return w.files[digest], nil }}
+	var held []*Loaded
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	for b.Loop() {
+		m, err := l.Load(b.Context(), digest)
+		must(b, err)
+		must(b, m.Prove(b.Context()))
+		must(b, m.Warm(b.Context()))
+		held = append(held, m)
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/float64(len(held))/(1<<20), "MiB/adapter")
+	for _, m := range held {
+		must(b, m.Close())
 	}
 }

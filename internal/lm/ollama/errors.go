@@ -51,8 +51,13 @@ func (t *boundedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return response, nil
 }
 
-// classify wraps what a call ended with in the kind of failure that it is. ctx is the caller's.
 func (c *Client) classify(ctx context.Context, err error) error {
+	return classify(ctx, err, c.missing())
+}
+
+// classify wraps what a call ended with in the kind of failure that it is. ctx is the caller's; missing says that there is
+// no such model.
+func classify(ctx context.Context, err, missing error) error {
 	var status api.StatusError
 	var transport *url.Error
 	var denied api.AuthorizationError
@@ -66,11 +71,11 @@ func (c *Client) classify(ctx context.Context, err error) error {
 	case errors.As(err, &transport): // refused, reset, broken off, too slow, no such host
 		return fmt.Errorf("%w: %w", lm.ErrUnavailable, transport.Err)
 	case errors.As(err, &status) && status.StatusCode == http.StatusNotFound:
-		return c.missing()
+		return missing
 	case errors.As(err, &status) && strings.Contains(status.ErrorMessage, "exceeds the context length"):
 		return fmt.Errorf("%w: %s", lm.ErrPromptTooLong, excerpt(status.ErrorMessage))
 	case errors.As(err, &status):
-		return fmt.Errorf("%w: the server answers %d %s", lm.ErrUnavailable, status.StatusCode, excerpt(status.ErrorMessage))
+		return fmt.Errorf("%w: %w", lm.ErrUnavailable, &answerError{status.StatusCode, status.ErrorMessage})
 	case errors.As(err, &denied):
 		return fmt.Errorf("%w: the server answers %d and asks for authorization", lm.ErrUnavailable, denied.StatusCode)
 	default: // not the JSON that was expected
@@ -81,6 +86,37 @@ func (c *Client) classify(ctx context.Context, err error) error {
 func (c *Client) missing() error {
 	return fmt.Errorf("%w: install it with `ollama pull %s`, or name one that `ollama list` shows", lm.ErrModelMissing, c.opt.Model)
 }
+
+// answerError is an answer that is an error.
+type answerError struct {
+	status int
+	says   string
+}
+
+func (e *answerError) Error() string {
+	return fmt.Sprintf("the server answers %d %s", e.status, excerpt(e.says))
+}
+
+// refuses tells whether a server answered that it does not do what it was asked for, so that another way may work: it is
+// there, not too busy, and does not want to know who asks.
+func refuses(err error) bool {
+	var answer *answerError
+	if !errors.As(err, &answer) {
+		return false
+	}
+	switch answer.status {
+	case http.StatusForbidden, http.StatusRequestTimeout, http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return false
+	}
+	return true
+}
+
+// unfit is an error that trying again does not mend: the adapter is at fault.
+type unfit struct{ error }
+
+// Refused tells callers that know only the method that there is no use in trying again.
+func (unfit) Refused() bool   { return true }
+func (u unfit) Unwrap() error { return u.error }
 
 // refused says so where the circuit breaker did not let a call through.
 func refused(err error) error {

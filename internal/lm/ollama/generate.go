@@ -2,6 +2,8 @@ package ollama
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 
@@ -14,35 +16,64 @@ import (
 const topLogprobs = 20
 
 // Letters returns the log-share of each of the first n letters as the first token of the model's answer to the prompt;
-// see lm.Letters. The server puts the prompt into the model's own chat template. Measured on SmolLM2-135M-Instruct with
-// prompts of 20 candidates, the letters so have .26 to .39 of the probability, and .10 to .20 where the bare prompt is
-// continued (raw); lm.DefaultMinMass is far below both. The template is part of the model's digest.
+// see lm.Letters, or with Options.Learned lm.LearnedLetters. The server puts the prompt into the model's own chat template,
+// unless Options.Learned. Measured on SmolLM2-135M-Instruct with prompts of 20 candidates, the letters so have .26 to .39
+// of the probability, and .10 to .20 where the bare prompt is continued; lm.DefaultMinMass is far below both. The template
+// is part of the model's digest.
 func (c *Client) Letters(ctx context.Context, prompt string, n int) ([]float64, error) {
-	r, err := c.generate.Execute(func() (*api.GenerateResponse, error) { return c.ask(ctx, prompt) })
+	shares, _, err := c.read(ctx, prompt, n, c.opt.MinMass)
+	return shares, err
+}
+
+// read is Letters with another least mass, and tells which letters the server stated; nil without Options.Learned.
+func (c *Client) read(ctx context.Context, prompt string, n int, minMass float64) (shares []float64, stated []bool, err error) {
+	r, err := c.generate.Execute(func() (*api.GenerateResponse, error) {
+		r, err := c.ask(ctx, prompt, false)
+		if errors.Is(err, errSilent) && c.opt.Learned {
+			r, err = c.ask(ctx, prompt, true)
+		}
+		return r, err
+	})
 	if err != nil {
-		return nil, fmt.Errorf("ask model %q at %s: %w", c.opt.Model, c.opt.BaseURL, refused(err))
+		return nil, nil, fmt.Errorf("ask model %q at %s: %w", c.opt.Model, c.opt.BaseURL, refused(err))
 	}
 	top := make([]lm.Token, 0, topLogprobs)
 	for _, t := range r.Logprobs[0].TopLogprobs {
 		top = append(top, lm.Token{Text: t.Token, Logprob: t.Logprob})
 	}
-	shares, mass, err := lm.Letters(top, n, c.opt.MinMass)
+	var mass float64
+	if c.opt.Learned {
+		shares, stated, mass, err = lm.LearnedLetters(top, n, minMass)
+	} else {
+		shares, mass, err = lm.Letters(top, n, minMass)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("ask model %q at %s: %w", c.opt.Model, c.opt.BaseURL, err)
+		return nil, nil, fmt.Errorf("ask model %q at %s: %w", c.opt.Model, c.opt.BaseURL, err)
 	}
 	c.opt.Logger.LogAttrs(ctx, slog.LevelDebug, "ollama: answered", slog.Float64("letter_mass", mass),
 		slog.Int("prompt_tokens", r.PromptEvalCount), slog.Duration("took", r.TotalDuration))
-	return shares, nil
+	return shares, stated, nil
 }
 
-// ask has the model evaluate the prompt and say one token. The answer it returns states alternatives at that token.
-func (c *Client) ask(ctx context.Context, prompt string) (*api.GenerateResponse, error) {
+// errSilent is an answer without alternatives. A server states none where the most likely token ends the answer, or has no
+// text.
+var errSilent = fmt.Errorf("no alternatives were stated: %w", lm.ErrNonsense)
+
+// spoken is the grammar of an answer that has text. It decides which token is said, and what is stated are the model's own
+// log-probabilities all the same: so a model that would rather end its answer tells how much it would like to say the
+// letters.
+const spoken = `{"type":"string"}`
+
+// ask has the model evaluate the prompt and say one token, aloud one that has text. The answer it returns states
+// alternatives at that token.
+func (c *Client) ask(ctx context.Context, prompt string, aloud bool) (*api.GenerateResponse, error) {
 	timed, cancel := context.WithTimeout(ctx, c.opt.Timeout)
 	defer cancel()
 	no := false
 	request := &api.GenerateRequest{
 		Model:       c.opt.Model,
 		Prompt:      prompt,
+		Raw:         c.opt.Learned,
 		Stream:      &no,
 		Think:       &api.ThinkValue{Value: false}, // the first token is the answer
 		Truncate:    &no,                           // a prompt that is too long is an error
@@ -56,6 +87,12 @@ func (c *Client) ask(ctx context.Context, prompt string) (*api.GenerateResponse,
 			"temperature": 0,
 			"seed":        1,
 		},
+	}
+	if c.opt.Threads > 0 {
+		request.Options["num_thread"] = c.opt.Threads
+	}
+	if aloud {
+		request.Format = json.RawMessage(spoken)
 	}
 	var answers []api.GenerateResponse
 	err := c.api.Generate(timed, request, func(r api.GenerateResponse) error {
@@ -80,9 +117,9 @@ func (c *Client) ask(ctx context.Context, prompt string) (*api.GenerateResponse,
 		return nil, fmt.Errorf("the server took %d tokens of a prompt of %d bytes, and its context holds %d: %w",
 			r.PromptEvalCount, len(prompt), c.opt.NumCtx, lm.ErrPromptTooLong)
 	case len(r.Logprobs) == 0 && r.DoneReason == "stop":
-		return nil, fmt.Errorf("the model ended its answer before it began: %w", lm.ErrNonsense)
+		return nil, fmt.Errorf("the model ended its answer before it began: %w", errSilent)
 	case len(r.Logprobs) == 0 || len(r.Logprobs[0].TopLogprobs) == 0:
-		return nil, fmt.Errorf("the server states no log-probabilities (Ollama 0.12.11 or later does): %w", lm.ErrNonsense)
+		return nil, fmt.Errorf("the server states no log-probabilities (Ollama 0.12.11 or later does): %w", errSilent)
 	}
 	return r, nil
 }

@@ -38,8 +38,14 @@ type Options struct {
 	// NumCtx is the size of the model's context in tokens, prompt and answer. Default 4096, which holds any prompt of
 	// iot.MaxBytes. A change makes the server load the model again.
 	NumCtx int
+	// Threads that compute an answer, where that is a processor's work. Default: the server's choice, all cores; one is as fast
+	// for a model of a few million weights, and leaves the others alone. A change makes the server load the model again.
+	Threads int
 	// KeepAlive is how long the server keeps the model in memory after a call. Default 30 minutes; negative: for ever.
 	KeepAlive time.Duration
+	// Learned asks as an adapter learns (internal/lm/engine): the prompt stands alone, in no template, and a letter is one
+	// token.
+	Learned bool
 	// MinMass is the least probability of all letters together that ranks. Default lm.DefaultMinMass.
 	MinMass float64
 

@@ -41,9 +41,20 @@ type Ranker interface {
 	Rank(ctx context.Context, p iot.Prompt) ([]float64, error)
 }
 
+// Partial is a Ranker of a server that does not state the share of every candidate: it has a floor for the others, and tells
+// them apart. A floor is no answer of the model, and would bend the slope.
+type Partial interface {
+	Ranker
+	// Stated is Rank, and tells which shares the server stated.
+	Stated(ctx context.Context, p iot.Prompt) (shares []float64, stated []bool, err error)
+}
+
 // Answer is what a server says to a canary, as a Canary's Base and Adapter.
 type Answer struct {
 	Base, Adapter []float64
+	// Stated tells of which candidates the server stated both. Only these are compared, by their shares among each other, on
+	// both sides. Nil: all.
+	Stated []bool
 }
 
 // Verdict of a proof.
@@ -104,7 +115,8 @@ func (refusal) Refused() bool { return true }
 // With d the change of a log share by the adapter, over all candidates of all canaries: noise is the standard deviation
 // of base_server - base_trainer; slope = Σ d_server d_trainer / Σ d_trainer² has to be 1 within max(.05, 3 se), where
 // se = √2 noise / ‖d_trainer‖ has to be at most .05; and the standard deviation of d_server - slope d_trainer may be at
-// most max(.005, 1.3 √2 noise): two answers of the server differ from the trainer's by noise each.
+// most max(.005, 1.3 √2 noise): two answers of the server differ from the trainer's by noise each. Where the server stated
+// fewer than two shares of a canary, there is nothing to compare.
 func Judge(canaries []Canary, server []Answer) Report {
 	r := Report{Canaries: len(canaries)}
 	trainer, served, off, err := changes(canaries, server)
@@ -153,41 +165,104 @@ func changes(canaries []Canary, server []Answer) (trainer, served, off []float64
 		return nil, nil, nil, fmt.Errorf("%d answers to %d canaries", len(server), len(canaries))
 	}
 	for i, c := range canaries {
-		n := len(c.Context.Candidates)
-		for _, shares := range [][]float64{c.Base, c.Adapter, server[i].Base, server[i].Adapter} {
+		n, stated := len(c.Context.Candidates), server[i].Stated
+		if stated != nil && len(stated) != n {
+			return nil, nil, nil, fmt.Errorf("canary %d has %d candidates, and %d are said to be stated or not", i+1, n, len(stated))
+		}
+		var left [4][]float64 // of both sides, what can be compared
+		for k, shares := range [][]float64{c.Base, c.Adapter, server[i].Base, server[i].Adapter} {
 			if len(shares) != n || n == 0 {
 				return nil, nil, nil, fmt.Errorf("canary %d has %d candidates and %d log shares", i+1, n, len(shares))
 			}
 			if slices.ContainsFunc(shares, func(s float64) bool { return math.IsNaN(s) || math.IsInf(s, 0) }) {
 				return nil, nil, nil, fmt.Errorf("canary %d has the log shares %.4v: must be finite", i+1, shares)
 			}
+			left[k] = among(shares, stated)
 		}
-		for j := range n {
-			trainer = append(trainer, c.Adapter[j]-c.Base[j])
-			served = append(served, server[i].Adapter[j]-server[i].Base[j])
-			off = append(off, server[i].Base[j]-c.Base[j])
+		for j := range left[0] {
+			trainer = append(trainer, left[1][j]-left[0][j])
+			served = append(served, left[3][j]-left[2][j])
+			off = append(off, left[2][j]-left[0][j])
 		}
+	}
+	if len(trainer) == 0 {
+		return nil, nil, nil, errors.New("the server states too little of its answers to compare anything")
 	}
 	return trainer, served, off, nil
 }
 
-// Prove asks both models of a server the canaries, as prompts of a version, and judges their answers. An error means that
-// one did not answer.
-func Prove(ctx context.Context, version int, canaries []Canary, base, adapter Ranker) (Report, error) {
-	server := make([]Answer, len(canaries))
-	for i, c := range canaries {
-		p, err := c.prompt(version)
-		if err != nil {
-			return Report{Canaries: len(canaries)}.say(Refused, fmt.Sprintf("canary %d: %v", i+1, err)), nil
-		}
-		if server[i].Base, err = base.Rank(ctx, p); err != nil {
-			return Report{}, fmt.Errorf("prove an adapter: canary %d by the base model: %w", i+1, err)
-		}
-		if server[i].Adapter, err = adapter.Rank(ctx, p); err != nil {
-			return Report{}, fmt.Errorf("prove an adapter: canary %d by the adapter: %w", i+1, err)
+// among are the log shares of those that are kept, among themselves; of one alone nothing.
+func among(shares []float64, keep []bool) (out []float64) {
+	if keep == nil {
+		return shares
+	}
+	for i, s := range shares {
+		if keep[i] {
+			out = append(out, s)
 		}
 	}
+	if len(out) < 2 {
+		return nil
+	}
+	top, sum := slices.Max(out), 0.
+	for _, s := range out {
+		sum += math.Exp(s - top)
+	}
+	for i := range out {
+		out[i] -= top + math.Log(sum)
+	}
+	return out
+}
+
+// Prove asks both models of a server the canaries, as prompts of a version, and judges their answers. It asks one after the
+// other, since a server may have room for one of them only. An error means that one did not answer.
+func Prove(ctx context.Context, version int, canaries []Canary, base, adapter Ranker) (Report, error) {
+	prompts := make([]iot.Prompt, len(canaries))
+	for i, c := range canaries {
+		var err error
+		if prompts[i], err = c.prompt(version); err != nil {
+			return Report{Canaries: len(canaries)}.say(Refused, fmt.Sprintf("canary %d: %v", i+1, err)), nil
+		}
+	}
+	server := make([]Answer, len(canaries))
+	for i, p := range prompts {
+		var err error
+		if server[i].Base, server[i].Stated, err = ask(ctx, base, p); err != nil {
+			return Report{}, fmt.Errorf("prove an adapter: canary %d by the base model: %w", i+1, err)
+		}
+	}
+	for i, p := range prompts {
+		shares, stated, err := ask(ctx, adapter, p)
+		if err != nil {
+			return Report{}, fmt.Errorf("prove an adapter: canary %d by the adapter: %w", i+1, err)
+		}
+		server[i].Adapter, server[i].Stated = shares, both(server[i].Stated, stated)
+	}
 	return Judge(canaries, server), nil
+}
+
+// ask is a ranking, and which of its shares were stated; nil: all.
+func ask(ctx context.Context, r Ranker, p iot.Prompt) (shares []float64, stated []bool, err error) {
+	if partial, ok := r.(Partial); ok {
+		return partial.Stated(ctx, p)
+	}
+	shares, err = r.Rank(ctx, p)
+	return shares, nil, err
+}
+
+// both are what two answers state; nil: all.
+func both(a, b []bool) []bool {
+	switch {
+	case a == nil:
+		return b
+	case b == nil:
+		return a
+	}
+	out := make([]bool, min(len(a), len(b)))
+	for i := range out {
+		out[i] = a[i] && b[i]
+	}
+	return out
 }
 
 // Ask is a prompt that may become a canary.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -206,5 +207,82 @@ func TestChooseTakesWhatChangesMost(t *testing.T) {
 		if _, err := Choose(t.Context(), iot.Words, asks(2), pair[0], pair[1], 1); err == nil || !strings.Contains(err.Error(), "down") {
 			t.Errorf("a model that is down gives %v", err)
 		}
+	}
+}
+
+// A server that states only its likeliest tokens has a floor for the others. Compared as if it were an answer, it would
+// have an honest server refused; left out, nothing of the verdict is lost.
+func TestJudgeLeavesOutWhatIsNotStated(t *testing.T) {
+	honest := func() ([]Canary, []Answer) {
+		canaries, server := simulated(.3, .004, 1, 1)
+		for i := range canaries { // simulated scores become shares: only then do those left out move the others
+			for _, x := range [][]float64{canaries[i].Base, canaries[i].Adapter, server[i].Base, server[i].Adapter} {
+				copy(x, among(x, slices.Repeat([]bool{true}, len(x))))
+			}
+		}
+		return canaries, server
+	}
+	floored := func(tell bool) ([]Canary, []Answer) {
+		canaries, server := honest()
+		for i := range server {
+			stated := slices.Repeat([]bool{true}, 20)
+			for j := i % 3; j < 20; j += 3 {
+				stated[j], server[i].Base[j], server[i].Adapter[j] = false, -9, -9
+			}
+			copy(server[i].Base, among(server[i].Base, slices.Repeat([]bool{true}, 20)))
+			copy(server[i].Adapter, among(server[i].Adapter, slices.Repeat([]bool{true}, 20)))
+			if tell {
+				server[i].Stated = stated
+			}
+		}
+		return canaries, server
+	}
+	if r := Judge(honest()); r.Verdict != Proven {
+		t.Errorf("an honest server: %+v", r)
+	}
+	if r := Judge(floored(false)); r.Verdict == Proven {
+		t.Errorf("floors, taken for answers: %+v", r)
+	}
+	if r := Judge(floored(true)); r.Verdict != Proven || r.Tokens != 266 {
+		t.Errorf("floors, left out: %+v", r)
+	}
+	canaries, server := floored(true)
+	for i := range server {
+		server[i].Stated = make([]bool, 20)
+		server[i].Stated[3] = true
+	}
+	if r := Judge(canaries, server); r.Verdict != Refused || !strings.Contains(r.Reason, "states too little") {
+		t.Errorf("one share a canary: %+v", r)
+	}
+	server[7].Stated = make([]bool, 19)
+	if r := Judge(canaries, server); r.Verdict != Refused || !strings.Contains(r.Reason, "canary 8") {
+		t.Errorf("19 of 20 told: %+v", r)
+	}
+}
+
+// partial states every other share.
+type partial struct{ shares []float64 }
+
+func (p partial) Rank(context.Context, iot.Prompt) ([]float64, error) {
+	return nil, errors.New("a partial ranker was asked for a whole ranking")
+}
+
+func (p partial) Stated(context.Context, iot.Prompt) ([]float64, []bool, error) {
+	stated := make([]bool, len(p.shares))
+	for i := range stated {
+		stated[i] = i%2 == 0
+	}
+	return p.shares, stated, nil
+}
+
+func TestProveTakesWhatIsStated(t *testing.T) {
+	base, adapter := among([]float64{1, 2, 3, 4}, slices.Repeat([]bool{true}, 4)), among([]float64{1, 3, 2, 4}, slices.Repeat([]bool{true}, 4))
+	canary := Canary{Context: event.Context{Candidates: make([]event.Candidate, 4)}, Base: base, Adapter: adapter}
+	for i := range canary.Context.Candidates {
+		canary.Context.Candidates[i].ItemID = string(rune('a' + i))
+	}
+	r, err := Prove(t.Context(), iot.Figures, []Canary{canary}, partial{base}, partial{adapter})
+	if err != nil || r.Tokens != 2 {
+		t.Errorf("%+v, %v, want two of four shares compared", r, err)
 	}
 }

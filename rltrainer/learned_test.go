@@ -129,8 +129,8 @@ func TestCompareRefuses(t *testing.T) {
 }
 
 // The report is for machines: it names its figures, and leaves out the click model's values of every candidate.
-func TestReportAsJSON(t *testing.T) {
-	raw, err := json.Marshal(Report{Dropped: map[Reason]int{NotShown: 3}, Clicks: Clicks{Q: [][]float64{{1, 2}}, Error: .5}, Steps: []Step{{}}})
+func TestLearnedAsJSON(t *testing.T) {
+	raw, err := json.Marshal(Learned{Dropped: map[Reason]int{NotShown: 3}, Clicks: Clicks{Q: [][]float64{{1, 2}}, Error: .5}, Steps: []Step{{}}})
 	must(t, err)
 	var fields map[string]any
 	must(t, json.Unmarshal(raw, &fields))

@@ -1,0 +1,107 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"github.com/r2rec/r2rec/internal/iot"
+	"github.com/r2rec/r2rec/internal/lm/loader"
+)
+
+// swapFigures runs the benchmark for a second and returns its figures.
+func swapFigures(t *testing.T, args ...string) map[string]figure {
+	t.Helper()
+	var out, errs bytes.Buffer
+	args = append(strings.Fields("bench swap --seconds 1 --clients 4 --swaps 3 --adapters 2 --events 3000 --contexts 10 --json"), args...)
+	if code := run(t.Context(), args, &out, &errs); code != 0 {
+		t.Fatalf("exit code %d, %s", code, errs.String())
+	}
+	figures := map[string]figure{}
+	for _, line := range strings.Split(strings.TrimSpace(out.String()), "\n") {
+		var f figure
+		if err := json.Unmarshal([]byte(line), &f); err != nil {
+			t.Fatal(err)
+		}
+		figures[f.Metric] = f
+	}
+	return figures
+}
+
+func TestBenchSwap(t *testing.T) {
+	figures := swapFigures(t)
+	for metric, unit := range map[string]string{"requests": "requests", "failed_requests": "requests", "mixed_requests": "requests", "stall_p99_ms": "ms", "swap_ms": "ms"} {
+		f, ok := figures[metric]
+		if !ok || f.Unit != unit || f.Command != "bench swap" {
+			t.Errorf("%s is %+v, %v; want it in %s", metric, f, ok, unit)
+		}
+	}
+	if f := figures["failed_requests"].Value + figures["mixed_requests"].Value; f != 0 || figures["requests"].Value < 10 || figures["swap_ms"].Samples != 3 {
+		t.Errorf("%+v", figures)
+	}
+}
+
+// exchanging is an engine whose adapters give every second answer by the base model.
+type exchanging struct {
+	loader.Engine
+}
+
+func (e exchanging) Adapt(ctx context.Context, digest, path string) (loader.Model, error) {
+	m, err := e.Engine.Adapt(ctx, digest, path)
+	if err != nil {
+		return nil, err
+	}
+	bare, err := e.Bare(ctx)
+	return &twoFaced{Model: m, other: bare}, err
+}
+
+// twoFaced answers prompts of an even number by another model.
+type twoFaced struct {
+	loader.Model
+	other loader.Model
+	n     int
+}
+
+func (m *twoFaced) Rank(ctx context.Context, p iot.Prompt) ([]float64, error) {
+	if m.n++; m.n%2 == 0 {
+		return m.other.Rank(ctx, p)
+	}
+	return m.Model.Rank(ctx, p)
+}
+
+// TestBenchSwapSees what it is there to find: answers that the adapter they name does not give, and requests that fail.
+func TestBenchSwapSees(t *testing.T) {
+	c := benchSwapCommand{Seconds: 1, Clients: 1, Swaps: 1, Adapters: 1}
+	contexts := randomContexts(12)
+	p := &process{ctx: t.Context(), stderr: &bytes.Buffer{}, stdout: &bytes.Buffer{}, log: slog.New(slog.DiscardHandler)}
+	shown := &stages{p: p}
+	defer shown.close()
+	s, err := c.embedded(t.Context(), t.TempDir(), shown, contexts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	s.concurrency = 1
+	s.engine = exchanging{s.engine}
+	m, err := c.measure(p, shown, s, contexts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := 0
+	for _, q := range m.requests {
+		if q.adapter != "" {
+			named++
+		}
+	}
+	if m.mixed < named/2-2 || m.mixed > named/2+2 || named < 4 || !strings.Contains(m.example, "nats from what it gives") {
+		t.Errorf("%d of %d answers in the adapter's name are found to be another's (%s), want half", m.mixed, named, m.example)
+	}
+	var all swapTotals
+	all.add(s, swapMeasured{requests: []swapRequest{{}, {shares: []float64{1}}}})
+	if all.failed != 1 || all.requests != 2 {
+		t.Errorf("%+v, want one failed request of two", all)
+	}
+}

@@ -1,0 +1,218 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"math"
+	mathrand "math/rand/v2"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/r2rec/r2rec/internal/event"
+	"github.com/r2rec/r2rec/internal/gguf"
+	"github.com/r2rec/r2rec/internal/iot"
+	"github.com/r2rec/r2rec/internal/llama/learn"
+	"github.com/r2rec/r2rec/internal/llama/token"
+	"github.com/r2rec/r2rec/internal/lm"
+	"github.com/r2rec/r2rec/internal/lm/engine"
+	"github.com/r2rec/r2rec/internal/lm/ollama"
+	"github.com/r2rec/r2rec/internal/lm/proof"
+)
+
+// swapOllama says which Ollama server is measured as well.
+type swapOllama struct {
+	Ollama        string `help:"URL of an Ollama server to swap adapters on as well." placeholder:"URL" group:"Ollama"`
+	OllamaBase    string `help:"GGUF file of the base model there; empty: one of the embedded base model's shape that learns to answer with letters first." type:"existingfile" placeholder:"FILE" group:"Ollama"`
+	OllamaMerge   bool   `help:"Merge adapters into the weights, also where the server takes them as layers." group:"Ollama"`
+	OllamaThreads int    `help:"Threads that compute an answer there; 0: the server's choice." default:"1" group:"Ollama"`
+}
+
+// Two programs compute the same answer in other orders and with other roundings, up to a few hundredths of a nat; and a
+// server states its likeliest tokens only, so that letters of less than a hundredth may have a floor for a share.
+const (
+	ollamaTolerance = .1
+	ollamaLeast     = -4.6
+	// adaptersApart is how far two adapters must at least differ for a mixed answer to be seen.
+	adaptersApart = 4 * ollamaTolerance
+)
+
+// onServer is an Ollama server.
+func (c benchSwapCommand) onServer(ctx context.Context, dir string, shown *stages, contexts []event.Context) (s *swapSubject, err error) {
+	path := c.OllamaBase
+	if path == "" {
+		path = filepath.Join(dir, "letters.gguf")
+		if err := teachLetters(ctx, shown, path, contexts); err != nil {
+			return nil, err
+		}
+	}
+	open := engine.Options{Path: path, Readout: engine.Letters, PromptVersion: iot.Figures}
+	forTeaching := open
+	forTeaching.Trainable = true
+	base, err := engine.Open(forTeaching)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, base.Close()) }()
+	s = &swapSubject{name: "ollama", model: nameOf(base), tolerance: ollamaTolerance, least: ollamaLeast, concurrency: 4}
+	paths := map[string]string{}
+	for i := range c.Adapters {
+		shown.set("teaching adapters for Ollama", i, c.Adapters)
+		a, err := c.teach(ctx, base, filepath.Join(dir, fmt.Sprintf("letters%d.gguf", i)), uint64(i+1), contexts)
+		if err != nil {
+			return nil, err
+		}
+		paths[a.digest] = a.Path
+		s.adapters = append(s.adapters, a)
+	}
+	s.apart = func(_ context.Context, digest string) (proof.Ranker, func() error, error) {
+		o := open
+		o.Adapter = paths[digest]
+		m, err := engine.Open(o)
+		if err != nil {
+			return nil, nil, err
+		}
+		if digest == "" { // served calibrated
+			return lm.NewCalibrated(byLetter{m}), m.Close, nil
+		}
+		return m, m.Close, nil
+	}
+	if err := tellApart(ctx, s, contexts); err != nil {
+		return nil, err
+	}
+	i, err := ollama.NewInstaller(ollama.InstallOptions{BaseURL: c.Ollama, Base: path, Prefix: "r2rec-bench-" + strings.ToLower(rand.Text())[:8], Merged: c.OllamaMerge,
+		OnReload: ollama.ReloadWait, PromptVersion: iot.Figures, Ask: ollama.Options{Timeout: warmWithin, Threads: c.OllamaThreads}, Now: time.Now})
+	if err != nil {
+		return nil, err
+	}
+	s.engine = onOllama{i}
+	s.close = func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), warmWithin)
+		defer cancel()
+		return errors.Join(i.Uninstall(ctx), i.Close())
+	}
+	return s, nil
+}
+
+// byLetter answers texts, as lm.Calibrated asks.
+type byLetter struct{ *engine.Model }
+
+// Letters implements lm.LetterModel.
+func (m byLetter) Letters(ctx context.Context, text string, n int) ([]float64, error) {
+	return m.Rank(ctx, iot.Prompt{Text: text, Letters: []byte("ABCDEFGHIJKLMNOPQRST")[:n]})
+}
+
+// What it takes to have a model of the base's shape answer with letters; it ranks by one direction of the evidence.
+const (
+	lettersSteps = 60
+	lettersBatch = 16
+	lettersRate  = 4e-3
+)
+
+// teachLetters writes a base model that answers with letters: the one that travels with the program was never asked to.
+func teachLetters(ctx context.Context, shown *stages, path string, contexts []event.Context) (err error) {
+	base, err := engine.Open(engine.Options{})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, base.Close()) }()
+	var prompts []iot.Prompt
+	r := mathrand.New(mathrand.NewPCG(1, 0x6c657474))
+	for range lettersSteps * lettersBatch {
+		p, err := iot.Build(iot.Figures, contexts[r.IntN(len(contexts))], r.Uint64())
+		if err != nil {
+			return err
+		}
+		prompts = append(prompts, p)
+	}
+	vocabulary, err := token.Train(func(yield func(string) bool) {
+		for _, p := range prompts[:min(len(prompts), 50)] {
+			if !yield(p.Text) {
+				return
+			}
+		}
+	}, base.Shape().Vocabulary, token.TrainOptions{Required: spacedLetters()})
+	if err != nil {
+		return err
+	}
+	l, err := engine.NewModel(engine.ModelOptions{Name: "letters", Spread: .1, Seed: 1, Tokens: vocabulary, PromptVersion: iot.Figures, Readout: engine.Letters,
+		Shape: base.Shape(), Learn: learn.Options{Optimiser: learn.AdamW{Rate: lettersRate}, Workers: processors()}})
+	if err != nil {
+		return err
+	}
+	var taste [iot.Digits]float64
+	for k := range taste {
+		taste[k] = 1
+	}
+	for step := range lettersSteps {
+		shown.set("teaching a base model letters", step, lettersSteps)
+		var batch []lm.Lesson
+		for _, p := range prompts[step*lettersBatch:][:lettersBatch] {
+			batch = append(batch, lm.Lesson{Prompt: p, Chosen: preferred(p, taste)})
+		}
+		if _, err := l.Learn(ctx, batch); err != nil {
+			return err
+		}
+	}
+	return gguf.WriteFile(path, l.Write)
+}
+
+// tellApart makes sure that a mixed answer would be seen: any two of the models differ by far more than the tolerance, for
+// most users.
+func tellApart(ctx context.Context, s *swapSubject, contexts []event.Context) (err error) {
+	digests := []string{""}
+	for _, a := range s.adapters {
+		digests = append(digests, a.digest)
+	}
+	answers := make([][][]float64, len(digests))
+	for k, digest := range digests {
+		who, done, err := s.apart(ctx, digest)
+		if err != nil {
+			return err
+		}
+		for i, c := range contexts[:min(len(contexts), 20)] {
+			p, err := iot.Build(iot.Figures, c, uint64(i))
+			if err != nil {
+				return errors.Join(err, done())
+			}
+			shares, err := who.Rank(ctx, p)
+			if err != nil {
+				return errors.Join(err, done())
+			}
+			answers[k] = append(answers[k], shares)
+		}
+		if err := done(); err != nil {
+			return err
+		}
+	}
+	for k := range answers {
+		for j := range k {
+			var apart []float64
+			for i := range answers[k] {
+				apart = append(apart, s.between(answers[j][i], answers[k][i]))
+			}
+			if half := quantile(apart, .5); half < adaptersApart {
+				return fmt.Errorf("adapters %d and %d of %d differ by %.2g nats only for half of the users, and the server's answers may by %g: no mixed answer would be seen",
+					j, k, len(digests)-1, half, s.tolerance)
+			}
+		}
+	}
+	return nil
+}
+
+// between is by how much two log shares of one candidate differ, at most; those that the engine may not have been told are
+// left out.
+func (s *swapSubject) between(a, b []float64) (off float64) {
+	if len(a) != len(b) || slices.ContainsFunc(a, math.IsNaN) {
+		return math.Inf(1)
+	}
+	for i := range a {
+		if s.least == 0 || a[i] > s.least || b[i] > s.least {
+			off = max(off, math.Abs(a[i]-b[i]))
+		}
+	}
+	return off
+}

@@ -1,0 +1,58 @@
+package rltrainer
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/r2rec/r2rec/internal/event"
+)
+
+// Mark is a place in the logs of decisions and rewards: what a round reads ends there, so that a round that is taken up
+// again reads the same. What it holds is the History's own.
+type Mark = json.RawMessage
+
+// History gives what was decided and what it earned.
+type History interface {
+	// Mark is where both logs end now.
+	Mark(ctx context.Context) (Mark, error)
+	// Rewards and Decisions give the records that were written since a time and before a mark, each at least once and in no
+	// order that means anything. Records that break their contract are left out, and told as refused.
+	Rewards(ctx context.Context, since event.Time, before Mark, f func(event.Reward) error) (refused int, err error)
+	Decisions(ctx context.Context, since event.Time, before Mark, f func(event.Decision) error) (refused int, err error)
+}
+
+// recall reads the decisions since a time whose first slot has its reward, and all their rewards. Others cannot teach, and
+// are not kept: a decision takes some 20 kB.
+func recall(ctx context.Context, h History, since event.Time, before Mark) (decisions []event.Decision, rewards []event.Reward, read ReadCounts, err error) {
+	shown := map[string]bool{}
+	read.Refused, err = h.Rewards(ctx, since, before, func(r event.Reward) error {
+		read.Rewards++
+		shown[r.DecisionID] = shown[r.DecisionID] || r.Position == 1
+		rewards = append(rewards, r)
+		return nil
+	})
+	if err != nil {
+		return nil, nil, read, fmt.Errorf("read rewards since %s: %w", since, err)
+	}
+	refused, err := h.Decisions(ctx, since, before, func(d event.Decision) error {
+		read.Decisions++
+		if shown[d.DecisionID] {
+			d.Thought = event.Thought{} // nothing is learned from it
+			decisions = append(decisions, d)
+		}
+		return nil
+	})
+	read.Refused += refused
+	if err != nil {
+		return nil, nil, read, fmt.Errorf("read decisions since %s: %w", since, err)
+	}
+	return decisions, rewards, read, nil
+}
+
+// ReadCounts is how much a round has read.
+type ReadCounts struct {
+	Decisions int `json:"decisions"` // records, those that came twice included
+	Rewards   int `json:"rewards"`   // of all slots
+	Refused   int `json:"refused"`   // records that break their contract
+}

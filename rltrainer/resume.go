@@ -1,0 +1,154 @@
+package rltrainer
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/r2rec/r2rec/internal/adapters"
+	"github.com/r2rec/r2rec/internal/event"
+	"github.com/r2rec/r2rec/internal/gguf"
+	"github.com/r2rec/r2rec/internal/lm/proof"
+)
+
+// round is one round under way.
+type round struct {
+	*RoundOptions
+	note note
+}
+
+// note is what a round knows of itself, kept in a file so that a killed one goes on. What it says is settled; everything
+// else is computed again from it.
+type note struct {
+	Version int         `json:"version"`
+	Options string      `json:"options"` // which the round began with, so that others begin anew
+	Model   event.Model `json:"model"`
+	Began   event.Time  `json:"began"`
+	Parent  string      `json:"parent"` // the adapter that was current
+	Gates   int         `json:"gates"`  // looks that had been taken since the last promotion
+	Used    event.Time  `json:"used"`   // decisions that a gate had used
+	Since   event.Time  `json:"since"`  // older decisions are stale
+	Mark    Mark        `json:"mark"`   // where its input ends
+
+	// From here on absent until the gate has judged.
+	Adapter  string         `json:"adapter,omitempty"` // digest
+	Gate     *event.Gate    `json:"gate,omitempty"`
+	Passed   bool           `json:"passed,omitempty"`
+	Reason   string         `json:"reason,omitempty"`
+	Canaries []proof.Canary `json:"canaries,omitempty"`
+	Report   Report         `json:"report"`
+}
+
+const noteVersion = 1
+
+// Files of a round in its folder.
+const (
+	noteFile       = "round.json"
+	parentFolder   = "parent"
+	fittedFile     = "fitted.gguf" // after supervised fine-tuning
+	adapterFile    = "adapter.gguf"
+	checkpointFile = "checkpoint"
+)
+
+func (r *round) path(name string) string { return filepath.Join(r.Dir, name) }
+
+// takeUp finds the round that stands in the folder, or begins a new one where there is none or it is of another world.
+func takeUp(ctx context.Context, o *RoundOptions, state adapters.State) (*round, error) {
+	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+		return nil, err
+	}
+	r := &round{RoundOptions: o}
+	fresh, err := r.begin(ctx, state)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := os.ReadFile(r.path(noteFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		r.note = fresh
+		return r, r.write()
+	}
+	if err != nil {
+		return nil, err
+	}
+	var old note
+	if err := json.Unmarshal(raw, &old); err != nil {
+		return nil, fmt.Errorf("%s is no note of a round: %w; remove it to begin anew", r.path(noteFile), err)
+	}
+	if why := fresh.differs(old); why != "" && findIn(state, old) == nil {
+		o.Logger.Info("the round that was under way is given up, and a new one begins", "why", why, "dir", o.Dir)
+		if err := r.clear(); err != nil {
+			return nil, err
+		}
+		r.note = fresh
+		return r, r.write()
+	}
+	o.Logger.Info("the round that was under way goes on", "dir", o.Dir, "began", old.Began.String())
+	r.note = old
+	return r, nil
+}
+
+// begin is the note of a round that begins now.
+func (r *round) begin(ctx context.Context, state adapters.State) (note, error) {
+	options, err := json.Marshal(struct {
+		Learn LearnOptions
+		Gate  GateOptions
+		Share float64
+		Seed  uint64
+	}{r.Learn, r.Gate, r.Share, r.Seed})
+	if err != nil {
+		return note{}, err
+	}
+	mark, err := r.History.Mark(ctx)
+	if err != nil {
+		return note{}, fmt.Errorf("find where decisions and rewards end: %w", err)
+	}
+	now := event.At(r.Now())
+	n := note{Version: noteVersion, Options: string(options), Model: r.Teacher.Model(), Began: now, Since: event.At(r.Now().Add(-r.Learn.Staleness)),
+		Parent: state.Current, Gates: state.Gates, Used: state.Used, Mark: mark}
+	n.Report = Report{Began: now, Parent: state.Current, Round: state.Gates + 1}
+	return n, nil
+}
+
+// differs says why an old note is not of the world as it is now; "" where it is.
+func (n note) differs(old note) string {
+	switch {
+	case old.Version != n.Version:
+		return "it was begun by another version of this program"
+	case old.Options != n.Options:
+		return "its options were others"
+	case old.Model != n.Model:
+		return "its base model was another"
+	case old.Parent != n.Parent:
+		return "another adapter has become current"
+	case old.Used != n.Used || old.Gates != n.Gates:
+		return "another gate has used decisions meanwhile"
+	}
+	return ""
+}
+
+// write keeps the note, whole or not at all.
+func (r *round) write() error {
+	raw, err := json.MarshalIndent(r.note, "", "  ")
+	if err != nil {
+		return err
+	}
+	return gguf.WriteFile(r.path(noteFile), func(w io.Writer) error {
+		_, err := w.Write(raw)
+		return err
+	})
+}
+
+// clear removes the round's files, the note last, so that a killed clearing is taken up too.
+func (r *round) clear() error {
+	for _, name := range []string{parentFolder, checkpointFile, fittedFile, adapterFile, noteFile} {
+		if err := os.RemoveAll(r.path(name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,199 @@
+package rltrainer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"time"
+
+	"github.com/r2rec/r2rec/internal/adapters"
+	"github.com/r2rec/r2rec/internal/event"
+	"github.com/r2rec/r2rec/internal/lm"
+)
+
+// Verdict is how a round ended.
+type Verdict string
+
+// A round ends in one of these, or in an error.
+const (
+	Promoted       Verdict = "promoted"         // the new adapter is in the log, and counts
+	Refused        Verdict = "refused"          // it did not pass the gate; the log says so
+	Underpowered   Verdict = "underpowered"     // there are too few decisions to tell: nobody was judged, and nothing is used up
+	NothingToLearn Verdict = "nothing to learn" // there are too few decisions to learn from
+	Waiting        Verdict = "waiting"          // another adapter is being rolled out, or was promoted meanwhile
+)
+
+// AdapterLog is the log of promotions (internal/adapters).
+type AdapterLog interface {
+	State(ctx context.Context) (adapters.State, error)
+	// Append publishes a record, and tells whether it counted.
+	Append(ctx context.Context, p event.Promotion) (adapters.State, bool, error)
+}
+
+// AdapterStore keeps the files of adapters by their digest (internal/adapters).
+type AdapterStore interface {
+	Put(ctx context.Context, path string, m adapters.Manifest) (digest string, err error)
+	Fetch(ctx context.Context, digest, dir string) (path string, m adapters.Manifest, err error)
+}
+
+// Teacher makes learners and rankers of one base model.
+type Teacher interface {
+	// Model is the base that learns, without an adapter.
+	Model() event.Model
+	// Begin makes a learner for a new adapter.
+	Begin(o LearnerOptions) (AdapterLearner, error)
+	// Open makes a ranker of an adapter's file, or of the base alone where the path is empty. It serves several goroutines
+	// until it is closed.
+	Open(adapter string) (RankerCloser, error)
+}
+
+// LearnerOptions say where a learner begins and how fast it goes.
+type LearnerOptions struct {
+	From  string // path of the adapter to go on from; empty: one that changes nothing
+	Seed  uint64
+	Steps int     // in all, for the schedule
+	Rate  float64 // of learning
+	Run   string  // names what is learned from; a checkpoint of another run is refused
+	Note  string  // for people, in the adapter's file
+}
+
+// AdapterLearner learns an adapter, and can be taken up again.
+type AdapterLearner interface {
+	lm.Learner
+	Steps() int               // taken so far
+	Save(path string) error   // a checkpoint, whole or not at all
+	Resume(path string) error // from one
+	Write(w io.Writer) error  // the adapter as it is now, as GGUF
+}
+
+// RankerCloser is a Ranker that holds something.
+type RankerCloser interface {
+	Ranker
+	io.Closer
+}
+
+// RoundOptions of a Round. The zero value of a field takes the default its comment states.
+type RoundOptions struct {
+	Dir     string       // where a round's files stand, so that it can be taken up again; required
+	History History      // required
+	Log     AdapterLog   // required
+	Store   AdapterStore // required
+	Teacher Teacher      // required
+	Learn   LearnOptions
+	Gate    GateOptions
+	// Share of the users who get a promoted adapter first. Default .1; 1: all at once.
+	Share float64
+
+	Seed   uint64
+	Now    func() time.Time                    // required
+	Logger *slog.Logger                        // Default: discarded
+	Told   func(doing string, done, total int) // hears of progress. Default: nobody
+}
+
+// LearnOptions say what a round learns from, and how.
+type LearnOptions struct {
+	Staleness  time.Duration // decisions older than this are left out. Default 30 days
+	Least      int           // decisions to learn from, at least. Default 500
+	SFTSteps   int           // of fitting on what was chosen, before the policy gradient. Default 60; negative: none
+	SFTRate    float64       // Default 5e-4
+	Steps      int           // of the policy gradient. Default 150
+	Rate       float64       // Default 5e-4
+	Batch      int           // decisions a step. Default 64
+	Beta       float64       // weight of the KL divergence. Default .1
+	Checkpoint int           // steps between two checkpoints. Default 25
+}
+
+func (o *RoundOptions) fill() error {
+	l := &o.Learn
+	setDefault(&l.Staleness, 30*24*time.Hour)
+	setDefault(&l.Least, 500)
+	setDefault(&l.SFTSteps, 60)
+	setDefault(&l.SFTRate, 5e-4)
+	setDefault(&l.Steps, 150)
+	setDefault(&l.Rate, 5e-4)
+	setDefault(&l.Batch, 64)
+	setDefault(&l.Beta, .1)
+	setDefault(&l.Checkpoint, 25)
+	setDefault(&o.Share, .1)
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Told == nil {
+		o.Told = func(string, int, int) {}
+	}
+	o.Gate.fill()
+	switch {
+	case o.Dir == "" || o.History == nil || o.Log == nil || o.Store == nil || o.Teacher == nil || o.Now == nil:
+		return errors.New("round: Dir, History, Log, Store, Teacher and Now are required")
+	case !(o.Share > 0 && o.Share <= 1):
+		return fmt.Errorf("round: the share of users who get an adapter first is %v, must be above 0 and at most 1", o.Share)
+	case l.Steps < 1 || l.Batch < 1 || l.Least < 1 || l.Checkpoint < 1:
+		return fmt.Errorf("round: %d steps of %d decisions, %d decisions at least, a checkpoint every %d steps: all must be positive", l.Steps, l.Batch, l.Least, l.Checkpoint)
+	case !(l.Beta > 0) || math.IsInf(l.Beta, 0):
+		return fmt.Errorf("round: the weight of the KL divergence is %v, must be above 0", l.Beta)
+	case l.Staleness < 0:
+		return fmt.Errorf("round: decisions are stale after %v, must not be negative", l.Staleness)
+	}
+	return o.Gate.check()
+}
+
+func setDefault[T comparable](v *T, d T) {
+	var zero T
+	if *v == zero {
+		*v = d
+	}
+}
+
+// RunRound learns a new adapter from what was decided and earned, has the gate judge it, and publishes what came of it:
+//
+//	log of adapters -> parent · history -> rollouts -> q, SFT, policy gradient -> gate -> store -> log of adapters
+//
+// It can be killed at any instant: called again with the same options it goes on where it stood, and ends the same. Where
+// the world has moved on meanwhile (another parent), it begins anew. Whether its promotion counts is decided by the log
+// alone, whoever else is at work.
+func RunRound(ctx context.Context, o RoundOptions) (*Report, error) {
+	if err := o.fill(); err != nil {
+		return nil, err
+	}
+	state, err := o.Log.State(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("round: read the log of adapters: %w", err)
+	}
+	r, err := takeUp(ctx, &o, state)
+	if err != nil {
+		return nil, fmt.Errorf("round: %w", err)
+	}
+	if err := r.run(ctx, state); err != nil {
+		return nil, fmt.Errorf("round in %s: %w", o.Dir, err)
+	}
+	return r.end()
+}
+
+// run takes the round from where it stands to its end.
+func (r *round) run(ctx context.Context, state adapters.State) error {
+	if r.note.Report.Verdict != "" { // killed after its end, before its files were removed
+		return nil
+	}
+	if e := findIn(state, r.note); e != nil { // killed between the log and our own note of it
+		return r.settle(e.Void == "", e.Void)
+	}
+	if state.Candidate != "" {
+		return r.finish(Waiting, fmt.Sprintf("%s is being rolled out to %.0f %% of the users", adapters.Name(state.Candidate), 100*state.Share))
+	}
+	if r.note.Gate == nil {
+		m, err := r.gather(ctx)
+		if err != nil || r.note.Report.Verdict != "" {
+			return err
+		}
+		if err := r.learn(ctx, m); err != nil {
+			return err
+		}
+		if err := r.judge(ctx, m); err != nil || r.note.Report.Verdict != "" {
+			return err
+		}
+	}
+	return r.publish(ctx)
+}
