@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/r2rec/r2rec/consumer"
 	"github.com/r2rec/r2rec/graphcache"
 	"github.com/r2rec/r2rec/internal/broker"
 	"github.com/r2rec/r2rec/internal/dataset"
@@ -91,11 +92,16 @@ func (c demoCommand) Run(p *process) error {
 	} else {
 		fmt.Fprintf(p.stdout, "%s reasons, %s.\n", who.Name, c.shown())
 	}
+	// A visitor does not wait half an hour for a reward.
+	join, err := joinFlags{AttributionWindow: time.Minute, Lateness: 2 * time.Second, ShowableFor: c.TTL}.options(rf, "r2rec", consumer.StopOnGap)
+	if err != nil {
+		return err
+	}
 	var applied atomic.Int64
 	progress := make(chan struct{}, 1)
 	s, err := newService(p, serviceParts{
 		kafka: kc, rdb: rdb, graph: graph, model: model, noModel: noModel, registry: prometheus.NewRegistry(),
-		redis: rf, modelFlags: c.modelFlags, recommend: c.recommendFlags, consume: true,
+		redis: rf, modelFlags: c.modelFlags, recommend: c.recommendFlags, consume: true, join: join,
 		applied: func(batch []event.Interaction) {
 			applied.Add(int64(len(batch)))
 			select {

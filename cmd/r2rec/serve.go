@@ -1,9 +1,11 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -19,14 +21,17 @@ type serveCommand struct {
 	Group          string             `help:"With --consume: the consumer group." default:"r2rec" env:"R2REC_GROUP"`
 	kafkaFlags     `embed:""`
 	redisFlags     `embed:""`
+	joinFlags      `embed:""`
 	modelFlags     `embed:""`
 	recommendFlags `embed:""`
 	followFlags    `embed:""`
+	rollOutFlags   `embed:""`
 }
 
 // Help is shown by r2rec serve --help.
 func (serveCommand) Help() string {
 	return `GET /v1/users/USER/recommendations answers with what is stored, or makes it (fresh=true: always).
+With shown=true the answer declares that it is shown, and can earn rewards.
 POST /v1/events takes events and publishes them to Kafka. /openapi.json describes all of it, / shows it.
 
 A small language model that travels with the program ranks beside the graph. r2rec lm tune fits an adapter for it on
@@ -41,7 +46,9 @@ be had or proven changes nothing; GET /v1/adapters and /readyz say why. POST /v1
   r2rec serve --consume --adapter films.gguf
   r2rec serve --consume --adapters s3://bucket/adapters
   r2rec serve --consume --ollama http://127.0.0.1:11434 --model smollm2:135m
-  r2rec serve --consume --ollama http://127.0.0.1:11434 --model base.gguf --adapters s3://bucket/adapters`
+  r2rec serve --consume --ollama http://127.0.0.1:11434 --model base.gguf --adapters s3://bucket/adapters
+
+With --consume it does what r2rec consume does, rewards included; r2rec consume --help tells how they come about.`
 }
 
 func (c serveCommand) Run(p *process) error {
@@ -50,9 +57,14 @@ func (c serveCommand) Run(p *process) error {
 		return err
 	}
 	defer ln.Close()
-	if err := c.followFlags.check(c.modelFlags); err != nil {
+	if err := errors.Join(c.followFlags.check(c.modelFlags), c.rollOutFlags.check()); err != nil {
 		return err
 	}
+	join, err := c.joinFlags.options(c.redisFlags, c.Group, c.OnGap)
+	if err != nil {
+		return err
+	}
+	join.Showable = max(join.Showable, c.TTL)
 	model, noModel, err := c.followFlags.model(p, c.modelFlags)
 	if err != nil {
 		return err
@@ -73,9 +85,9 @@ func (c serveCommand) Run(p *process) error {
 	}
 	defer done()
 	s, err := newService(p, serviceParts{
-		kafka: on.kafka, rdb: on.rdb, graph: on.graph, model: model, noModel: noModel, adapters: follow, registry: reg,
+		kafka: on.kafka, rdb: on.rdb, graph: on.graph, model: model, noModel: noModel, adapters: follow, rollOuts: c.rollOutFlags, rollOutsAt: rollOutsAt, registry: reg,
 		redis: c.redisFlags, modelFlags: c.modelFlags, recommend: c.recommendFlags,
-		token: c.Token, hosts: c.AllowedHost, consume: c.Consume, consumer: consumer.Options{Member: consumer.Member{Group: c.Group, OnGap: c.OnGap}},
+		token: c.Token, hosts: c.AllowedHost, consume: c.Consume, consumer: consumer.Options{Member: consumer.Member{Group: c.Group, OnGap: c.OnGap}}, join: join,
 	})
 	if err != nil {
 		return err
@@ -84,6 +96,9 @@ func (c serveCommand) Run(p *process) error {
 	p.log.Info("serving", "url", "http://"+ln.Addr().String(), "kafka", on.kafka.Brokers(), "redis", on.rdb.Options().Addr, "consume", c.Consume)
 	return s.run(p.ctx, ln)
 }
+
+// rollOutsAt is how often a server looks at the rewards of a roll-out.
+const rollOutsAt = 5 * time.Second
 
 // listen refuses what cannot work before anything is started.
 func listen(address string) (net.Listener, error) {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"strings"
 	"time"
@@ -10,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/r2rec/r2rec/consumer"
 	"github.com/r2rec/r2rec/graphcache"
+	"github.com/r2rec/r2rec/internal/adapters"
 	"github.com/r2rec/r2rec/internal/broker"
 	"github.com/r2rec/r2rec/internal/event"
 	"github.com/r2rec/r2rec/internal/iot"
@@ -28,6 +28,8 @@ type serviceParts struct {
 	model      reasoner.Model // nil: the graph ranks, or adapters are followed
 	noModel    string         // why it is nil
 	adapters   *adapterParts  // nil: the model stays as it is
+	rollOuts   rollOutFlags   // with adapters: when a roll-out ends
+	rollOutsAt time.Duration  // between two looks at its rewards
 	registry   *prometheus.Registry
 	redis      redisFlags
 	modelFlags modelFlags
@@ -36,6 +38,7 @@ type serviceParts struct {
 	hosts      []string
 	consume    bool
 	consumer   consumer.Options
+	join       consumer.JoinerOptions
 	applied    func(batch []event.Interaction) // hears of applied interactions; nil: nobody
 }
 
@@ -46,6 +49,7 @@ type service struct {
 	reasoner *reasoner.Reasoner
 	consumer *consumer.Consumer // nil: another process consumes
 	follower *follower          // nil: no log of adapters is followed
+	joiner   *consumer.Joiner   // likewise
 	feed     *web.Feed
 	server   *web.Server
 	health   *checker
@@ -72,10 +76,13 @@ func newService(p *process, parts serviceParts) (s *service, err error) {
 		if s.consumer, err = newConsumer(p, parts.kafka, parts.graph, parts.registry, opt); err != nil {
 			return nil, err
 		}
+		if s.joiner, err = newJoiner(p, parts.kafka, parts.graph, parts.registry, parts.join); err != nil {
+			return nil, err
+		}
 	}
 	models := only(parts.model)
 	if parts.adapters != nil {
-		if s.follower, err = newFollower(p, *parts.adapters, parts.registry); err != nil {
+		if s.follower, err = newFollower(p, *parts.adapters, adapters.Projection{Client: parts.rdb, Prefix: parts.redis.Prefix}, parts.registry); err != nil {
 			return nil, err
 		}
 		models = s.follower.sw
@@ -139,16 +146,8 @@ func (s *service) newHealth() *checker {
 		probes = append(probes, probe{"adapter", s.follower.health})
 	}
 	if s.consumer != nil {
-		probes = append(probes, probe{"consumer", func(context.Context) (web.State, string) {
-			var lag int64
-			for _, part := range s.consumer.Health().Partitions {
-				if t := part.Trouble; t.Error != "" {
-					return web.Degraded, fmt.Sprintf("%s/%d: %s: %s", part.Topic, part.Partition, t.Doing, t.Error)
-				}
-				lag += part.Lag
-			}
-			return web.OK, fmt.Sprintf("%d events behind", lag)
-		}})
+		probes = append(probes, probe{"consumer", healthOf(s.consumer.Health, "events behind")},
+			probe{"rewards", healthOf(s.joiner.Health, "records wait for what belongs to them")})
 	}
 	return newChecker(probes...)
 }
@@ -158,9 +157,17 @@ func (s *service) run(ctx context.Context, ln net.Listener) error {
 	g, ctx := errgroup.WithContext(ctx)
 	if s.consumer != nil {
 		g.Go(func() error { return s.consumer.Run(ctx) })
+		g.Go(func() error { return s.joiner.Run(ctx) })
 	}
 	if s.follower != nil {
 		g.Go(func() error { return s.follower.run(ctx) })
+		g.Go(func() error {
+			watch := rollOuts{rollOutFlags: s.parts.rollOuts, kafka: s.parts.kafka, log: s.parts.adapters.log, model: s.follower.base, every: s.parts.rollOutsAt, now: time.Now, to: s.p.log}
+			if err := watch.run(ctx); ctx.Err() == nil {
+				s.p.log.Error("roll-outs are not watched any more: they go on until somebody ends them", "error", err)
+			}
+			return nil
+		})
 	}
 	g.Go(func() error { keepTrends(ctx, s.p, s.parts.graph); return nil })
 	g.Go(func() error { s.health.run(ctx); return nil })

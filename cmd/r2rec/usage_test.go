@@ -18,6 +18,10 @@ func TestWrongUsage(t *testing.T) {
 		{"frobnicate", 2, "unexpected argument frobnicate"},
 		{"recommend", 2, `expected "<user>"`},
 		{"demo --rate 0", 1, "--rate 0: want more than 0"},
+		{"consume --reward kiss=1", 1, "--reward kiss=1: there is no such interaction"},
+		{"consume --reward click=x", 2, "--reward: invalid map value"},
+		{"consume --examination home=1,0", 1, `surface "home": the probability of position 2 is 0`},
+		{"serve --examination home", 1, "want cascade, or SURFACE=P1,P2"},
 		{"demo --live=-1", 1, "--live -1: want 0 or more"},
 		{"demo --live 200000", 1, "has 100004 interactions"},
 		{"graph --redis redis://u:hush#x@127.0.0.1:1/0", 1, "percent-encoded"},
@@ -47,7 +51,8 @@ func TestWrongUsage(t *testing.T) {
 
 func TestEveryCommandTeaches(t *testing.T) {
 	for _, command := range []string{"", "demo", "import", "consume", "serve", "recommend", "graph", "eval", "lm", "lm pretrain", "lm tune",
-		"adapters", "adapters list", "adapters show", "adapters diff", "adapters promote", "adapters rollback", "adapters prune"} {
+		"adapters", "adapters list", "adapters show", "adapters diff", "adapters promote", "adapters rollback", "adapters prune",
+		"ope", "ope log", "ope power", "train", "train round", "train replay", "train compare"} {
 		var out, errs bytes.Buffer
 		code := run(t.Context(), append(strings.Fields(command), "--help"), &out, &errs)
 		if code != 0 || !strings.Contains(out.String(), "Usage: r2rec") || errs.Len() != 0 {

@@ -1,0 +1,181 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/r2rec/r2rec/internal/adapters"
+	"github.com/r2rec/r2rec/internal/broker"
+	"github.com/r2rec/r2rec/internal/event"
+	"github.com/r2rec/r2rec/internal/ope"
+	"github.com/r2rec/r2rec/rltrainer"
+	"github.com/segmentio/kafka-go"
+)
+
+// rollOutFlags say when a roll-out ends.
+type rollOutFlags struct {
+	RollOutTolerance float64       `help:"Reward a decision by which an adapter that is being rolled out may be worse than the current one and go to all users all the same." default:"0.02" env:"R2REC_ROLLOUT_TOLERANCE" group:"Roll-out"`
+	RollOutLimit     time.Duration `help:"A roll-out that its rewards have not decided by then goes back." default:"168h" env:"R2REC_ROLLOUT_LIMIT" group:"Roll-out"`
+}
+
+func (f rollOutFlags) check() error {
+	switch {
+	case !(f.RollOutTolerance >= 0):
+		return fmt.Errorf("--roll-out-tolerance %v: want 0 or more", f.RollOutTolerance)
+	case f.RollOutLimit <= 0:
+		return fmt.Errorf("--roll-out-limit %v: want some time", f.RollOutLimit)
+	}
+	return nil
+}
+
+// rollOuts ends roll-outs by what the users earn who have the new adapter. Any number of processes may do so at once: the
+// log decides whose record counts, and all of them see the same rewards.
+type rollOuts struct {
+	rollOutFlags
+	kafka *broker.Client
+	log   *adapters.Log
+	model event.Model // that the adapters are for
+	every time.Duration
+	now   func() time.Time
+	to    *slog.Logger
+}
+
+// run watches one roll-out after the other until ctx ends.
+func (r rollOuts) run(ctx context.Context) error {
+	var watched string
+	stop, done := func() {}, make(chan struct{})
+	close(done)
+	defer func() { stop(); <-done }()
+	return r.log.Follow(ctx, func(s adapters.State) error {
+		now, ok := rltrainer.RollOutOf(s)
+		key := fmt.Sprint(now.Candidate, now.Since)
+		if key == watched {
+			return nil
+		}
+		watched = key
+		stop()
+		<-done
+		if !ok {
+			stop = func() {}
+			return nil
+		}
+		var watching context.Context
+		watching, stop = context.WithCancel(ctx)
+		done = make(chan struct{})
+		go func(done chan<- struct{}) {
+			defer close(done)
+			r.watch(watching, now)
+		}(done)
+		return nil
+	})
+}
+
+// watch follows a roll-out to its end.
+func (r rollOuts) watch(ctx context.Context, o rltrainer.RollOut) {
+	w, err := r.begin(o)
+	if err == nil {
+		read := rewardsSince{kafka: r.kafka, since: o.Since, every: r.every}
+		_, err = w.Run(ctx, read.next, r.log, r.model, r.now)
+	}
+	switch {
+	case ctx.Err() != nil:
+	case err != nil:
+		r.to.Error("a roll-out is not watched any more: it goes on until somebody ends it", "adapter", o.Candidate, "error", err)
+	default:
+		r.to.Info("a roll-out has ended by its rewards", "adapter", o.Candidate)
+	}
+}
+
+func (r rollOuts) begin(o rltrainer.RollOut) (*rltrainer.Watch, error) {
+	return rltrainer.NewWatch(o, r.RollOutLimit, ope.SequentialOptions{Tolerance: r.RollOutTolerance, Share: o.Share})
+}
+
+// look ends a roll-out if the rewards that there are decide it.
+func (r rollOuts) look(ctx context.Context) error {
+	s, err := r.log.State(ctx)
+	if err != nil {
+		return err
+	}
+	o, ok := rltrainer.RollOutOf(s)
+	if !ok {
+		return nil
+	}
+	w, err := r.begin(o)
+	if err != nil {
+		return err
+	}
+	read := rewardsSince{kafka: r.kafka, since: o.Since}
+	rewards, err := read.more(ctx)
+	if err != nil {
+		return err
+	}
+	for _, x := range rewards {
+		if err := w.Add(x); err != nil {
+			return err
+		}
+	}
+	p, ok := w.Decide()
+	if !ok {
+		return nil
+	}
+	p.Base, p.Readout, p.Prompt, p.Timestamp = r.model.Digest, r.model.Readout, r.model.PromptVersion, event.At(r.now())
+	if _, _, err := r.log.Append(ctx, p); err != nil {
+		return err
+	}
+	r.to.Info("a roll-out has ended by its rewards", "adapter", o.Candidate, "kind", p.Kind, "reason", p.Reason)
+	return nil
+}
+
+// rewardsSince reads the rewards since a time, and then what comes.
+type rewardsSince struct {
+	kafka *broker.Client
+	since event.Time
+	every time.Duration // between two looks for more
+	at    []broker.Offsets
+}
+
+// more is what has come since the last time it was asked.
+func (r *rewardsSince) more(ctx context.Context) (found []event.Reward, err error) {
+	var parts []broker.Offsets
+	if r.at == nil {
+		parts, err = r.kafka.Since(ctx, broker.Rewards, r.since.Std())
+	} else if parts, err = r.kafka.Offsets(ctx, broker.Rewards); err == nil && len(parts) >= len(r.at) {
+		for i, read := range r.at {
+			parts[i].First = max(parts[i].First, read.Last)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	err = r.kafka.Read(ctx, broker.Rewards, parts, func(m kafka.Message) error {
+		if x, err := event.DecodeReward(m.Value); err == nil { // r2rec writes them: what is broken is somebody else's
+			found = append(found, x)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	r.at = parts
+	return found, nil
+}
+
+// next waits until some have come. What fails is tried again: rewards that could not be read are not lost.
+func (r *rewardsSince) next(ctx context.Context) ([]event.Reward, error) {
+	for {
+		found, err := r.more(ctx)
+		if err == nil && len(found) > 0 {
+			return found, nil
+		}
+		pause := time.NewTimer(r.every)
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+			return nil, errors.Join(err, ctx.Err())
+		}
+	}
+}
