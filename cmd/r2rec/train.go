@@ -19,6 +19,12 @@ type trainCommand struct {
 	Compare trainCompareCommand `cmd:"" help:"Say what learning from clicks was worth in several runs of train replay together."`
 }
 
+// Help is shown by `r2rec train --help`.
+func (trainCommand) Help() string {
+	return `r2rec train --once is one round of learning from the newest rewards, for cron; r2rec train --every 1h is the same as a
+process. r2rec train round --help has the flags and the exit codes.`
+}
+
 type trainRoundCommand struct {
 	Once  bool          `help:"One round, and an exit code that says how it ended: for cron." xor:"when" group:"Round"`
 	Every time.Duration `help:"A round, then another after so much time, until stopped." placeholder:"1h" xor:"when" group:"Round"`
