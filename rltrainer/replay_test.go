@@ -62,8 +62,8 @@ func TestReplay(t *testing.T) {
 		t.Errorf("%d rollouts, dropped %v", len(j.Rollouts), j.Dropped)
 	}
 	for i, r := range j.Rollouts {
-		if r.Chosen >= 0 && r.Chosen != examples[i].Chosen {
-			t.Errorf("rollout %d: candidate %d was chosen, in the past %d", i, r.Chosen, examples[i].Chosen)
+		if (r.Reward == 1) != (r.First == examples[i].Chosen) {
+			t.Errorf("rollout %d: candidate %d earns %v, in the past %d was chosen", i, r.First, r.Reward, examples[i].Chosen)
 		}
 	}
 	o.Told = nil
