@@ -66,11 +66,7 @@ func BenchmarkJoiner(b *testing.B) {
 		if err := c.rdb.FlushDB(b.Context()).Err(); err != nil {
 			b.Fatal(err)
 		}
-		opt := c.joinOptions(c.graph())
-		opt.Window, opt.Lateness, opt.Showable = 0, 0, 0
-		opt.Group = fmt.Sprint(c.group, n)
-		opt.CheckInterval = 100 * time.Millisecond
-		r := startJoiner(b, opt)
+		r := startJoiner(b, JoinerOptions{Member: Member{Brokers: c.brokers, Group: fmt.Sprint(c.group, n), Transport: c.transport}, Topics: c.join, Store: c.graph()})
 		c.eventually("everything is final", settled)
 		r.stop()
 	}
