@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -38,6 +39,58 @@ func TestRecommendationIsTheStoredOneUnlessFreshIsAsked(t *testing.T) {
 	}
 }
 
+func TestAnswersThatAreShownArePublishedAsImpressions(t *testing.T) {
+	st := serve(t, nil, nil)
+	rec, _ := sampleDecision("u1")
+	rec.Items = append(rec.Items, event.RecommendedItem{Position: 2, ItemID: "i2", Title: "Heat"}, event.RecommendedItem{Position: 3, ItemID: "i3", Title: "Ran"})
+	st.stored["u1"] = rec
+	impression := func(user, item string, position int, surface string) string {
+		raw, err := event.Encode(event.Interaction{EventID: fmt.Sprintf("shown-d-%s-%d", user, position), UserID: user, ItemID: item, Type: event.Impression,
+			Timestamp: event.At(now), DecisionID: "d-" + user, Position: &position, Surface: surface})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(raw)
+	}
+	ask := func(method, user, query, shown string) {
+		t.Helper()
+		if a := st.ask(t, method, urlOf("users", user, "recommendations")+query, "").want(t, 200); a.header.Get(shownHeader) != shown {
+			t.Errorf("%s %s%s: %s impressions, want %s", method, user, query, a.header.Get(shownHeader), shown)
+		}
+	}
+	ask("GET", "u1", "", "") // nobody says that it is shown
+	ask("GET", "u1", "?shown=false", "")
+	ask("GET", "u1", "?k=2&shown=true&surface=home", "2")
+	ask("HEAD", "u1", "?k=2&shown=true", "0")
+	ask("GET", "u2", "?shown=true", "1")
+	want := []string{impression("u1", "i9", 1, "home"), impression("u1", "i2", 2, "home"), impression("u2", "i9", 1, "")}
+	if diff := cmp.Diff(want, st.published); diff != "" {
+		t.Errorf("impressions (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{"u1", "u1", "u2"}, st.keys); diff != "" {
+		t.Error(diff)
+	}
+
+	rec.DecisionID = "" // it could not be logged
+	st.stored["u1"] = rec
+	ask("GET", "u1", "?k=2&shown=true", "0")
+}
+
+// unwritable is a publisher whose Kafka is gone.
+type unwritable struct{ Publisher }
+
+func (unwritable) PublishInteractions(context.Context, [][]byte, []string) error {
+	return errors.New("no leader")
+}
+
+func TestAListIsAnsweredWhereItsImpressionsCannotBeWritten(t *testing.T) {
+	st := serve(t, func(o *Options) { o.Publisher = unwritable{o.Publisher} }, nil)
+	a := st.ask(t, "GET", urlOf("users", "u1", "recommendations")+"?shown=true", "").want(t, 200)
+	if a.header.Get(shownHeader) != "0" || len(decodeAs[event.Recommendation](t, a).Items) != 1 {
+		t.Errorf("%v %s", a.header, a.body)
+	}
+}
+
 func TestUserIDsInPaths(t *testing.T) {
 	st := serve(t, nil, nil)
 	for _, id := range []string{"a/b", "ü {x}", "50%", "a?b#c", "<img src=x onerror=alert(1)>", "\u202eevil"} {
@@ -59,7 +112,7 @@ func TestUserIDsInPaths(t *testing.T) {
 
 func TestParametersAreChecked(t *testing.T) {
 	st := serve(t, nil, nil)
-	for _, q := range []string{"k=0", "k=51", "k=x", "k=1.5", "k=99999999999999999999", "fresh=maybe", "surface=" + strings.Repeat("x", 65), "surface=%00"} {
+	for _, q := range []string{"k=0", "k=51", "k=x", "k=1.5", "k=99999999999999999999", "fresh=maybe", "shown=perhaps", "surface=" + strings.Repeat("x", 65), "surface=%00"} {
 		st.ask(t, "GET", urlOf("users", "u1", "recommendations")+"?"+q, "").want(t, 400)
 	}
 	st.ask(t, "GET", "/v1/users?n=101", "").want(t, 400)

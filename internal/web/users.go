@@ -46,6 +46,20 @@ func queryInt(w http.ResponseWriter, r *http.Request, name string, otherwise, mo
 	return n, true
 }
 
+// queryBool reads true or false from the query, false where it is absent; !ok: it has answered what is wrong.
+func queryBool(w http.ResponseWriter, r *http.Request, name string) (value, ok bool) {
+	text := r.URL.Query().Get(name)
+	if text == "" {
+		return false, true
+	}
+	value, err := strconv.ParseBool(text)
+	if err != nil {
+		fail(w, http.StatusBadRequest, name+" must be true or false")
+		return false, false
+	}
+	return value, true
+}
+
 func (s *Server) recommendations(w http.ResponseWriter, r *http.Request) {
 	user, ok := pathUser(w, r)
 	if !ok {
@@ -62,13 +76,13 @@ func (s *Server) recommendations(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	fresh := false
-	if text := r.URL.Query().Get("fresh"); text != "" {
-		var err error
-		if fresh, err = strconv.ParseBool(text); err != nil {
-			fail(w, http.StatusBadRequest, "fresh must be true or false")
-			return
-		}
+	fresh, ok := queryBool(w, r, "fresh")
+	if !ok {
+		return
+	}
+	shown, ok := queryBool(w, r, "shown")
+	if !ok {
+		return
 	}
 	if !fresh {
 		rec, found, err := s.Recommender.Cached(r.Context(), user)
@@ -79,6 +93,9 @@ func (s *Server) recommendations(w http.ResponseWriter, r *http.Request) {
 		if found && len(rec.Items) >= k { // a shorter one was made for somebody who asked for fewer
 			rec.Items = rec.Items[:min(k, len(rec.Items))]
 			w.Header().Set(servedHeader, "cached")
+			if shown {
+				s.declareShown(w, r, rec, surface)
+			}
 			writeJSON(w, http.StatusOK, noNulls(rec))
 			return
 		}
@@ -92,6 +109,9 @@ func (s *Server) recommendations(w http.ResponseWriter, r *http.Request) {
 	}
 	s.Decided(rec, d)
 	w.Header().Set(servedHeader, "fresh")
+	if shown {
+		s.declareShown(w, r, rec, surface)
+	}
 	writeJSON(w, http.StatusOK, noNulls(rec))
 }
 

@@ -1,0 +1,50 @@
+package web
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/r2rec/r2rec/internal/event"
+)
+
+// shownHeader says how many impressions were published for an answer that declares what it shows.
+const shownHeader = "R2rec-Shown"
+
+// shownWithin bounds how long an answer waits for Kafka to have its impressions.
+const shownWithin = 2 * time.Second
+
+// declareShown publishes an impression of every item of a list that the caller is about to show, and tells in a header how
+// many. The list is answered whatever happens: an impression that is lost only teaches nothing. The ids of the events
+// follow from decision and position, so a list that is asked for again is shown once.
+func (s *Server) declareShown(w http.ResponseWriter, r *http.Request, rec event.Recommendation, surface string) {
+	n := 0
+	defer func() { w.Header().Set(shownHeader, strconv.Itoa(n)) }()
+	if rec.DecisionID == "" || len(rec.Items) == 0 || r.Method != http.MethodGet { // HEAD shows nothing
+		return
+	}
+	raw, keys := make([][]byte, len(rec.Items)), make([]string, len(rec.Items))
+	for i, it := range rec.Items {
+		var err error
+		raw[i], err = event.Encode(event.Interaction{
+			EventID: fmt.Sprintf("shown-%s-%d", rec.DecisionID, it.Position), UserID: rec.UserID, ItemID: it.ItemID, Type: event.Impression,
+			Timestamp: event.At(s.Now()), DecisionID: rec.DecisionID, Position: &it.Position, Surface: surface,
+		})
+		if err != nil {
+			s.log.Error("impressions not published", "decision", rec.DecisionID, "err", err)
+			return
+		}
+		keys[i] = rec.UserID
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), shownWithin)
+	defer cancel()
+	if err := s.Publisher.PublishInteractions(ctx, raw, keys); err != nil {
+		s.metrics.events.WithLabelValues("failed").Add(float64(len(raw)))
+		s.log.Error("impressions not published: the list is shown and teaches nothing", "decision", rec.DecisionID, "err", err)
+		return
+	}
+	s.metrics.events.WithLabelValues("published").Add(float64(len(raw)))
+	n = len(raw)
+}
