@@ -73,6 +73,9 @@ func (w *Watch) Add(r event.Reward) error {
 	return nil
 }
 
+// Look is what the test says of the rewards so far.
+func (w *Watch) Look() ope.Look { return w.test.Decide() }
+
 // Decide is the record that ends the roll-out, to be completed by what it is for and when; false: it goes on.
 func (w *Watch) Decide() (p event.Promotion, ok bool) {
 	look := w.test.Decide()
