@@ -8,16 +8,16 @@ import (
 	"github.com/r2rec/r2rec/internal/ope"
 )
 
-// Folds is how many parts of the users Clicks makes where nobody says.
+// Folds is how many parts the users are cut into where nobody says.
 const Folds = 5
 
 // Clicks is what a click model says of rollouts: q(a), the expected reward of slot 1 if candidate a stood there, from the
 // evidence alone.
 type Clicks struct {
-	Q        [][]float64 // one a candidate, for each rollout
-	Error    float64     // mean squared error of q for the items that were shown
-	Constant float64     // the same, of the mean reward of the other folds
-	Means    int         // folds for which there was too little to fit: their q is the mean reward of the others
+	Q        [][]float64 `json:"-"`        // one a candidate, for each rollout
+	Error    float64     `json:"error"`    // mean squared error of q for the items that were shown
+	Constant float64     `json:"constant"` // the same, of the mean reward of the other folds
+	Means    int         `json:"means"`    // folds for which there was too little to fit: their q is the mean reward of the others
 }
 
 // FitClicks fits a click model to what slot 1 earned, cross-fitted by user: users are cut into folds by a hash of their id,

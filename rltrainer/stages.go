@@ -13,7 +13,6 @@ import (
 	"github.com/r2rec/r2rec/internal/event"
 	"github.com/r2rec/r2rec/internal/gguf"
 	"github.com/r2rec/r2rec/internal/lm"
-	"github.com/r2rec/r2rec/internal/lm/proof"
 	"github.com/r2rec/r2rec/internal/ope"
 )
 
@@ -228,11 +227,8 @@ func (o GateOptions) check() error {
 	return nil
 }
 
-// Canaries of a manifest: how many, and among how many prompts they are sought.
-const (
-	canaries = 20
-	sighted  = 200
-)
+// canaries of a manifest: how many.
+const canaries = 20
 
 // judge has the gate look at what was learned.
 func (r *round) judge(ctx context.Context, m material) error {
@@ -251,42 +247,27 @@ func (r *round) judge(ctx context.Context, m material) error {
 		return err
 	}
 	r.Told("the gate", 1, 2)
-	found, err := ope.Gate(samples, ope.GateOptions{Margin: r.Gate.Margin, Detect: r.Gate.Detect, Round: r.note.Gates + 1, Resampling: ope.Resampling{Seed: r.Seed}})
+	found, err := Gate(m.held, samples, ope.GateOptions{Margin: r.Gate.Margin, Detect: r.Gate.Detect, Round: r.note.Gates + 1, Resampling: ope.Resampling{Seed: r.Seed}})
 	if err != nil {
 		return err
 	}
-	gate := event.Gate{
-		Round: found.Round, Alpha: found.Alpha, After: m.held[0].Decision.Timestamp - 1, Until: m.held[len(m.held)-1].Decision.Timestamp,
-		Decisions: found.Decisions, Users: found.Users, Needed: found.Needed, Margin: found.Margin, Effective: found.Effective, Clipped: found.Clipped,
-		SNIPS: event.Bounds{Estimate: found.SNIPS.Estimate, Low: found.SNIPS.Low, High: found.SNIPS.High},
-		DR:    event.Bounds{Estimate: found.DR.Estimate, Low: found.DR.Low, High: found.DR.High},
-	}
-	r.note.Report.Gate = &gate
+	r.note.Report.Gate = &found.Found
 	if found.Verdict == ope.Underpowered {
 		return r.finish(Underpowered, found.Reason)
 	}
-	if r.note.Canaries, err = r.canaries(ctx, m.held, adapter); err != nil {
+	base, err := r.Teacher.Open("")
+	if err != nil {
+		return fmt.Errorf("open the base model: %w", err)
+	}
+	defer base.Close()
+	if r.note.Canaries, err = Canaries(ctx, r.note.Model.PromptVersion, m.held, base, adapter, canaries); err != nil {
 		return err
 	}
 	if r.note.Adapter, err = fileDigest(r.path(adapterFile)); err != nil {
 		return err
 	}
-	r.note.Passed, r.note.Reason, r.note.Gate = found.Verdict == ope.Passed, found.Reason, &gate
+	r.note.Passed, r.note.Reason, r.note.Gate = found.Verdict == ope.Passed, found.Reason, &found.Found
 	return r.write()
-}
-
-// canaries are the prompts by which a server proves that it serves this adapter.
-func (r *round) canaries(ctx context.Context, held []Rollout, adapter Ranker) ([]proof.Canary, error) {
-	base, err := r.Teacher.Open("")
-	if err != nil {
-		return nil, fmt.Errorf("open the base model: %w", err)
-	}
-	defer base.Close()
-	var asks []proof.Ask
-	for _, x := range held[max(0, len(held)-sighted):] {
-		asks = append(asks, proof.Ask{Context: x.Decision.Context, Seed: x.Decision.Seed})
-	}
-	return proof.Choose(ctx, r.note.Model.PromptVersion, asks, base, adapter, canaries)
 }
 
 // publish puts the file into the store and the verdict into the log. What is in the log already is not put there again.

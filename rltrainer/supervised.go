@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"math/rand/v2"
-	"slices"
 
 	"github.com/r2rec/r2rec/internal/iot"
 	"github.com/r2rec/r2rec/internal/lm"
@@ -78,48 +76,4 @@ func (o *order) at(place int) int {
 		o.perm = rand.New(rand.NewPCG(o.seed, uint64(epoch))).Perm(o.count)
 	}
 	return o.perm[place%o.count]
-}
-
-// Ranker ranks the candidates of a prompt.
-type Ranker interface {
-	Rank(ctx context.Context, p iot.Prompt) ([]float64, error)
-}
-
-// Score says how well a model chooses.
-type Score struct {
-	Examples     int
-	HR1          float64 // share of examples whose chosen candidate is ranked first; ties count as their share
-	CrossEntropy float64 // of the chosen candidates, nats
-}
-
-// Measure asks a model for every example. The prompts are the same for every model. Without examples the score is zero.
-func Measure(ctx context.Context, r Ranker, examples []Example, promptVersion int) (Score, error) {
-	s := Score{Examples: len(examples)}
-	for i, e := range examples {
-		p, err := iot.Build(promptVersion, e.Context, uint64(i))
-		if err != nil {
-			return Score{}, fmt.Errorf("measure example %d: %w", i, err)
-		}
-		if e.Chosen < 0 || e.Chosen >= len(p.Letters) {
-			return Score{}, fmt.Errorf("measure example %d: candidate %d was chosen of %d", i, e.Chosen, len(p.Letters))
-		}
-		shares, err := r.Rank(ctx, p)
-		if err != nil {
-			return Score{}, fmt.Errorf("measure example %d: %w", i, err)
-		}
-		best, ties := slices.Max(shares), 0.
-		for _, v := range shares {
-			if v == best {
-				ties++
-			}
-		}
-		if shares[e.Chosen] == best {
-			s.HR1 += 1 / ties
-		}
-		s.CrossEntropy -= shares[e.Chosen]
-	}
-	n := math.Max(1, float64(len(examples)))
-	s.HR1 /= n
-	s.CrossEntropy /= n
-	return s, nil
 }

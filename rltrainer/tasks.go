@@ -107,9 +107,9 @@ func (t Task) policy(scores []float64) []float64 {
 
 // Outcome says how a policy does on tasks; each figure is a mean over them.
 type Outcome struct {
-	Reward  float64 // Σ π(a) R̂(a): what slot 1 earns, doubly robust
-	KL      float64 // of π from the reference, nats
-	Entropy float64 // of π, nats
+	Reward  float64 `json:"reward"`  // Σ π(a) R̂(a): what slot 1 earns, doubly robust
+	KL      float64 `json:"kl"`      // of π from the reference, nats
+	Entropy float64 `json:"entropy"` // of π, nats
 }
 
 func (o *Outcome) add(x Outcome, weight float64) {

@@ -165,10 +165,11 @@ func gateCells(g *event.Gate) string {
 	if g == nil {
 		return "-\t-\t-"
 	}
-	return fmt.Sprintf("%s\t%s\t%d", estimate(g.SNIPS), estimate(g.DR), g.Decisions)
+	return fmt.Sprintf("%s\t%s\t%d", bounds(g.SNIPS), bounds(g.DR), g.Decisions)
 }
 
-func estimate(b event.Bounds) string {
+// bounds is an estimate with its interval.
+func bounds(b event.Bounds) string {
 	return fmt.Sprintf("%+.4f (%+.4f to %+.4f)", b.Estimate, b.Low, b.High)
 }
 

@@ -115,7 +115,7 @@ func (a shownAdapter) write(w io.Writer) error {
 	if g := a.Gate; g != nil {
 		fmt.Fprintf(t, "gate\tlook %d: %d decisions of %d users (%d needed), effective sample %.0f, %s clipped, margin %.4f\n",
 			g.Round, g.Decisions, g.Users, g.Needed, g.Effective, percent(g.Clipped), g.Margin)
-		fmt.Fprintf(t, "SNIPS\t%s\nDR\t%s\n", estimate(g.SNIPS), estimate(g.DR))
+		fmt.Fprintf(t, "SNIPS\t%s\nDR\t%s\n", bounds(g.SNIPS), bounds(g.DR))
 	}
 	if err := t.Flush(); err != nil {
 		return err

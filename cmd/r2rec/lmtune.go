@@ -109,15 +109,29 @@ func (c lmTuneCommand) Run(p *process) (err error) {
 }
 
 // examples are cases before the time, and what the graph knew when they were asked.
-func (c lmTuneCommand) examples(p *process, shown *stages, data *dataset.Dataset, before event.Time, who event.Model) (examples []rltrainer.Example, err error) {
-	cases, err := eval.Draw(data.Interactions(), before, c.Cases, c.Seed)
+func (c lmTuneCommand) examples(p *process, shown *stages, data *dataset.Dataset, before event.Time, who event.Model) ([]rltrainer.Example, error) {
+	cases, err := drawCases(data, c.FitBefore, before, c.Cases, c.Seed)
+	if err != nil {
+		return nil, err
+	}
+	return c.evalGraph.ask(p, shown, data, cases, who)
+}
+
+// drawCases draws cases to learn from before a time, given as a flag.
+func drawCases(data *dataset.Dataset, given string, before event.Time, n int, seed uint64) ([]eval.Case, error) {
+	cases, err := eval.Draw(data.Interactions(), before, n, seed)
 	if err == nil && len(cases) == 0 {
 		err = errors.New("no case could be drawn; choose a later time, or more --cases")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("--fit-before %s: %w", c.FitBefore, err)
+		return nil, fmt.Errorf("--fit-before %s: %w", given, err)
 	}
-	graph, err := c.evalGraph.open(p.ctx, p, data.Items())
+	return cases, nil
+}
+
+// ask streams the data through a graph and asks it every case, for prompts of the version that a model reads.
+func (g evalGraph) ask(p *process, shown *stages, data *dataset.Dataset, cases []eval.Case, who event.Model) (examples []rltrainer.Example, err error) {
+	graph, err := g.open(p.ctx, p, data.Items())
 	if err != nil {
 		return nil, err
 	}

@@ -32,8 +32,9 @@ type cli struct {
 	Eval      evalCommand      `cmd:"" help:"Measure rankings on a data set with known answers."`
 	Adapters  adaptersCommand  `cmd:"" help:"See and steer which adapter is served: promotions, roll-backs, files."`
 	LM        lmCommand        `cmd:"" name:"lm" help:"Make and teach the language model that runs within this program."`
-	Bench     benchCommand     `cmd:"" help:"Measure speed, beside limits and peers in the same run."`
 	Train     trainCommand     `cmd:"" help:"Learn from rewards: a new adapter, judged by a gate, rolled out."`
+	Ope       opeCommand       `cmd:"" help:"Judge a policy by the log of another one."`
+	Bench     benchCommand     `cmd:"" help:"Measure speed, beside limits and peers in the same run."`
 }
 
 // process is what the surroundings give to a command.
@@ -62,6 +63,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.Configuration(kong.JSON),
 		evalVars(),
+		replayVars(),
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(n int) { exited, code = true, n }),
 	)

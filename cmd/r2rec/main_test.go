@@ -8,6 +8,9 @@ import (
 	"github.com/r2rec/r2rec/internal/embedded/embeddedtest"
 )
 
+// asProgram is the variable that makes the tests' own executable the program: as a process of its own it can be killed.
+const asProgram = "R2REC_TEST_AS_PROGRAM"
+
 // TestMain takes the settings of whoever runs the tests out of the environment: a command under test has those that its
 // test gives it.
 func TestMain(m *testing.M) {
@@ -16,6 +19,9 @@ func TestMain(m *testing.M) {
 		if strings.HasPrefix(name, "R2REC_") && !strings.HasPrefix(name, "R2REC_TEST_") && name != embeddedtest.EnvRequire {
 			os.Unsetenv(name)
 		}
+	}
+	if os.Getenv(asProgram) != "" {
+		main()
 	}
 	os.Exit(m.Run())
 }

@@ -12,8 +12,11 @@ import (
 	"github.com/r2rec/r2rec/rltrainer"
 )
 
+// trainCommand are the commands by which the model learns from what became of its own recommendations.
 type trainCommand struct {
-	Round trainRoundCommand `cmd:"" default:"withargs" help:"Learn from the newest rewards (what r2rec train does without a further word)."`
+	Round   trainRoundCommand   `cmd:"" default:"withargs" help:"Learn from the newest rewards (what r2rec train does without a further word)."`
+	Replay  trainReplayCommand  `cmd:"" help:"Go through the whole loop on a data set of the past: fine-tune, recommend, be clicked, learn, judge."`
+	Compare trainCompareCommand `cmd:"" help:"Say what learning from clicks was worth in several runs of train replay together."`
 }
 
 type trainRoundCommand struct {
@@ -31,21 +34,22 @@ type trainRoundCommand struct {
 
 // roundFlags say how a round learns and judges.
 type roundFlags struct {
-	Share     float64       `help:"Share of the users who get a promoted adapter first; 1: all at once." default:"0.1" env:"R2REC_ROLLOUT_SHARE" group:"Round"`
-	Staleness time.Duration `help:"Decisions older than this are left out." default:"720h" group:"Round"`
-	Least     int           `help:"Decisions to learn from, at least." default:"500" group:"Round"`
-	Held      float64       `help:"Share of the unused decisions, the newest, that is held out for the gate." default:"0.5" group:"Round"`
-	Margin    float64       `help:"Reward a decision by which a new adapter has to be better." default:"0" group:"Round"`
-	Detect    float64       `help:"Difference in reward that is worth detecting: with too few decisions to see it the gate gives no answer." default:"0.02" group:"Round"`
-	FitSteps  int           `help:"Steps of fitting on what was chosen, before the policy gradient; 0: none." default:"60" group:"Learning"`
-	FitRate   float64       `help:"Its rate of learning." default:"5e-4" group:"Learning"`
-	Steps     int           `help:"Steps of the policy gradient." default:"150" group:"Learning"`
-	Rate      float64       `help:"Its rate of learning: warmed up, full up to 30 % of all steps, then falling to 3 % of itself." default:"5e-4" group:"Learning"`
-	Batch     int           `help:"Decisions a step." default:"64" group:"Learning"`
-	Beta      float64       `help:"Weight of the KL divergence from the policy before the round, nats." default:"0.1" group:"Learning"`
-	Rank      int           `help:"Rank of a first adapter; later ones keep it." default:"8" group:"Learning"`
-	Threads   int           `help:"Decisions worked on at once. The weights depend on it, as on the seed." default:"2" group:"Learning"`
-	Seed      uint64        `help:"Seed of what is drawn." default:"1" group:"Learning"`
+	Share           float64       `help:"Share of the users who get a promoted adapter first; 1: all at once." default:"0.1" env:"R2REC_ROLLOUT_SHARE" group:"Round"`
+	Staleness       time.Duration `help:"Decisions older than this are left out." default:"720h" group:"Round"`
+	Least           int           `help:"Decisions to learn from, at least." default:"500" group:"Round"`
+	Held            float64       `help:"Share of the unused decisions, the newest, that is held out for the gate." default:"0.5" group:"Round"`
+	Margin          float64       `help:"Reward a decision by which a new adapter has to be better." default:"0" group:"Round"`
+	Detect          float64       `help:"Difference in reward that is worth detecting: with too few decisions to see it the gate gives no answer." default:"0.02" group:"Round"`
+	FitSteps        int           `help:"Steps of fitting on what was chosen, before the policy gradient; 0: none." default:"60" group:"Learning"`
+	FitRate         float64       `help:"Its rate of learning." default:"5e-4" group:"Learning"`
+	Steps           int           `help:"Steps of the policy gradient." default:"150" group:"Learning"`
+	Rate            float64       `help:"Its rate of learning: warmed up, full up to 30 % of all steps, then falling to 3 % of itself." default:"5e-4" group:"Learning"`
+	Batch           int           `help:"Decisions a step." default:"64" group:"Learning"`
+	Beta            float64       `help:"Weight of the KL divergence from the policy before the round, nats." default:"0.1" group:"Learning"`
+	CheckpointEvery int           `help:"Steps between two writings of what a killed round goes on from." default:"25" group:"Learning"`
+	Rank            int           `help:"Rank of a first adapter; later ones keep it." default:"8" group:"Learning"`
+	Threads         int           `help:"Decisions worked on at once. The weights depend on it, as on the seed." default:"2" group:"Learning"`
+	Seed            uint64        `help:"Seed of what is drawn." default:"1" group:"Learning"`
 }
 
 // Exit codes of a round, beside 0 for a promotion, 1 for a failure and 2 for wrong usage.
@@ -80,7 +84,7 @@ func (c trainRoundCommand) Run(p *process) error {
 		return errors.New("say --once, or --every with a time such as 1h")
 	}
 	if err := checkCounts(count{"--least", c.Least, 1}, count{"--fit-steps", c.FitSteps, 0}, count{"--steps", c.Steps, 1}, count{"--batch", c.Batch, 1},
-		count{"--rank", c.Rank, 1}, count{"--threads", c.Threads, 1}); err != nil {
+		count{"--checkpoint-every", c.CheckpointEvery, 1}, count{"--rank", c.Rank, 1}, count{"--threads", c.Threads, 1}); err != nil {
 		return err
 	}
 	dir, err := c.dir()
@@ -185,7 +189,7 @@ func (f roundFlags) options() rltrainer.RoundOptions {
 		fit = -1
 	}
 	return rltrainer.RoundOptions{
-		Learn: rltrainer.LearnOptions{Staleness: f.Staleness, Least: f.Least, SFTSteps: fit, SFTRate: f.FitRate, Steps: f.Steps, Rate: f.Rate, Batch: f.Batch, Beta: f.Beta},
+		Learn: rltrainer.LearnOptions{Staleness: f.Staleness, Least: f.Least, SFTSteps: fit, SFTRate: f.FitRate, Steps: f.Steps, Rate: f.Rate, Batch: f.Batch, Beta: f.Beta, Checkpoint: f.CheckpointEvery},
 		Gate:  rltrainer.GateOptions{Held: f.Held, Margin: f.Margin, Detect: f.Detect},
 		Share: f.Share, Seed: f.Seed,
 	}

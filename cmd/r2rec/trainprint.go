@@ -10,7 +10,6 @@ import (
 	"text/tabwriter"
 
 	"github.com/r2rec/r2rec/internal/adapters"
-	"github.com/r2rec/r2rec/internal/event"
 	"github.com/r2rec/r2rec/rltrainer"
 )
 
@@ -63,8 +62,4 @@ func some(format string, n int) string {
 		return ""
 	}
 	return fmt.Sprintf(format, n)
-}
-
-func bounds(b event.Bounds) string {
-	return fmt.Sprintf("%+.4f (%+.4f to %+.4f)", b.Estimate, b.Low, b.High)
 }

@@ -29,10 +29,10 @@ type Learner interface {
 
 // Progress says how a step of learning went.
 type Progress struct {
-	Step     int     // 1 is the first
-	Loss     float64 // mean of the batch before the step, nats
-	Gradient float64 // norm of the gradient before clipping
-	Rate     float64 // of learning
-	Tokens   int     // read
-	Skipped  int     // steps so far that changed nothing, since their gradient was not finite
+	Step     int     `json:"step"`     // 1 is the first
+	Loss     float64 `json:"loss"`     // mean of the batch before the step, nats
+	Gradient float64 `json:"gradient"` // norm of the gradient before clipping
+	Rate     float64 `json:"rate"`     // of learning
+	Tokens   int     `json:"tokens"`   // read
+	Skipped  int     `json:"skipped"`  // steps so far that changed nothing, since their gradient was not finite
 }

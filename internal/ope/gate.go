@@ -154,8 +154,15 @@ func (f *Finding) need(samples []Sample, u *users, o GateOptions) {
 		se := u.tBounds(f.Alpha, ipsDifference)[0].SE
 		f.DesignEffect = max(1, n*se*se/f.Variance)
 	}
-	z := distuv.UnitNormal.Quantile(1-f.Alpha) + distuv.UnitNormal.Quantile(o.Power)
-	f.Needed = int(min(most, math.Ceil(z*z*f.Variance*f.DesignEffect/(f.Detect*f.Detect))))
+	f.Needed = Needed(f.Variance*f.DesignEffect, f.Detect, f.Alpha, o.Power)
+}
+
+// Needed is how many decisions a one-sided test at level alpha takes to find a difference with a chance of power, where the
+// difference that each decision shows has this variance: (z(1 - alpha) + z(power))² variance / difference², and at most
+// 2^31 - 1.
+func Needed(variance, difference, alpha, power float64) int {
+	z := distuv.UnitNormal.Quantile(1-alpha) + distuv.UnitNormal.Quantile(power)
+	return int(min(most, math.Ceil(z*z*variance/(difference*difference))))
 }
 
 // before gives the verdicts that need no interval; "" where one decides.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -353,5 +354,37 @@ func TestModels(t *testing.T) {
 	}
 	if _, err := Models(t.Context(), "127.0.0.1:11434"); err == nil {
 		t.Error("an address without a scheme: no error")
+	}
+}
+
+// TestSilentModel: a model that would rather end its answer than say a letter is asked again, where letters were learned.
+func TestSilentModel(t *testing.T) {
+	silent := usualAnswer(t, func(a map[string]any) { delete(a, "logprobs"); a["done_reason"] = "stop" })
+	aloud := []byte(`{"done":true,"logprobs":[{"top_logprobs":[{"token":"<|im_end|>","logprob":-0.3},{"token":" A","logprob":-3},{"token":" B","logprob":-4},{"token":"A","logprob":-3}]}]}`)
+	var asked []string
+	server := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		var got struct {
+			Raw    bool
+			Format json.RawMessage
+		}
+		if err := json.NewDecoder(r.Body).Decode(&got); err != nil {
+			t.Error(err)
+		}
+		asked = append(asked, fmt.Sprint(got.Raw)+string(got.Format))
+		if got.Format == nil {
+			_, _ = w.Write(silent)
+			return
+		}
+		_, _ = w.Write(aloud)
+	})
+	shares, err := mustNew(t, Options{BaseURL: server.URL, Model: "m", Learned: true}).Letters(t.Context(), "Answer:", 2)
+	if err != nil || len(shares) != 2 || math.Abs(shares[0]-shares[1]-1) > 1e-9 { // " A" alone counts, and not "A"
+		t.Errorf("%v, %v", shares, err)
+	}
+	if want := []string{"true", `true{"type":"string"}`}; !slices.Equal(asked, want) {
+		t.Errorf("asked %q, want %q", asked, want)
+	}
+	if _, err := mustNew(t, Options{BaseURL: server.URL, Model: "m"}).Letters(t.Context(), "Answer:", 2); !errors.Is(err, lm.ErrNonsense) || len(asked) != 3 {
+		t.Errorf("without learned letters: %v, asked %q", err, asked)
 	}
 }

@@ -2,6 +2,8 @@ package ollama
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 
@@ -25,7 +27,13 @@ func (c *Client) Letters(ctx context.Context, prompt string, n int) ([]float64, 
 
 // read is Letters with another least mass, and tells which letters the server stated; nil without Options.Learned.
 func (c *Client) read(ctx context.Context, prompt string, n int, minMass float64) (shares []float64, stated []bool, err error) {
-	r, err := c.generate.Execute(func() (*api.GenerateResponse, error) { return c.ask(ctx, prompt) })
+	r, err := c.generate.Execute(func() (*api.GenerateResponse, error) {
+		r, err := c.ask(ctx, prompt, false)
+		if errors.Is(err, errSilent) && c.opt.Learned {
+			r, err = c.ask(ctx, prompt, true)
+		}
+		return r, err
+	})
 	if err != nil {
 		return nil, nil, fmt.Errorf("ask model %q at %s: %w", c.opt.Model, c.opt.BaseURL, refused(err))
 	}
@@ -47,8 +55,18 @@ func (c *Client) read(ctx context.Context, prompt string, n int, minMass float64
 	return shares, stated, nil
 }
 
-// ask has the model evaluate the prompt and say one token. The answer it returns states alternatives at that token.
-func (c *Client) ask(ctx context.Context, prompt string) (*api.GenerateResponse, error) {
+// errSilent is an answer without alternatives. A server states none where the most likely token ends the answer, or has no
+// text.
+var errSilent = fmt.Errorf("no alternatives were stated: %w", lm.ErrNonsense)
+
+// spoken is the grammar of an answer that has text. It decides which token is said, and what is stated are the model's own
+// log-probabilities all the same: so a model that would rather end its answer tells how much it would like to say the
+// letters.
+const spoken = `{"type":"string"}`
+
+// ask has the model evaluate the prompt and say one token, aloud one that has text. The answer it returns states
+// alternatives at that token.
+func (c *Client) ask(ctx context.Context, prompt string, aloud bool) (*api.GenerateResponse, error) {
 	timed, cancel := context.WithTimeout(ctx, c.opt.Timeout)
 	defer cancel()
 	no := false
@@ -73,6 +91,9 @@ func (c *Client) ask(ctx context.Context, prompt string) (*api.GenerateResponse,
 	if c.opt.Threads > 0 {
 		request.Options["num_thread"] = c.opt.Threads
 	}
+	if aloud {
+		request.Format = json.RawMessage(spoken)
+	}
 	var answers []api.GenerateResponse
 	err := c.api.Generate(timed, request, func(r api.GenerateResponse) error {
 		if len(answers) == 0 {
@@ -96,9 +117,9 @@ func (c *Client) ask(ctx context.Context, prompt string) (*api.GenerateResponse,
 		return nil, fmt.Errorf("the server took %d tokens of a prompt of %d bytes, and its context holds %d: %w",
 			r.PromptEvalCount, len(prompt), c.opt.NumCtx, lm.ErrPromptTooLong)
 	case len(r.Logprobs) == 0 && r.DoneReason == "stop":
-		return nil, fmt.Errorf("the model ended its answer before it began: %w", lm.ErrNonsense)
+		return nil, fmt.Errorf("the model ended its answer before it began: %w", errSilent)
 	case len(r.Logprobs) == 0 || len(r.Logprobs[0].TopLogprobs) == 0:
-		return nil, fmt.Errorf("the server states no log-probabilities (Ollama 0.12.11 or later does): %w", lm.ErrNonsense)
+		return nil, fmt.Errorf("the server states no log-probabilities (Ollama 0.12.11 or later does): %w", errSilent)
 	}
 	return r, nil
 }

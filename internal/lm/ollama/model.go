@@ -96,7 +96,7 @@ func (m *Model) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err = m.client.ask(ctx, p.Text); err != nil && !errors.Is(err, lm.ErrNonsense) {
+	if _, err = m.client.ask(ctx, p.Text, false); err != nil && !errors.Is(err, lm.ErrNonsense) {
 		return fmt.Errorf("load model %q: %w", m.Name, err)
 	}
 	return nil

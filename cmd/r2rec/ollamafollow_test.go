@@ -1,0 +1,161 @@
+package main
+
+import (
+	"bytes"
+	"crypto/rand"
+	"fmt"
+	"log/slog"
+	"math"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/r2rec/r2rec/internal/broker"
+	"github.com/r2rec/r2rec/internal/embedded/embeddedtest"
+	"github.com/r2rec/r2rec/internal/event"
+	"github.com/r2rec/r2rec/internal/iot"
+	"github.com/r2rec/r2rec/internal/lm/engine"
+	"github.com/r2rec/r2rec/internal/lm/ollama"
+	"github.com/r2rec/r2rec/internal/web"
+	"github.com/redis/go-redis/v9"
+)
+
+// A server follows promotions and roll-backs through a real Ollama.
+func TestServeFollowsTheLogThroughOllama(t *testing.T) {
+	url := embeddedtest.RealOllama(t)
+	p := newPlace(t, broker.Settings{Brokers: []string{embeddedtest.Kafka(t)}}, &redis.Options{Addr: embeddedtest.Redis(t)})
+	path := filepath.Join(t.TempDir(), "letters.gguf")
+	quiet := &process{ctx: t.Context(), stdout: &bytes.Buffer{}, stderr: &bytes.Buffer{}, log: slog.New(slog.DiscardHandler)}
+	if err := teachLetters(t.Context(), &stages{p: quiet}, path, randomContexts(50)); err != nil {
+		t.Fatal(err)
+	}
+	tr := newTrainer(p)
+	if err := tr.base.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	if tr.base, err = engine.Open(engine.Options{Path: path, Trainable: true}); err != nil {
+		t.Fatal(err)
+	}
+	first, unproven := tr.make(1, true), tr.make(2, false)
+	prefix := "test-" + strings.ToLower(rand.Text())
+	i, err := ollama.NewInstaller(ollama.InstallOptions{BaseURL: url, Base: path, Prefix: prefix, Now: time.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := i.Uninstall(quiet.ctx); err != nil && t.Context().Err() == nil {
+			t.Error(err)
+		}
+		i.Close()
+	})
+	s := p.serve("--adapters", tr.folder, "--ollama", url, "--model", path, "--ollama-prefix", prefix, "--ollama-threads", "1", "--ollama-reload", "wait")
+	serving := func(want web.ServingState) web.AdapterState {
+		t.Helper()
+		var st web.AdapterState
+		p.eventually("the server does not follow", func() (bool, string) {
+			st = s.state()
+			return st.Serving.Current == want.Current && st.Serving.Loading == "" && len(st.Serving.Faults) == len(want.Faults), st.Current
+		})
+		return st
+	}
+	model := func(adapter string) {
+		t.Helper()
+		p.eventually("health does not tell", func() (bool, string) { // it is looked at every few seconds
+			c := s.component("model")
+			return c.State == web.OK && strings.HasPrefix(c.Detail, prefix) && (adapter == "" || strings.Contains(c.Detail, adapter[:12])), fmt.Sprintf("%+v", c)
+		})
+	}
+	serving(web.ServingState{})
+	model("")
+	tr.write(event.Promote, first, "", 1)
+	serving(web.ServingState{Current: first})
+	model(first)
+	tr.write(event.Promote, unproven, first, 1)
+	st := serving(web.ServingState{Current: first, Faults: make([]web.AdapterFault, 1)})
+	if f := st.Serving.Faults[0]; !f.Refused || !strings.Contains(f.Reason, "without canaries") {
+		t.Errorf("%+v", f)
+	}
+	tr.write(event.RollBack, "", unproven, 0)
+	serving(web.ServingState{})
+	model("")
+}
+
+func TestFollowFlagsOfOllama(t *testing.T) {
+	for args, want := range map[string]string{
+		"--adapters a --ollama http://127.0.0.1:9":                                        "needs --model FILE",
+		"--adapters a --ollama http://127.0.0.1:9 --model m:1b":                           "it names the GGUF file of the base model",
+		"--adapters a --ollama http://127.0.0.1:9 --model flags.go":                       "flags.go",
+		"--adapters a --ollama http://127.0.0.1:9 --model flags.go --ollama-threads=-1":   "--ollama-threads -1",
+		"--adapters a --ollama http://127.0.0.1:9 --model flags.go --ollama-reload never": "--ollama-reload",
+	} {
+		var out, errs bytes.Buffer
+		place := []string{"serve", "--listen", "127.0.0.1:0", "--redis", "redis://" + embeddedtest.Redis(t), "--kafka", embeddedtest.Kafka(t)}
+		if code := run(t.Context(), append(place, strings.Fields(args)...), &out, &errs); code == 0 || !strings.Contains(errs.String(), want) {
+			t.Errorf("%s: exit code %d, %q; want %q", args, code, errs.String(), want)
+		}
+	}
+}
+
+// The benchmark runs on a real Ollama, and would see answers there that are another model's.
+func TestBenchSwapOnOllama(t *testing.T) {
+	c := benchSwapCommand{Seconds: 1, Clients: 2, Swaps: 1, Adapters: 1, swapOllama: swapOllama{Ollama: embeddedtest.RealOllama(t), OllamaThreads: 1}}
+	p := &process{ctx: t.Context(), stderr: &bytes.Buffer{}, stdout: &bytes.Buffer{}, log: slog.New(slog.DiscardHandler)}
+	shown := &stages{p: p}
+	defer shown.close()
+	contexts := randomContexts(30)
+	s, err := c.onServer(t.Context(), t.TempDir(), shown, contexts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := s.close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	m, err := c.measure(p, shown, s, contexts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var total swapTotals
+	total.add(s, m)
+	if total.failed != 0 || total.requests == 0 || len(m.swaps) != 1 || m.mixed != 0 {
+		t.Errorf("%+v, %d mixed: %s", total, m.mixed, m.example)
+	}
+
+	a := s.adapters[0]
+	served, err := s.engine.Adapt(t.Context(), a.digest, a.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer served.Close()
+	var right, wrong []swapRequest
+	for i := range 10 {
+		prompt, err := iot.Build(iot.Figures, contexts[i], uint64(i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		logs, err := served.Rank(t.Context(), prompt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		q := swapRequest{context: i, seed: uint64(i), adapter: a.digest}
+		for _, l := range logs {
+			q.shares = append(q.shares, math.Exp(l))
+		}
+		right = append(right, q)
+		q.adapter = ""
+		wrong = append(wrong, q)
+	}
+	for _, tc := range []struct {
+		name        string
+		requests    []swapRequest
+		least, most int
+	}{{"the adapter's answers", right, 0, 0}, {"the adapter's answers in the name of the base", wrong, 7, 10}} {
+		mixed, _, err := verify(t.Context(), shown, s, contexts, tc.requests)
+		if err != nil || mixed < tc.least || mixed > tc.most {
+			t.Errorf("%s: %d of 10 are found to be another's, %v", tc.name, mixed, err)
+		}
+	}
+}

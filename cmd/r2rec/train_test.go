@@ -1,0 +1,243 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/r2rec/r2rec/internal/adapters"
+	"github.com/r2rec/r2rec/internal/broker"
+	"github.com/r2rec/r2rec/internal/embedded/embeddedtest"
+	"github.com/r2rec/r2rec/internal/event"
+	"github.com/r2rec/r2rec/internal/simulate"
+	"github.com/r2rec/r2rec/rltrainer"
+	"github.com/redis/go-redis/v9"
+	"github.com/segmentio/kafka-go"
+)
+
+// lived is a trainer's place whose topics hold what users decided about the lists of the bare base model: they want what
+// has a high share of their categories.
+func lived(t *testing.T, k broker.Settings, r *redis.Options) *trainer {
+	t.Helper()
+	p := newTrainer(newPlace(t, k, r))
+	c, err := broker.New(p.kafka)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	who, err := p.base.Identity(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	service := simulate.Service{Model: p.base, Identity: who, Temperature: 1.5}
+	draw := rand.New(rand.NewPCG(7, 7))
+	var decisions, rewards []kafka.Message
+	start := event.At(time.Now().Add(-time.Hour))
+	for i, ctx := range randomContexts(640) {
+		ctx.Candidates = ctx.Candidates[:6]
+		d, err := service.Decide(t.Context(), fmt.Sprint("d", i), fmt.Sprint("u", i%400), start+event.Time(i), ctx, uint64(i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		category := map[string]float64{}
+		for _, c := range ctx.Candidates {
+			category[c.ItemID] = c.Evidence.Category
+		}
+		decisions = append(decisions, message(t, d.UserID, d))
+		user := simulate.User{Stays: .8, Wants: func(item string) float64 { return .9 * category[item] * category[item] }}
+		for _, r := range user.Browse(d, draw) {
+			rewards = append(rewards, message(t, d.UserID, r))
+		}
+	}
+	for topic, batch := range map[string][]kafka.Message{broker.Decisions: decisions, broker.Rewards: rewards} {
+		w := c.NewWriter(topic)
+		if err := errors.Join(w.WriteMessages(t.Context(), batch...), w.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return p
+}
+
+func message[T event.Contract](t *testing.T, user string, v T) kafka.Message {
+	t.Helper()
+	raw, err := event.Encode(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kafka.Message{Key: []byte(user), Value: raw}
+}
+
+// train is a command line that teaches with little effort, in a folder.
+func (p *trainer) train(dir string, more ...string) []string {
+	args := append([]string{"train", "--once", "--json", "--dir", dir, "--adapters", p.folder, "--least", "100", "--fit-steps", "4", "--fit-rate", "3e-3", "--steps", "12", "--rate", "2e-3",
+		"--batch", "16", "--checkpoint-every", "1", "--beta", ".15", "--detect", ".3", "--log-level", "warn"}, p.kafkaArgs()...)
+	return append(append(args, p.redisArgs()...), more...)
+}
+
+// process is the command as a process of its own.
+func (p *trainer) process(args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(p.Context(), os.Args[0], args...)
+	cmd.Env = append(os.Environ(), asProgram+"=1")
+	return cmd
+}
+
+// finish runs a round to its end.
+func (p *trainer) finish(dir string, more ...string) (code int, r rltrainer.Report) {
+	p.Helper()
+	cmd := p.process(p.train(dir, more...)...)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err := cmd.Run()
+	var exited *exec.ExitError
+	if err != nil && !errors.As(err, &exited) {
+		p.Fatal(err)
+	}
+	if err := json.Unmarshal(out.Bytes(), &r); err != nil {
+		p.Fatalf("exit code %d, %v: %s %s", cmd.ProcessState.ExitCode(), err, out.String(), errs.String())
+	}
+	return cmd.ProcessState.ExitCode(), r
+}
+
+// await waits until one of a round's files is there.
+func (p *trainer) await(path string, ended <-chan error) (there bool) {
+	p.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for {
+		if _, err := os.Stat(path); err == nil {
+			return true
+		}
+		select {
+		case <-tick.C:
+		case <-ended:
+			return false
+		}
+	}
+}
+
+// A process that is killed at any stage leaves a round that the next one ends as if nothing had been, also where Redis lost
+// everything meanwhile: one promotion, of the same adapter to the bit.
+func TestTrainIsKilledAtEachStage(t *testing.T) {
+	embeddedtest.Each(t, func(t *testing.T, k broker.Settings, r *redis.Options) {
+		p := lived(t, k, r)
+		dir := t.TempDir()
+		for _, file := range []string{"round.json", "checkpoint", "fitted.gguf", "adapter.gguf"} {
+			cmd := p.process(p.train(dir)...)
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			ended := make(chan error, 1)
+			go func() { ended <- cmd.Wait() }()
+			if !p.await(filepath.Join(dir, file), ended) {
+				t.Fatalf("the round ended before there was a %s", file)
+			}
+			if err := cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+				t.Fatal(err)
+			}
+			<-ended
+			if err := p.rdb.FlushDB(t.Context()).Err(); err != nil { // the dead one's lease among the rest
+				t.Fatal(err)
+			}
+		}
+		code, report := p.finish(dir)
+		if code != 0 || report.Verdict != rltrainer.Promoted || len(report.Policy) != 12 {
+			t.Fatalf("exit code %d, %s: %s, %d steps", code, report.Verdict, report.Reason, len(report.Policy))
+		}
+		state, err := p.log.State(t.Context())
+		if err != nil || len(state.Entries) != 1 || state.Candidate != report.Adapter {
+			t.Errorf("the log says %+v, %v", state, err)
+		}
+		if list := p.do(append([]string{"adapters", "list", "--adapters", p.folder}, p.kafkaArgs()...)...); !strings.Contains(list, adapters.Short(report.Adapter)) {
+			t.Errorf("the list of adapters lacks it:\n%s", list)
+		}
+
+		other := lived(t, otherTopics(k), r)
+		if code, undisturbed := other.finish(t.TempDir()); code != 0 || undisturbed.Adapter != report.Adapter {
+			t.Errorf("undisturbed: exit code %d, adapter %s, and %s after four kills", code, undisturbed.Adapter, report.Adapter)
+		}
+
+		if code, again := p.finish(dir); code != exitWaiting || !strings.Contains(again.Reason, "being rolled out") {
+			t.Errorf("during the roll-out: exit code %d, %s", code, again.Reason)
+		}
+	})
+}
+
+// Two trainers at once: the second one waits while the first has the lease; where the first was paused for longer than
+// that, both end, and one promotion counts.
+func TestTrainersAtOnce(t *testing.T) {
+	embeddedtest.Each(t, func(t *testing.T, k broker.Settings, r *redis.Options) {
+		p := lived(t, k, r)
+		dir := t.TempDir()
+		first := p.process(p.train(dir, "--seed", "2")...)
+		var out bytes.Buffer
+		first.Stdout = &out
+		if err := first.Start(); err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- first.Wait() }()
+		if !p.await(filepath.Join(dir, "checkpoint"), ended) {
+			t.Fatal("the first round ended before it had a checkpoint")
+		}
+		if err := first.Process.Signal(syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		if code, second := p.finish(t.TempDir()); code != exitWaiting || !strings.Contains(second.Reason, "another trainer is at work") {
+			t.Errorf("while the lease is held: exit code %d, %s", code, second.Reason)
+		}
+		if err := p.rdb.Del(t.Context(), "r2:train").Err(); err != nil { // as if it had run out
+			t.Fatal(err)
+		}
+		if code, second := p.finish(t.TempDir()); code != 0 {
+			t.Errorf("after the lease: exit code %d, %s: %s", code, second.Verdict, second.Reason)
+		}
+		if err := first.Process.Signal(syscall.SIGCONT); err != nil {
+			t.Fatal(err)
+		}
+		<-ended
+		if code := first.ProcessState.ExitCode(); code != exitWaiting {
+			t.Errorf("who was paused: exit code %d, %s", code, out.String())
+		}
+		state, err := p.log.State(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		counted := 0
+		for _, e := range state.Entries {
+			if e.Void == "" {
+				counted++
+			}
+		}
+		if counted != 1 {
+			t.Errorf("%d records count: %+v", counted, state.Entries)
+		}
+	})
+}
+
+func TestTrainSaysWhatIsWrong(t *testing.T) {
+	for want, args := range map[string][]string{
+		"say --once, or --every":    {},
+		"--least 0: want 1 or more": {"--once", "--least", "0"},
+		"no such file":              {"--once", "--model", "/does/not/exist.gguf"},
+	} {
+		var out, errs bytes.Buffer
+		if code := run(t.Context(), append([]string{"train"}, args...), &out, &errs); code == 0 || !strings.Contains(errs.String(), want) {
+			t.Errorf("r2rec train %v: exit code %d, %s; want %q", args, code, errs.String(), want)
+		}
+	}
+}
+
+// otherTopics are topics beside those of these settings.
+func otherTopics(k broker.Settings) broker.Settings {
+	k.TopicPrefix += "other-"
+	return k
+}

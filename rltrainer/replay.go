@@ -1,0 +1,53 @@
+package rltrainer
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+
+	"github.com/r2rec/r2rec/internal/eval"
+	"github.com/r2rec/r2rec/internal/event"
+	"github.com/r2rec/r2rec/internal/simulate"
+)
+
+// ReplayOptions say how a service would have met the users of the past.
+type ReplayOptions struct {
+	Service simulate.Service
+	// Stays is the probability that a user looks at the next slot after one that was not clicked. Default .85.
+	Stays float64
+	Seed  uint64
+	// Told is told of every decision, if set.
+	Told func(done, total int)
+}
+
+// Replay has a service decide at every case, and the user of the case click what the real one chose next, if it is shown
+// and looked at, and nothing else. So what a list earns is known whatever is shown, and nobody's taste is made up: only
+// how users look at lists is. The examples are those of the cases (Ask).
+func Replay(ctx context.Context, cases []eval.Case, examples []Example, o ReplayOptions) (decisions []event.Decision, rewards []event.Reward, err error) {
+	if len(cases) != len(examples) {
+		return nil, nil, fmt.Errorf("replay %d cases by %d examples", len(cases), len(examples))
+	}
+	stays := o.Stays
+	if stays == 0 {
+		stays = .85
+	}
+	for i, k := range cases {
+		r := rand.New(rand.NewPCG(o.Seed, uint64(i)))
+		d, err := o.Service.Decide(ctx, "replay-"+k.ID, k.User, k.At, examples[i].Context, r.Uint64()>>11)
+		if err != nil {
+			return nil, nil, fmt.Errorf("replay case %.80q: %w", k.ID, err)
+		}
+		user := simulate.User{Stays: stays, Wants: func(item string) float64 {
+			if item == k.Positive {
+				return 1
+			}
+			return 0
+		}}
+		decisions = append(decisions, d)
+		rewards = append(rewards, user.Browse(d, r)...)
+		if o.Told != nil {
+			o.Told(i+1, len(cases))
+		}
+	}
+	return decisions, rewards, nil
+}
