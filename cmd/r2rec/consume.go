@@ -3,33 +3,49 @@ package main
 import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/r2rec/r2rec/consumer"
+	"golang.org/x/sync/errgroup"
 )
 
 type consumeCommand struct {
 	kafkaFlags `embed:""`
 	redisFlags `embed:""`
+	joinFlags  `embed:""`
 	OnGap      consumer.GapPolicy `help:"Where Kafka no longer holds events the graph needs: stop, or earliest to accept the loss and go on." enum:"stop,earliest" default:"stop" env:"R2REC_ON_GAP"`
 	Group      string             `help:"Consumer group; its members share the partitions." default:"r2rec" env:"R2REC_GROUP"`
 }
 
 // Help is shown by `r2rec consume --help`.
 func (consumeCommand) Help() string {
-	return `Reads the topics interactions, items and users and applies them to the graph. Start as many as there are
+	return `Graph: it reads the topics interactions, items and users and applies them to the graph. Start as many as there are
 partitions. Where to begin is told by the watermarks in Redis, not by committed offsets: a Redis that was
 flushed or restored is filled again from Kafka, without anybody's doing. What cannot be applied goes to the
-topic deadletters, with the reason.`
+topic deadletters, with the reason.
+
+` + joinHelp
 }
 
 func (c consumeCommand) Run(p *process) error {
+	join, err := c.joinFlags.options(c.redisFlags, c.Group, c.OnGap)
+	if err != nil {
+		return err
+	}
 	s, err := connect(p, c.kafkaFlags, c.redisFlags)
 	if err != nil {
 		return err
 	}
 	defer s.close()
-	cons, err := newConsumer(p, s.kafka, s.graph, prometheus.NewRegistry(), consumer.Options{Member: consumer.Member{Group: c.Group, OnGap: c.OnGap}})
+	reg := prometheus.NewRegistry()
+	cons, err := newConsumer(p, s.kafka, s.graph, reg, consumer.Options{Member: consumer.Member{Group: c.Group, OnGap: c.OnGap}})
+	if err != nil {
+		return err
+	}
+	joiner, err := newJoiner(p, s.kafka, s.graph, reg, join)
 	if err != nil {
 		return err
 	}
 	p.log.Info("consuming", "kafka", s.kafka.Brokers(), "redis", s.rdb.Options().Addr, "group", c.Group, "edges_per_node", s.graph.Bound())
-	return cons.Run(p.ctx)
+	g, ctx := errgroup.WithContext(p.ctx)
+	g.Go(func() error { return cons.Run(ctx) })
+	g.Go(func() error { return joiner.Run(ctx) })
+	return g.Wait()
 }

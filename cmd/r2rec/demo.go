@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/r2rec/r2rec/consumer"
 	"github.com/r2rec/r2rec/graphcache"
 	"github.com/r2rec/r2rec/internal/broker"
 	"github.com/r2rec/r2rec/internal/dataset"
@@ -24,7 +26,9 @@ type demoCommand struct {
 	Rate           float64       `help:"Interactions a second in the live replay." default:"4"`
 	HalfLife       time.Duration `help:"Time in which a choice loses half its weight; two years fit MovieLens." default:"17520h"`
 	modelFlags     `embed:""`
-	recommendFlags `embed:""`
+	recommendFlags `embed:"" set:"explore_share=0.5"`
+	visitFlags     `embed:""`
+	RoundEvery     int `help:"Decisions to learn from between two rounds of learning; 0: none." default:"500" group:"Simulation"`
 }
 
 // Help is shown by r2rec demo --help.
@@ -41,6 +45,9 @@ func (c demoCommand) Run(p *process) error {
 	begun := time.Now()
 	if !(c.Rate > 0 && c.Rate <= 1000) {
 		return fmt.Errorf("--rate %v: want more than 0 and at most 1000 interactions a second", c.Rate)
+	}
+	if err := errors.Join(c.visitFlags.check(), checkCounts(count{"--round-every", c.RoundEvery, 0})); err != nil {
+		return err
 	}
 	if c.Live < 0 {
 		return fmt.Errorf("--live %d: want 0 or more interactions", c.Live)
@@ -91,11 +98,31 @@ func (c demoCommand) Run(p *process) error {
 	} else {
 		fmt.Fprintf(p.stdout, "%s reasons, %s.\n", who.Name, c.shown())
 	}
+	join, err := joinFlags{AttributionWindow: demoWindow, Lateness: demoLateness, ShowableFor: c.TTL}.options(rf, "r2rec", consumer.StopOnGap)
+	if err != nil {
+		return err
+	}
+	learning := &loopParts{rule: rewardRule(demoWindow, demoLateness), every: demoLook, back: time.Hour, needed: c.RoundEvery,
+		rollOuts: &rollOutFlags{WatchRollouts: true, RolloutLimit: demoLimit, RolloutTolerance: demoTolerance}}
+	learner, why, err := c.learner(p, kc, model)
+	if err != nil {
+		return err
+	}
+	learning.elsewhere = why
+	var follow *adapterParts
+	if learner != nil {
+		follow = learner.adapters
+		defer func() {
+			if err := learner.close(); err != nil {
+				p.log.Warn("what was learned did not close cleanly", "error", err)
+			}
+		}()
+	}
 	var applied atomic.Int64
 	progress := make(chan struct{}, 1)
 	s, err := newService(p, serviceParts{
-		kafka: kc, rdb: rdb, graph: graph, model: model, noModel: noModel, registry: prometheus.NewRegistry(),
-		redis: rf, modelFlags: c.modelFlags, recommend: c.recommendFlags, consume: true,
+		kafka: kc, rdb: rdb, graph: graph, model: model, noModel: noModel, adapters: follow, registry: prometheus.NewRegistry(),
+		redis: rf, modelFlags: c.modelFlags, recommend: c.recommendFlags, consume: true, join: join, loop: learning, decisions: demoDecisions,
 		applied: func(batch []event.Interaction) {
 			applied.Add(int64(len(batch)))
 			select {
@@ -111,6 +138,10 @@ func (c demoCommand) Run(p *process) error {
 
 	url := "http://" + ln.Addr().String()
 	history, rest := all.EndingAt(begun).CutLast(c.Live)
+	var kept *dataset.Dataset // for visits
+	if c.Visits > 0 {
+		history, kept = history.CutUsers(visitShare)
+	}
 	fmt.Fprintf(p.stdout, "Replaying %s through embedded Kafka and Redis; its times are moved so that it ends now.\nPage: %s\n", all.Name(), url)
 	if c.Data == "" {
 		fmt.Fprintln(p.stdout, dataset.BundledNotice)
@@ -128,9 +159,34 @@ func (c demoCommand) Run(p *process) error {
 			return err
 		}
 		fmt.Fprintf(p.stdout, "\nSee the loop at work: %s   (Ctrl-C ends it and leaves nothing behind)\n", url)
+		g.Go(func() error { return c.visit(ctx, s, kept, rf.Positive) })
+		if learner != nil {
+			g.Go(func() error { return learner.run(ctx, p, s) })
+		}
 		return c.replayLive(ctx, s, rest)
 	})
 	return g.Wait()
+}
+
+// learner is what the demo learns with, nil: nothing; why says so.
+func (c demoCommand) learner(p *process, kc *broker.Client, model reasoner.Model) (l *demoLoop, why string, err error) {
+	if c.RoundEvery == 0 {
+		return nil, "No rounds of learning are wanted (--round-every 0).", nil
+	}
+	return newDemoLoop(p, kc, model, c.modelFlags)
+}
+
+// demoDecisions are kept in memory for the page: those of a few minutes of visits.
+const demoDecisions = 3000
+
+// visit has simulated users visit, where any are wanted.
+func (c demoCommand) visit(ctx context.Context, s *service, kept *dataset.Dataset, positive float64) error {
+	if kept == nil {
+		return nil
+	}
+	v := newVisitors(c.visitFlags, kept, positive)
+	v.reasoner, v.server, v.events, v.told = s.reasoner, s.server, s.events, s.loop.simulated
+	return v.run(ctx)
 }
 
 // replayHistory publishes the history and waits until the graph has all of it.

@@ -29,8 +29,8 @@ func (f visitFlags) check() error {
 
 // What simulated users do.
 const (
-	visitShare = .25 // of what each user did, the newest, that is kept back to be clicked
-	visitNext  = 20  // of the items that the real user chose next, those that he clicks
+	visitShare = .5 // of what each user did, the newest, that is kept back to be clicked
+	visitNext  = 40  // of the items that the real user chose next, those that he clicks
 	visitStays = .7  // probability of looking at the next slot
 )
 

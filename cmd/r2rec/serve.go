@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -19,14 +20,17 @@ type serveCommand struct {
 	Group          string             `help:"With --consume: the consumer group." default:"r2rec" env:"R2REC_GROUP"`
 	kafkaFlags     `embed:""`
 	redisFlags     `embed:""`
+	joinFlags      `embed:""`
 	modelFlags     `embed:""`
 	recommendFlags `embed:""`
 	followFlags    `embed:""`
+	rollOutFlags   `embed:""`
 }
 
 // Help is shown by r2rec serve --help.
 func (serveCommand) Help() string {
 	return `GET /v1/users/USER/recommendations answers with what is stored, or makes it (fresh=true: always).
+With shown=true the answer declares that it is shown, and can earn rewards.
 POST /v1/events takes events and publishes them to Kafka. /openapi.json describes all of it, / shows it.
 
 A small language model that travels with the program ranks beside the graph. r2rec lm tune fits an adapter for it on
@@ -35,13 +39,17 @@ ranking is served and marked so.
 
 With --adapters the server follows the log of promotions in Kafka: a new adapter is fetched, loaded beside the one that
 serves, proven to be what was trained, and switched to within about a second, without a failed request. One that cannot
-be had or proven changes nothing; GET /v1/adapters and /readyz say why. POST /v1/adapters/rollback goes back.
+be had or proven changes nothing; GET /v1/adapters and /readyz say why. POST /v1/adapters/rollback goes back. Roll-outs are completed, or go back, by what users of both adapters earned
+(--no-watch-rollouts leaves that to somebody else), and the page shows it, with the uplift over the users who stay
+on the graph's ranking.
 
   r2rec serve --consume
   r2rec serve --consume --adapter films.gguf
   r2rec serve --consume --adapters s3://bucket/adapters
   r2rec serve --consume --ollama http://127.0.0.1:11434 --model smollm2:135m
-  r2rec serve --consume --ollama http://127.0.0.1:11434 --model base.gguf --adapters s3://bucket/adapters`
+  r2rec serve --consume --ollama http://127.0.0.1:11434 --model base.gguf --adapters s3://bucket/adapters
+
+With --consume it does what r2rec consume does, rewards included; r2rec consume --help tells how they come about.`
 }
 
 func (c serveCommand) Run(p *process) error {
@@ -53,6 +61,14 @@ func (c serveCommand) Run(p *process) error {
 	if err := c.followFlags.check(c.modelFlags); err != nil {
 		return err
 	}
+	if err := c.rollOutFlags.check(); err != nil {
+		return err
+	}
+	join, err := c.joinFlags.options(c.redisFlags, c.Group, c.OnGap)
+	if err != nil {
+		return err
+	}
+	join.Showable = max(join.Showable, c.TTL)
 	model, noModel, err := c.followFlags.model(p, c.modelFlags)
 	if err != nil {
 		return err
@@ -72,10 +88,15 @@ func (c serveCommand) Run(p *process) error {
 		return err
 	}
 	defer done()
+	var learning *loopParts
+	if follow != nil {
+		learning = c.learning()
+	}
 	s, err := newService(p, serviceParts{
 		kafka: on.kafka, rdb: on.rdb, graph: on.graph, model: model, noModel: noModel, adapters: follow, registry: reg,
 		redis: c.redisFlags, modelFlags: c.modelFlags, recommend: c.recommendFlags,
-		token: c.Token, hosts: c.AllowedHost, consume: c.Consume, consumer: consumer.Options{Member: consumer.Member{Group: c.Group, OnGap: c.OnGap}},
+		token: c.Token, hosts: c.AllowedHost, consume: c.Consume, consumer: consumer.Options{Member: consumer.Member{Group: c.Group, OnGap: c.OnGap}}, join: join,
+		loop: learning,
 	})
 	if err != nil {
 		return err
@@ -83,6 +104,18 @@ func (c serveCommand) Run(p *process) error {
 	defer s.close()
 	p.log.Info("serving", "url", "http://"+ln.Addr().String(), "kafka", on.kafka.Brokers(), "redis", on.rdb.Options().Addr, "consume", c.Consume)
 	return s.run(p.ctx, ln)
+}
+
+// learning is what a server shows of the loop, and does for it.
+func (c serveCommand) learning() *loopParts {
+	parts := &loopParts{every: 2 * time.Second, back: 24 * time.Hour, elsewhere: "Rounds of learning are run by r2rec train."}
+	if c.WatchRollouts {
+		parts.rollOuts = &c.rollOutFlags
+	}
+	if c.Consume {
+		parts.rule = rewardRule(c.AttributionWindow, c.Lateness)
+	}
+	return parts
 }
 
 // listen refuses what cannot work before anything is started.

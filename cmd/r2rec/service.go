@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"strings"
 	"time"
@@ -36,6 +35,9 @@ type serviceParts struct {
 	hosts      []string
 	consume    bool
 	consumer   consumer.Options
+	join       consumer.JoinerOptions
+	loop       *loopParts                      // nil: what is learned is not followed
+	decisions  int                             // newest that are kept in memory; 0: the server's default
 	applied    func(batch []event.Interaction) // hears of applied interactions; nil: nobody
 }
 
@@ -45,8 +47,11 @@ type service struct {
 	parts    serviceParts
 	reasoner *reasoner.Reasoner
 	consumer *consumer.Consumer // nil: another process consumes
+	joiner   *consumer.Joiner   // likewise
 	follower *follower          // nil: no log of adapters is followed
+	loop     *loop              // nil: what is learned is not followed
 	feed     *web.Feed
+	events   publisher
 	server   *web.Server
 	health   *checker
 	closers  []func() error
@@ -72,6 +77,9 @@ func newService(p *process, parts serviceParts) (s *service, err error) {
 		if s.consumer, err = newConsumer(p, parts.kafka, parts.graph, parts.registry, opt); err != nil {
 			return nil, err
 		}
+		if s.joiner, err = newJoiner(p, parts.kafka, parts.graph, parts.registry, parts.join); err != nil {
+			return nil, err
+		}
 	}
 	models := only(parts.model)
 	if parts.adapters != nil {
@@ -88,19 +96,27 @@ func newService(p *process, parts serviceParts) (s *service, err error) {
 		return nil, err
 	}
 	s.closers = append(s.closers, done)
+	if parts.loop != nil {
+		s.loop = newLoop(s, *parts.loop)
+	}
 	events, users := parts.kafka.NewWriter(broker.Interactions), parts.kafka.NewWriter(broker.Users)
 	s.closers = append(s.closers, events.Close, users.Close)
+	s.events = publisher{events, users}
 	s.health = s.newHealth()
 	opt := web.Options{
 		Recommender: recommender{s.reasoner, reasoner.RedisStore{Client: parts.rdb, Prefix: parts.redis.Prefix, TTL: parts.recommend.TTL}},
-		Publisher:   publisher{events, users}, Explorer: explore, Health: s.health, Feed: s.feed,
+		Publisher:   s.events, Explorer: explore, Health: s.health, Feed: s.feed,
 		Logger: p.log, Now: time.Now, Registerer: parts.registry, Gatherer: parts.registry,
 		Token: parts.token, AllowedHosts: parts.hosts, MaxK: reasoner.MaxK,
 		FutureTolerance:  24 * time.Hour, // the consumer's skew
 		RecommendTimeout: parts.modelFlags.ModelTimeout + 10*time.Second,
+		Decisions:        parts.decisions,
 	}
 	if s.follower != nil {
 		opt.Adapters = s.follower
+	}
+	if s.loop != nil {
+		opt.Loop = s.loop
 	}
 	s.server, err = web.New(opt)
 	return s, err
@@ -139,16 +155,8 @@ func (s *service) newHealth() *checker {
 		probes = append(probes, probe{"adapter", s.follower.health})
 	}
 	if s.consumer != nil {
-		probes = append(probes, probe{"consumer", func(context.Context) (web.State, string) {
-			var lag int64
-			for _, part := range s.consumer.Health().Partitions {
-				if t := part.Trouble; t.Error != "" {
-					return web.Degraded, fmt.Sprintf("%s/%d: %s: %s", part.Topic, part.Partition, t.Doing, t.Error)
-				}
-				lag += part.Lag
-			}
-			return web.OK, fmt.Sprintf("%d events behind", lag)
-		}})
+		probes = append(probes, probe{"consumer", healthOf(s.consumer.Health, "events behind")},
+			probe{"rewards", healthOf(s.joiner.Health, "records wait for what belongs to them")})
 	}
 	return newChecker(probes...)
 }
@@ -158,9 +166,13 @@ func (s *service) run(ctx context.Context, ln net.Listener) error {
 	g, ctx := errgroup.WithContext(ctx)
 	if s.consumer != nil {
 		g.Go(func() error { return s.consumer.Run(ctx) })
+		g.Go(func() error { return s.joiner.Run(ctx) })
 	}
 	if s.follower != nil {
 		g.Go(func() error { return s.follower.run(ctx) })
+	}
+	if s.loop != nil {
+		g.Go(func() error { return s.loop.run(ctx) })
 	}
 	g.Go(func() error { keepTrends(ctx, s.p, s.parts.graph); return nil })
 	g.Go(func() error { s.health.run(ctx); return nil })
