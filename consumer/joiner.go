@@ -1,8 +1,10 @@
 package consumer
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/segmentio/kafka-go"
 
@@ -70,8 +72,7 @@ func NewJoiner(opt JoinerOptions) (*Joiner, error) {
 	}
 	j := &Joiner{group: g, opt: opt, rules: opt.rules(), joins: joins}
 	g.fits = j.fit
-	// The range balancer gives the same numbers of both topics to the same member, where they have as many partitions.
-	g.balancers = []kafka.GroupBalancer{kafka.RangeGroupBalancer{}}
+	g.balancers = []kafka.GroupBalancer{copartition{}}
 	return j, nil
 }
 
@@ -92,13 +93,26 @@ func (j *Joiner) Run(ctx context.Context) error {
 		for _, a := range assigned[j.opt.Topics.Interactions] {
 			d, ok := decisions[a.ID]
 			if !ok {
-				return nil, fmt.Errorf("consumer: group %s assigned %s/%d without the same partition of %s: all members have to join both topics, with this program's balancer",
+				return nil, fmt.Errorf("consumer: group %s assigned %s/%d without the same partition of %s: all members have to join both topics, by the same version of this program",
 					j.opt.Group, j.opt.Topics.Interactions, a.ID, j.opt.Topics.Decisions)
 			}
 			owners = append(owners, newPair(j, a, d, dead, rewards))
 		}
 		return owners, nil
 	})
+}
+
+// copartition gives the same numbers of all topics to the same member: ranges, of partitions in the order of their
+// numbers. kafka-go's range balancer takes them in the order in which the broker happens to list them.
+type copartition struct{ kafka.RangeGroupBalancer }
+
+// ProtocolName differs from the range balancer's: a member that does not sort must not share out the partitions.
+func (copartition) ProtocolName() string { return "r2rec-copartition" }
+
+func (c copartition) AssignGroups(members []kafka.GroupMember, partitions []kafka.Partition) kafka.GroupMemberAssignments {
+	sorted := slices.Clone(partitions)
+	slices.SortFunc(sorted, func(a, b kafka.Partition) int { return cmp.Compare(a.ID, b.ID) })
+	return c.RangeGroupBalancer.AssignGroups(members, sorted)
 }
 
 // CopartitionError says that a user's interactions and decisions lie in partitions of different numbers.

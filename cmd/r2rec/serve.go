@@ -39,9 +39,9 @@ ranking is served and marked so.
 
 With --adapters the server follows the log of promotions in Kafka: a new adapter is fetched, loaded beside the one that
 serves, proven to be what was trained, and switched to within about a second, without a failed request. One that cannot
-be had or proven changes nothing; GET /v1/adapters and /readyz say why. POST /v1/adapters/rollback goes back. Roll-outs are completed, or go back, by what users of both adapters earned
-(--no-watch-rollouts leaves that to somebody else), and the page shows it, with the uplift over the users who stay
-on the graph's ranking.
+be had or proven changes nothing; GET /v1/adapters and /readyz say why. POST /v1/adapters/rollback goes back.
+Roll-outs are completed, or go back, by what users of both adapters earned (--no-watch-rollouts leaves that to somebody
+else), and the page shows it, with the uplift over the users who stay on the graph's ranking.
 
   r2rec serve --consume
   r2rec serve --consume --adapter films.gguf
