@@ -28,7 +28,7 @@ type demoCommand struct {
 	modelFlags     `embed:""`
 	recommendFlags `embed:"" set:"explore_share=0.5"`
 	visitFlags     `embed:""`
-	RoundEvery     int `help:"Decisions to learn from between two rounds of learning; 0: none." default:"500" group:"Simulation"`
+	RoundEvery     int `help:"Decisions to learn from between two rounds of learning; 0: none." default:"400" group:"Simulation"`
 }
 
 // Help is shown by r2rec demo --help.
@@ -185,7 +185,8 @@ func (c demoCommand) visit(ctx context.Context, s *service, kept *dataset.Datase
 		return nil
 	}
 	v := newVisitors(c.visitFlags, kept, positive)
-	v.reasoner, v.server, v.events, v.told = s.reasoner, s.server, s.events, s.loop.simulated
+	v.told = s.loop.simulated
+	v.visit = func(ctx context.Context, user string) { v.visiting(ctx, s, user) }
 	return v.run(ctx)
 }
 

@@ -30,7 +30,7 @@ const (
 
 // demoRound is a small round. One thread leaves a processor to those who are served.
 var demoRound = roundFlags{Share: demoShare, Staleness: 24 * time.Hour, Least: 100, Held: .5, Detect: demoDetect,
-	FitSteps: 30, FitRate: 5e-4, Steps: 100, Rate: 1e-3, Batch: 32, Beta: .05, Rank: 8, Threads: 1, Seed: 1}
+	FitSteps: 20, FitRate: 5e-4, Steps: 60, Rate: 1e-3, Batch: 32, Beta: .05, Rank: 8, Threads: 1, Seed: 1}
 
 // demoLoop learns within the demo.
 type demoLoop struct {

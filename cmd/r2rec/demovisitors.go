@@ -30,8 +30,8 @@ func (f visitFlags) check() error {
 // What simulated users do.
 const (
 	visitShare = .5 // of what each user did, the newest, that is kept back to be clicked
-	visitNext  = 40  // of the items that the real user chose next, those that he clicks
-	visitStays = .7  // probability of looking at the next slot
+	visitNext  = 40 // of the items that the real user chose next, those that he clicks
+	visitStays = .7 // probability of looking at the next slot
 )
 
 // visitRule says it to people.
@@ -40,20 +40,19 @@ var visitRule = fmt.Sprintf("The newest %.0f %% of what each real user did is ke
 
 // visitors are simulated users of a data set.
 type visitors struct {
-	flags    visitFlags
-	reasoner *reasoner.Reasoner
-	server   *web.Server
-	events   publisher
-	told     func(web.Simulation)
-	now      func() time.Time
-	random   *rand.Rand
+	flags  visitFlags
+	visit  func(ctx context.Context, user string)
+	told   func(web.Simulation)
+	now    func() time.Time
+	random *rand.Rand
 
 	users []string
 	next  map[string][]string // items that each of them chose, first first, and has not clicked yet
 	state web.Simulation
 }
 
-// newVisitors reads what real users chose: ratings of at least positive, and clicks. Each item counts once a user.
+// newVisitors reads what real users chose: ratings of at least positive, and clicks. Each item counts once a user. Whom they
+// visit, and who is told of it, is up to the caller.
 func newVisitors(f visitFlags, kept *dataset.Dataset, positive float64) *visitors {
 	v := &visitors{flags: f, now: time.Now, random: rand.New(rand.NewPCG(1, 0)), next: map[string][]string{}, told: func(web.Simulation) {},
 		state: web.Simulation{Rule: visitRule, Limit: f.VisitLimit, PerSecond: f.Visits}}
@@ -94,19 +93,19 @@ func (v *visitors) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+		v.state.Visits++
 		v.visit(ctx, v.users[v.random.IntN(len(v.users))])
 	}
 }
 
-// visit shows a fresh list to a user, as GET /v1/users/USER/recommendations?fresh=true&shown=true does, and has him look.
-func (v *visitors) visit(ctx context.Context, user string) {
-	rec, d, err := v.reasoner.Recommend(ctx, reasoner.Request{User: user, Surface: web.SimulatedSurface})
-	v.state.Visits++
+// visiting shows a fresh list to a user, as GET /v1/users/USER/recommendations?fresh=true&shown=true does, and has him look.
+func (v *visitors) visiting(ctx context.Context, s *service, user string) {
+	rec, d, err := s.reasoner.Recommend(ctx, reasoner.Request{User: user, Surface: web.SimulatedSurface})
 	if err != nil || rec.DecisionID == "" {
 		return
 	}
-	v.server.Decided(rec, d)
-	if v.server.Shown(ctx, rec, web.SimulatedSurface) == 0 {
+	s.server.Decided(rec, d)
+	if s.server.Shown(ctx, rec, web.SimulatedSurface) == 0 {
 		return
 	}
 	click, ok := v.look(rec)
@@ -115,7 +114,7 @@ func (v *visitors) visit(ctx context.Context, user string) {
 	}
 	raw, err := event.Encode(click)
 	if err == nil {
-		err = v.events.PublishInteractions(ctx, [][]byte{raw}, []string{user})
+		err = s.events.PublishInteractions(ctx, [][]byte{raw}, []string{user})
 	}
 	if err == nil {
 		v.clicked(user, click.ItemID)
