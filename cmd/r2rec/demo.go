@@ -20,15 +20,16 @@ import (
 )
 
 type demoCommand struct {
-	Listen         string        `help:"Address of the page, host:port; port 0 takes a free one." default:"127.0.0.1:8080" env:"R2REC_LISTEN"`
-	Data           string        `help:"Data set to replay, as for r2rec import; without it the bundled MovieLens latest-small." type:"path"`
-	Live           int           `help:"Interactions kept back from the history and replayed live." default:"2000"`
-	Rate           float64       `help:"Interactions a second in the live replay." default:"4"`
-	HalfLife       time.Duration `help:"Time in which a choice loses half its weight; two years fit MovieLens." default:"17520h"`
-	modelFlags     `embed:""`
-	recommendFlags `embed:"" set:"explore_share=0.5"`
-	visitFlags     `embed:""`
-	RoundEvery     int `help:"Decisions to learn from between two rounds of learning; 0: none." default:"400" group:"Simulation"`
+	Listen            string        `help:"Address of the page, host:port; port 0 takes a free one." default:"127.0.0.1:8080" env:"R2REC_LISTEN"`
+	Data              string        `help:"Data set to replay, as for r2rec import; without it the bundled MovieLens latest-small." type:"path"`
+	Live              int           `help:"Interactions kept back from the history and replayed live." default:"2000"`
+	Rate              float64       `help:"Interactions a second in the live replay." default:"4"`
+	HalfLife          time.Duration `help:"Time in which a choice loses half its weight; two years fit MovieLens." default:"17520h"`
+	modelFlags        `embed:""`
+	recommendFlags    `embed:"" set:"explore_share=0.5"`
+	visitFlags        `embed:""`
+	AttributionWindow time.Duration `help:"Time after a list was first shown in which a click counts for it." default:"15s" group:"Simulation"`
+	RoundEvery        int           `help:"Decisions to learn from with which a round of learning begins; 0: there are no rounds." default:"400" group:"Simulation"`
 }
 
 // Help is shown by r2rec demo --help.
@@ -98,17 +99,17 @@ func (c demoCommand) Run(p *process) error {
 	} else {
 		fmt.Fprintf(p.stdout, "%s reasons, %s.\n", who.Name, c.shown())
 	}
-	join, err := joinFlags{AttributionWindow: demoWindow, Lateness: demoLateness, ShowableFor: c.TTL}.options(rf, "r2rec", consumer.StopOnGap)
+	join, err := joinFlags{AttributionWindow: c.AttributionWindow, Lateness: demoLateness, ShowableFor: c.TTL}.options(rf, "r2rec", consumer.StopOnGap)
 	if err != nil {
 		return err
 	}
-	learning := &loopParts{rule: rewardRule(demoWindow, demoLateness), every: demoLook, back: time.Hour, needed: c.RoundEvery,
+	learning := &loopParts{rule: rewardRule(c.AttributionWindow, demoLateness), every: demoLook, back: time.Hour, needed: c.RoundEvery,
 		rollOuts: &rollOutFlags{WatchRollouts: true, RolloutLimit: demoLimit, RolloutTolerance: demoTolerance}}
 	learner, why, err := c.learner(p, kc, model)
 	if err != nil {
 		return err
 	}
-	learning.elsewhere = why
+	learning.note, learning.elsewhere = c.note(), why
 	var follow *adapterParts
 	if learner != nil {
 		follow = learner.adapters
@@ -174,6 +175,17 @@ func (c demoCommand) learner(p *process, kc *broker.Client, model reasoner.Model
 		return nil, "No rounds of learning are wanted (--round-every 0).", nil
 	}
 	return newDemoLoop(p, kc, model, c.modelFlags)
+}
+
+// note says by which rules the demo's loop runs, and what is usual.
+func (c demoCommand) note() string {
+	s := fmt.Sprintf("All of it is faster here than in earnest. Lists are drawn for %.3g %% of the users (usual are 10 %%), so that there is something to learn; %.3g %% stay on the graph's ranking. %s",
+		100*c.ExploreShare, 100*c.ControlShare, rewardRule(c.AttributionWindow, demoLateness))
+	if c.RoundEvery > 0 {
+		s += fmt.Sprintf(" A round begins with %d decisions to learn from; its gate asks whether it could see a difference of %g. What passes goes to %.3g %% of the users first, and back unless rewards show within %v that it is not worse by more than %g.",
+			c.RoundEvery, demoDetect, 100*demoShare, demoLimit, demoTolerance)
+	}
+	return s
 }
 
 // demoDecisions are kept in memory for the page: those of a few minutes of visits.

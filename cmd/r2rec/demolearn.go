@@ -19,7 +19,6 @@ import (
 // The demo's loop is that of serve and train with shorter times and smaller numbers, so that all of it can be watched within
 // minutes. The page states them.
 const (
-	demoWindow    = 15 * time.Second // a click counts for a list that was shown no longer ago
 	demoLateness  = 2 * time.Second
 	demoShare     = .2              // of the users who get a promoted adapter first
 	demoLimit     = 8 * time.Minute // a roll-out that is not decided by then goes back
@@ -28,9 +27,10 @@ const (
 	demoLook      = time.Second     // between two looks at the rewards
 )
 
-// demoRound is a small round. One thread leaves a processor to those who are served.
+// demoRound is a small round: some hundred decisions are too few to fit on what was chosen, and the policy has to stay near
+// the one that made them for the gate to have anything to say. One thread leaves a processor to those who are served.
 var demoRound = roundFlags{Share: demoShare, Staleness: 24 * time.Hour, Least: 100, Held: .5, Detect: demoDetect,
-	FitSteps: 20, FitRate: 5e-4, Steps: 60, Rate: 1e-3, Batch: 32, Beta: .05, Rank: 8, Threads: 1, Seed: 1}
+	FitSteps: 0, FitRate: 5e-4, Steps: 80, Rate: 1e-3, Batch: 32, Beta: .1, Rank: 8, Threads: 1, Seed: 1}
 
 // demoLoop learns within the demo.
 type demoLoop struct {

@@ -18,6 +18,7 @@ type loopParts struct {
 	rollOuts  *rollOutFlags // nil: roll-outs are not watched here
 	every     time.Duration // between two looks at the rewards
 	back      time.Duration // rewards older than this are not counted
+	note      string        // by which rules the loop runs, for people
 	elsewhere string        // why no rounds are run here; empty: they are
 	needed    int           // decisions for a round
 }
@@ -63,7 +64,7 @@ func (l *loop) run(ctx context.Context) error {
 func (l *loop) Loop(context.Context) (web.LoopState, error) {
 	var s web.LoopState
 	l.tally.show(&s)
-	s.Rewards.Rule = l.parts.rule
+	s.Note, s.Rewards.Rule = l.parts.note, l.parts.rule
 	if l.follower != nil {
 		l.follower.loop(&s)
 		if s.RollOut != nil && l.rollOuts != nil {

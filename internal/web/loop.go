@@ -17,6 +17,7 @@ type Loop interface {
 // LoopState is the learning loop at one moment. Rewards are those of slot 1, intervals are by user and hold 95 %.
 type LoopState struct {
 	Simulation *Simulation  `json:"simulation,omitempty"` // absent: nobody is simulated
+	Note       string       `json:"note,omitempty"`       // by which rules this loop runs, for people
 	Rewards    RewardCounts `json:"rewards"`
 	Arms       []Arm        `json:"arms"`             // who ranked, and what it earned
 	Uplift     *Uplift      `json:"uplift,omitempty"` // absent: there is no decision of either kind yet

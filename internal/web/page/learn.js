@@ -40,6 +40,8 @@ function draw() {
   const sim = loop.simulation;
   $("learn-sim").hidden = $("learn-rule").hidden = !sim;
   if (sim) $("learn-rule").textContent = clean(sim.ended ? `${sim.ended} ${sim.rule}` : sim.rule);
+  $("learn-note").hidden = !loop.note;
+  $("learn-note").textContent = clean(loop.note);
   $("learn-steps").replaceChildren(...steps().map(([title, figure, detail, at], i) => h("li", { class: at || null },
     h("h3", {}, `${i + 1}. ${title}`), h("b", {}, figure), h("span", { class: "small muted" }, clean(detail)), i === 2 && progress())));
   drawUplift();
@@ -122,7 +124,8 @@ function drawArms() {
   $("learn-arms").replaceChildren(...loop.arms.map((a) => {
     const who = a.control ? "control: the graph" : a.graph ? "the graph, as a fallback" : a.adapter ? "adapter " + short(a.adapter) : "base model";
     const says = words(a.mean, a.interval, plain);
-    return h("tr", {}, h("th", { scope: "row" }, who), h("td", {}, whisker(a.mean, a.interval, most, says, 0)), h("td", {}, says), h("td", {}, count(a.decisions)), h("td", {}, count(a.users)));
+    return h("tr", {}, h("th", { scope: "row" }, h("b", {}, who), h("span", { class: "small muted" }, `${count(a.decisions)} decisions, ${count(a.users)} users`)),
+      h("td", {}, whisker(a.mean, a.interval, most, says, 0), h("span", { class: "small" }, says)));
   }));
   $("learn-arms-none").hidden = loop.arms.length > 0;
 }

@@ -2,7 +2,7 @@
 
 import { $, h, s, clean, name, count, calm } from "./dom.js";
 
-const labels = { kafka: "Kafka", redis: "Redis", model: "Model" };
+const labels = { kafka: "Kafka", redis: "Redis", model: "Model", adapter: "Adapter", consumer: "Consumer", rewards: "Rewards" };
 
 export function health({ components }) {
   const chips = (components || []).map((c) => {
