@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -19,13 +20,16 @@ import (
 )
 
 type demoCommand struct {
-	Listen         string        `help:"Address of the page, host:port; port 0 takes a free one." default:"127.0.0.1:8080" env:"R2REC_LISTEN"`
-	Data           string        `help:"Data set to replay, as for r2rec import; without it the bundled MovieLens latest-small." type:"path"`
-	Live           int           `help:"Interactions kept back from the history and replayed live." default:"2000"`
-	Rate           float64       `help:"Interactions a second in the live replay." default:"4"`
-	HalfLife       time.Duration `help:"Time in which a choice loses half its weight; two years fit MovieLens." default:"17520h"`
-	modelFlags     `embed:""`
-	recommendFlags `embed:""`
+	Listen            string        `help:"Address of the page, host:port; port 0 takes a free one." default:"127.0.0.1:8080" env:"R2REC_LISTEN"`
+	Data              string        `help:"Data set to replay, as for r2rec import; without it the bundled MovieLens latest-small." type:"path"`
+	Live              int           `help:"Interactions kept back from the history and replayed live." default:"2000"`
+	Rate              float64       `help:"Interactions a second in the live replay." default:"4"`
+	HalfLife          time.Duration `help:"Time in which a choice loses half its weight; two years fit MovieLens." default:"17520h"`
+	modelFlags        `embed:""`
+	recommendFlags    `embed:"" set:"explore_share=0.5"`
+	visitFlags        `embed:""`
+	AttributionWindow time.Duration `help:"Time after a list was first shown in which a click counts for it." default:"15s" group:"Simulation"`
+	RoundEvery        int           `help:"Decisions to learn from with which a round of learning begins; 0: there are no rounds." default:"400" group:"Simulation"`
 }
 
 // Help is shown by r2rec demo --help.
@@ -42,6 +46,9 @@ func (c demoCommand) Run(p *process) error {
 	begun := time.Now()
 	if !(c.Rate > 0 && c.Rate <= 1000) {
 		return fmt.Errorf("--rate %v: want more than 0 and at most 1000 interactions a second", c.Rate)
+	}
+	if err := errors.Join(c.visitFlags.check(), checkCounts(count{"--round-every", c.RoundEvery, 0})); err != nil {
+		return err
 	}
 	if c.Live < 0 {
 		return fmt.Errorf("--live %d: want 0 or more interactions", c.Live)
@@ -92,16 +99,31 @@ func (c demoCommand) Run(p *process) error {
 	} else {
 		fmt.Fprintf(p.stdout, "%s reasons, %s.\n", who.Name, c.shown())
 	}
-	// A visitor does not wait half an hour for a reward.
-	join, err := joinFlags{AttributionWindow: time.Minute, Lateness: 2 * time.Second, ShowableFor: c.TTL}.options(rf, "r2rec", consumer.StopOnGap)
+	join, err := joinFlags{AttributionWindow: c.AttributionWindow, Lateness: demoLateness, ShowableFor: c.TTL}.options(rf, "r2rec", consumer.StopOnGap)
 	if err != nil {
 		return err
+	}
+	learning := &loopParts{rule: rewardRule(c.AttributionWindow, demoLateness), every: demoLook, back: time.Hour, needed: c.RoundEvery,
+		rollOuts: &rollOutFlags{WatchRollouts: true, RolloutLimit: demoLimit, RolloutTolerance: demoTolerance}}
+	learner, why, err := c.learner(p, kc, model)
+	if err != nil {
+		return err
+	}
+	learning.note, learning.elsewhere = c.note(), why
+	var follow *adapterParts
+	if learner != nil {
+		follow = learner.adapters
+		defer func() {
+			if err := learner.close(); err != nil {
+				p.log.Warn("what was learned did not close cleanly", "error", err)
+			}
+		}()
 	}
 	var applied atomic.Int64
 	progress := make(chan struct{}, 1)
 	s, err := newService(p, serviceParts{
-		kafka: kc, rdb: rdb, graph: graph, model: model, noModel: noModel, registry: prometheus.NewRegistry(),
-		redis: rf, modelFlags: c.modelFlags, recommend: c.recommendFlags, consume: true, join: join,
+		kafka: kc, rdb: rdb, graph: graph, model: model, noModel: noModel, adapters: follow, registry: prometheus.NewRegistry(),
+		redis: rf, modelFlags: c.modelFlags, recommend: c.recommendFlags, consume: true, join: join, loop: learning, decisions: demoDecisions,
 		applied: func(batch []event.Interaction) {
 			applied.Add(int64(len(batch)))
 			select {
@@ -117,6 +139,10 @@ func (c demoCommand) Run(p *process) error {
 
 	url := "http://" + ln.Addr().String()
 	history, rest := all.EndingAt(begun).CutLast(c.Live)
+	var kept *dataset.Dataset // for visits
+	if c.Visits > 0 {
+		history, kept = history.CutUsers(visitShare)
+	}
 	fmt.Fprintf(p.stdout, "Replaying %s through embedded Kafka and Redis; its times are moved so that it ends now.\nPage: %s\n", all.Name(), url)
 	if c.Data == "" {
 		fmt.Fprintln(p.stdout, dataset.BundledNotice)
@@ -134,9 +160,46 @@ func (c demoCommand) Run(p *process) error {
 			return err
 		}
 		fmt.Fprintf(p.stdout, "\nSee the loop at work: %s   (Ctrl-C ends it and leaves nothing behind)\n", url)
+		g.Go(func() error { return c.visit(ctx, s, kept, rf.Positive) })
+		if learner != nil {
+			g.Go(func() error { return learner.run(ctx, p, s) })
+		}
 		return c.replayLive(ctx, s, rest)
 	})
 	return g.Wait()
+}
+
+// learner is what the demo learns with, nil: nothing; why says so.
+func (c demoCommand) learner(p *process, kc *broker.Client, model reasoner.Model) (l *demoLoop, why string, err error) {
+	if c.RoundEvery == 0 {
+		return nil, "No rounds of learning are wanted (--round-every 0).", nil
+	}
+	return newDemoLoop(p, kc, model, c.modelFlags)
+}
+
+// note says by which rules the demo's loop runs, and what is usual.
+func (c demoCommand) note() string {
+	s := fmt.Sprintf("All of it is faster here than in earnest. Lists are drawn for %.3g %% of the users (usual are 10 %%), so that there is something to learn; %.3g %% stay on the graph's ranking. %s",
+		100*c.ExploreShare, 100*c.ControlShare, rewardRule(c.AttributionWindow, demoLateness))
+	if c.RoundEvery > 0 {
+		s += fmt.Sprintf(" A round begins with %d decisions to learn from; its gate asks whether it could see a difference of %g. What passes goes to %.3g %% of the users first, and back unless rewards show within %v that it is not worse by more than %g.",
+			c.RoundEvery, demoDetect, 100*demoShare, demoLimit, demoTolerance)
+	}
+	return s
+}
+
+// demoDecisions are kept in memory for the page: those of a few minutes of visits.
+const demoDecisions = 3000
+
+// visit has simulated users visit, where any are wanted.
+func (c demoCommand) visit(ctx context.Context, s *service, kept *dataset.Dataset, positive float64) error {
+	if kept == nil {
+		return nil
+	}
+	v := newVisitors(c.visitFlags, kept, positive)
+	v.told = s.loop.simulated
+	v.visit = func(ctx context.Context, user string) { v.visiting(ctx, s, user) }
+	return v.run(ctx)
 }
 
 // replayHistory publishes the history and waits until the graph has all of it.

@@ -76,6 +76,7 @@ type evalGraph struct {
 // evalVars are what the help of r2rec eval takes from other packages.
 func evalVars() kong.Vars {
 	return kong.Vars{
+		"explore_share":   "0.1",
 		"rankers":         strings.Join(append([]string{"fusion", "lm"}, baseline.Names...), ", "),
 		"fusion_groups":   fusionGroups(),
 		"graph_history":   strconv.Itoa(graphcache.DefaultRead.History),

@@ -168,7 +168,7 @@ func (f modelFlags) client(p *process) (m reasoner.Model, why string, err error)
 // recommendFlags shape lists.
 type recommendFlags struct {
 	TTL          time.Duration `name:"ttl" help:"Time after which a stored recommendation expires." env:"R2REC_TTL" default:"24h" group:"Recommendations"`
-	ExploreShare float64       `help:"Share of users whose list is drawn rather than the best: what learning needs." env:"R2REC_EXPLORE_SHARE" default:"0.1" group:"Recommendations"`
+	ExploreShare float64       `help:"Share of users whose list is drawn rather than the best: what learning needs." env:"R2REC_EXPLORE_SHARE" default:"${explore_share}" group:"Recommendations"`
 	ControlShare float64       `help:"Share of users who always get the graph's ranking, to compare with." env:"R2REC_CONTROL_SHARE" default:"0.05" group:"Recommendations"`
 	Temperature  float64       `help:"Temperature of the softmax that lists are drawn from." env:"R2REC_TEMPERATURE" default:"1" group:"Recommendations"`
 	Weights      string        `help:"Rank the evidence with the weights of this file, fitted on your own data by r2rec eval --fit-before --save; empty: those that travel with the program, fitted on films." env:"R2REC_WEIGHTS" type:"path" group:"Recommendations"`

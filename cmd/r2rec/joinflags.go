@@ -56,6 +56,11 @@ func (f joinFlags) options(rf redisFlags, group string, gap consumer.GapPolicy) 
 	}, nil
 }
 
+// rewardRule says to people when rewards are final.
+func rewardRule(window, lateness time.Duration) string {
+	return fmt.Sprintf("What happens within %v after a list was first shown counts for it; its reward is final after that and some %v more.", window, 2*lateness)
+}
+
 func typeNames() string {
 	names := make([]string, len(event.Types))
 	for i, t := range event.Types {

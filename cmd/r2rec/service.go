@@ -28,8 +28,6 @@ type serviceParts struct {
 	model      reasoner.Model // nil: the graph ranks, or adapters are followed
 	noModel    string         // why it is nil
 	adapters   *adapterParts  // nil: the model stays as it is
-	rollOuts   rollOutFlags   // with adapters: when a roll-out ends
-	rollOutsAt time.Duration  // between two looks at its rewards
 	registry   *prometheus.Registry
 	redis      redisFlags
 	modelFlags modelFlags
@@ -39,6 +37,8 @@ type serviceParts struct {
 	consume    bool
 	consumer   consumer.Options
 	join       consumer.JoinerOptions
+	loop       *loopParts                      // nil: what is learned is not followed
+	decisions  int                             // newest that are kept in memory; 0: the server's default
 	applied    func(batch []event.Interaction) // hears of applied interactions; nil: nobody
 }
 
@@ -48,9 +48,11 @@ type service struct {
 	parts    serviceParts
 	reasoner *reasoner.Reasoner
 	consumer *consumer.Consumer // nil: another process consumes
-	follower *follower          // nil: no log of adapters is followed
 	joiner   *consumer.Joiner   // likewise
+	follower *follower          // nil: no log of adapters is followed
+	loop     *loop              // nil: what is learned is not followed
 	feed     *web.Feed
+	events   publisher
 	server   *web.Server
 	health   *checker
 	closers  []func() error
@@ -95,19 +97,27 @@ func newService(p *process, parts serviceParts) (s *service, err error) {
 		return nil, err
 	}
 	s.closers = append(s.closers, done)
+	if parts.loop != nil {
+		s.loop = newLoop(s, *parts.loop)
+	}
 	events, users := parts.kafka.NewWriter(broker.Interactions), parts.kafka.NewWriter(broker.Users)
 	s.closers = append(s.closers, events.Close, users.Close)
+	s.events = publisher{events, users}
 	s.health = s.newHealth()
 	opt := web.Options{
 		Recommender: recommender{s.reasoner, reasoner.RedisStore{Client: parts.rdb, Prefix: parts.redis.Prefix, TTL: parts.recommend.TTL}},
-		Publisher:   publisher{events, users}, Explorer: explore, Health: s.health, Feed: s.feed,
+		Publisher:   s.events, Explorer: explore, Health: s.health, Feed: s.feed,
 		Logger: p.log, Now: time.Now, Registerer: parts.registry, Gatherer: parts.registry,
 		Token: parts.token, AllowedHosts: parts.hosts, MaxK: reasoner.MaxK,
 		FutureTolerance:  24 * time.Hour, // the consumer's skew
 		RecommendTimeout: parts.modelFlags.ModelTimeout + 10*time.Second,
+		Decisions:        parts.decisions,
 	}
 	if s.follower != nil {
 		opt.Adapters = s.follower
+	}
+	if s.loop != nil {
+		opt.Loop = s.loop
 	}
 	s.server, err = web.New(opt)
 	return s, err
@@ -161,13 +171,9 @@ func (s *service) run(ctx context.Context, ln net.Listener) error {
 	}
 	if s.follower != nil {
 		g.Go(func() error { return s.follower.run(ctx) })
-		g.Go(func() error {
-			watch := rollOuts{rollOutFlags: s.parts.rollOuts, kafka: s.parts.kafka, log: s.parts.adapters.log, model: s.follower.base, every: s.parts.rollOutsAt, now: time.Now, to: s.p.log}
-			if err := watch.run(ctx); ctx.Err() == nil {
-				s.p.log.Error("roll-outs are not watched any more: they go on until somebody ends them", "error", err)
-			}
-			return nil
-		})
+	}
+	if s.loop != nil {
+		g.Go(func() error { return s.loop.run(ctx) })
 	}
 	g.Go(func() error { keepTrends(ctx, s.p, s.parts.graph); return nil })
 	g.Go(func() error { s.health.run(ctx); return nil })

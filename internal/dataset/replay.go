@@ -34,6 +34,29 @@ func (d *Dataset) CutLast(n int) (history, rest *Dataset) {
 	return &before, &after
 }
 
+// CutUsers splits off the newest part of what each user did, a share rounded down: history has the catalogue and all that
+// came before, rest has the newest of everybody alone, in the order of time.
+func (d *Dataset) CutUsers(share float64) (history, rest *Dataset) {
+	left := make([]int, len(d.users)) // of each user, interactions that stay history
+	for _, e := range d.events {
+		left[e.user]++
+	}
+	for i, n := range left {
+		left[i] = n - int(share*float64(n))
+	}
+	before, after := *d, *d
+	before.events, after.events, after.titles = nil, nil, nil
+	for _, e := range d.events {
+		if left[e.user] > 0 {
+			left[e.user]--
+			before.events = append(before.events, e)
+		} else {
+			after.events = append(after.events, e)
+		}
+	}
+	return &before, &after
+}
+
 // Replay publishes the interactions one by one, each when tick says so, and tells seen how many are out. It ends with
 // the data, with an error of the writer, or with ctx.
 func Replay(ctx context.Context, d *Dataset, to Writer, tick <-chan time.Time, seen func(done, total int)) error {

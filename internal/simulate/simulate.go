@@ -92,20 +92,28 @@ type User struct {
 	Stays float64
 }
 
+// Look goes through the items of a list, the first slot first, and says which of them is clicked: its index, or -1.
+func (u User) Look(items []string, rng *rand.Rand) int {
+	for i, item := range items {
+		if i > 0 && rng.Float64() >= u.Stays {
+			break
+		}
+		if rng.Float64() < u.Wants(item) {
+			return i
+		}
+	}
+	return -1
+}
+
 // Browse is what each slot of a decision earns, as the rewards topic would have it: 1 for the click, else 0. Examination is
 // what somebody can know who sees the click but not the eyes: 1 up to the click, 0 after it, and without one the
 // probability that the user came so far.
 func (u User) Browse(d event.Decision, rng *rand.Rand) []event.Reward {
-	clicked, looks := -1, true
-	for i := range d.Slate {
-		if looks = looks && (i == 0 || rng.Float64() < u.Stays); !looks {
-			break
-		}
-		if rng.Float64() < u.Wants(d.Slate[i].ItemID) {
-			clicked = i
-			break
-		}
+	items := make([]string, len(d.Slate))
+	for i, s := range d.Slate {
+		items[i] = s.ItemID
 	}
+	clicked := u.Look(items, rng)
 	rewards := make([]event.Reward, len(d.Slate))
 	for i, s := range d.Slate {
 		r := event.Reward{DecisionID: d.DecisionID, UserID: d.UserID, ItemID: s.ItemID, Position: s.Position, Attribution: event.ByNothing, Timestamp: d.Timestamp,

@@ -17,5 +17,6 @@
 //   - When the context of Serve ends, streams end at once and requests in flight are finished.
 //
 // It leaves to others: ranking and logging (Recommender), Kafka (Publisher), the graph (Explorer), which adapters serve
-// (Adapters), the state of the parts (Health), TLS and user accounts (a proxy in front).
+// (Adapters), how learning goes (Loop), the state of the
+// parts (Health), TLS and user accounts (a proxy in front).
 package web

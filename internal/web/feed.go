@@ -1,6 +1,7 @@
 package web
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"sync"
@@ -14,6 +15,7 @@ const (
 	kindPhase    = "phase"    // Phase; kept for who comes later
 	kindStats    = "stats"    // statsMessage; kept
 	kindHealth   = "health"   // healthMessage; kept
+	kindLoop     = "loop"     // LoopState, when it changes; kept
 	kindApplied  = "applied"  // appliedMessage: a sample of what was applied, and every event that came over HTTP
 	kindDecision = "decision" // decisionMessage
 	kindDropped  = "dropped"  // droppedMessage: this subscriber was too slow
@@ -46,7 +48,8 @@ type appliedMessage struct {
 	Value      *float64   `json:"value,omitempty"`
 	Timestamp  event.Time `json:"timestamp"`
 	DecisionID string     `json:"decision_id,omitempty"`
-	Own        bool       `json:"own,omitempty"` // it came in over HTTP
+	Own        bool       `json:"own,omitempty"`       // it came in over HTTP
+	Simulated  bool       `json:"simulated,omitempty"` // a simulated user did it
 }
 
 type decisionMessage struct {
@@ -140,8 +143,13 @@ func (f *Feed) Applied(batch []event.Interaction) {
 			f.sample(sample{batch[i], true})
 		}
 	}
-	// The newest of a batch is sample enough: under load batches come many times a second, otherwise they are short.
-	if newest := len(batch) - 1; newest >= 0 && newest != own && f.watching() {
+	// The newest of a batch is sample enough: under load batches come many times a second, otherwise they are short. That
+	// something was shown is no news.
+	newest := len(batch) - 1
+	for newest >= 0 && batch[newest].Type == event.Impression {
+		newest--
+	}
+	if newest >= 0 && newest != own && f.watching() {
 		f.sample(sample{batch[newest], false})
 	}
 }
@@ -227,7 +235,7 @@ func (f *Feed) subscribe(limit int) *subscriber {
 		return nil
 	}
 	s := &subscriber{queue: make(chan message, subscriberQueue)}
-	for _, kind := range []string{kindPhase, kindHealth, kindStats} {
+	for _, kind := range []string{kindPhase, kindHealth, kindStats, kindLoop} {
 		if m, ok := f.kept[kind]; ok {
 			s.queue <- m
 		}
@@ -246,10 +254,28 @@ func (f *Feed) unsubscribe(s *subscriber) {
 func (f *Feed) send(kind string, v any, keep bool) {
 	m := encode(kind, v)
 	if keep {
-		f.mu.Lock()
-		f.kept[kind] = m
-		f.mu.Unlock()
+		f.keep(m)
 	}
+	f.queue(m)
+}
+
+// change sends what is kept where it says something new.
+func (f *Feed) change(kind string, v any) {
+	if m := encode(kind, v); f.keep(m) {
+		f.queue(m)
+	}
+}
+
+// keep keeps a message for who comes later, and tells whether it differs from the one before.
+func (f *Feed) keep(m message) (differs bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	differs = !bytes.Equal(f.kept[m.kind].data, m.data)
+	f.kept[m.kind] = m
+	return differs
+}
+
+func (f *Feed) queue(m message) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
 	for s := range f.subscribers {

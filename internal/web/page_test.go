@@ -42,12 +42,12 @@ func TestPageKnowsEveryKindOfMessage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, kind := range []string{kindPhase, kindStats, kindHealth, kindApplied} {
+	for _, kind := range []string{kindPhase, kindStats, kindHealth, kindApplied, kindLoop} {
 		if !regexp.MustCompile(`\b` + kind + `: `).Match(assets["app.js"].body) {
 			t.Errorf("the page does not listen to %s", kind)
 		}
 	}
-	for _, kind := range []string{kindPhase, kindStats, kindHealth, kindApplied, kindDecision, kindDropped} {
+	for _, kind := range []string{kindPhase, kindStats, kindHealth, kindApplied, kindDecision, kindDropped, kindLoop} {
 		if !strings.Contains(string(openAPI), `"`+kind+`": {`) {
 			t.Errorf("openapi.json does not describe %s", kind)
 		}

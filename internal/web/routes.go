@@ -28,6 +28,7 @@ func (s *Server) routes() []route {
 		{"POST", "/v1/events", false, s.events},
 		{"GET", "/v1/adapters", false, s.adapters},
 		{"POST", "/v1/adapters/rollback", false, s.rollBack},
+		{"GET", "/v1/loop", false, s.loop},
 		{"GET", "/v1/stream", false, s.stream},
 		{"GET", "/healthz", true, s.healthz},
 		{"GET", "/readyz", true, s.readyz},

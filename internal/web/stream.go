@@ -96,7 +96,7 @@ func (s *Server) tell(ctx context.Context) {
 			in := b.interaction
 			s.Feed.send(kindApplied, appliedMessage{
 				EventID: in.EventID, UserID: in.UserID, ItemID: in.ItemID, Title: titles[in.ItemID], Type: in.Type,
-				Value: in.Value, Timestamp: in.Timestamp, DecisionID: in.DecisionID, Own: b.own,
+				Value: in.Value, Timestamp: in.Timestamp, DecisionID: in.DecisionID, Own: b.own, Simulated: in.Surface == SimulatedSurface,
 			}, false)
 		}
 	}
@@ -123,6 +123,7 @@ func (s *Server) report(ctx context.Context) {
 			continue
 		}
 		s.Feed.send(kindHealth, healthMessage{s.components(ctx)}, true)
+		s.tellLoop(ctx)
 		stats, err := s.Explorer.Stats(ctx)
 		if err != nil {
 			s.log.Debug("no graph counters for the stream", "err", err) // health says that Redis is down
@@ -131,4 +132,17 @@ func (s *Server) report(ctx context.Context) {
 		m.Stats = stats
 		s.Feed.send(kindStats, m, true)
 	}
+}
+
+// tellLoop sends how learning goes, where that changed.
+func (s *Server) tellLoop(ctx context.Context) {
+	if s.Loop == nil {
+		return
+	}
+	state, err := s.Loop.Loop(ctx)
+	if err != nil {
+		s.log.Debug("the stream does not tell how learning goes", "err", err)
+		return
+	}
+	s.Feed.change(kindLoop, state.lists())
 }

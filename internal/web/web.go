@@ -29,6 +29,7 @@ type Options struct {
 	Gatherer    prometheus.Gatherer   // what /metrics shows
 
 	Adapters         Adapters      // the log of adapters; nil: this server follows none
+	Loop             Loop          // how learning goes; nil: it is not followed
 	Token            string        // bearer token asked for by everything that holds data; "": none
 	AllowedHosts     []string      // host names, without port, that are answered besides the loopback ones; none and not on loopback: all
 	DefaultK         int           // items of a list where the request does not say; 5

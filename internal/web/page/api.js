@@ -43,6 +43,9 @@ export const recommendations = (id, fresh, signal) =>
 export const history = (id) => call(user(id) + "/history?n=24");
 export const activeUsers = () => call("/v1/users?n=9");
 export const decision = (id) => call("/v1/decisions/" + encodeURIComponent(id));
+export const adapters = () => call("/v1/adapters");
+export const rollBack = (reason) =>
+  call("/v1/adapters/rollback", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ reason }) });
 export const publish = (events) =>
   call("/v1/events", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(events) });
 

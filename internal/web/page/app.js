@@ -4,6 +4,7 @@ import { $, h, clean, name, tags, day } from "./dom.js";
 import * as api from "./api.js";
 import * as live from "./live.js";
 import * as list from "./list.js";
+import * as learn from "./learn.js";
 
 const surface = "page";
 const state = {
@@ -227,6 +228,7 @@ function start() {
   list.why(null);
   live.onOpenUser(open);
   live.start();
+  learn.start();
   $("open").addEventListener("submit", (e) => {
     e.preventDefault();
     open($("user").value.trim());
@@ -254,6 +256,7 @@ function start() {
   setTimeout(follow, 5000);
   api.listen({
     state: live.connection, phase: onPhase, stats: live.stats, health: live.health,
+    loop: (l) => { live.visits(l.simulation); learn.show(l); },
     applied: (e) => { appliedWaiters.get(e.event_id)?.(); live.applied(e); },
   });
 }

@@ -2,7 +2,7 @@
 
 import { $, h, s, clean, name, count, calm } from "./dom.js";
 
-const labels = { kafka: "Kafka", redis: "Redis", model: "Model" };
+const labels = { kafka: "Kafka", redis: "Redis", model: "Model", adapter: "Adapter", consumer: "Consumer", rewards: "Rewards" };
 
 export function health({ components }) {
   const chips = (components || []).map((c) => {
@@ -14,21 +14,33 @@ export function health({ components }) {
   $("health").replaceChildren(...chips);
 }
 
+let visiting = false; // simulated users
+let last = null;
+
+// visits hears of the simulation; undefined: nobody is simulated.
+export function visits(simulation) {
+  const now = Boolean(simulation && !simulation.ended);
+  if (now === visiting) return;
+  visiting = now;
+  if (last) phase(last);
+}
+
 export function phase(p) {
+  last = p;
   const replaying = p.name === "replaying";
   const share = p.total ? Math.min(1, (p.done || 0) / p.total) : 0;
   $("phase").hidden = false;
-  $("phase").className = "phase " + (replaying ? "sim" : "live");
-  $("phase-tag").textContent = replaying ? "simulated" : "live";
+  $("phase").className = "phase " + (replaying || visiting ? "sim" : "live");
+  $("phase-tag").textContent = replaying || visiting ? "simulated" : "live";
   const what = clean(p.text) || "recorded history";
   $("phase-text").textContent = replaying
     ? `Replaying ${what}: ${count(p.done || 0)}${p.total ? " of " + count(p.total) : ""} events`
-    : p.total ? `${what}: ${count(p.total)} events replayed. From here on nothing is simulated: what you do below is real.`
-      : clean(p.text) || "Nothing is simulated: events come from producers and from what you do below.";
+    : p.total ? `${what}: ${count(p.total)} events replayed. ${visiting ? "Simulated users go on visiting; what you do below is real." : "From here on nothing is simulated: what you do below is real."}`
+      : visiting ? "Simulated users visit; what you do below is real." : clean(p.text) || "Nothing is simulated: events come from producers and from what you do below.";
   $("phase-track").hidden = !replaying || !p.total;
   $("phase-track").setAttribute("aria-valuenow", Math.floor(100 * share));
   $("phase-bar").style.width = 100 * share + "%";
-  $("stream-sim").hidden = !replaying;
+  $("stream-sim").hidden = !replaying && !visiting;
 }
 
 const rates = [];
@@ -82,7 +94,7 @@ function flow() {
   list.prepend(h("li", { class: e.own ? "own" : null },
     h("button", { class: "person", title: "Open this user", onclick: () => open(e.user_id) }, name(e.user_id)),
     h("span", { class: "verb " + (e.type === "hide" || e.type === "dislike" ? "no" : "") }, verb(e)),
-    h("span", { class: "title" }, name(e.title || e.item_id)), e.own && h("span", { class: "badge real" }, "real")));
+    h("span", { class: "title" }, name(e.title || e.item_id)), e.own ? h("span", { class: "badge real" }, "real") : e.simulated && h("span", { class: "badge sim" }, "simulated")));
   while (list.children.length > rows) list.lastChild.remove();
 }
 
