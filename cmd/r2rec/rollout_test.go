@@ -21,7 +21,15 @@ import (
 func rollingOut(t *testing.T, candidate, current float64) (tr *trainer, digest string) {
 	tr = newTrainer(newPlace(t, broker.Settings{Brokers: []string{embeddedtest.Kafka(t)}}, &redis.Options{Addr: embeddedtest.Redis(t)}))
 	digest = strings.Repeat("ab", 32)
-	tr.write(event.Promote, digest, "", .5)
+	who, err := tr.base.Identity(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := event.At(time.Now()) // rewards are looked for by the time of their records
+	if _, counts, err := tr.log.Append(t.Context(), event.Promotion{Kind: event.Promote, Adapter: digest, Base: who.Digest, Readout: who.Readout, Prompt: who.PromptVersion,
+		Share: .5, Reason: "test", Timestamp: now}); err != nil || !counts {
+		t.Fatal(counts, err)
+	}
 	c, err := broker.New(tr.kafka)
 	if err != nil {
 		t.Fatal(err)
@@ -32,7 +40,7 @@ func rollingOut(t *testing.T, candidate, current float64) (tr *trainer, digest s
 	var msgs []kafka.Message
 	for i := range 400 {
 		r := event.Reward{DecisionID: fmt.Sprint("d", i), UserID: fmt.Sprint("u", i), ItemID: "i", Position: 1, Examination: 1, Attribution: event.ByNothing,
-			DecidedAt: 1.8e12 + event.Time(i), Timestamp: 1.8e12 + event.Time(i), Source: event.Reasoned, Value: current}
+			DecidedAt: now + event.Time(i), Timestamp: now + event.Time(i), Source: event.Reasoned, Value: current}
 		if policy.InRollOut(digest, r.UserID, .5) {
 			r.Adapter, r.Value = digest, candidate
 		}
