@@ -104,7 +104,7 @@ func (c demoCommand) Run(p *process) error {
 		return err
 	}
 	learning := &loopParts{rule: rewardRule(c.AttributionWindow, demoLateness), every: demoLook, back: time.Hour, needed: c.RoundEvery,
-		rollOuts: &rollOutFlags{WatchRollouts: true, RolloutLimit: demoLimit, RolloutTolerance: demoTolerance}}
+		test: demoTest, rollOuts: &rollOutFlags{WatchRollouts: true, RolloutLimit: demoLimit, RolloutTolerance: demoTolerance}}
 	learner, why, err := c.learner(p, kc, model)
 	if err != nil {
 		return err

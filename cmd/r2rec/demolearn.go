@@ -12,6 +12,7 @@ import (
 	"github.com/r2rec/r2rec/internal/broker"
 	"github.com/r2rec/r2rec/internal/lm/engine"
 	"github.com/r2rec/r2rec/internal/lm/loader"
+	"github.com/r2rec/r2rec/internal/ope"
 	"github.com/r2rec/r2rec/reasoner"
 	"github.com/r2rec/r2rec/rltrainer"
 )
@@ -26,6 +27,9 @@ const (
 	demoDetect    = .05             // difference that the gate has to be able to see
 	demoLook      = time.Second     // between two looks at the rewards
 )
+
+// demoTest is narrowest for as many decisions as the demo makes until the limit.
+var demoTest = ope.SequentialOptions{Decisions: 3000, Variance: .06}
 
 // demoRound is a small round: some hundred decisions are too few to fit on what was chosen, and the policy has to stay near
 // the one that made them for the gate to have anything to say. One thread leaves a processor to those who are served.

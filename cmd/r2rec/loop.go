@@ -7,6 +7,7 @@ import (
 
 	"github.com/r2rec/r2rec/internal/adapters"
 	"github.com/r2rec/r2rec/internal/event"
+	"github.com/r2rec/r2rec/internal/ope"
 	"github.com/r2rec/r2rec/internal/web"
 	"github.com/r2rec/r2rec/rltrainer"
 	"golang.org/x/sync/errgroup"
@@ -16,6 +17,7 @@ import (
 type loopParts struct {
 	rule      string        // when rewards are final, for people; empty: another process makes them
 	rollOuts  *rollOutFlags // nil: roll-outs are not watched here
+	test      ope.SequentialOptions
 	every     time.Duration // between two looks at the rewards
 	back      time.Duration // rewards older than this are not counted
 	note      string        // by which rules the loop runs, for people
@@ -44,7 +46,7 @@ func newLoop(s *service, parts loopParts) *loop {
 	l := &loop{p: s.p, parts: parts, follower: s.follower, tally: newTally(tallyRewards),
 		tail: &rewardTail{kafka: s.parts.kafka, since: time.Now().Add(-parts.back)}}
 	if s.follower != nil && parts.rollOuts != nil {
-		l.rollOuts = &rollOuts{p: s.p, flags: *parts.rollOuts, kafka: s.parts.kafka, log: s.follower.parts.log, model: s.follower.base, every: parts.every,
+		l.rollOuts = &rollOuts{p: s.p, flags: *parts.rollOuts, kafka: s.parts.kafka, log: s.follower.parts.log, model: s.follower.base, every: parts.every, test: parts.test,
 			lease: adapters.LeaseOptions{Client: s.parts.rdb, Key: s.parts.redis.Prefix + "rollout", TTL: leaseTime, Logger: s.p.log}}
 	}
 	return l

@@ -42,6 +42,7 @@ type rollOuts struct {
 	lease adapters.LeaseOptions // so that one process watches
 	model event.Model           // what records are for
 	every time.Duration         // between two looks
+	test  ope.SequentialOptions // what is expected of rewards; the tolerance is filled in
 
 	mu   sync.Mutex
 	look *web.RollOut // nil: none is watched here
@@ -61,6 +62,9 @@ func (r *rollOuts) run(ctx context.Context) error {
 		}
 	}
 }
+
+// clocksApart is how far the clock of Kafka may be behind the trainer's. What was decided before the roll-out does not count.
+const clocksApart = 5 * time.Minute
 
 // waitFor tells whether ctx still goes on after that time.
 func waitFor(ctx context.Context, d time.Duration) bool {
@@ -136,12 +140,14 @@ func (r *rollOuts) watch(ctx context.Context, of rltrainer.RollOut) {
 }
 
 func (r *rollOuts) decide(ctx context.Context, of rltrainer.RollOut) error {
-	w, err := rltrainer.NewWatch(of, r.flags.RolloutLimit, ope.SequentialOptions{Tolerance: r.flags.RolloutTolerance})
+	test := r.test
+	test.Tolerance = r.flags.RolloutTolerance
+	w, err := rltrainer.NewWatch(of, r.flags.RolloutLimit, test)
 	if err != nil {
 		return err
 	}
 	r.show(r.shown(w))
-	tail := rewardTail{kafka: r.kafka, since: of.Since.Std()}
+	tail := rewardTail{kafka: r.kafka, since: of.Since.Std().Add(-clocksApart)}
 	first := true
 	s, err := w.Run(ctx, func(ctx context.Context) ([]event.Reward, error) {
 		if !first {

@@ -17,11 +17,17 @@ import (
 	"github.com/segmentio/kafka-go"
 )
 
+// since is when the roll-outs begin: long ago, as Kafka's times are those of the test.
+const since = event.Time(1.7e12)
+
 // rollingOut is an adapter that half of the users have, and the rewards of those who got lists since.
 func rollingOut(t *testing.T, candidate, current float64) (tr *trainer, digest string) {
 	tr = newTrainer(newPlace(t, broker.Settings{Brokers: []string{embeddedtest.Kafka(t)}}, &redis.Options{Addr: embeddedtest.Redis(t)}))
 	digest = strings.Repeat("ab", 32)
-	tr.write(event.Promote, digest, "", .5)
+	s, counts, err := tr.log.Append(t.Context(), event.Promotion{Kind: event.Promote, Adapter: digest, Base: strings.Repeat("cd", 32), Readout: "lines", Prompt: 2, Share: .5, Reason: "test", Timestamp: since})
+	if err != nil || !counts {
+		t.Fatalf("%v, %+v", err, s)
+	}
 	c, err := broker.New(tr.kafka)
 	if err != nil {
 		t.Fatal(err)
@@ -32,7 +38,7 @@ func rollingOut(t *testing.T, candidate, current float64) (tr *trainer, digest s
 	var msgs []kafka.Message
 	for i := range 400 {
 		r := event.Reward{DecisionID: fmt.Sprint("d", i), UserID: fmt.Sprint("u", i), ItemID: "i", Position: 1, Examination: 1, Attribution: event.ByNothing,
-			DecidedAt: 1.8e12 + event.Time(i), Timestamp: 1.8e12 + event.Time(i), Source: event.Reasoned, Value: current}
+			DecidedAt: since + event.Time(i), Timestamp: since + event.Time(i), Source: event.Reasoned, Value: current}
 		if policy.InRollOut(digest, r.UserID, .5) {
 			r.Adapter, r.Value = digest, candidate
 		}
