@@ -1,6 +1,8 @@
-// Package consumer brings Kafka's topics `interactions`, `items` and `users` into the graph.
+// Package consumer is how events come out of Kafka: a Consumer brings the topics `interactions`, `items` and `users`
+// into the graph, and a Joiner joins `interactions` to `decisions` and publishes what was earned to `rewards`. Both are
+// members of consumer groups; what a Joiner promises stands at its type.
 //
-// It promises:
+// A Consumer promises:
 //
 //   - No acknowledged event is lost. A partition is read from the watermark that the graph itself holds, not from the
 //     group's committed offset, which is written for lag tools only. Every batch names the stretch of offsets that it

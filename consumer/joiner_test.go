@@ -95,7 +95,7 @@ func TestJoinerFaultAtEveryStoreCall(t *testing.T) {
 					}
 					return do()
 				}
-				opt := c.joinOptions(f)
+				opt := c.rewardsTo(c.joinOptions(f), at)
 				opt.Group, opt.MaxBatch = fmt.Sprintf("group-%d", at), 10
 				r := startJoiner(t, opt)
 				c.eventually("everything is final, or it gave up", func() bool { return settled() || len(r.done) > 0 })
@@ -113,7 +113,7 @@ func TestJoinerFaultAtEveryStoreCall(t *testing.T) {
 				if err := r.wait(); err != nil && !errors.Is(err, errBroken) {
 					t.Fatalf("call %d: Run: %v", at, err)
 				}
-				if diff := cmp.Diff(want, once(t, c.rewards())); diff != "" {
+				if diff := cmp.Diff(want, once(t, c.rewardsIn(opt.Topics.Rewards))); diff != "" {
 					t.Fatalf("fault at call %d (-oracle +topic):\n%s", at, diff)
 				}
 				if calls <= at || !fired || at > 40 { // what comes later are the checks of an idle partition
@@ -151,14 +151,14 @@ func TestJoinerFaultAtEveryKafkaRequest(t *testing.T) {
 					if err := c.rdb.FlushDB(t.Context()).Err(); err != nil {
 						t.Fatal(err)
 					}
-					opt := c.joinOptions(c.graph())
+					opt := c.rewardsTo(c.joinOptions(c.graph()), nth)
 					opt.Group, opt.MaxBatch = fmt.Sprintf("group-%d", nth), 10
 					skip := nth
 					c.fake.Fault(kfake.Fault{Keys: []kmsg.Key{tc.key}, Err: fault, Count: 2, When: func(kmsg.Request) bool { skip--; return skip < 0 }})
 					r := startJoiner(t, opt)
 					c.eventually("everything is final", c.settled(t, all))
 					r.stop()
-					if diff := cmp.Diff(want, once(t, c.rewards())); diff != "" {
+					if diff := cmp.Diff(want, once(t, c.rewardsIn(opt.Topics.Rewards))); diff != "" {
 						t.Fatalf("request %d (-oracle +topic):\n%s", nth, diff)
 					}
 				}
@@ -316,4 +316,59 @@ func TestJoinerForgets(t *testing.T) {
 			t.Errorf("rewards of %v, want new and other", got)
 		}
 	})
+}
+
+// Two groups own every partition at once, as two members can for a moment: each batch is applied by one of them.
+func TestJoinersThatOwnTheSamePartition(t *testing.T) {
+	c := fakeJoin(t)
+	all := exampleLogs(newSeed(t))
+	c.publish(all)
+	opt := c.joinOptions(c.graph())
+	opt.MaxBatch = 3
+	one := startJoiner(t, opt)
+	opt.Group += "-other"
+	other := startJoiner(t, opt)
+	c.eventually("everything is final", c.settled(t, all))
+	one.stop()
+	other.stop()
+	if diff := cmp.Diff(testRules().earns(t, all), once(t, c.rewards())); diff != "" {
+		t.Fatalf("rewards (-oracle +topic):\n%s", diff)
+	}
+}
+
+// Retention that was faster than the join stops it, in words that name what is missing, or is accepted.
+func TestJoinerStopsAtAGap(t *testing.T) {
+	c := fakeJoin(t)
+	now := time.Now().Add(-time.Hour).UnixMilli()
+	view := func(i int) *kgo.Record {
+		in := event.Interaction{EventID: eventID(i), UserID: "u", ItemID: "a", Type: event.View, Timestamp: event.Time(now)}
+		return c.record(c.join.Interactions, 0, "u", now, must(event.Encode(in)))
+	}
+	read := func(r *runningJoiner, upTo int64) func() bool {
+		return func() bool {
+			return slices.ContainsFunc(r.Health().Partitions, func(p PartitionHealth) bool {
+				return p.Topic == c.join.Interactions && p.Partition == 0 && p.Position == upTo
+			})
+		}
+	}
+	for i := range 5 {
+		c.produce(view(i))
+	}
+	opt := c.joinOptions(c.graph())
+	r := startJoiner(t, opt)
+	c.eventually("five are read", read(r, 5))
+	r.stop()
+	for i := range 5 {
+		c.produce(view(5 + i))
+	}
+	c.retain(c.join.Interactions, 8)
+
+	var gap *GapError
+	if err := startJoiner(t, opt).wait(); !errors.As(err, &gap) || gap.Watermark != 5 || gap.First != 8 || !strings.Contains(err.Error(), "the state of the join holds only what is below 5") {
+		t.Fatalf("Run: %v, want a gap from 5 to 8", err)
+	}
+	opt.OnGap = EarliestOnGap
+	r = startJoiner(t, opt)
+	c.eventually("the rest is read", read(r, 10))
+	r.stop()
 }

@@ -185,17 +185,26 @@ func (r *joinRules) earns(t failer, all []logs) (out []event.Reward) {
 	return out
 }
 
-// rewards reads the topic to its end; each record must be valid and keyed by its user.
-func (c *joinCluster) rewards() (out []event.Reward) {
+// rewardsTo gives options a topic of rewards of their own.
+func (c *joinCluster) rewardsTo(opt JoinerOptions, nth int) JoinerOptions {
+	opt.Topics.Rewards = fmt.Sprint(c.join.Rewards, "-", nth)
+	c.create(opt.Topics.Rewards, 2)
+	return opt
+}
+
+func (c *joinCluster) rewards() []event.Reward { return c.rewardsIn(c.join.Rewards) }
+
+// rewardsIn reads a topic to its end; each record must be valid and keyed by its user.
+func (c *joinCluster) rewardsIn(topic string) (out []event.Reward) {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
 	defer cancel()
-	bc, err := broker.New(broker.Settings{Brokers: c.brokers, TopicPrefix: strings.TrimSuffix(c.join.Rewards, "rewards")})
+	bc, err := broker.New(broker.Settings{Brokers: c.brokers})
 	if err != nil {
 		c.t.Fatal(err)
 	}
 	defer bc.Close()
-	ends, err := bc.Offsets(ctx, broker.Rewards)
+	ends, err := bc.Offsets(ctx, topic)
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -203,7 +212,7 @@ func (c *joinCluster) rewards() (out []event.Reward) {
 	for _, e := range ends {
 		n += e.Last - e.First
 	}
-	client, err := kgo.NewClient(kgo.SeedBrokers(c.brokers...), kgo.ConsumeTopics(c.join.Rewards), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	client, err := kgo.NewClient(kgo.SeedBrokers(c.brokers...), kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 	if err != nil {
 		c.t.Fatal(err)
 	}

@@ -1,13 +1,14 @@
 package rltrainer
 
 import (
-	"github.com/r2rec/r2rec/internal/ope"
 	"math"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/r2rec/r2rec/internal/ope"
 )
 
 // The click model finds what the users want where there is enough to see it by, and knows no more than the mean where

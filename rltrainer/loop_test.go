@@ -103,12 +103,10 @@ func (l loop) open(t *testing.T, adapter string) *engine.Model {
 	return m
 }
 
-// learn goes on from an adapter (empty: none) by rollouts, and gives the file of another.
-func (l loop) learn(t *testing.T, from string, rollouts []Rollout, seed uint64) string {
+// learn goes on from an adapter (empty: none) by rollouts and what a click model says of them, and gives the file of another.
+func (l loop) learn(t *testing.T, from string, rollouts []Rollout, q [][]float64, seed uint64) string {
 	t.Helper()
-	q, err := FitClicks(rollouts, Folds)
-	must(t, err)
-	tasks, err := Prepare(t.Context(), l.open(t, from), rollouts, q.Q, TaskOptions{})
+	tasks, err := Prepare(t.Context(), l.open(t, from), rollouts, q, TaskOptions{})
 	must(t, err)
 	base, err := engine.Open(engine.Options{Trainable: true})
 	must(t, err)
@@ -152,7 +150,9 @@ func TestTheLoopLearnsWhatUsersWant(t *testing.T) {
 	for round := range uint64(4) {
 		rollouts := s.log(t, l.open(t, serving), 2000, round+1)
 		learnFrom, held := Split(rollouts, .6)
-		next := l.learn(t, serving, learnFrom, round+1)
+		clicks, err := FitClicks(learnFrom, Folds)
+		must(t, err)
+		next := l.learn(t, serving, learnFrom, clicks.Q, round+1)
 		sinceLast++
 		model := l.open(t, next)
 		verdict := gate(t, model, held, ope.GateOptions{Round: sinceLast, Detect: .1, Resampling: ope.Resampling{Resamples: 500}})

@@ -32,6 +32,9 @@ func Replay(ctx context.Context, cases []eval.Case, examples []Example, o Replay
 		stays = .85
 	}
 	for i, k := range cases {
+		if err := ctx.Err(); err != nil {
+			return nil, nil, fmt.Errorf("replay case %.80q: %w", k.ID, err)
+		}
 		r := rand.New(rand.NewPCG(o.Seed, uint64(i)))
 		d, err := o.Service.Decide(ctx, "replay-"+k.ID, k.User, k.At, examples[i].Context, r.Uint64()>>11)
 		if err != nil {

@@ -38,7 +38,8 @@ type Graph interface {
 // Example is what the graph knew when a user chose, and what was chosen.
 type Example struct {
 	Context event.Context
-	Chosen  int // index into the context's candidates
+	Chosen  int     // index into the context's candidates
+	Weight  float64 `json:",omitempty"` // how much it counts; 0 stands for 1
 }
 
 // Digest is the SHA-256 of examples, in lower-case hexadecimal: it tells whether two runs learn from the same.

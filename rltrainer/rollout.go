@@ -17,6 +17,11 @@ type Rollout struct {
 	First    int     // index of slot 1's item among the context's candidates
 	Reward   float64 // of slot 1
 	Chosen   int     // index of the candidate whose slot earned most, if that is more than nothing; -1: no slot did
+	Earned   float64 // by that slot
+
+	// Looks is the probability with which each shown slot was looked at, as far as known: without a click, what the
+	// rewards say of it; where something was clicked, nobody knows how far the user would have looked, and it is nil.
+	Looks []float64
 }
 
 // Reason says why a decision teaches nothing.
@@ -124,11 +129,15 @@ func rollout(d event.Decision, earned map[int]event.Reward, o JoinOptions) (Roll
 	if r.First < 0 || first.ItemID != d.Slate[0].ItemID || !reproducible(d, r.First) {
 		return Rollout{}, OtherScores
 	}
-	most := 0.
 	for _, s := range d.Slate {
-		if e := earned[s.Position]; e.Value > most && e.ItemID == s.ItemID {
-			most, r.Chosen = e.Value, candidate(d, s.ItemID)
+		e := earned[s.Position]
+		if e.Value > r.Earned && e.ItemID == s.ItemID {
+			r.Earned, r.Chosen = e.Value, candidate(d, s.ItemID)
 		}
+		r.Looks = append(r.Looks, e.Examination)
+	}
+	if r.Chosen >= 0 {
+		r.Looks = nil
 	}
 	return r, ""
 }
@@ -165,17 +174,6 @@ func shares(d event.Decision) (graph, model []float64, ok bool) {
 
 func candidate(d event.Decision, item string) int {
 	return slices.IndexFunc(d.Context.Candidates, func(c event.Candidate) bool { return c.ItemID == item })
-}
-
-// Choices are the rollouts in which a shown item earned something, as examples to fit on: supervised fine-tuning on what
-// was chosen. They lean towards what the policy ranked high, since nothing else could be chosen.
-func Choices(rollouts []Rollout) (examples []Example) {
-	for _, r := range rollouts {
-		if r.Chosen >= 0 {
-			examples = append(examples, Example{Context: r.Decision.Context, Chosen: r.Chosen})
-		}
-	}
-	return examples
 }
 
 // Split cuts rollouts in the order of time into those to learn from and the last share, to judge by. Rollouts of one

@@ -79,14 +79,18 @@ func TestJoin(t *testing.T) {
 	clicked := 0
 	for i, r := range j.Rollouts {
 		of := rewards[i*5 : i*5+5]
-		at := slices.IndexFunc(of, func(r event.Reward) bool { return r.Value == 1 })
 		switch {
 		case r.Decision.DecisionID != decisions[i].DecisionID:
 			t.Fatalf("rollout %d is %s", i, r.Decision.DecisionID)
 		case r.Reward != of[0].Value || r.Decision.Context.Candidates[r.First].ItemID != r.Decision.Slate[0].ItemID:
 			t.Errorf("rollout %d: %v for candidate %d", i, r.Reward, r.First)
-		case at < 0 && r.Chosen != -1 || at >= 0 && r.Decision.Context.Candidates[r.Chosen].ItemID != of[at].ItemID:
-			t.Errorf("rollout %d: candidate %d was chosen, slot %d", i, r.Chosen, at+1)
+		}
+		at := slices.IndexFunc(of, func(r event.Reward) bool { return r.Value == 1 })
+		switch {
+		case at < 0 && (r.Chosen != -1 || r.Earned != 0 || len(r.Looks) != 5 || math.Abs(r.Looks[2]-.64) > 1e-9):
+			t.Errorf("rollout %d: candidate %d earned %v, looked at with %v", i, r.Chosen, r.Earned, r.Looks)
+		case at >= 0 && (r.Decision.Context.Candidates[r.Chosen].ItemID != of[at].ItemID || r.Earned != 1 || r.Looks != nil):
+			t.Errorf("rollout %d: candidate %d earned %v in slot %d", i, r.Chosen, r.Earned, at+1)
 		}
 		if at >= 0 {
 			clicked++

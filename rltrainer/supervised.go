@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 
 	"github.com/r2rec/r2rec/internal/iot"
 	"github.com/r2rec/r2rec/internal/lm"
+	"github.com/r2rec/r2rec/internal/policy"
 )
 
 // FitOptions say how a learner is led through examples.
@@ -46,6 +48,9 @@ func Fit(ctx context.Context, l lm.Learner, examples []Example, o FitOptions) er
 				return fmt.Errorf("fit: step %d: %w", step+1, err)
 			}
 			batch[i] = lm.Lesson{Prompt: p, Chosen: e.Chosen}
+			if e.Weight != 0 {
+				batch[i].Objective = weighted(e.Chosen, e.Weight)
+			}
 		}
 		told, err := l.Learn(ctx, batch)
 		if err != nil {
@@ -58,6 +63,21 @@ func Fit(ctx context.Context, l lm.Learner, examples []Example, o FitOptions) er
 		}
 	}
 	return nil
+}
+
+// weighted is the cross-entropy of the chosen candidate, times a weight.
+func weighted(chosen int, weight float64) lm.Objective {
+	return func(scores, gradient []float64) (float64, error) {
+		if chosen < 0 || chosen >= len(scores) {
+			return 0, fmt.Errorf("candidate %d was chosen of %d", chosen, len(scores))
+		}
+		logs := policy.LogSoftmax(scores)
+		for i, l := range logs {
+			gradient[i] = weight * math.Exp(l)
+		}
+		gradient[chosen] -= weight
+		return -weight * logs[chosen], nil
+	}
 }
 
 // order gives every example once in each epoch, shuffled by the seed anew in each.

@@ -253,8 +253,8 @@ func TestMeasure(t *testing.T) {
 	if got, err := Measure(t.Context(), r, nil, iot.Figures); err != nil || got != (Score{}) {
 		t.Errorf("of nothing: %+v, %v", got, err)
 	}
-	for want, wrong := range map[string]Example{"measure example 0: candidate 4 was chosen of 4": {examples[0].Context, 4},
-		"candidate -1 was chosen": {examples[0].Context, -1}, "measure example 0: build prompt of 0 candidates": {}} {
+	for want, wrong := range map[string]Example{"measure example 0: candidate 4 was chosen of 4": {Context: examples[0].Context, Chosen: 4},
+		"candidate -1 was chosen": {Context: examples[0].Context, Chosen: -1}, "measure example 0: build prompt of 0 candidates": {}} {
 		if _, err := Measure(t.Context(), r, []Example{wrong}, iot.Figures); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)
 		}
@@ -279,5 +279,39 @@ func TestMeasureAsksTheSamePrompts(t *testing.T) {
 	}
 	if !slices.Equal(asked[0], asked[1]) || len(asked[0]) != 5 {
 		t.Error("the prompts differ")
+	}
+}
+
+// An example of weight 2 teaches as two would, and one that says nothing of its weight as one.
+func TestWeightedExamples(t *testing.T) {
+	scores := []float64{.3, -1, 2}
+	one, two, differ := make([]float64, 3), make([]float64, 3), make([]float64, 3)
+	a, err1 := weighted(1, 1)(scores, one)
+	b, err2 := weighted(1, 2)(scores, two)
+	if err := errors.Join(err1, err2); err != nil || math.Abs(b-2*a) > 1e-12 || a <= 0 {
+		t.Errorf("losses %v and %v, %v", a, b, err)
+	}
+	for i := range scores {
+		const h = 1e-6
+		for _, sign := range []float64{1, -1} {
+			moved := slices.Clone(scores)
+			moved[i] += sign * h
+			loss, err := weighted(1, 2)(moved, make([]float64, 3))
+			must(t, err)
+			differ[i] += sign * loss / (2 * h)
+		}
+		if math.Abs(two[i]-2*one[i]) > 1e-12 || math.Abs(two[i]-differ[i]) > 1e-6 {
+			t.Errorf("gradient of score %d: %v for weight 1, %v for 2, %v by differences", i, one[i], two[i], differ[i])
+		}
+	}
+	if _, err := weighted(3, 1)(scores, one); err == nil || err.Error() != "candidate 3 was chosen of 3" {
+		t.Errorf("%v", err)
+	}
+	examples := someExamples(2)
+	examples[1].Weight = 3
+	for _, l := range fit(t, examples, FitOptions{PromptVersion: iot.Figures, Steps: 1, Batch: 2}).lessons() {
+		if has := l.Objective != nil; has != (l.Chosen == 1) {
+			t.Errorf("the choice of candidate %d has an objective: %v", l.Chosen, has)
+		}
 	}
 }

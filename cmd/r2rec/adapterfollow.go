@@ -29,8 +29,9 @@ type adapterParts struct {
 type follower struct {
 	p     *process
 	parts adapterParts
-	dir   string      // for files on their way into the engine
-	base  event.Model // the bare one
+	shown adapters.Projection // of the log, for who only wants to look
+	dir   string              // for files on their way into the engine
+	base  event.Model         // the bare one
 	sw    *reasoner.Switch
 
 	mu     sync.Mutex
@@ -40,8 +41,8 @@ type follower struct {
 }
 
 // newFollower serves the bare base model until run has read the log.
-func newFollower(p *process, parts adapterParts, reg prometheus.Registerer) (f *follower, err error) {
-	f = &follower{p: p, parts: parts}
+func newFollower(p *process, parts adapterParts, shown adapters.Projection, reg prometheus.Registerer) (f *follower, err error) {
+	f = &follower{p: p, parts: parts, shown: shown}
 	if f.dir, err = os.MkdirTemp("", "r2rec-adapters-"); err != nil {
 		return nil, err
 	}
@@ -89,7 +90,13 @@ func (f *follower) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return f.sw.Run(ctx) })
 	g.Go(func() error {
-		err := f.parts.log.Follow(ctx, func(s adapters.State) error { f.saw(s); return nil })
+		err := f.parts.log.Follow(ctx, func(s adapters.State) error {
+			f.saw(s)
+			if _, err := f.shown.Write(ctx, s); err != nil && ctx.Err() == nil { // the next record writes it again
+				f.p.log.Warn("the log of adapters is not projected into Redis", "error", err)
+			}
+			return nil
+		})
 		if ctx.Err() == nil {
 			f.p.log.Error("the log of adapters is not followed any more: what serves goes on", "error", err)
 			f.mu.Lock()

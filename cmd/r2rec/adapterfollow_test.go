@@ -265,6 +265,18 @@ func TestServeFollowsTheLogOfAdapters(t *testing.T) {
 		}
 		serving(web.ServingState{Current: want})
 	}
+
+	// A person promotes one that nobody has measured: the command does, on the newest decisions.
+	byHand := tr.make(4, false)
+	p.do(append([]string{"adapters", "promote", byHand, "--share", "1", "--adapters", tr.folder}, p.kafkaArgs()...)...)
+	serving(web.ServingState{Current: byHand})
+	projected, err := adapters.Projection{Client: p.rdb, Prefix: "r2:"}.Read(t.Context())
+	if err != nil || projected.Current != byHand {
+		t.Errorf("Redis says %+v, %v", projected, err)
+	}
+	p.do(append([]string{"adapters", "rollback", "--adapters", tr.folder}, p.kafkaArgs()...)...)
+	serving(web.ServingState{Current: first})
+
 	if status, body := s.ask("POST", "/v1/adapters/rollback", fmt.Sprintf(`{"adapter": %q}`, strings.Repeat("ab", 32))); status != 409 || !strings.Contains(body, "has never been current") {
 		t.Errorf("a roll-back to what never was: %d %s", status, body)
 	}

@@ -184,7 +184,7 @@ func TestAdaptersByCommand(t *testing.T) {
 			t.Errorf("after the roll-out was taken back: %+v", l)
 		}
 		shown := d.do("show", a[:9])
-		for _, want := range []string{"rolled back", "promote over base", "the first", "2, 4 over", "canaries", "none", "roll back to base"} {
+		for _, want := range []string{"rolled back", "promote over base", "the first", "2, 4 over", "canaries         20", "roll back to base"} {
 			if !strings.Contains(shown, want) {
 				t.Errorf("show does not say %q:\n%s", want, shown)
 			}

@@ -25,7 +25,8 @@ type adaptersPromoteCommand struct {
 func (adaptersPromoteCommand) Help() string {
 	return `Puts a file into the store, if it is one, and appends a promotion to the log. No gate judges it: that is your decision, and
 the log says so. The adapter has to belong to the model that is served, the one of --model: the same base, tokenizer,
-readout and prompt version. Servers check that again, and prove that they serve it, before they do.
+readout and prompt version. Servers check that again, and prove that they serve it, before they do: what the adapter
+changes is measured here, on the newest decisions, and kept beside its file.
 
 An adapter that is being rolled out is given to all users by --share 1. While another one is rolled out, nothing can be
 promoted; roll it back first.`
@@ -42,7 +43,7 @@ func (c adaptersPromoteCommand) Run(p *process) error {
 	defer d.close()
 	record := event.Promotion{Kind: event.Promote, Parent: d.state.Current, Share: c.Share, Reason: c.Reason, Timestamp: event.At(time.Now())}
 
-	file := ""
+	file, proven := "", false
 	if info, err := os.Stat(c.Adapter); err == nil && info.Mode().IsRegular() {
 		file = c.Adapter
 	} else {
@@ -57,9 +58,11 @@ func (c adaptersPromoteCommand) Run(p *process) error {
 			return err
 		}
 		defer os.RemoveAll(cache)
-		if file, _, err = d.store.Fetch(p.ctx, record.Adapter, cache); err != nil {
+		var m adapters.Manifest
+		if file, m, err = d.store.Fetch(p.ctx, record.Adapter, cache); err != nil {
 			return err
 		}
+		proven = len(m.Canaries) > 0
 	}
 	who, err := c.fits(p, file)
 	if err != nil {
@@ -72,8 +75,11 @@ func (c adaptersPromoteCommand) Run(p *process) error {
 	if err := d.wouldCount(record); err != nil {
 		return err
 	}
-	if file == c.Adapter {
+	if !proven {
 		m := adapters.Manifest{Parent: record.Parent, Created: record.Timestamp}
+		if m.Canaries, err = c.canaries(p, d, file); err != nil {
+			return err
+		}
 		if _, err := d.store.Put(p.ctx, file, m); err != nil {
 			return err
 		}

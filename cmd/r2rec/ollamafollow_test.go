@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math"
@@ -45,10 +47,11 @@ func TestServeFollowsTheLogThroughOllama(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := i.Uninstall(quiet.ctx); err != nil && t.Context().Err() == nil {
+		ctx, cancel := context.WithTimeout(context.Background(), warmWithin)
+		defer cancel()
+		if err := errors.Join(i.Uninstall(ctx), i.Close()); err != nil {
 			t.Error(err)
 		}
-		i.Close()
 	})
 	s := p.serve("--adapters", tr.folder, "--ollama", url, "--model", path, "--ollama-prefix", prefix, "--ollama-threads", "1", "--ollama-reload", "wait")
 	serving := func(want web.ServingState) web.AdapterState {

@@ -214,13 +214,10 @@ func (r opeReport) figures() (all []opeFigure) {
 	for _, v := range r.values() {
 		all = append(all, opeFigure{Metric: v.metric, Value: v.Estimate, Unit: "reward", Low: &v.Low, High: &v.High})
 	}
-	for _, f := range []opeFigure{
-		{Metric: "decisions", Value: float64(r.Decisions), Unit: "decisions"}, {Metric: "users", Value: float64(r.Users), Unit: "users"},
-		{Metric: "effective_sample", Value: r.Effective, Unit: "decisions"}, {Metric: "clipped", Value: r.Clipped, Unit: "share"},
-		{Metric: "max_weight", Value: r.MaxWeight, Unit: "weight"}, {Metric: "mean_weight", Value: r.MeanWeight.Estimate, Unit: "weight"},
-	} {
-		all = append(all, f)
-	}
+	all = append(all,
+		opeFigure{Metric: "decisions", Value: float64(r.Decisions), Unit: "decisions"}, opeFigure{Metric: "users", Value: float64(r.Users), Unit: "users"},
+		opeFigure{Metric: "effective_sample", Value: r.Effective, Unit: "decisions"}, opeFigure{Metric: "clipped", Value: r.Clipped, Unit: "share"},
+		opeFigure{Metric: "max_weight", Value: r.MaxWeight, Unit: "weight"}, opeFigure{Metric: "mean_weight", Value: r.MeanWeight.Estimate, Unit: "weight"})
 	if r.observed != nil {
 		all = append(all, opeFigure{Metric: "never_logged", Value: r.missing, Unit: "share"})
 	}

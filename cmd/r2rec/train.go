@@ -19,6 +19,12 @@ type trainCommand struct {
 	Compare trainCompareCommand `cmd:"" help:"Say what learning from clicks was worth in several runs of train replay together."`
 }
 
+// Help is shown by `r2rec train --help`.
+func (trainCommand) Help() string {
+	return `r2rec train --once is one round of learning from the newest rewards, for cron; r2rec train --every 1h is the same as a
+process. r2rec train round --help has the flags and the exit codes.`
+}
+
 type trainRoundCommand struct {
 	Once  bool          `help:"One round, and an exit code that says how it ended: for cron." xor:"when" group:"Round"`
 	Every time.Duration `help:"A round, then another after so much time, until stopped." placeholder:"1h" xor:"when" group:"Round"`
@@ -26,6 +32,7 @@ type trainRoundCommand struct {
 	JSON  bool          `help:"Print the report as JSON." group:"Round"`
 
 	roundFlags   `embed:""`
+	rollOutFlags `embed:""`
 	adapterFlags `embed:""`
 	engineFlags  `embed:""`
 	kafkaFlags   `embed:""`
@@ -70,7 +77,8 @@ func (trainRoundCommand) Help() string {
 prompts, fits a click model, fine-tunes on what was chosen, follows the policy gradient (doubly robust, with a KL
 divergence from the policy before), and lets an off-policy gate decide by decisions that nobody learned from. What
 passes goes to the store and to the log of adapters; servers that follow it swap within a second, for a share of the
-users first. A killed round goes on where it stood.
+users first. Where a roll-out is under way, its rewards are looked at first: they may end it. A killed round goes on
+where it stood.
 
   r2rec train --once          one round, for cron; the exit code says how it ended
   r2rec train --every 1h      the same as a process
@@ -85,6 +93,9 @@ func (c trainRoundCommand) Run(p *process) error {
 	}
 	if err := checkCounts(count{"--least", c.Least, 1}, count{"--fit-steps", c.FitSteps, 0}, count{"--steps", c.Steps, 1}, count{"--batch", c.Batch, 1},
 		count{"--checkpoint-every", c.CheckpointEvery, 1}, count{"--rank", c.Rank, 1}, count{"--threads", c.Threads, 1}); err != nil {
+		return err
+	}
+	if err := c.rollOutFlags.check(); err != nil {
 		return err
 	}
 	dir, err := c.dir()
@@ -123,8 +134,13 @@ func (c trainRoundCommand) Run(p *process) error {
 	o.Log = log
 	o.Logger, o.Now, o.Told = p.log, time.Now, shown.set
 	lease := adapters.LeaseOptions{Client: rdb, Key: c.Prefix + "train", TTL: leaseTime, Logger: p.log}
+	watch := rollOuts{rollOutFlags: c.rollOutFlags, kafka: kc, log: log, model: t.Model(), now: time.Now, to: p.log}
 	for {
-		report, err := leasedRound(p.ctx, lease, o)
+		var report *rltrainer.Report
+		err := watch.look(p.ctx)
+		if err == nil {
+			report, err = leasedRound(p.ctx, lease, o)
+		}
 		shown.close()
 		if err == nil {
 			err = c.print(p, dir, report)

@@ -65,9 +65,9 @@ type replayStages struct {
 // replayVars are the defaults that were chosen on validation cases (docs/learning.md).
 func replayVars() kong.Vars {
 	return kong.Vars{
-		"replay_sft_share": ".1", "replay_sft_steps": "50", "replay_sft_rate": "5e-4",
-		"replay_choice_steps": "0", "replay_choice_rate": "1e-3",
-		"replay_steps": "100", "replay_rate": "1e-3", "replay_beta": "1",
+		"replay_sft_share": ".1", "replay_sft_steps": "50", "replay_sft_rate": "1.5e-3",
+		"replay_choice_steps": "100", "replay_choice_rate": "1e-3",
+		"replay_steps": "40", "replay_rate": "5e-4", "replay_beta": "2",
 	}
 }
 

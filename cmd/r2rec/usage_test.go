@@ -52,7 +52,7 @@ func TestWrongUsage(t *testing.T) {
 func TestEveryCommandTeaches(t *testing.T) {
 	for _, command := range []string{"", "demo", "import", "consume", "serve", "recommend", "graph", "eval", "lm", "lm pretrain", "lm tune",
 		"adapters", "adapters list", "adapters show", "adapters diff", "adapters promote", "adapters rollback", "adapters prune",
-		"ope", "ope log", "ope power", "train", "train round"} {
+		"ope", "ope log", "ope power", "train", "train round", "train replay", "train compare"} {
 		var out, errs bytes.Buffer
 		code := run(t.Context(), append(strings.Fields(command), "--help"), &out, &errs)
 		if code != 0 || !strings.Contains(out.String(), "Usage: r2rec") || errs.Len() != 0 {

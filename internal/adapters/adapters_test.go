@@ -245,8 +245,12 @@ func TestRandomHistories(t *testing.T) {
 			}
 			records[i] = p
 			// Whoever else applies a record to the same state spoils nothing.
-			_ = s.Apply(int64(i), rapid.SampledFrom(all).Draw(t, "other"))
+			other := s.Apply(int64(i), rapid.SampledFrom(all).Draw(t, "other"))
+			before := other.Entries[i]
 			next := s.Apply(int64(i), p)
+			if !cmp.Equal(other.Entries[i], before) {
+				t.Fatalf("record %d of another state became %+v", i, other.Entries[i])
+			}
 			checkStep(t, s, next)
 			s = next
 			states = append(states, s)

@@ -204,7 +204,7 @@ func next(t testing.TB, states <-chan State) State {
 }
 
 // TestFollowSeesEveryRecord at once: each append waits for the follower before the next. Were a state only seen when a
-// request ends for want of records, after a second, the test would fail.
+// request ends for want of records, after a second, the context would end first.
 func TestFollowSeesEveryRecord(t *testing.T) {
 	embeddedtest.EachKafka(t, func(t *testing.T, k broker.Settings) {
 		ctx, l := bounded(t), openLog(t, k)
@@ -216,7 +216,6 @@ func TestFollowSeesEveryRecord(t *testing.T) {
 			t.Fatalf("follow began with %+v", s)
 		}
 		parent := "0"
-		begun := time.Now()
 		for i := range 50 {
 			adapter := fmt.Sprint("a", i)
 			want, _, err := l.Append(ctx, promote(adapter, parent, 1, nil))
@@ -227,9 +226,6 @@ func TestFollowSeesEveryRecord(t *testing.T) {
 				t.Fatalf("record %d: %s", i, diff)
 			}
 			parent = adapter
-		}
-		if took := time.Since(begun); took > limit/2 {
-			t.Errorf("50 records took %v", took)
 		}
 	})
 }
@@ -262,9 +258,14 @@ func TestFollowOutlivesBrokers(t *testing.T) {
 	}
 	t.Cleanup(cluster.Close)
 	var away atomic.Bool
+	cuts := make(chan struct{})
 	cluster.Control(func(kmsg.Request) (kmsg.Response, error, bool) {
 		cluster.KeepControl()
 		if away.Load() {
+			select {
+			case cuts <- struct{}{}:
+			default:
+			}
 			return nil, errors.New("the broker is away"), true
 		}
 		return nil, nil, false
@@ -286,6 +287,13 @@ func TestFollowOutlivesBrokers(t *testing.T) {
 	for i, parent := range []string{"", "a", "b"} {
 		away.Store(true)
 		lines.wait(t, slog.LevelWarn, i+1)
+		for range 3 { // more attempts, about which nothing is said
+			select {
+			case <-cuts:
+			case <-ctx.Done():
+				t.Fatal("no more attempts")
+			}
+		}
 		away.Store(false)
 		adapter := string(rune('a' + i))
 		if _, counted, err := l.Append(ctx, promote(adapter, parent, 1, nil)); err != nil || !counted {

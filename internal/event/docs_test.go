@@ -10,8 +10,8 @@ import (
 func TestDocs(t *testing.T) {
 	text := string(read(t, "../../docs/contracts.md"))
 	examples := regexp.MustCompile("(?s)```json (\\w+)\n(.*?)```").FindAllStringSubmatch(text, -1)
-	if len(examples) != 4 {
-		t.Errorf("%d examples, want 4", len(examples))
+	if len(examples) != 5 {
+		t.Errorf("%d examples, want 5", len(examples))
 	}
 	for _, e := range examples {
 		if _, _, err := decoders[e[1]]([]byte(e[2])); err != nil {

@@ -287,7 +287,7 @@ type Gate struct {
 	Until     Time    `json:"until"` // and not later than this: no later gate uses them again
 	Decisions int     `json:"decisions"`
 	Users     int     `json:"users"`
-	Needed    int     `json:"needed"` // decisions that would show a difference of Margin with a chance of .8
+	Needed    int     `json:"needed"` // decisions that would show a difference worth detecting, beyond Margin, with a chance of .8
 	Margin    float64 `json:"margin"` // reward a decision that the lower bounds have to clear
 	Effective float64 `json:"effective_sample"`
 	Clipped   float64 `json:"clipped"` // share of the decisions whose weight was clipped

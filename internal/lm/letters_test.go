@@ -34,6 +34,26 @@ func TestLettersSumTheirVariants(t *testing.T) {
 	}
 }
 
+// A letter that was learned is one token, and it is known which letters were stated.
+func TestLearnedLettersAreOneToken(t *testing.T) {
+	shares, stated, mass, err := LearnedLetters([]Token{p(" B", .3), p("B", .1), p("(B)", .05), p(" A", .2), p(" A.", .05), p("  C", .1), p(" c", .05), p(" D", .01), p(" The", .005)}, 3, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if math.Abs(mass-.5) > 1e-9 || !slices.Equal(stated, []bool{true, true, false}) {
+		t.Errorf("mass %g, stated %v", mass, stated)
+	}
+	missing := .005 / math.E
+	for i, want := range []float64{.2, .3, missing} {
+		if got := math.Exp(shares[i]); math.Abs(got-want/(.5+missing)) > 1e-9 {
+			t.Errorf("letter %c has share %g, want %g", 'A'+i, got, want/(.5+missing))
+		}
+	}
+	if _, _, _, err := LearnedLetters([]Token{p("A", .5), p("B", .4)}, 2, 0); !errors.Is(err, ErrNonsense) {
+		t.Errorf("letters that nobody taught: %v", err)
+	}
+}
+
 func TestLettersRefusesWhatRanksNothing(t *testing.T) {
 	for why, top := range map[string][]Token{
 		"no tokens":              nil,

@@ -31,13 +31,13 @@ func TestGateHoldsItsLevel(t *testing.T) {
 		if d := world.truth(); math.Abs(d) > 1e-12 {
 			t.Fatalf("%s: the policies differ by %v", name, d)
 		}
-		for round, reruns := range map[int]int{1: 250, 5: 250} {
+		for round, reruns := range map[int]int{1: 160, 5: 160} {
 			alpha := AlphaOf(DefaultAlpha, round)
 			most := alpha*float64(reruns) + 3.1*math.Sqrt(alpha*float64(reruns)) + 1
 			promoted, decided := 0, 0
 			for i := range reruns {
 				samples := world.draw(rand.New(rand.NewPCG(11, uint64(i))), 60)
-				f := gate(t, samples, GateOptions{Round: round, Detect: 1, Resampling: Resampling{Resamples: 400}})
+				f := gate(t, samples, GateOptions{Round: round, Detect: 1, Resampling: Resampling{Resamples: 200}})
 				if f.Verdict == Passed {
 					promoted++
 				}
@@ -65,7 +65,7 @@ func TestShuffledRewardsAreNotLearned(t *testing.T) {
 		for j := range samples { // the model of the reward knows the true one
 			samples[j].Q, samples[j].V, samples[j].VLogged = .2, .2, .2
 		}
-		if gate(t, samples, GateOptions{Detect: .1, Resampling: Resampling{Resamples: 400}}).Verdict == Passed {
+		if gate(t, samples, GateOptions{Detect: .1, Resampling: Resampling{Resamples: 200}}).Verdict == Passed {
 			promoted++
 		}
 	}
@@ -78,7 +78,7 @@ func TestGatePassesWhatIsBetter(t *testing.T) {
 	passed, covered, looked := 0, 0, 0
 	for i := range 40 {
 		samples := improved.draw(rand.New(rand.NewPCG(3, uint64(i))), 600)
-		f := gate(t, samples, GateOptions{Detect: improved.truth()})
+		f := gate(t, samples, GateOptions{Detect: improved.truth(), Resampling: Resampling{Resamples: 200}})
 		if f.Decisions >= f.Needed {
 			looked++
 			if f.Verdict == Passed {

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"testing"
 
@@ -110,8 +111,33 @@ func TestSameBoundsOnAnyNumberOfThreads(t *testing.T) {
 	}
 }
 
-// With rewards of a few users only, and few of them, the bootstrap's bounds are as skewed as the estimate, and the wider of
-// both is taken.
+// Every resample draws from its own stream, so that threads share out the work and change nothing; and where the users are
+// many and alike, the studentized deviations are near t's.
+func TestResamplesAreIndependentOfThreads(t *testing.T) {
+	u := sumUsers(noDifference["actions matter"].draw(rand.New(rand.NewPCG(1, 1)), 80), DefaultClip)
+	m := []*moments{newMoments(u, loggedValue), newMoments(u, snipsDifference)}
+	at := u.tBounds(.05, loggedValue, snipsDifference)
+	draw := func(threads int) [][]float64 {
+		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(threads))
+		return u.studentized(m, at, 2001, 1)
+	}
+	one := draw(1)
+	for _, threads := range []int{2, 7} {
+		if !cmp.Equal(one, draw(threads)) {
+			t.Errorf("%d threads draw other users", threads)
+		}
+	}
+	for i := range one {
+		slices.Sort(one[i])
+		for share, want := range map[float64]float64{.05: -1.66, .5: 0, .95: 1.66} {
+			if got := one[i][int(share*2001)]; math.Abs(got-want) > .4 {
+				t.Errorf("statistic %d: a share of %v of the deviations lies below %v, of t's below %v", i, share, got, want)
+			}
+		}
+	}
+}
+
+// Where weights are large, the bootstrap's bounds are as skewed as the estimate, and the wider of both is taken.
 func TestBoundsAreTheWiderOfTwo(t *testing.T) {
 	samples := noDifference["large weights"].draw(rand.New(rand.NewPCG(2, 2)), 60)
 	u := sumUsers(samples, DefaultClip)

@@ -186,7 +186,13 @@ func TestFoldsPartUsersEvenly(t *testing.T) {
 			t.Errorf("fold %d has %d of %d users", f, n, users)
 		}
 	}
-	if Fold("671", folds) != Fold("671", folds) || Fold("671", 1) != 0 {
-		t.Error("a fold is not a function of the user")
+	// What another process has to find, too.
+	for user, want := range map[string]int{"671": 3, "a user": 4} {
+		if got := Fold(user, folds); got != want {
+			t.Errorf("user %q is in fold %d, want %d", user, got, want)
+		}
+	}
+	if Fold("671", 1) != 0 || Fold("671", 0) != 0 {
+		t.Error("there is another fold than the only one")
 	}
 }

@@ -74,6 +74,9 @@ type Installer struct {
 	manifest lora.Manifest // what an adapter has to say, but for its prompt
 	prompt   int           // version that the bare base reads
 
+	// turn is held by whoever makes or deletes models of adapters, so that none is deleted on its way into use.
+	turn sync.Mutex
+
 	mu      sync.Mutex
 	used    map[int]string // adapters of the models in use, by their copy of the base
 	digests map[int]string // of those copies' files, once they were made
@@ -217,6 +220,8 @@ func (i *Installer) Adapt(ctx context.Context, digest, path string) (*Model, err
 }
 
 func (i *Installer) adapt(ctx context.Context, digest, path string) (*Model, error) {
+	i.turn.Lock()
+	defer i.turn.Unlock()
 	a, is, err := i.readAdapter(path)
 	if err != nil {
 		return nil, err

@@ -9,7 +9,6 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -164,50 +163,6 @@ func TestInstallingGoesOnAfterAnyFault(t *testing.T) {
 	}
 }
 
-// Adapters that are out of use are deleted but for the last ones, and what others made never is.
-func TestPruneDeletesWhatIsOutOfUse(t *testing.T) {
-	url := embeddedtest.RealOllama(t)
-	made := newTaught(t)
-	others := newInstaller(t, url, made.base, InstallOptions{})
-	theirs, err := others.Adapt(t.Context(), digestOf(t, made.adapters[0]), made.adapters[0])
-	must(t, err)
-	must(t, theirs.Close())
-	i := newInstaller(t, url, made.base, InstallOptions{Keep: 1})
-	var names []string
-	use := func(k int) *Model {
-		m, err := i.Adapt(t.Context(), digestOf(t, made.adapters[k]), made.adapters[k])
-		must(t, err)
-		names = append(names, m.Name)
-		return m
-	}
-	has := func(name string) bool {
-		all, err := Models(t.Context(), url)
-		must(t, err)
-		return slices.Contains(all, name)
-	}
-	first := use(0)
-	must(t, first.Close())
-	if !has(first.Name) {
-		t.Error("the adapter that was used last is deleted")
-	}
-	second := use(1)
-	if !has(first.Name) || !has(second.Name) {
-		t.Error("an adapter is deleted while nothing else went out of use")
-	}
-	must(t, second.Close())
-	if has(first.Name) || !has(second.Name) {
-		t.Errorf("the adapter before the last one is there: %v, the last one: %v", has(first.Name), has(second.Name))
-	}
-	deleted, err := i.Prune(t.Context(), "")
-	must(t, err)
-	if !slices.Equal(deleted, []string{second.Name}) || has(second.Name) {
-		t.Errorf("pruned %v", deleted)
-	}
-	if !has(theirs.Name) {
-		t.Error("the model of another program is deleted")
-	}
-}
-
 // Models in use are in the server's memory side by side.
 func TestModelsInUseDoNotPushEachOtherOut(t *testing.T) {
 	made := newTaught(t)
@@ -328,34 +283,6 @@ func TestAQuantizedBaseIsServedInF16(t *testing.T) {
 	base, _ := m.Sides()
 	agree(t, base, engine.Options{Path: path})
 	must(t, m.Close())
-}
-
-func TestNamesAreReadBack(t *testing.T) {
-	n := newNames("r2rec", strings.Repeat("d00d", 16))
-	adapter := strings.Repeat("ab01", 16)
-	for name, want := range map[string]struct {
-		adapter string
-		copy    int
-		ok      bool
-	}{
-		n.copyOf(1):                          {"", 1, true},
-		n.copyOf(12):                         {"", 12, true},
-		n.layer(adapter, 3):                  {adapter[:12], 3, true},
-		n.merged(adapter):                    {adapter[:12], 0, true},
-		"r2rec-d00dd00dd00d:latest":          {},
-		"r2rec-d00dd00dd00d:copy0":           {},
-		"r2rec-d00dd00dd00d":                 {},
-		"r2rec-d00dd00dd00e:copy1":           {},
-		"r2rec-d00dd00dd00d-ab01:layer1":     {},
-		"r2rec-d00dd00dd00d-ab01ab01ab01":    {},
-		"x-r2rec-d00dd00dd00d:copy1":         {},
-		"smollm2:135m":                       {},
-		"r2rec-d00dd00dd00d-ab01ab01ab01:x1": {},
-	} {
-		if a, c, ok := n.parse(name); a != want.adapter || c != want.copy || ok != want.ok {
-			t.Errorf("%s: %q, %d, %v, want %+v", name, a, c, ok, want)
-		}
-	}
 }
 
 func TestInstallerRefuses(t *testing.T) {

@@ -192,7 +192,7 @@ func (m *Model) Close() error {
 		err = nil
 	}
 	m.installer.release(m.copy)
-	deleted, pruned := m.installer.Prune(context.Background(), m.installer.kept()...)
+	deleted, pruned := m.installer.pruneUnused(context.Background())
 	if len(deleted) > 0 {
 		m.installer.opt.Logger.Info("ollama: adapters that are out of use are deleted", "models", deleted)
 	}

@@ -6,8 +6,13 @@
 // one call at a time finds out whether it is back. An answer is never trusted: it is bounded in size and checked, and a
 // prompt that the server shortened is not taken for answered.
 //
-// What it leaves to others: starting the server and installing the model, prompts (internal/iot), calibration
-// (lm.Calibrated), and what to serve when there is an error (the reasoner).
+// A Client asks a model that somebody installed. An Installer makes models itself, of a base model's file and of adapters
+// for it, and is an engine of internal/lm/loader: what the server has is not made again, an adapter is known by its digest,
+// and nothing that others made is touched. Whether the server really serves an adapter, it does not promise: that is what a
+// proof is for (internal/lm/proof), and Model.Sides answers it.
+//
+// What it leaves to others: starting the server, prompts (internal/iot), and what to serve when there is an error (the
+// reasoner).
 package ollama
 
 import (

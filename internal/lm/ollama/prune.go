@@ -13,6 +13,19 @@ import (
 // Prune deletes the models of this base whose adapters are none of those kept, by their digests, and returns their names.
 // Copies of the base stay: the next adapter needs them.
 func (i *Installer) Prune(ctx context.Context, keep ...string) (deleted []string, err error) {
+	i.turn.Lock()
+	defer i.turn.Unlock()
+	return i.prune(ctx, keep)
+}
+
+// pruneUnused is Prune of what is not in use, and has not been for long.
+func (i *Installer) pruneUnused(ctx context.Context) (deleted []string, err error) {
+	i.turn.Lock()
+	defer i.turn.Unlock()
+	return i.prune(ctx, i.kept())
+}
+
+func (i *Installer) prune(ctx context.Context, keep []string) (deleted []string, err error) {
 	have, err := i.server.list(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("prune models on %s: %w", i.server.base.Redacted(), err)

@@ -1,7 +1,6 @@
 package ollama
 
 import (
-	"errors"
 	mathrand "math/rand/v2"
 	"strings"
 	"testing"
@@ -18,9 +17,6 @@ import (
 // An adapter of a public model goes the whole way: learned with letters on the quantized file, installed on a server, as a
 // layer and merged, proven there, and asked. The log has what it takes and what the proof finds.
 func TestSmolLM2EndToEnd(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it takes minutes")
-	}
 	url, base := embeddedtest.RealOllama(t), embeddedtest.RealModel(t)
 	model, err := engine.Open(engine.Options{Path: base, Readout: engine.Letters, PromptVersion: iot.Figures, Trainable: true})
 	must(t, err)
@@ -28,7 +24,7 @@ func TestSmolLM2EndToEnd(t *testing.T) {
 	l, err := model.NewAdapter(engine.AdapterOptions{Targets: []string{"attn_q", "attn_v"}, Learn: learn.Options{Optimiser: learn.AdamW{Rate: 2e-3}, Workers: 2}})
 	must(t, err)
 	began := time.Now()
-	const steps, batch = 3, 4
+	const steps, batch = 2, 3
 	all := lessons(t, 5, steps*batch)
 	for step := range steps {
 		p, err := l.Learn(t.Context(), all[step*batch:][:batch])
@@ -39,15 +35,20 @@ func TestSmolLM2EndToEnd(t *testing.T) {
 	path := write(t, "smollm2.gguf", l.Write)
 	r := mathrand.New(mathrand.NewPCG(78, 1))
 	var asks []proof.Ask
-	for i := range 8 {
+	for i := range 5 {
 		c, _ := digitsContext(r, 8)
 		asks = append(asks, proof.Ask{Context: c, Seed: uint64(i)})
 	}
-	measured, err := proof.Choose(t.Context(), iot.Figures, asks, model, l, 8)
+	measured, err := proof.Choose(t.Context(), iot.Figures, asks, model, l, 5)
 	must(t, err)
 	digest := digestOf(t, path)
-	for name, merged := range map[string]bool{"layer": false, "merged": true} {
-		i := newInstaller(t, url, base, InstallOptions{OnReload: ReloadWait, Merged: merged, PromptVersion: iot.Figures})
+	layers := newInstaller(t, url, base, InstallOptions{OnReload: ReloadWait, PromptVersion: iot.Figures})
+	o := layers.opt
+	o.Merged = true
+	merges, err := NewInstaller(o) // of the same models
+	must(t, err)
+	defer merges.Close()
+	for name, i := range map[string]*Installer{"layer": layers, "merged": merges} {
 		lap := func(what string, do func() error) {
 			t.Helper()
 			began := time.Now()
@@ -74,6 +75,8 @@ func TestSmolLM2EndToEnd(t *testing.T) {
 		if who, err := served.Identity(t.Context()); err != nil || who.Adapter != digest || !strings.Contains(who.Name, ":"+name) {
 			t.Errorf("%+v, %v", who, err)
 		}
-		must(t, errors.Join(served.Close(), i.Uninstall(t.Context())))
+		must(t, served.Close())
+		_, err := layers.Prune(t.Context())
+		must(t, err)
 	}
 }
