@@ -39,7 +39,12 @@ whole path (Kafka, consumer, graph, reasoner), and shows on a local page what ha
 at full speed, the last part of it slowly, as live traffic: that is simulated, and the page says so. What you
 click there is real: it goes through Kafka and changes the next list.
 A small language model that travels with the program reasons, or one of an Ollama server (--ollama). Ctrl-C leaves
-nothing behind.`
+nothing behind.
+
+It learns, too: simulated users visit, and click only what the real ones chose next (half of what each did is kept back
+for that). Their clicks become rewards, a round learns an adapter from them every few minutes, a gate judges it, and what
+passes is rolled out to a share of the users. All of it is on the page, with what is simulated, and faster than in
+earnest. --visits 0 simulates nobody.`
 }
 
 func (c demoCommand) Run(p *process) error {
