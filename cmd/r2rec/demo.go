@@ -187,7 +187,7 @@ func (c demoCommand) note() string {
 	s := fmt.Sprintf("All of it is faster here than in earnest. Lists are drawn for %.3g %% of the users (usual are 10 %%), so that there is something to learn; %.3g %% stay on the graph's ranking. %s",
 		100*c.ExploreShare, 100*c.ControlShare, rewardRule(c.AttributionWindow, demoLateness))
 	if c.RoundEvery > 0 {
-		s += fmt.Sprintf(" A round begins with %d decisions to learn from; its gate asks whether it could see a difference of %g. What passes goes to %.3g %% of the users first, and back unless rewards show within %s that it is not worse by more than %g.",
+		s += fmt.Sprintf(" A round begins with %d decisions that explored, half of them for its gate, which asks whether it could see a difference of %g. What passes goes to %.3g %% of the users first, and back unless rewards show within %s that it is not worse by more than %g.",
 			c.RoundEvery, demoDetect, 100*demoShare, sayTime(demoLimit), demoTolerance)
 	}
 	return s

@@ -33,7 +33,7 @@ var demoTest = ope.SequentialOptions{Decisions: 3000, Variance: .06}
 
 // demoRound is a small round: some hundred decisions are too few to fit on what was chosen, and the policy has to stay near
 // the one that made them for the gate to have anything to say. One thread leaves a processor to those who are served.
-var demoRound = roundFlags{Share: demoShare, Staleness: 24 * time.Hour, Least: 100, Held: .5, Detect: demoDetect,
+var demoRound = roundFlags{Share: demoShare, Staleness: 24 * time.Hour, Held: .5, Detect: demoDetect,
 	FitSteps: 0, FitRate: 5e-4, Steps: 80, Rate: 1e-3, Batch: 32, Beta: .1, Rank: 8, Threads: 1, Seed: 1}
 
 // demoLoop learns within the demo.
@@ -93,6 +93,7 @@ func (l *demoLoop) close() error {
 // run has a round whenever there is enough to learn from and no roll-out is under way, until ctx ends.
 func (l *demoLoop) run(ctx context.Context, p *process, s *service) error {
 	o := demoRound.options()
+	o.Learn.Least = max(1, s.loop.parts.needed/4) // half of them are held out
 	o.Dir, o.History, o.Log, o.Store, o.Teacher = filepath.Join(l.dir, "round"), history{s.parts.kafka}, l.adapters.log, l.adapters.store, l.teacher
 	o.Logger, o.Now, o.Told = p.log, time.Now, s.loop.told
 	for n := 1; ; n++ {
