@@ -29,7 +29,7 @@ type demoCommand struct {
 	recommendFlags    `embed:"" set:"explore_share=0.5"`
 	visitFlags        `embed:""`
 	AttributionWindow time.Duration `help:"Time after a list was first shown in which a click counts for it." default:"15s" group:"Simulation"`
-	RoundEvery        int           `help:"Decisions to learn from with which a round of learning begins; 0: there are no rounds." default:"400" group:"Simulation"`
+	RoundEvery        int           `help:"Decisions to learn from with which a round of learning begins; 0: there are no rounds." default:"300" group:"Simulation"`
 }
 
 // Help is shown by r2rec demo --help.
