@@ -29,7 +29,7 @@ type demoCommand struct {
 	recommendFlags    `embed:"" set:"explore_share=0.5"`
 	visitFlags        `embed:""`
 	AttributionWindow time.Duration `help:"Time after a list was first shown in which a click counts for it." default:"15s" group:"Simulation"`
-	RoundEvery        int           `help:"Decisions to learn from with which a round of learning begins; 0: there are no rounds." default:"400" group:"Simulation"`
+	RoundEvery        int           `help:"Decisions to learn from with which a round of learning begins; 0: there are no rounds." default:"300" group:"Simulation"`
 }
 
 // Help is shown by r2rec demo --help.
@@ -39,7 +39,12 @@ whole path (Kafka, consumer, graph, reasoner), and shows on a local page what ha
 at full speed, the last part of it slowly, as live traffic: that is simulated, and the page says so. What you
 click there is real: it goes through Kafka and changes the next list.
 A small language model that travels with the program reasons, or one of an Ollama server (--ollama). Ctrl-C leaves
-nothing behind.`
+nothing behind.
+
+It learns, too: simulated users visit, and click only what the real ones chose next (half of what each did is kept back
+for that). Their clicks become rewards, a round learns an adapter from them every few minutes, a gate judges it, and what
+passes is rolled out to a share of the users. All of it is on the page, with what is simulated, and faster than in
+earnest. --visits 0 simulates nobody.`
 }
 
 func (c demoCommand) Run(p *process) error {
@@ -103,8 +108,7 @@ func (c demoCommand) Run(p *process) error {
 	if err != nil {
 		return err
 	}
-	learning := &loopParts{rule: rewardRule(c.AttributionWindow, demoLateness), every: demoLook, back: time.Hour, needed: c.RoundEvery,
-		rollOuts: &rollOutFlags{WatchRollouts: true, RolloutLimit: demoLimit, RolloutTolerance: demoTolerance}}
+	learning := &loopParts{rule: rewardRule(c.AttributionWindow, demoLateness), every: demoLook, back: time.Hour, needed: c.RoundEvery}
 	learner, why, err := c.learner(p, kc, model)
 	if err != nil {
 		return err
@@ -122,7 +126,8 @@ func (c demoCommand) Run(p *process) error {
 	var applied atomic.Int64
 	progress := make(chan struct{}, 1)
 	s, err := newService(p, serviceParts{
-		kafka: kc, rdb: rdb, graph: graph, model: model, noModel: noModel, adapters: follow, registry: prometheus.NewRegistry(),
+		kafka: kc, rdb: rdb, graph: graph, model: model, noModel: noModel, adapters: follow, rollOutsAt: demoLook, rollOutTest: demoTest,
+		rollOuts: rollOutFlags{RollOutTolerance: demoTolerance, RollOutLimit: demoLimit}, registry: prometheus.NewRegistry(),
 		redis: rf, modelFlags: c.modelFlags, recommend: c.recommendFlags, consume: true, join: join, loop: learning, decisions: demoDecisions,
 		applied: func(batch []event.Interaction) {
 			applied.Add(int64(len(batch)))
@@ -182,8 +187,8 @@ func (c demoCommand) note() string {
 	s := fmt.Sprintf("All of it is faster here than in earnest. Lists are drawn for %.3g %% of the users (usual are 10 %%), so that there is something to learn; %.3g %% stay on the graph's ranking. %s",
 		100*c.ExploreShare, 100*c.ControlShare, rewardRule(c.AttributionWindow, demoLateness))
 	if c.RoundEvery > 0 {
-		s += fmt.Sprintf(" A round begins with %d decisions to learn from; its gate asks whether it could see a difference of %g. What passes goes to %.3g %% of the users first, and back unless rewards show within %v that it is not worse by more than %g.",
-			c.RoundEvery, demoDetect, 100*demoShare, demoLimit, demoTolerance)
+		s += fmt.Sprintf(" A round begins with %d decisions that explored, half of them for its gate, which asks whether it could see a difference of %g. What passes goes to %.3g %% of the users first, and back unless rewards show within %s that it is not worse by more than %g.",
+			c.RoundEvery, demoDetect, 100*demoShare, sayTime(demoLimit), demoTolerance)
 	}
 	return s
 }

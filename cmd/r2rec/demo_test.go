@@ -37,7 +37,7 @@ func writeSlice(t *testing.T, users int) (dir string) {
 	events, items := [][]string{{"user_id", "item_id", "rating", "timestamp"}}, [][]string{{"item_id", "title", "categories"}}
 	for in, err := range all.Interactions() {
 		if n, _ := strconv.Atoi(in.UserID); err == nil && n <= users {
-			events = append(events, []string{in.UserID, in.ItemID, fmt.Sprint(*in.Value), fmt.Sprint(in.Timestamp / 1000)})
+			events = append(events, []string{in.UserID, in.ItemID, fmt.Sprint(*in.Value), strconv.FormatInt(int64(in.Timestamp)/1000, 10)})
 		}
 	}
 	for it, err := range all.Items() {

@@ -12,6 +12,7 @@ import (
 	"github.com/r2rec/r2rec/internal/broker"
 	"github.com/r2rec/r2rec/internal/lm/engine"
 	"github.com/r2rec/r2rec/internal/lm/loader"
+	"github.com/r2rec/r2rec/internal/ope"
 	"github.com/r2rec/r2rec/reasoner"
 	"github.com/r2rec/r2rec/rltrainer"
 )
@@ -27,9 +28,12 @@ const (
 	demoLook      = time.Second     // between two looks at the rewards
 )
 
+// demoTest is narrowest for as many decisions as the demo makes until the limit.
+var demoTest = ope.SequentialOptions{Decisions: 3000, Variance: .06}
+
 // demoRound is a small round: some hundred decisions are too few to fit on what was chosen, and the policy has to stay near
 // the one that made them for the gate to have anything to say. One thread leaves a processor to those who are served.
-var demoRound = roundFlags{Share: demoShare, Staleness: 24 * time.Hour, Least: 100, Held: .5, Detect: demoDetect,
+var demoRound = roundFlags{Share: demoShare, Staleness: 24 * time.Hour, Held: .5, Detect: demoDetect,
 	FitSteps: 0, FitRate: 5e-4, Steps: 80, Rate: 1e-3, Batch: 32, Beta: .1, Rank: 8, Threads: 1, Seed: 1}
 
 // demoLoop learns within the demo.
@@ -89,6 +93,7 @@ func (l *demoLoop) close() error {
 // run has a round whenever there is enough to learn from and no roll-out is under way, until ctx ends.
 func (l *demoLoop) run(ctx context.Context, p *process, s *service) error {
 	o := demoRound.options()
+	o.Learn.Least = max(1, s.loop.parts.needed/4) // half of them are held out
 	o.Dir, o.History, o.Log, o.Store, o.Teacher = filepath.Join(l.dir, "round"), history{s.parts.kafka}, l.adapters.log, l.adapters.store, l.teacher
 	o.Logger, o.Now, o.Told = p.log, time.Now, s.loop.told
 	for n := 1; ; n++ {
@@ -116,4 +121,16 @@ func (f *follower) rollingOut() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.state.Candidate != ""
+}
+
+// waitFor tells whether ctx still goes on after that time.
+func waitFor(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }

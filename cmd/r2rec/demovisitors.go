@@ -30,13 +30,13 @@ func (f visitFlags) check() error {
 // What simulated users do.
 const (
 	visitShare = .5 // of what each user did, the newest, that is kept back to be clicked
-	visitNext  = 40 // of the items that the real user chose next, those that he clicks
+	visitNext  = 40 // of the items that the real user chose next, those that are clicked
 	visitStays = .7 // probability of looking at the next slot
 )
 
 // visitRule says it to people.
 var visitRule = fmt.Sprintf("The newest %.0f %% of what each real user did is kept back. A simulated user looks at slot 1, and at each next slot with probability %g; "+
-	"of what he looks at he clicks only one of the next %d items that the real user chose, and then leaves.", 100*visitShare, visitStays, visitNext)
+	"of what was looked at, only one of the next %d items that the real user chose is clicked, and then the visit is over.", 100*visitShare, visitStays, visitNext)
 
 // visitors are simulated users of a data set.
 type visitors struct {
@@ -98,7 +98,7 @@ func (v *visitors) run(ctx context.Context) error {
 	}
 }
 
-// visiting shows a fresh list to a user, as GET /v1/users/USER/recommendations?fresh=true&shown=true does, and has him look.
+// visiting shows a fresh list to a user, as GET /v1/users/USER/recommendations?fresh=true&shown=true does, and has the user look.
 func (v *visitors) visiting(ctx context.Context, s *service, user string) {
 	rec, d, err := s.reasoner.Recommend(ctx, reasoner.Request{User: user, Surface: web.SimulatedSurface})
 	if err != nil || rec.DecisionID == "" {

@@ -56,9 +56,21 @@ func (f joinFlags) options(rf redisFlags, group string, gap consumer.GapPolicy) 
 	}, nil
 }
 
+// sayTime is a time for people: 15s, 8m, 1h30m.
+func sayTime(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
+
 // rewardRule says to people when rewards are final.
 func rewardRule(window, lateness time.Duration) string {
-	return fmt.Sprintf("What happens within %v after a list was first shown counts for it; its reward is final after that and some %v more.", window, 2*lateness)
+	return fmt.Sprintf("What happens within %s after a list was first shown counts for it; its reward is final after that and some %s more.", sayTime(window), sayTime(2*lateness))
 }
 
 func typeNames() string {

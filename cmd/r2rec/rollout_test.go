@@ -1,10 +1,11 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"strings"
+	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -17,155 +18,90 @@ import (
 	"github.com/segmentio/kafka-go"
 )
 
-// rollingOut is an adapter that half of the users have, and the rewards of those who got lists since.
-func rollingOut(t *testing.T, candidate, current float64) (tr *trainer, digest string) {
-	tr = newTrainer(newPlace(t, broker.Settings{Brokers: []string{embeddedtest.Kafka(t)}}, &redis.Options{Addr: embeddedtest.Redis(t)}))
-	digest = strings.Repeat("ab", 32)
-	who, err := tr.base.Identity(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	now := event.At(time.Now()) // rewards are looked for by the time of their records
-	if _, counts, err := tr.log.Append(t.Context(), event.Promotion{Kind: event.Promote, Adapter: digest, Base: who.Digest, Readout: who.Readout, Prompt: who.PromptVersion,
-		Share: .5, Reason: "test", Timestamp: now}); err != nil || !counts {
-		t.Fatal(counts, err)
-	}
-	c, err := broker.New(tr.kafka)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	w := c.NewWriter(broker.Rewards)
-	defer w.Close()
-	var msgs []kafka.Message
-	for i := range 400 {
-		r := event.Reward{DecisionID: fmt.Sprint("d", i), UserID: fmt.Sprint("u", i), ItemID: "i", Position: 1, Examination: 1, Attribution: event.ByNothing,
-			DecidedAt: now + event.Time(i), Timestamp: now + event.Time(i), Source: event.Reasoned, Value: current}
-		if policy.InRollOut(digest, r.UserID, .5) {
-			r.Adapter, r.Value = digest, candidate
+// earn publishes what slot 1 of n decisions earned during a roll-out: 1, with a chance by the adapter that the user has.
+func (p *trainer) earn(c *broker.Client, current, candidate string, with, without float64) {
+	const n = 6000
+	p.Helper()
+	draw := rand.New(rand.NewPCG(4, 4))
+	var batch []kafka.Message
+	for i := range n {
+		user := fmt.Sprint("u", i%700)
+		r := event.Reward{DecisionID: candidate[:8] + fmt.Sprint(i), UserID: user, ItemID: "a", Position: 1, Examination: 1, Attribution: event.ByNothing, Source: event.Reasoned, Adapter: current,
+			DecidedAt: event.At(time.Now()), Timestamp: event.At(time.Now())}
+		chance := without
+		if policy.InRollOut(candidate, user, .5) {
+			r.Adapter, chance = candidate, with
 		}
-		raw, err := event.Encode(r)
+		if draw.Float64() < chance {
+			r.Value, r.Type, r.EventID, r.Attribution = 1, event.Click, fmt.Sprint("c", i), event.ByDecision
+		}
+		batch = append(batch, message(p.T, user, r))
+	}
+	w := c.NewWriter(broker.Rewards)
+	if err := errors.Join(w.WriteMessages(p.Context(), batch...), w.Close()); err != nil {
+		p.Fatal(err)
+	}
+}
+
+// A roll-out ends by what its users earn, forward or back, whether somebody watches it or only looks in.
+func TestRollOutsEndByTheirRewards(t *testing.T) {
+	embeddedtest.Each(t, func(t *testing.T, k broker.Settings, r *redis.Options) {
+		p := newTrainer(newPlace(t, k, r))
+		c, err := broker.New(p.kafka)
 		if err != nil {
 			t.Fatal(err)
 		}
-		msgs = append(msgs, kafka.Message{Key: []byte(r.UserID), Value: raw})
-	}
-	if err := w.WriteMessages(t.Context(), msgs...); err != nil {
-		t.Fatal(err)
-	}
-	return tr, digest
-}
-
-// watch watches roll-outs, as a process does, until the test ends.
-func (t *trainer) watch(limit time.Duration) *rollOuts {
-	t.Helper()
-	c, err := broker.New(t.kafka)
-	if err != nil {
-		t.Fatal(err)
-	}
-	who, err := t.base.Identity(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &process{ctx: t.Context(), stdout: os.Stdout, stderr: os.Stderr, log: slog.New(slog.DiscardHandler)}
-	r := &rollOuts{p: p, flags: rollOutFlags{RolloutLimit: limit}, kafka: c, log: t.log, model: who, every: 10 * time.Millisecond,
-		lease: adapters.LeaseOptions{Client: t.rdb, Key: "r2:rollout", TTL: time.Minute, Logger: p.log}}
-	done := make(chan error, 1)
-	go func() { done <- r.run(t.Context()) }()
-	t.Cleanup(func() {
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-		c.Close()
-	})
-	return r
-}
-
-// ends waits until the roll-out has ended and returns the log.
-func (t *trainer) ends() (s adapters.State) {
-	t.Helper()
-	t.eventually("the roll-out does not end", func() (bool, string) {
-		var err error
-		if s, err = t.log.State(t.Context()); err != nil {
+		defer c.Close()
+		who, err := p.base.Identity(t.Context())
+		if err != nil {
 			t.Fatal(err)
 		}
-		return s.Candidate == "", fmt.Sprintf("%+v", s)
-	})
-	return s
-}
+		watch := rollOuts{rollOutFlags: rollOutFlags{RollOutLimit: time.Hour}, kafka: c, log: p.log, model: who, every: 20 * time.Millisecond, now: time.Now, to: slog.New(slog.DiscardHandler)}
+		state := func() adapters.State {
+			s, err := p.log.State(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s
+		}
+		promote := func(adapter, parent string) {
+			t.Helper()
+			s, counts, err := p.log.Append(t.Context(), event.Promotion{Kind: event.Promote, Adapter: adapter, Parent: parent, Base: who.Digest, Readout: who.Readout, Prompt: who.PromptVersion,
+				Share: .5, Reason: "test", Timestamp: event.At(time.Now())})
+			if err != nil || !counts {
+				t.Fatalf("%v, %+v", err, s.Entries)
+			}
+		}
 
-func TestARollOutIsEndedByItsRewards(t *testing.T) {
-	for name, tc := range map[string]struct {
-		candidate, current float64
-		kind               event.PromotionKind
-		reason             string
-	}{
-		"better": {1, 0, event.Complete, "it is better"},
-		"worse":  {0, 1, event.RollBack, "it is worse"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			tr, digest := rollingOut(t, tc.candidate, tc.current)
-			tr.watch(time.Hour)
-			tr.watch(time.Hour) // another process
-			s := tr.ends()
-			last := s.Entries[len(s.Entries)-1]
-			if len(s.Entries) != 2 || last.Record.Kind != tc.kind || !strings.Contains(last.Record.Reason, tc.reason) || last.Void != "" {
-				t.Errorf("%d records, the last %+v, want one %s, because %s", len(s.Entries), last, tc.kind, tc.reason)
-			}
-			if want := map[event.PromotionKind]string{event.Complete: digest}[tc.kind]; s.Current != want {
-				t.Errorf("%q serves, want %q", s.Current, want)
-			}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- watch.run(ctx) }()
+		better := p.make(1, true)
+		promote(better, "")
+		p.earn(c, "", better, .6, .2)
+		p.eventually("the better adapter goes to all", func() (bool, string) {
+			s := state()
+			return s.Current == better && s.Candidate == "", fmt.Sprintf("%+v", s)
 		})
-	}
-}
+		cancel()
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Errorf("the watching ended with %v", err)
+		}
 
-// Who only looks in, as a round does, ends it as well.
-func TestARollOutIsEndedInPassing(t *testing.T) {
-	tr, digest := rollingOut(t, 1, 0)
-	c, err := broker.New(tr.kafka)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	who, err := tr.base.Identity(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := rollOuts{p: &process{log: slog.New(slog.DiscardHandler)}, flags: rollOutFlags{RolloutLimit: time.Hour}, kafka: c, log: tr.log, model: who}
-	for _, watch := range []bool{false, true} { // where it is told not to, it does not
-		r.flags.WatchRollouts = watch
-		if err := r.once(t.Context()); err != nil {
+		worse := p.make(2, true)
+		promote(worse, better)
+		if err := watch.look(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if s, err := tr.log.State(t.Context()); err != nil || (s.Current == digest) != watch {
-			t.Errorf("watching %v: %+v, %v", watch, s, err)
+		if s := state(); s.Candidate != worse {
+			t.Errorf("without a reward the roll-out has ended: %+v", s)
 		}
-	}
-}
-
-// What is not known is not decided, but shown; a roll-out that is taken back is not watched any more.
-func TestARollOutIsShownWhileItIsWatched(t *testing.T) {
-	tr, digest := rollingOut(t, 1, 1)
-	r := tr.watch(time.Hour)
-	tr.eventually("the rewards are not counted", func() (bool, string) {
-		look := r.of(digest)
-		return look != nil && look.Decisions[0]+look.Decisions[1] == 400, fmt.Sprintf("%+v", look)
+		p.earn(c, better, worse, .1, .5)
+		if err := watch.look(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if s := state(); s.Current != better || s.Candidate != "" {
+			t.Errorf("the worse adapter stays: %+v", s)
+		}
 	})
-	look := r.of(digest)
-	if look.Mean != [2]float64{1, 1} || look.Interval == nil || look.Interval.Low >= 0 || look.Interval.High <= 0 || look.Share != .5 || !strings.Contains(look.Reason, "not known") ||
-		look.Until.Std().Sub(look.Since.Std()) != time.Hour || r.of("cd") != nil {
-		t.Errorf("%+v", look)
-	}
-	tr.write(event.RollBack, "", digest, 0)
-	tr.eventually("it is still watched", func() (bool, string) { return r.of(digest) == nil, "" })
-}
-
-// A roll-out that rewards do not decide in time goes back, so that the next adapter has its chance.
-func TestARollOutThatIsNotDecidedGoesBack(t *testing.T) {
-	tr, _ := rollingOut(t, 1, 1)
-	tr.watch(100 * time.Millisecond) // in the rewards' own time
-	s := tr.ends()
-	if last := s.Entries[len(s.Entries)-1].Record; last.Kind != event.RollBack || !strings.Contains(last.Reason, "not decided within") || s.Current != "" {
-		t.Errorf("%+v", last)
-	}
 }

@@ -187,7 +187,7 @@ function curve(values) {
   const w = 90, high = 20, low = Math.min(...values), top = Math.max(...values), span = top - low || 1;
   const says = `expected reward while learning: ${plain(values[0])} to ${plain(values[values.length - 1])}`;
   return h("span", { class: "curve" }, s("svg", { width: w, height: high, viewBox: `0 0 ${w} ${high}`, role: "img", "aria-label": says },
-    s("polyline", { points: values.map((v, i) => `${(w * i) / (values.length - 1)},${(high - 3 - (high - 6) * ((v - low) / span)).toFixed(1)}`).join(" ") })), h("span", { class: "muted" }, says));
+    s("title", {}, says), s("polyline", { points: values.map((v, i) => `${(w * i) / (values.length - 1)},${(high - 3 - (high - 6) * ((v - low) / span)).toFixed(1)}`).join(" ") })), h("span", { class: "muted" }, "expected reward while learning"));
 }
 
 // Rolling back
