@@ -29,6 +29,9 @@ type Difference struct {
 	Before       Score
 	HR1          eval.Paired
 	CrossEntropy eval.Interval
+	// Drawn is what slot 1 earns where it is drawn from the model's shares, and what was chosen earns 1: what the policy
+	// gradient raises.
+	Drawn eval.Interval
 	// Needed is how many times as many users would show a difference in HR@1 of .01 with a chance of .8, at 5 % two-sided
 	// (Cohen 1988): below 1, there are enough.
 	Needed float64
@@ -70,19 +73,21 @@ func Compare(outcomes []CaseOutcome, seed uint64) ([]Difference, error) {
 
 func difference(of string, outcomes []CaseOutcome, seed uint64) Difference {
 	users := make([]string, len(outcomes))
-	first, was, entropy := make([]float64, len(outcomes)), make([]float64, len(outcomes)), make([]float64, len(outcomes))
+	first, was := make([]float64, len(outcomes)), make([]float64, len(outcomes))
+	entropy, drawn := make([]float64, len(outcomes)), make([]float64, len(outcomes))
 	once := map[string]bool{}
 	d := Difference{Of: of, Outcomes: len(outcomes), Before: Score{Examples: len(outcomes)}}
 	for i, o := range outcomes {
 		users[i] = o.Set + "\x00" + o.User
 		once[users[i]] = true
 		first[i], was[i], entropy[i] = o.After.First, o.Before.First, o.After.CrossEntropy-o.Before.CrossEntropy
+		drawn[i] = math.Exp(-o.After.CrossEntropy) - math.Exp(-o.Before.CrossEntropy)
 		d.Before.HR1 += o.Before.First / float64(len(outcomes))
 		d.Before.CrossEntropy += o.Before.CrossEntropy / float64(len(outcomes))
 	}
 	d.Users = len(once)
 	b := eval.NewBootstrap(users, 0, seed)
-	d.HR1, d.CrossEntropy = b.Difference(first, was), b.Mean(entropy)
+	d.HR1, d.CrossEntropy, d.Drawn = b.Difference(first, was), b.Mean(entropy), b.Mean(drawn)
 	// Two-sided 5 % and power .8: a difference of z = 1.96 + .84 standard errors, which fall with the root of the users.
 	const z95, power, worth = 1.959964, .841621, .01
 	se := (d.HR1.High - d.HR1.Low) / (2 * z95)

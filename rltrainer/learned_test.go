@@ -100,6 +100,9 @@ func TestCompare(t *testing.T) {
 	if !(all.HR1.Low < .1 && all.HR1.High > .1) || all.CrossEntropy.Low != -.25 {
 		t.Errorf("%+v", all)
 	}
+	if want := math.Exp(-1.75) - math.Exp(-2); math.Abs(all.Drawn.Mean-want) > 1e-9 {
+		t.Errorf("drawn, slot 1 earns %v more, want %v", all.Drawn.Mean, want)
+	}
 	// Users of two sets are others, even under one name.
 	if all.Users != found[1].Users+found[2].Users {
 		t.Errorf("%d users, of the sets %d and %d", all.Users, found[1].Users, found[2].Users)

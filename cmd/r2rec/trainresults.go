@@ -286,6 +286,9 @@ func differenceFigures(differences []rltrainer.Difference) (figures []trainFigur
 			{Metric: "diff_cross_entropy", Value: d.CrossEntropy.Mean, Unit: "nats"},
 			{Metric: "diff_cross_entropy_low", Value: d.CrossEntropy.Low, Unit: "nats"},
 			{Metric: "diff_cross_entropy_high", Value: d.CrossEntropy.High, Unit: "nats"},
+			{Metric: "diff_drawn", Value: d.Drawn.Mean, Unit: "reward"},
+			{Metric: "diff_drawn_low", Value: d.Drawn.Low, Unit: "reward"},
+			{Metric: "diff_drawn_high", Value: d.Drawn.High, Unit: "reward"},
 			{Metric: "needed_users", Value: math.Ceil(d.Needed * float64(d.Users)), Unit: "users"},
 		} {
 			if d.Of != "all" {
@@ -300,11 +303,16 @@ func differenceFigures(differences []rltrainer.Difference) (figures []trainFigur
 func printDifferences(w io.Writer, differences []rltrainer.Difference) error {
 	for i, d := range differences {
 		if i == 0 {
-			fmt.Fprintf(w, "\nafter learning from clicks, less before:\n")
+			if _, err := fmt.Fprintf(w, "\nafter learning from clicks, less before:\n"); err != nil {
+				return err
+			}
 		}
-		fmt.Fprintf(w, "%-32s HR@1 %.3f %+.4f (%+.4f to %+.4f)  cross-entropy %.3f %+.4f (%+.4f to %+.4f)  %d cases of %d users; a difference of .01 takes %.0f users\n",
-			d.Of, d.Before.HR1, d.HR1.Mean, d.HR1.Low, d.HR1.High, d.Before.CrossEntropy, d.CrossEntropy.Mean, d.CrossEntropy.Low, d.CrossEntropy.High,
-			d.Outcomes, d.Users, math.Ceil(d.Needed*float64(d.Users)))
+		_, err := fmt.Fprintf(w, "%-32s HR@1 %.3f %+.4f (%+.4f to %+.4f)  slot 1 drawn %+.4f (%+.4f to %+.4f)  cross-entropy %.3f %+.4f (%+.4f to %+.4f)  %d cases of %d users; a difference of .01 in HR@1 takes %.0f\n",
+			d.Of, d.Before.HR1, d.HR1.Mean, d.HR1.Low, d.HR1.High, d.Drawn.Mean, d.Drawn.Low, d.Drawn.High,
+			d.Before.CrossEntropy, d.CrossEntropy.Mean, d.CrossEntropy.Low, d.CrossEntropy.High, d.Outcomes, d.Users, math.Ceil(d.Needed*float64(d.Users)))
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }
