@@ -113,12 +113,19 @@ func (w *Watch) Run(ctx context.Context, next func(context.Context) ([]event.Rew
 				return adapters.State{}, err
 			}
 		}
-		p, ok := w.Decide()
-		if !ok {
-			continue
+		if s, ended, err := w.End(ctx, log, model, now); ended || err != nil {
+			return s, err
 		}
-		p.Base, p.Readout, p.Prompt, p.Timestamp = model.Digest, model.Readout, model.PromptVersion, event.At(now())
-		s, _, err := log.Append(ctx, p)
-		return s, err
 	}
+}
+
+// End writes to the log that the roll-out has ended, if the rewards so far decide it: the state there, and whether they do.
+func (w *Watch) End(ctx context.Context, log RollOutLog, model event.Model, now func() time.Time) (s adapters.State, ended bool, err error) {
+	p, ended := w.Decide()
+	if !ended {
+		return adapters.State{}, false, nil
+	}
+	p.Base, p.Readout, p.Prompt, p.Timestamp = model.Digest, model.Readout, model.PromptVersion, event.At(now())
+	s, _, err = log.Append(ctx, p)
+	return s, true, err
 }
