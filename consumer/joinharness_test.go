@@ -114,12 +114,16 @@ func (r *runningJoiner) wait() error {
 	}
 }
 
-// exampleLogs are logs in which anything happens, one a partition, an hour before now; valid for publication.
+// exampleLogs are logs in which anything happens, one a partition, an hour before now; valid for publication, and worth
+// something.
 func exampleLogs(seed int) []logs {
 	shift := time.Now().Add(-time.Hour).UnixMilli() - epoch
 	out := make([]logs, partitions)
 	for p := range out {
 		l := rapid.Custom(drawLogs).Example(seed + p)
+		for n := 1; len(testRules().oracle(l)) < 5; n++ {
+			l = rapid.Custom(drawLogs).Example(seed + p + n*partitions)
+		}
 		for i := range l.decisions {
 			d := &l.decisions[i]
 			d.at += shift

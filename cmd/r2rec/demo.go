@@ -108,8 +108,7 @@ func (c demoCommand) Run(p *process) error {
 	if err != nil {
 		return err
 	}
-	learning := &loopParts{rule: rewardRule(c.AttributionWindow, demoLateness), every: demoLook, back: time.Hour, needed: c.RoundEvery,
-		test: demoTest, rollOuts: &rollOutFlags{WatchRollouts: true, RolloutLimit: demoLimit, RolloutTolerance: demoTolerance}}
+	learning := &loopParts{rule: rewardRule(c.AttributionWindow, demoLateness), every: demoLook, back: time.Hour, needed: c.RoundEvery}
 	learner, why, err := c.learner(p, kc, model)
 	if err != nil {
 		return err
@@ -127,7 +126,8 @@ func (c demoCommand) Run(p *process) error {
 	var applied atomic.Int64
 	progress := make(chan struct{}, 1)
 	s, err := newService(p, serviceParts{
-		kafka: kc, rdb: rdb, graph: graph, model: model, noModel: noModel, adapters: follow, registry: prometheus.NewRegistry(),
+		kafka: kc, rdb: rdb, graph: graph, model: model, noModel: noModel, adapters: follow, rollOutsAt: demoLook, rollOutTest: demoTest,
+		rollOuts: rollOutFlags{RollOutTolerance: demoTolerance, RollOutLimit: demoLimit}, registry: prometheus.NewRegistry(),
 		redis: rf, modelFlags: c.modelFlags, recommend: c.recommendFlags, consume: true, join: join, loop: learning, decisions: demoDecisions,
 		applied: func(batch []event.Interaction) {
 			applied.Add(int64(len(batch)))

@@ -122,3 +122,15 @@ func (f *follower) rollingOut() bool {
 	defer f.mu.Unlock()
 	return f.state.Candidate != ""
 }
+
+// waitFor tells whether ctx still goes on after that time.
+func waitFor(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -5,19 +5,14 @@ import (
 	"sync"
 	"time"
 
-	"github.com/r2rec/r2rec/internal/adapters"
 	"github.com/r2rec/r2rec/internal/event"
-	"github.com/r2rec/r2rec/internal/ope"
 	"github.com/r2rec/r2rec/internal/web"
 	"github.com/r2rec/r2rec/rltrainer"
-	"golang.org/x/sync/errgroup"
 )
 
 // loopParts say what a process shows of the learning loop, and does for it.
 type loopParts struct {
 	rule      string        // when rewards are final, for people; empty: another process makes them
-	rollOuts  *rollOutFlags // nil: roll-outs are not watched here
-	test      ope.SequentialOptions
 	every     time.Duration // between two looks at the rewards
 	back      time.Duration // rewards older than this are not counted
 	note      string        // by which rules the loop runs, for people
@@ -25,17 +20,17 @@ type loopParts struct {
 	needed    int           // decisions for a round
 }
 
-// loop watches rewards and roll-outs, and tells how learning goes.
+// loop watches rewards, and tells how learning goes.
 type loop struct {
 	p        *process
 	parts    loopParts
 	follower *follower // nil: no log of adapters is followed
-	tail     *rewardTail
+	tail     *rewardsSince
 	tally    *tally
-	rollOuts *rollOuts // nil: see loopParts
 
 	mu         sync.Mutex
 	simulation *web.Simulation
+	rollOut    *web.RollOut // where the one stands that was watched last
 	running    *web.Running
 	ended      []web.Round // newest first
 	from       int         // usable decisions that rounds have already begun with
@@ -43,23 +38,27 @@ type loop struct {
 
 // newLoop follows the rewards that a service's decisions earn.
 func newLoop(s *service, parts loopParts) *loop {
-	l := &loop{p: s.p, parts: parts, follower: s.follower, tally: newTally(tallyRewards),
-		tail: &rewardTail{kafka: s.parts.kafka, since: time.Now().Add(-parts.back)}}
-	if s.follower != nil && parts.rollOuts != nil {
-		l.rollOuts = &rollOuts{p: s.p, flags: *parts.rollOuts, kafka: s.parts.kafka, log: s.follower.parts.log, model: s.follower.base, every: parts.every, test: parts.test,
-			lease: adapters.LeaseOptions{Client: s.parts.rdb, Key: s.parts.redis.Prefix + "rollout", TTL: leaseTime, Logger: s.p.log}}
-	}
-	return l
+	return &loop{p: s.p, parts: parts, follower: s.follower, tally: newTally(tallyRewards),
+		tail: &rewardsSince{kafka: s.parts.kafka, since: event.At(time.Now().Add(-parts.back)), every: parts.every, most: tallyAtOnce}}
 }
 
-// run counts and watches until ctx ends.
-func (l *loop) run(ctx context.Context) error {
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return l.tail.follow(ctx, l.p, l.parts.every, l.tally.add) })
-	if l.rollOuts != nil {
-		g.Go(func() error { return l.rollOuts.run(ctx) })
+// tallyAtOnce is how many rewards of a partition are read at once: a server may have many behind it when it starts.
+const tallyAtOnce = 5000
+
+// run counts until ctx ends.
+func (l *loop) run(ctx context.Context) error { return l.tail.follow(ctx, l.p.log, l.tally.add) }
+
+// watched hears where a roll-out stands that goes back at the limit.
+func (l *loop) watched(w *rltrainer.Watch, limit time.Duration) {
+	look := w.Look()
+	r := &web.RollOut{Candidate: w.Candidate, Current: w.Current, Share: w.Share, Since: w.Since, Until: event.At(w.Since.Std().Add(limit)),
+		Decisions: look.Decisions, Users: look.Users, Mean: look.Mean, Reason: look.Reason}
+	if look.Known {
+		r.Interval = &web.Interval{Low: look.Low, High: look.High}
 	}
-	return g.Wait()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.rollOut = r
 }
 
 // Loop implements web.Loop.
@@ -69,15 +68,13 @@ func (l *loop) Loop(context.Context) (web.LoopState, error) {
 	s.Note, s.Rewards.Rule = l.parts.note, l.parts.rule
 	if l.follower != nil {
 		l.follower.loop(&s)
-		if s.RollOut != nil && l.rollOuts != nil {
-			if watched := l.rollOuts.of(s.RollOut.Candidate); watched != nil {
-				s.RollOut = watched
-			}
-		}
 	}
 	usable := l.tally.learned()
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if r := l.rollOut; s.RollOut != nil && r != nil && r.Candidate == s.RollOut.Candidate && r.Since == s.RollOut.Since {
+		s.RollOut = r // never changed once it is there
+	}
 	if l.simulation != nil {
 		sim := *l.simulation
 		s.Simulation = &sim

@@ -41,8 +41,8 @@ ranking is served and marked so.
 With --adapters the server follows the log of promotions in Kafka: a new adapter is fetched, loaded beside the one that
 serves, proven to be what was trained, and switched to within about a second, without a failed request. One that cannot
 be had or proven changes nothing; GET /v1/adapters and /readyz say why. POST /v1/adapters/rollback goes back.
-Roll-outs are completed, or go back, by what users of both adapters earned (--no-watch-rollouts leaves that to somebody
-else), and the page shows it, with the uplift over the users who stay on the graph's ranking.
+Roll-outs are completed, or go back, by what users of both adapters earned, and the page shows it, with the uplift over
+the users who stay on the graph's ranking.
 
   r2rec serve --consume
   r2rec serve --consume --adapter films.gguf
@@ -91,7 +91,7 @@ func (c serveCommand) Run(p *process) error {
 		learning = c.learning()
 	}
 	s, err := newService(p, serviceParts{
-		kafka: on.kafka, rdb: on.rdb, graph: on.graph, model: model, noModel: noModel, adapters: follow, registry: reg,
+		kafka: on.kafka, rdb: on.rdb, graph: on.graph, model: model, noModel: noModel, adapters: follow, rollOuts: c.rollOutFlags, rollOutsAt: rollOutsAt, registry: reg,
 		redis: c.redisFlags, modelFlags: c.modelFlags, recommend: c.recommendFlags,
 		token: c.Token, hosts: c.AllowedHost, consume: c.Consume, consumer: consumer.Options{Member: consumer.Member{Group: c.Group, OnGap: c.OnGap}}, join: join,
 		loop: learning,
@@ -106,15 +106,18 @@ func (c serveCommand) Run(p *process) error {
 
 // learning is what a server shows of the loop, and does for it.
 func (c serveCommand) learning() *loopParts {
-	parts := &loopParts{every: 2 * time.Second, back: 24 * time.Hour, elsewhere: "Rounds of learning are run by r2rec train."}
-	if c.WatchRollouts {
-		parts.rollOuts = &c.rollOutFlags
-	}
+	parts := &loopParts{every: rewardsAt, back: 24 * time.Hour, elsewhere: "Rounds of learning are run by r2rec train."}
 	if c.Consume {
 		parts.rule = rewardRule(c.AttributionWindow, c.Lateness)
 	}
 	return parts
 }
+
+// How often a server looks at the rewards, of a roll-out and of all.
+const (
+	rollOutsAt = 5 * time.Second
+	rewardsAt  = 2 * time.Second
+)
 
 // listen refuses what cannot work before anything is started.
 func listen(address string) (net.Listener, error) {

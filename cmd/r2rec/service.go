@@ -13,8 +13,10 @@ import (
 	"github.com/r2rec/r2rec/internal/broker"
 	"github.com/r2rec/r2rec/internal/event"
 	"github.com/r2rec/r2rec/internal/iot"
+	"github.com/r2rec/r2rec/internal/ope"
 	"github.com/r2rec/r2rec/internal/web"
 	"github.com/r2rec/r2rec/reasoner"
+	"github.com/r2rec/r2rec/rltrainer"
 	"github.com/redis/go-redis/v9"
 	"github.com/segmentio/kafka-go"
 	"golang.org/x/sync/errgroup"
@@ -22,24 +24,27 @@ import (
 
 // serviceParts is what serve and demo have connected before the service starts.
 type serviceParts struct {
-	kafka      *broker.Client
-	rdb        *redis.Client
-	graph      *graphcache.Cache
-	model      reasoner.Model // nil: the graph ranks, or adapters are followed
-	noModel    string         // why it is nil
-	adapters   *adapterParts  // nil: the model stays as it is
-	registry   *prometheus.Registry
-	redis      redisFlags
-	modelFlags modelFlags
-	recommend  recommendFlags
-	token      string
-	hosts      []string
-	consume    bool
-	consumer   consumer.Options
-	join       consumer.JoinerOptions
-	loop       *loopParts                      // nil: what is learned is not followed
-	decisions  int                             // newest that are kept in memory; 0: the server's default
-	applied    func(batch []event.Interaction) // hears of applied interactions; nil: nobody
+	kafka       *broker.Client
+	rdb         *redis.Client
+	graph       *graphcache.Cache
+	model       reasoner.Model        // nil: the graph ranks, or adapters are followed
+	noModel     string                // why it is nil
+	adapters    *adapterParts         // nil: the model stays as it is
+	rollOuts    rollOutFlags          // with adapters: when a roll-out ends
+	rollOutsAt  time.Duration         // between two looks at its rewards
+	rollOutTest ope.SequentialOptions // by which it ends, what the flags say left out
+	registry    *prometheus.Registry
+	redis       redisFlags
+	modelFlags  modelFlags
+	recommend   recommendFlags
+	token       string
+	hosts       []string
+	consume     bool
+	consumer    consumer.Options
+	join        consumer.JoinerOptions
+	loop        *loopParts                      // nil: what is learned is not followed
+	decisions   int                             // newest that are kept in memory; 0: the server's default
+	applied     func(batch []event.Interaction) // hears of applied interactions; nil: nobody
 }
 
 // service is the HTTP server with everything behind it.
@@ -48,8 +53,8 @@ type service struct {
 	parts    serviceParts
 	reasoner *reasoner.Reasoner
 	consumer *consumer.Consumer // nil: another process consumes
-	joiner   *consumer.Joiner   // likewise
 	follower *follower          // nil: no log of adapters is followed
+	joiner   *consumer.Joiner   // likewise
 	loop     *loop              // nil: what is learned is not followed
 	feed     *web.Feed
 	events   publisher
@@ -171,6 +176,12 @@ func (s *service) run(ctx context.Context, ln net.Listener) error {
 	}
 	if s.follower != nil {
 		g.Go(func() error { return s.follower.run(ctx) })
+		g.Go(func() error {
+			if err := s.rollOuts().run(ctx); ctx.Err() == nil {
+				s.p.log.Error("roll-outs are not watched any more: they go on until somebody ends them", "error", err)
+			}
+			return nil
+		})
 	}
 	if s.loop != nil {
 		g.Go(func() error { return s.loop.run(ctx) })
@@ -180,6 +191,16 @@ func (s *service) run(ctx context.Context, ln net.Listener) error {
 	g.Go(func() error { s.warm(ctx); return nil })
 	g.Go(func() error { return s.server.Serve(ctx, ln) })
 	return g.Wait()
+}
+
+// rollOuts ends the roll-outs that the log of adapters has under way, and has the loop tell where they stand.
+func (s *service) rollOuts() rollOuts {
+	r := rollOuts{rollOutFlags: s.parts.rollOuts, kafka: s.parts.kafka, log: s.parts.adapters.log, model: s.follower.base, every: s.parts.rollOutsAt, now: time.Now, to: s.p.log,
+		test: s.parts.rollOutTest}
+	if s.loop != nil {
+		r.saw = func(w *rltrainer.Watch) { s.loop.watched(w, r.RollOutLimit) }
+	}
+	return r
 }
 
 // behind tells whether the graph lacks anything that the topic holds now.

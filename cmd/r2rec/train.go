@@ -134,10 +134,10 @@ func (c trainRoundCommand) Run(p *process) error {
 	o.Log = log
 	o.Logger, o.Now, o.Told = p.log, time.Now, shown.set
 	lease := adapters.LeaseOptions{Client: rdb, Key: c.Prefix + "train", TTL: leaseTime, Logger: p.log}
-	watch := rollOuts{p: p, flags: c.rollOutFlags, kafka: kc, log: log, model: t.Model()}
+	watch := rollOuts{rollOutFlags: c.rollOutFlags, kafka: kc, log: log, model: t.Model(), now: time.Now, to: p.log}
 	for {
 		var report *rltrainer.Report
-		err := watch.once(p.ctx)
+		err := watch.look(p.ctx)
 		if err == nil {
 			report, err = leasedRound(p.ctx, lease, o)
 		}
