@@ -194,7 +194,7 @@ func (c demoCommand) note() string {
 }
 
 // demoDecisions are kept in memory for the page: those of a few minutes of visits.
-const demoDecisions = 3000
+const demoDecisions = 2000
 
 // visit has simulated users visit, where any are wanted.
 func (c demoCommand) visit(ctx context.Context, s *service, kept *dataset.Dataset, positive float64) error {

@@ -17,7 +17,7 @@ import (
 // visitFlags say how many users are simulated.
 type visitFlags struct {
 	Visits     float64 `help:"Visits a second by simulated users: each gets a fresh list and clicks only what the real user chose next. 0: nobody is simulated, and the whole data set is history. A busy machine makes fewer." default:"8" group:"Simulation"`
-	VisitLimit int     `help:"Visits after which the simulation ends: the embedded Kafka keeps every decision in memory, some 20 kB each." default:"15000" group:"Simulation"`
+	VisitLimit int     `help:"Visits after which the simulation ends: the embedded Kafka keeps all that comes of them in memory, up to 0.1 MB each." default:"10000" group:"Simulation"`
 }
 
 func (f visitFlags) check() error {
