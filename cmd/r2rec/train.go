@@ -47,12 +47,12 @@ type roundFlags struct {
 	Held            float64       `help:"Share of the unused decisions, the newest, that is held out for the gate." default:"0.5" group:"Round"`
 	Margin          float64       `help:"Reward a decision by which a new adapter has to be better." default:"0" group:"Round"`
 	Detect          float64       `help:"Difference in reward that is worth detecting: with too few decisions to see it the gate gives no answer." default:"0.02" group:"Round"`
-	FitSteps        int           `help:"Steps of fitting on what was chosen, before the policy gradient; 0: none." default:"60" group:"Learning"`
-	FitRate         float64       `help:"Its rate of learning." default:"5e-4" group:"Learning"`
-	Steps           int           `help:"Steps of the policy gradient." default:"150" group:"Learning"`
+	FitSteps        int           `help:"Steps of fitting on what was chosen, before the policy gradient; 0: none." default:"100" group:"Learning"`
+	FitRate         float64       `help:"Its rate of learning." default:"1e-3" group:"Learning"`
+	Steps           int           `help:"Steps of the policy gradient." default:"40" group:"Learning"`
 	Rate            float64       `help:"Its rate of learning: warmed up, full up to 30 % of all steps, then falling to 3 % of itself." default:"5e-4" group:"Learning"`
 	Batch           int           `help:"Decisions a step." default:"64" group:"Learning"`
-	Beta            float64       `help:"Weight of the KL divergence from the policy before the round, nats." default:"0.1" group:"Learning"`
+	Beta            float64       `help:"Weight of the KL divergence from the policy before the round: larger keeps nearer to it. Where the model is far from what users want, such as in a new kind of shop, .1 to .5 goes faster." default:"2" group:"Learning"`
 	CheckpointEvery int           `help:"Steps between two writings of what a killed round goes on from." default:"25" group:"Learning"`
 	Rank            int           `help:"Rank of a first adapter; later ones keep it." default:"8" group:"Learning"`
 	Threads         int           `help:"Decisions worked on at once. The weights depend on it, as on the seed." default:"2" group:"Learning"`
