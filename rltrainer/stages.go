@@ -108,15 +108,13 @@ func (r *round) fit(ctx context.Context, choices []Example, from string) (string
 	}
 	rep := &r.note.Report.Fitted
 	*rep = FitReport{Choices: len(choices), Steps: r.Learn.SFTSteps}
-	sum := 0.
 	err = Fit(ctx, l, choices, FitOptions{PromptVersion: r.note.Model.PromptVersion, Steps: r.Learn.SFTSteps, Batch: r.Learn.Batch, Seed: r.Seed, From: l.Steps(),
 		Told: func(at lm.Progress) error {
 			r.Told("fitting on what was chosen", at.Step, r.Learn.SFTSteps)
-			rep.Skipped, sum = at.Skipped, sum+at.Loss
+			rep.Skipped, rep.Last = at.Skipped, at.Loss
 			if at.Step == 1 {
 				rep.First = at.Loss
 			}
-			rep.Last = at.Loss
 			return r.checkpoint(l, at.Step)
 		}})
 	if err != nil {
