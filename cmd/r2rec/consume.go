@@ -43,7 +43,7 @@ func (c consumeCommand) Run(p *process) error {
 	if err != nil {
 		return err
 	}
-	p.log.Info("consuming", "kafka", s.kafka.Brokers(), "redis", s.rdb.Options().Addr, "group", c.Group, "edges_per_node", s.graph.Bound())
+	p.log.Info("consuming", "kafka", s.kafka.Brokers(), "redis", addressOf(s.rdb), "group", c.Group, "edges_per_node", s.graph.Bound())
 	g, ctx := errgroup.WithContext(p.ctx)
 	g.Go(func() error { return cons.Run(ctx) })
 	g.Go(func() error { return joiner.Run(ctx) })

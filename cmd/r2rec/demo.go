@@ -84,7 +84,7 @@ func (c demoCommand) Run(p *process) error {
 		return err
 	}
 	defer kc.Close()
-	rdb, err := rf.client()
+	rdb, err := rf.client(p.ctx)
 	if err != nil {
 		return err
 	}

@@ -100,7 +100,7 @@ func (c serveCommand) Run(p *process) error {
 		return err
 	}
 	defer s.close()
-	p.log.Info("serving", "url", "http://"+ln.Addr().String(), "kafka", on.kafka.Brokers(), "redis", on.rdb.Options().Addr, "consume", c.Consume)
+	p.log.Info("serving", "url", "http://"+ln.Addr().String(), "kafka", on.kafka.Brokers(), "redis", addressOf(on.rdb), "consume", c.Consume)
 	return s.run(p.ctx, ln)
 }
 
