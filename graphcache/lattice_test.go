@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/r2rec/r2rec/internal/embedded/embeddedtest"
 	"github.com/r2rec/r2rec/internal/event"
+	"github.com/r2rec/r2rec/internal/graphtest"
 	"github.com/redis/go-redis/v9"
 	"pgregory.net/rapid"
 )
@@ -25,41 +26,6 @@ const (
 	testSettled = 6
 	testRecent  = 3
 )
-
-// oracle computes the export that a log of interactions must give, with nothing but maps.
-func oracle(c *Cache, log []event.Interaction) []Entry {
-	lists := map[string]list{}
-	bounds := map[string]int{}
-	raise := func(key, member string, s int64, bound int) {
-		if lists[key] == nil {
-			lists[key], bounds[key] = list{}, bound
-		}
-		lists[key].raise(member, s)
-	}
-	for _, in := range log {
-		k, ok := c.opt.Policy.Kind(in)
-		if !ok {
-			continue
-		}
-		s := score(in.Timestamp, k)
-		raise(c.userKey(in.UserID), in.ItemID, s, c.opt.Bound)
-		raise(c.itemKey(in.ItemID), in.UserID, s, c.opt.Bound)
-		if k == Purchase || k == Hide {
-			raise(c.settledKey(in.UserID), in.ItemID, s, c.opt.SettledBound)
-		}
-		if k < Dislike {
-			raise(c.recentKey(group(in.ItemID)), in.ItemID, s, c.opt.RecentBound)
-		}
-	}
-	var out []Entry
-	for _, key := range sortedKeys(lists) {
-		ms := lists[key].newest(bounds[key])
-		for i := len(ms) - 1; i >= 0; i-- {
-			out = append(out, Entry{key, ms[i].id, ms[i].score})
-		}
-	}
-	return out
-}
 
 // snapshot is a copy of every key under a prefix.
 type snapshot map[string]any
@@ -207,7 +173,8 @@ func TestGraphIsALattice(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(oracle(c, append(logs[0], logs[1]...)), got); diff != "" {
+			oracle := graphtest.Graph{Prefix: prefix, Bound: testBound, Settled: testSettled, Recent: testRecent, Positive: 4, Negative: 2}
+			if diff := cmp.Diff(oracle.Entries(append(logs[0], logs[1]...)), graphtest.Of(got)); diff != "" {
 				t.Fatalf("the graph is not what the log says (-want +got):\n%s", diff)
 			}
 			if real {

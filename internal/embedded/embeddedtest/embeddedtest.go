@@ -5,6 +5,7 @@
 //	R2REC_TEST_KAFKA          host:port of a real Kafka
 //	R2REC_TEST_REDIS          host:port of a real Redis with at least 16 databases
 //	R2REC_TEST_REDIS_CLUSTER  host:port of a node of a Redis Cluster, which needs R2REC_TEST_REDIS beside it
+//	R2REC_TEST_REDIS_SERVER   path of redis-server, for tests that start one of their own
 //	R2REC_TEST_OLLAMA         URL of a real Ollama
 //	R2REC_TEST_MODEL_FILE     path of SmolLM2-135M-Instruct.Q4_1.gguf
 //	R2REC_REQUIRE_REAL        1: a suite whose real server is not named fails, where otherwise that part is skipped
@@ -32,6 +33,7 @@ const (
 	EnvKafka     = "R2REC_TEST_KAFKA"
 	EnvRedis     = "R2REC_TEST_REDIS"
 	EnvCluster   = "R2REC_TEST_REDIS_CLUSTER"
+	EnvServer    = "R2REC_TEST_REDIS_SERVER"
 	EnvOllama    = "R2REC_TEST_OLLAMA"
 	EnvModelFile = "R2REC_TEST_MODEL_FILE"
 	EnvRequire   = "R2REC_REQUIRE_REAL"
