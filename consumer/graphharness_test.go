@@ -3,6 +3,7 @@ package consumer
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -65,20 +66,35 @@ func (c *cluster) tell(random *rand.Rand, log []event.Interaction) {
 // awaitGraph waits until the graph is what the history says. Whatever keeps it from being read passes.
 func (c *cluster) awaitGraph(g *graphcache.Cache, log []event.Interaction) {
 	c.t.Helper()
-	want := smallGraph.Entries(log)
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	limit := time.After(patience)
 	for {
-		got, err := g.Export(c.t.Context())
-		diff := cmp.Diff(want, graphtest.Of(got))
-		if err == nil && diff == "" {
+		diff := c.differs(g, log)
+		if diff == "" {
 			return
 		}
 		select {
 		case <-tick.C:
 		case <-limit:
-			c.t.Fatalf("the graph is not what the history says, %v (-want +got):\n%.4000s", err, diff)
+			c.t.Fatalf("the graph is not what the history says (-want +got):\n%.4000s", diff)
 		}
 	}
+}
+
+// idle tells whether a consumer has brought everything into the graph that there is, and knows it.
+func idle(r *running) bool {
+	parts := r.Health().Partitions
+	return len(parts) == 3*partitions && !slices.ContainsFunc(parts, func(p PartitionHealth) bool {
+		return p.Position < 0 || p.Lag != 0 || p.Trouble != (Trouble{})
+	})
+}
+
+// differs says how the graph is not what the history says; empty: it is.
+func (c *cluster) differs(g *graphcache.Cache, log []event.Interaction) string {
+	got, err := g.Export(c.t.Context())
+	if err != nil {
+		return err.Error()
+	}
+	return cmp.Diff(smallGraph.Entries(log), graphtest.Of(got))
 }
