@@ -156,8 +156,12 @@ func New(rdb redis.UniversalClient, opt Options) (*Cache, error) {
 // and falls back to a smaller Bound where 256 entries are too many. A server that does not answer CONFIG (managed
 // services) counts as unconfigured. A Bound that was chosen stays, and is only warned about.
 //
-// And it tries whether lists can be read by DUMP, with a key that exists within one transaction only.
+// It tries whether lists can be read by DUMP, with a key that exists within one transaction only; and it refuses a server
+// that, once full, would drop lists by itself (maxmemory-policy allkeys-...).
 func (c *Cache) Configure(ctx context.Context) error {
+	if err := c.checkEviction(ctx); err != nil {
+		return err
+	}
 	if err := c.configureLists(ctx); err != nil {
 		return err
 	}
@@ -188,21 +192,31 @@ func (c *Cache) Configure(ctx context.Context) error {
 	return nil
 }
 
-// setting reads a setting of every server, of a Cluster's masters each, in any order; empty: that server does not tell.
-func (c *Cache) setting(ctx context.Context, name string) (values []string, err error) {
+// settings reads the settings that a pattern names of every server, of a Cluster's masters each, in any order; an empty map:
+// that server does not tell.
+func (c *Cache) settings(ctx context.Context, pattern string) (all []map[string]string, err error) {
 	var mu sync.Mutex
 	err = c.masters(ctx, func(ctx context.Context, rdb redis.UniversalClient) error {
-		m, err := rdb.ConfigGet(ctx, name).Result()
+		m, err := rdb.ConfigGet(ctx, pattern).Result()
 		var reply redis.Error
 		if errors.As(err, &reply) && !retriableReply(reply.Error()) {
 			err = nil
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		values = append(values, m[name])
+		all = append(all, m)
 		return err
 	})
-	return values, wrap("read redis setting "+name, err)
+	return all, wrap("read redis setting "+pattern, err)
+}
+
+// setting reads one setting of every server; empty: that server does not tell.
+func (c *Cache) setting(ctx context.Context, name string) (values []string, err error) {
+	all, err := c.settings(ctx, name)
+	for _, m := range all {
+		values = append(values, m[name])
+	}
+	return values, err
 }
 
 // limit reads an integer setting, the lowest of all servers; -1: one does not tell.

@@ -139,7 +139,7 @@ func (s *service) newHealth() *checker {
 			return working(s.parts.kafka.WaitReady(ctx, probeTimeout, nil), web.Down, strings.Join(s.parts.kafka.Brokers(), ", "))
 		}},
 		{"redis", func(ctx context.Context) (web.State, string) {
-			return working(s.parts.graph.Ping(ctx), web.Down, addressOf(s.parts.rdb))
+			return redisHealth(ctx, s.parts.graph, addressOf(s.parts.rdb))
 		}},
 		{"model", func(ctx context.Context) (web.State, string) {
 			var m event.Model
