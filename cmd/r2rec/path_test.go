@@ -73,16 +73,24 @@ func (p *place) start(args ...string) {
 	})
 }
 
-// eventually waits until ok; it fails the test where that takes longer than any working path would.
+// eventually waits until ok, for as long as what is seen changes; it fails the test where nothing moves for longer than
+// any working path would take.
 func (p *place) eventually(what string, ok func() (bool, string)) {
 	p.Helper()
+	pauses := backoff.NewExponentialBackOff(backoff.WithInitialInterval(20*time.Millisecond), backoff.WithMaxInterval(500*time.Millisecond),
+		backoff.WithMaxElapsedTime(3*time.Minute))
+	last := ""
 	err := backoff.Retry(func() error {
-		if good, saw := ok(); !good {
-			return fmt.Errorf("%s: %s", what, saw)
+		good, saw := ok()
+		if good {
+			return nil
 		}
-		return nil
-	}, backoff.WithContext(backoff.NewExponentialBackOff(backoff.WithInitialInterval(20*time.Millisecond), backoff.WithMaxInterval(500*time.Millisecond),
-		backoff.WithMaxElapsedTime(3*time.Minute)), p.Context()))
+		if saw != last {
+			last = saw
+			pauses.Reset()
+		}
+		return fmt.Errorf("%s: %s", what, saw)
+	}, backoff.WithContext(pauses, p.Context()))
 	if err != nil {
 		p.Fatal(err)
 	}
