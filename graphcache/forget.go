@@ -169,7 +169,7 @@ func (c *Cache) erase(ctx context.Context, users []event.User) ([]transaction, e
 // scan calls f with the key and the id of every node whose key, after its tag, begins with kind. Keys that come or go
 // meanwhile may be missed or seen twice.
 func (c *Cache) scan(ctx context.Context, kind string, f func(key, id string) error) error {
-	return c.scanKeys(ctx, globEscaper.Replace(c.opt.Prefix)+"{*}:"+kind+"*", func(_ redis.UniversalClient, key string) error {
+	return c.scanKeys(ctx, EscapeGlob(c.opt.Prefix)+"{*}:"+kind+"*", func(_ redis.UniversalClient, key string) error {
 		_, id, ok := strings.Cut(key[len(c.opt.Prefix):], "}:"+kind)
 		if !ok || key != c.tag(group(id))+kind+id {
 			return nil // an app's key that looks like ours
@@ -195,5 +195,8 @@ func (c *Cache) scanKeys(ctx context.Context, pattern string, f func(rdb redis.U
 	}
 	return node(ctx, c.rdb)
 }
+
+// EscapeGlob writes a text so that it stands for itself in a pattern of SCAN.
+func EscapeGlob(s string) string { return globEscaper.Replace(s) }
 
 var globEscaper = strings.NewReplacer("*", `\*`, "?", `\?`, "[", `\[`, "]", `\]`, `\`, `\\`)

@@ -25,6 +25,8 @@ type benchCommand struct {
 	LM    benchLMCommand    `cmd:"" name:"lm" help:"How fast the embedded language model recommends, reads and writes."`
 	Train benchTrainCommand `cmd:"" help:"How fast the embedded language model learns."`
 	Swap  benchSwapCommand  `cmd:"" help:"What requests see of adapters that are swapped under them."`
+
+	Retrieve benchRetrieveCommand `cmd:"" help:"How fast the graph answers what a recommendation asks."`
 }
 
 // figure is one measured number. Its metric's name is part of the contract with machines.
