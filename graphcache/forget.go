@@ -181,19 +181,14 @@ func (c *Cache) scan(ctx context.Context, kind string, f func(key, id string) er
 // scanKeys calls f with every key that matches the pattern, and the server it is on. Keys that come or go meanwhile may be
 // missed or seen twice.
 func (c *Cache) scanKeys(ctx context.Context, pattern string, f func(rdb redis.UniversalClient, key string) error) error {
-	node := func(ctx context.Context, rdb redis.UniversalClient) error {
-		it := rdb.Scan(ctx, 0, pattern, 1000).Iterator()
-		for it.Next(ctx) {
-			if err := f(rdb, it.Val()); err != nil {
+	return c.scanPages(ctx, pattern, func(rdb redis.UniversalClient, keys []string) error {
+		for _, key := range keys {
+			if err := f(rdb, key); err != nil {
 				return err
 			}
 		}
-		return wrap("scan "+pattern, it.Err())
-	}
-	if cluster, ok := c.rdb.(*redis.ClusterClient); ok {
-		return cluster.ForEachMaster(ctx, func(ctx context.Context, master *redis.Client) error { return node(ctx, master) })
-	}
-	return node(ctx, c.rdb)
+		return nil
+	})
 }
 
 // EscapeGlob writes a text so that it stands for itself in a pattern of SCAN.

@@ -27,6 +27,7 @@ type benchCommand struct {
 	Swap  benchSwapCommand  `cmd:"" help:"What requests see of adapters that are swapped under them."`
 
 	Retrieve benchRetrieveCommand `cmd:"" help:"How fast the graph answers what a recommendation asks."`
+	Memory   benchMemoryCommand   `cmd:"" help:"What the graph takes in Redis, beside bare sorted sets."`
 }
 
 // figure is one measured number. Its metric's name is part of the contract with machines.

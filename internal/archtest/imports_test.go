@@ -61,6 +61,7 @@ var rows = map[string][]string{
 	"internal/eval/live":     {"internal/event", "internal/eval", "internal/fusion"},
 	"internal/world":         {"internal/event"},
 	"internal/synth":         {"internal/event"},
+	"internal/sizing":        {"internal/event", "internal/synth"},
 	"internal/simulate":      {"internal/event", "internal/iot", "internal/policy"},
 
 	"internal/embedded":              nil,
