@@ -58,6 +58,8 @@ func (c *Cache) Marks(ctx context.Context) ([]Mark, error) {
 		}
 		out = append(out, *m)
 	}
-	slices.SortFunc(out, func(a, b Mark) int { return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition)) })
+	slices.SortFunc(out, func(a, b Mark) int {
+		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
+	})
 	return out, nil
 }
