@@ -1,9 +1,8 @@
 package graphcache
 
 import (
-	"cmp"
 	"math"
-	"slices"
+	"strings"
 	"time"
 
 	"github.com/r2rec/r2rec/internal/event"
@@ -154,11 +153,23 @@ func (t *taste) closest(n int) []int32 {
 	if len(all) <= n {
 		return all
 	}
-	slices.SortFunc(all, func(a, b int32) int {
+	return first(all, n, func(a, b int32) int {
 		x, y := &t.met[a], &t.met[b]
-		return cmp.Or(cmp.Compare(y.any, x.any), cmp.Compare(y.shared, x.shared), cmp.Compare(x.id, y.id))
+		switch { // counts, never NaN
+		case x.any != y.any:
+			return sign(y.any - x.any)
+		case x.shared != y.shared:
+			return sign(y.shared - x.shared)
+		}
+		return strings.Compare(x.id, y.id)
 	})
-	return all[:n]
+}
+
+func sign(x float64) int {
+	if x < 0 {
+		return -1
+	}
+	return 1
 }
 
 // mention counts the categories of the positive roots, halved every ten places, as shares that sum to 1.
@@ -210,9 +221,9 @@ func (t *taste) evidence(list node, categories []string, newest, asOf event.Time
 				e.Ages[2] = age
 			}
 			e.Ages[3] = age
-			ago := -float64(max(0, newest-o.At))
+			ago := float64(max(0, newest-o.At))
 			for k, h := range t.halfLives {
-				faded[k] = math.Exp2(ago / h)
+				faded[k] = halve(ago / h)
 				e.Recent[k] += faded[k]
 			}
 		}
