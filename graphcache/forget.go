@@ -4,6 +4,7 @@ import (
 	"context"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/r2rec/r2rec/internal/event"
 	"github.com/redis/go-redis/v9"
@@ -169,7 +170,7 @@ func (c *Cache) erase(ctx context.Context, users []event.User) ([]transaction, e
 // scan calls f with the key and the id of every node whose key, after its tag, begins with kind. Keys that come or go
 // meanwhile may be missed or seen twice.
 func (c *Cache) scan(ctx context.Context, kind string, f func(key, id string) error) error {
-	return c.scanKeys(ctx, EscapeGlob(c.opt.Prefix)+"{*}:"+kind+"*", func(_ redis.UniversalClient, key string) error {
+	return c.scanKeys(ctx, globEscaper.Replace(c.opt.Prefix)+"{*}:"+kind+"*", func(_ redis.UniversalClient, key string) error {
 		_, id, ok := strings.Cut(key[len(c.opt.Prefix):], "}:"+kind)
 		if !ok || key != c.tag(group(id))+kind+id {
 			return nil // an app's key that looks like ours
@@ -178,20 +179,22 @@ func (c *Cache) scan(ctx context.Context, kind string, f func(key, id string) er
 	})
 }
 
-// scanKeys calls f with every key that matches the pattern, and the server it is on. Keys that come or go meanwhile may be
-// missed or seen twice.
+// scanKeys calls f, never twice at a time, with every key that matches the pattern, and the server it is on. Keys that come
+// or go meanwhile may be missed or seen twice.
 func (c *Cache) scanKeys(ctx context.Context, pattern string, f func(rdb redis.UniversalClient, key string) error) error {
-	return c.scanPages(ctx, pattern, func(rdb redis.UniversalClient, keys []string) error {
-		for _, key := range keys {
-			if err := f(rdb, key); err != nil {
+	var mu sync.Mutex // a Cluster's masters are scanned side by side
+	return wrap("scan "+pattern, c.masters(ctx, func(ctx context.Context, rdb redis.UniversalClient) error {
+		it := rdb.Scan(ctx, 0, pattern, 1000).Iterator()
+		for it.Next(ctx) {
+			mu.Lock()
+			err := f(rdb, it.Val())
+			mu.Unlock()
+			if err != nil {
 				return err
 			}
 		}
-		return nil
-	})
+		return it.Err()
+	}))
 }
-
-// EscapeGlob writes a text so that it stands for itself in a pattern of SCAN.
-func EscapeGlob(s string) string { return globEscaper.Replace(s) }
 
 var globEscaper = strings.NewReplacer("*", `\*`, "?", `\?`, "[", `\[`, "]", `\]`, `\`, `\\`)

@@ -136,7 +136,7 @@ func (c *Cache) mark(ctx context.Context, users []event.User) error {
 	for i, u := range users {
 		args[i] = u.UserID
 	}
-	return c.scanKeys(ctx, EscapeGlob(c.opt.Prefix)+"{join:*}:users", func(rdb redis.UniversalClient, key string) error {
+	return c.scanKeys(ctx, globEscaper.Replace(c.opt.Prefix)+"{join:*}:users", func(rdb redis.UniversalClient, key string) error {
 		tag := key[:len(key)-len("users")]
 		keys := joinKeys{head: tag + "head", users: key, due: tag + "due"}
 		return wrap("have users forgotten in "+key, rdb.Eval(ctx, markJoin, keys.list(), args...).Err())

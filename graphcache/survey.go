@@ -108,7 +108,7 @@ func (c *Cache) count(ctx context.Context, o SurveyOptions) (Survey, error) {
 	if o.Memory {
 		kinds += string(settledKind)
 	}
-	if err := c.scanNodes(ctx, kinds, progress, func(rdb redis.UniversalClient, page []nodeKey) error {
+	if err := c.scanNodes(ctx, kinds, progress, func(rdb redis.UniversalClient, page []listKey) error {
 		return s.look(ctx, rdb, page)
 	}); err != nil {
 		return Survey{}, err
@@ -150,7 +150,7 @@ func (c *Cache) progress(ctx context.Context, tell func(done, total int)) (func(
 }
 
 // look counts a page of nodes.
-func (s *Survey) look(ctx context.Context, rdb redis.UniversalClient, page []nodeKey) error {
+func (s *Survey) look(ctx context.Context, rdb redis.UniversalClient, page []listKey) error {
 	lengths, sizes := make([]*redis.IntCmd, len(page)), make([]*redis.IntCmd, len(page))
 	_, err := rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for i, k := range page {
