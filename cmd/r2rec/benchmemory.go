@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/r2rec/r2rec/graphcache"
@@ -46,11 +47,15 @@ func (c benchMemoryCommand) Run(p *process) (err error) {
 	shown := &stages{p: p}
 	defer shown.close()
 	rf := redisFlags{Redis: c.Redis, Prefix: "r2:", HalfLife: graphcache.DefaultRead.HalfLife, Positive: 4, Negative: 2}
-	rdb, cache, err := connectGraph(p, rf)
+	client, cache, err := connectGraph(p, rf)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, rdb.Close()) }()
+	defer func() { err = errors.Join(err, client.Close()) }()
+	rdb, single := client.(*redis.Client)
+	if !single {
+		return errors.New("--redis: it is a Redis Cluster, whose nodes have no other databases for the sorted sets to compare with: start a single server")
+	}
 	space, err := rdb.Info(p.ctx, "keyspace").Result()
 	if err != nil {
 		return fmt.Errorf("--redis: ask for its keys: %w", err)
@@ -232,7 +237,7 @@ func (m memory) copyBare(ctx context.Context, s graphcache.Stats) error {
 // usedMemory is what Redis has allocated for other things than clients, once that stands still: tables that grow are
 // moved bit by bit, and what was deleted may be freed behind the scenes.
 func usedMemory(ctx context.Context, rdb *redis.Client) (int64, error) {
-	const pause, still, tries = 50 * time.Millisecond, 6, 400
+	const pause, still, tries, noise = 50 * time.Millisecond, 6, 400, 4096 // bytes, of Redis' own
 	var last int64
 	same := 0
 	for range tries {
@@ -240,7 +245,7 @@ func usedMemory(ctx context.Context, rdb *redis.Client) (int64, error) {
 		if err != nil {
 			return 0, err
 		}
-		if same++; used != last {
+		if same++; max(used-last, last-used) > noise {
 			same = 0
 		}
 		if last = used; same == still {
@@ -255,21 +260,27 @@ func usedMemory(ctx context.Context, rdb *redis.Client) (int64, error) {
 	return 0, errors.New("the memory of redis does not stand still: somebody else uses it, too")
 }
 
-func allocated(ctx context.Context, rdb *redis.Client) (int64, error) {
-	info, err := rdb.Info(ctx, "memory").Result()
-	if err != nil {
-		return 0, fmt.Errorf("ask redis for its memory: %w", err)
-	}
-	values := map[string]int64{}
-	for line := range strings.Lines(info) {
-		if name, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
-			if n, err := strconv.ParseInt(value, 10, 64); err == nil {
-				values[name] = n
+// allocated is what all of the servers have allocated.
+func allocated(ctx context.Context, rdb redis.UniversalClient) (int64, error) {
+	var sum atomic.Int64
+	err := eachMaster(ctx, rdb, func(ctx context.Context, node redis.UniversalClient) error {
+		info, err := node.Info(ctx, "memory").Result()
+		if err != nil {
+			return fmt.Errorf("ask redis for its memory: %w", err)
+		}
+		values := map[string]int64{}
+		for line := range strings.Lines(info) {
+			if name, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
+				if n, err := strconv.ParseInt(value, 10, 64); err == nil {
+					values[name] = n
+				}
 			}
 		}
-	}
-	if values["used_memory"] == 0 {
-		return 0, errors.New("redis does not tell how much memory it has allocated (INFO memory)")
-	}
-	return values["used_memory"] - values["mem_clients_normal"] - values["used_memory_scripts"], nil
+		if values["used_memory"] == 0 {
+			return errors.New("redis does not tell how much memory it has allocated (INFO memory)")
+		}
+		sum.Add(values["used_memory"] - values["mem_clients_normal"])
+		return nil
+	})
+	return sum.Load(), err
 }

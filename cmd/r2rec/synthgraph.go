@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -48,7 +49,7 @@ const markerVersion = 1
 // synthGraph is a made-up graph in a Redis.
 type synthGraph struct {
 	*graphcache.Cache
-	rdb    *redis.Client
+	rdb    redis.UniversalClient
 	prefix string
 	stream *synth.Graph
 	want   marker
@@ -135,26 +136,32 @@ func (g *synthGraph) mark(ctx context.Context, complete bool) error {
 // remove deletes the graph.
 func (g *synthGraph) remove(shown *stages) error {
 	shown.set("deleting the graph", 0, 1)
-	if err := deleteKeys(g.rdb, g.prefix); err != nil {
+	ctx, cancel := context.WithTimeout(context.Background(), deleteWithin) // also after a Ctrl-C
+	defer cancel()
+	if err := deleteKeys(ctx, g.rdb, g.prefix); err != nil {
 		return fmt.Errorf("keys %s* are left in redis: %w", g.prefix, err)
 	}
 	return nil
 }
 
+// deleteWithin is how long millions of keys may take to be deleted.
+const deleteWithin = 5 * time.Minute
+
 // anyKey is one key that begins with a prefix; empty: there is none.
-func anyKey(ctx context.Context, rdb *redis.Client, prefix string) (string, error) {
-	for cursor := uint64(0); ; {
-		keys, next, err := rdb.Scan(ctx, cursor, graphcache.EscapeGlob(prefix)+"*", 1000).Result()
-		if err != nil {
-			return "", fmt.Errorf("look for keys under %s: %w", prefix, err)
-		}
-		if len(keys) > 0 {
-			return keys[0], nil
-		}
-		if cursor = next; cursor == 0 {
-			return "", nil
-		}
+func anyKey(ctx context.Context, rdb redis.UniversalClient, prefix string) (string, error) {
+	var found atomic.Pointer[string]
+	enough := errors.New("one is enough")
+	err := scanKeys(ctx, rdb, prefix, func(_ redis.UniversalClient, keys []string) error {
+		found.Store(&keys[0])
+		return enough
+	})
+	if key := found.Load(); key != nil {
+		return *key, nil
 	}
+	if err != nil {
+		return "", fmt.Errorf("look for keys under %s: %w", prefix, err)
+	}
+	return "", nil
 }
 
 const (
