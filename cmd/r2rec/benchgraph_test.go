@@ -176,7 +176,7 @@ func TestPlanSaysWhatToSet(t *testing.T) {
 		"--users 10 --items 10 --edges 10 --user-id-bytes 65":    "want number, uuid or 1 to 64",
 		"--users 10 --items 10 --edges 10 --bound 200":           "Bound is 200",
 		"--users 10 --items 10 --edges 10 --recommended 2":       "--recommended 2",
-		"--users 10 --items 10 --edges 10 --purchases -1":        "Settled is -1",
+		"--users 10 --items 10 --edges 10 --purchases=-1":        "Settled is -1",
 		"--users 10 --items 10 --edges 10 --item-skew 9":         "exponent",
 		"--users 10 --items 10 --edges 10 --item-id-bytes roman": "want number, uuid",
 	} {

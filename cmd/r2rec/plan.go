@@ -73,13 +73,13 @@ func (l *idLength) UnmarshalText(text []byte) error {
 }
 
 func planVars() kong.Vars {
-	return kong.Vars{"user_skew": fmt.Sprint(synth.UserLaw.Exponent), "item_skew": fmt.Sprint(synth.ItemLaw.Exponent)}
+	return kong.Vars{"user_skew": fmt.Sprint(synth.UserLaw.Exponent), "item_skew": fmt.Sprint(synth.DrawnItems.Exponent)}
 }
 
 func (l idLength) id(most int64) sizing.ID { return sizing.ID{Bytes: int(l), Most: most} }
 
 func (c planCommand) shape() sizing.Shape {
-	byUser, byItem := synth.UserLaw, synth.ItemLaw
+	byUser, byItem := synth.UserLaw, synth.DrawnItems
 	byUser.Exponent, byItem.Exponent = c.UserSkew, c.ItemSkew
 	return sizing.Shape{
 		Users: c.Users, Items: c.Items, Edges: c.Edges, UserID: c.UserID.id(c.Users), ItemID: c.ItemID.id(c.Items), ByUser: byUser, ByItem: byItem,

@@ -12,6 +12,10 @@ type Law struct {
 	Head     float64 // above 0, a share of the nodes
 }
 
+// DrawnItems is how the edges of a Graph come to lie over its items: nobody draws an item twice, so that what is drawn by
+// ItemLaw is less uneven than that. Fitted to graphs of 0.4 and 20 million edges, whose items' lists it gives within 2 %.
+var DrawnItems = Law{Exponent: .7, Head: .0001}
+
 // The laws of a graph that says nothing else. With 20 edges a user on average the median is 11 and the most 860, and the
 // tenth of the users with the most edges has 44 % of them; the hundredth of the items with the most edges has 17 %.
 var (
