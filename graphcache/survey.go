@@ -225,12 +225,11 @@ func atBound(n int64, bound int) int64 {
 
 // fixedMemory asks for the memory of the keys of which each group has one.
 func (c *Cache) fixedMemory(ctx context.Context, s *Survey) error {
-	const samples = 100 // fields of a hash whose memory is taken for that of the others
 	for name, key := range map[string]func(g int) string{"catalogue": c.catalogueKey, "recent": c.recentKey, "watermarks": c.watermarkKey, "forgotten": c.forgetKey} {
 		cmds := make([]*redis.IntCmd, groups)
 		if _, err := c.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 			for g := range cmds {
-				cmds[g] = p.MemoryUsage(ctx, key(g), samples)
+				cmds[g] = p.MemoryUsage(ctx, key(g))
 			}
 			return nil
 		}); err != nil && err != redis.Nil {

@@ -6,12 +6,13 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/redis/go-redis/v9"
 
 	"github.com/r2rec/r2rec/internal/event"
 )
 
 func TestASurveySaysWhatTheGraphHolds(t *testing.T) {
-	eachRedis(t, func(t *testing.T, c *Cache) {
+	open(t, func(t *testing.T, c *Cache) {
 		var batch []event.Interaction
 		for u := range 20 { // user u has u+1 items, of which the first is bought
 			for i := range u + 1 {
@@ -28,7 +29,7 @@ func TestASurveySaysWhatTheGraphHolds(t *testing.T) {
 		if err := c.ApplyItems(t.Context(), event.Span{Topic: "items", Start: 0, End: 1}, []event.Item{{ItemID: "i0", Title: "One"}}); err != nil {
 			t.Fatal(err)
 		}
-		c.rdb.ZAdd(t.Context(), "r2:{1}:u:somebody", zs("x", 1)...) // an app's key that looks like ours, of another group
+		c.rdb.ZAdd(t.Context(), "r2:{1}:u:somebody", redis.Z{Member: "x", Score: 1}) // an app's key that looks like ours, of another group
 		last := 0
 		s, err := c.Survey(t.Context(), SurveyOptions{Memory: true, Progress: func(done, total int) { last = done }})
 		if err != nil {
@@ -63,7 +64,7 @@ func TestASurveySaysWhatTheGraphHolds(t *testing.T) {
 }
 
 func TestMarksTellOfEveryGroup(t *testing.T) {
-	eachRedis(t, func(t *testing.T, c *Cache) {
+	open(t, func(t *testing.T, c *Cache) {
 		if marks, err := c.Marks(t.Context()); err != nil || len(marks) != 0 {
 			t.Fatalf("%v, %v in an empty store", marks, err)
 		}
@@ -89,7 +90,7 @@ func TestMarksTellOfEveryGroup(t *testing.T) {
 }
 
 func TestANeighbourhoodShowsWhoElseChoseTheSame(t *testing.T) {
-	eachRedis(t, func(t *testing.T, c *Cache) {
+	open(t, func(t *testing.T, c *Cache) {
 		var batch []event.Interaction
 		did := func(user, item string, typ event.Type, at event.Time) {
 			batch = append(batch, event.Interaction{EventID: user + item, UserID: user, ItemID: item, Type: typ, Timestamp: noon + at})
