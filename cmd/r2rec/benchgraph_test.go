@@ -33,7 +33,7 @@ func TestBenchRetrieve(t *testing.T) {
 	embeddedtest.EachRedis(t, func(t *testing.T, o *redis.UniversalOptions) {
 		c := redis.NewUniversalClient(o)
 		defer c.Close()
-		args := append(strings.Fields("bench retrieve --users 600 --items 200 --edges 6000 --requests 30 --clients 3 --json --redis"), redisURL(o))
+		args := append(strings.Fields("bench retrieve --users 300 --items 200 --edges 3000 --requests 20 --clients 3 --json --redis"), redisURL(o))
 		keep := append(args, "--keep")
 
 		figures := bench(t, keep...)
@@ -54,7 +54,7 @@ func TestBenchRetrieve(t *testing.T) {
 		if _, built := bench(t, keep...)["built_edges_per_second"]; built {
 			t.Error("a graph that was kept is built again")
 		}
-		if said := refused(t, append(keep, "--seed", "2")...); !strings.Contains(said, "holds another graph, of 600 users") {
+		if said := refused(t, append(keep, "--seed", "2")...); !strings.Contains(said, "holds another graph, of 300 users") {
 			t.Errorf("another graph's keys: %s", said)
 		}
 		bench(t, args...)

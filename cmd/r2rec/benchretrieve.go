@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"runtime/pprof"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/r2rec/r2rec/internal/event"
 	"github.com/r2rec/r2rec/internal/fusion"
 	"github.com/r2rec/r2rec/reasoner"
+	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -106,6 +108,11 @@ func (c benchRetrieveCommand) measure(ctx context.Context, g *synthGraph, out *b
 // at measures requests by so many clients at once.
 func (c benchRetrieveCommand) at(ctx context.Context, g *synthGraph, out *benchReport, shown *stages, clients int, suffix string, user func() string, of string) (*asked, error) {
 	a := &asked{g: g, rank: defaultRank(), user: user}
+	store, err := redisCPU(ctx, g.rdb)
+	if err != nil {
+		return nil, err
+	}
+	own, told := cpuTime()
 	begun := time.Now()
 	if err := a.run(ctx, clients, c.Requests, func(n int) { shown.set(fmt.Sprintf("asking, %d at once", clients), n, c.Requests) }); err != nil {
 		return nil, err
@@ -118,7 +125,37 @@ func (c benchRetrieveCommand) at(ctx context.Context, g *synthGraph, out *benchR
 	out.add(f)
 	f.Metric, f.Value, f.Unit = "requests_per_second"+suffix, float64(c.Requests)/took.Seconds(), "requests/s"
 	out.add(f)
+	if used, _ := cpuTime(); told { // what a busy machine does not change
+		out.add(figure{Metric: "cpu" + suffix + "_ms", Value: (used - own).Seconds() * 1000 / float64(c.Requests), Unit: "ms", Of: "processor time of this process for a request", Threads: clients})
+	}
+	if used, err := redisCPU(ctx, g.rdb); err != nil {
+		return nil, err
+	} else if used > store {
+		out.add(figure{Metric: "redis_cpu" + suffix + "_ms", Value: (used - store).Seconds() * 1000 / float64(c.Requests), Unit: "ms", Of: "processor time of Redis for a request", Threads: clients})
+	}
 	return a, nil
+}
+
+// redisCPU is the processor time that the servers have used so far; 0: they do not tell.
+func redisCPU(ctx context.Context, rdb redis.UniversalClient) (time.Duration, error) {
+	var sum atomic.Int64
+	err := eachMaster(ctx, rdb, func(ctx context.Context, node redis.UniversalClient) error {
+		info, err := node.InfoMap(ctx, "cpu").Result()
+		var refused redis.Error
+		switch {
+		case errors.As(err, &refused): // an embedded one knows no such section
+			return nil
+		case err != nil:
+			return fmt.Errorf("ask redis for its processor time: %w", err)
+		}
+		for _, name := range []string{"used_cpu_user", "used_cpu_sys"} {
+			if seconds, err := strconv.ParseFloat(info["CPU"][name], 64); err == nil {
+				sum.Add(int64(seconds * float64(time.Second)))
+			}
+		}
+		return nil
+	})
+	return time.Duration(sum.Load()), err
 }
 
 // profile begins the CPU profile that is asked for.
