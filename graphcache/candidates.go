@@ -70,8 +70,7 @@ func heaviest(weights map[string]float64, n int) []weighted {
 	for id, weight := range weights {
 		all = append(all, weighted{id, weight})
 	}
-	slices.SortFunc(all, byWeight)
-	return all[:min(n, len(all))]
+	return first(all, n, byWeight)
 }
 
 // choose takes the wanted number of each origin from the context's candidates, the best first, and fills up with

@@ -48,7 +48,7 @@ func idf(degree int64) float64 { return 1 / math.Log2(2+float64(degree)) }
 
 // halved is 2^(-age/halfLife); an age below zero counts as zero.
 func halved(age event.Time, halfLife time.Duration) float64 {
-	return math.Exp2(-float64(max(0, age)) / float64(halfLife.Milliseconds()))
+	return halve(float64(max(0, age)) / float64(halfLife.Milliseconds()))
 }
 
 // likeMinded finds the users behind the positive roots' lists and keeps the strongest: the weight is the sum, over the

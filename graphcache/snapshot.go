@@ -207,6 +207,9 @@ func (w *walk) readCandidates(ctx context.Context) error {
 	return nil
 }
 
+// countAtOnce is how many candidates' evidence is worth another goroutine: some 0.2 ms of work.
+const countAtOnce = 16
+
 // snapshot puts together what was read and chooses among the pool.
 func (w *walk) snapshot() Snapshot {
 	s := Snapshot{NoEntry: w.noEntry, RoundTrips: w.trips}
@@ -228,12 +231,18 @@ func (w *walk) snapshot() Snapshot {
 		c.Idle = seconds(at - w.edges[0].At)
 	}
 	w.taste.mention(func(id string) []string { return w.titles[id].Categories })
-	for _, p := range w.pool {
-		it := w.item(p.id)
-		e := w.taste.evidence(p.list, it.Categories, newest, at)
-		e.Chains = p.weight
-		c.Candidates = append(c.Candidates, event.Candidate{ItemID: p.id, Title: it.Title, Categories: it.Categories, Origin: p.origin, Evidence: e})
+	if len(w.pool) > 0 {
+		c.Candidates = make([]event.Candidate, len(w.pool))
 	}
+	inParts(len(w.pool), countAtOnce, func(from, to int) {
+		commons := w.taste.commons()
+		for i, p := range w.pool[from:to] {
+			it := w.item(p.id)
+			e := w.taste.evidence(commons, p.list, it.Categories, newest, at)
+			e.Chains = p.weight
+			c.Candidates[from+i] = event.Candidate{ItemID: p.id, Title: it.Title, Categories: it.Categories, Origin: p.origin, Evidence: e}
+		}
+	})
 	if len(w.q.Items) == 0 {
 		c.Candidates = w.q.choose(*c)
 	}

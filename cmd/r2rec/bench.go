@@ -25,6 +25,9 @@ type benchCommand struct {
 	LM    benchLMCommand    `cmd:"" name:"lm" help:"How fast the embedded language model recommends, reads and writes."`
 	Train benchTrainCommand `cmd:"" help:"How fast the embedded language model learns."`
 	Swap  benchSwapCommand  `cmd:"" help:"What requests see of adapters that are swapped under them."`
+
+	Retrieve benchRetrieveCommand `cmd:"" help:"How fast the graph answers what a recommendation asks."`
+	Memory   benchMemoryCommand   `cmd:"" help:"What the graph takes in Redis, beside bare sorted sets."`
 }
 
 // figure is one measured number. Its metric's name is part of the contract with machines.

@@ -111,9 +111,13 @@ func newReasoner(p *process, kc *broker.Client, rdb redis.UniversalClient, graph
 type graphSource struct{ *graphcache.Cache }
 
 func (g graphSource) Snapshot(ctx context.Context, q reasoner.GraphQuery) (reasoner.GraphSnapshot, error) {
-	s, err := g.Cache.Snapshot(ctx, graphcache.Query{User: q.User, Candidates: q.Candidates, Rank: graphcache.Rank(q.Rank), Trending: q.Trending, Explore: q.Explore,
-		Chains: q.Chains, History: q.History, At: q.At, Rand: q.Rand})
+	s, err := g.Cache.Snapshot(ctx, graphQuery(q))
 	return reasoner.GraphSnapshot{Context: s.Context, NoEntry: s.NoEntry, Without: s.Without}, err
+}
+
+func graphQuery(q reasoner.GraphQuery) graphcache.Query {
+	return graphcache.Query{User: q.User, Candidates: q.Candidates, Rank: graphcache.Rank(q.Rank), Trending: q.Trending, Explore: q.Explore,
+		Chains: q.Chains, History: q.History, At: q.At, Rand: q.Rand}
 }
 
 // decisionLog writes decisions to Kafka.
