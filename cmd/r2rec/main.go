@@ -29,6 +29,8 @@ type cli struct {
 	Serve     serveCommand     `cmd:"" help:"Answer over HTTP: recommendations, events in, health, metrics, a page."`
 	Recommend recommendCommand `cmd:"" help:"Recommend for one user, here in the terminal, with the reasoning."`
 	Graph     graphCommand     `cmd:"" help:"Count what the graph holds."`
+	Forget    forgetCommand    `cmd:"" help:"Forget a user: everything of theirs leaves Redis, for good."`
+	Rebuild   rebuildCommand   `cmd:"" help:"Build the graph anew from Kafka beside the one that serves, and switch to it."`
 	Eval      evalCommand      `cmd:"" help:"Measure rankings on a data set with known answers."`
 	Adapters  adaptersCommand  `cmd:"" help:"See and steer which adapter is served: promotions, roll-backs, files."`
 	LM        lmCommand        `cmd:"" name:"lm" help:"Make and teach the language model that runs within this program."`
