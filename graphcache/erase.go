@@ -72,6 +72,10 @@ func (e *erasure) begin(ctx context.Context) error {
 	}
 	_, err := e.c.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for g := range args {
+			if len(args[g]) == 2 {
+				p.HSet(ctx, e.c.erasingKey(g), args[g]...)
+				continue
+			}
 			p.Eval(ctx, beginErasure, []string{e.c.erasingKey(g), e.c.forgetKey(g)}, args[g]...)
 		}
 		return nil
