@@ -106,9 +106,11 @@ func NewRebuilder(opt RebuildOptions) (*Rebuilder, error) {
 // Call it once.
 func (r *Rebuilder) Run(ctx context.Context) (Rebuilt, error) {
 	defer func() {
+		var closing sync.WaitGroup // each waits for its last fetch
 		for _, p := range r.parts {
-			p.close()
+			closing.Go(p.close)
 		}
+		closing.Wait()
 	}()
 	err := r.fill(ctx)
 	if err == nil {

@@ -269,9 +269,7 @@ func TestRebuildFromATime(t *testing.T) {
 		record(time.UnixMilli(1_700_000_000_000), events[:100])
 		record(time.UnixMilli(1_700_000_100_000), events[100:])
 		s.forget("u3", 1_790_000_000_000)
-		for _, in := range events[:100] {
-			s.must(s.graph.ApplyInteractions(t.Context(), event.Span{Topic: s.topics().Interactions, Partition: 0, End: 5}, []event.Interaction{in}))
-		}
+		s.must(s.graph.ApplyInteractions(t.Context(), event.Span{Topic: s.topics().Interactions, End: 5}, events[:100]))
 		_, err := s.rebuild(t.Context(), s.graph, func(o *consumer.RebuildOptions, _ *target) { o.From = time.UnixMilli(1_700_000_050_000) })
 		s.must(err)
 		var stay []event.Interaction

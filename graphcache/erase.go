@@ -13,10 +13,11 @@ import (
 	"github.com/r2rec/r2rec/internal/event"
 )
 
-// What one command of an erasure does at most: 16 lists times 256 users take a real server about a millisecond.
+// What one command of an erasure does at most: a fraction of a millisecond.
 const (
-	erasedAtOnce = 256 // users
-	listsAtOnce  = 16
+	erasedAtOnce = 256 // users in one list
+	listsAtOnce  = 16  // for few users
+	fewUsers     = 8   // up to so many, asking every list for each of them is faster than reading the lists
 )
 
 // erasure is one batch of forgets on its way through one graph. Its work is many commands, none of which may be lost
@@ -101,73 +102,102 @@ func (e *erasure) outside(ctx context.Context) error {
 }
 
 // unlinkUsers removes users from items' lists where their edge is older than they are to be forgotten, if the group's
-// count is still the one in ARGV[2], and sets it to ARGV[3]; ARGV goes on with the highest of the scores and pairs of
-// user and score. For few users it asks for each, for many it reads what is as old as the highest score.
+// count is still the one in ARGV[2], and sets it to ARGV[3]; ARGV goes on with pairs of user and score.
 const unlinkUsers = `
 if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
-local gone = {}
 for k = 2, #KEYS do
-  if #ARGV <= 4 + 2*8 then
-    for i = 5, #ARGV, 2 do
-      local s = redis.call('ZSCORE', KEYS[k], ARGV[i])
-      if s and tonumber(s) < tonumber(ARGV[i+1]) then redis.call('ZREM', KEYS[k], ARGV[i]) end
-    end
-  else
-    if k == 2 then
-      for i = 5, #ARGV, 2 do gone[ARGV[i]] = math.max(gone[ARGV[i]] or 0, tonumber(ARGV[i+1])) end
-    end
-    local old = redis.call('ZRANGEBYSCORE', KEYS[k], '-inf', '(' .. ARGV[4], 'WITHSCORES')
-    for i = 1, #old, 2 do
-      local limit = gone[old[i]]
-      if limit and tonumber(old[i+1]) < limit then redis.call('ZREM', KEYS[k], old[i]) end
-    end
+  for i = 4, #ARGV, 2 do
+    local s = redis.call('ZSCORE', KEYS[k], ARGV[i])
+    if s and tonumber(s) < tonumber(ARGV[i+1]) then redis.call('ZREM', KEYS[k], ARGV[i]) end
   end
 end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
 return 1`
 
-// unlink removes the users from the lists of all items.
+// lists are lists of one group, and the pairs of user and score that are to leave them.
+type lists struct {
+	group int
+	keys  []string
+	pairs []any
+}
+
+// unlink removes the users from the lists of all items. For many users it reads the lists, and changes only those that
+// name one of them; who is added to a list after it was read is found by who adds, see forgetAgain.
 func (e *erasure) unlink(ctx context.Context) error {
-	var chunks [][]any // per chunk of users, the highest score and the pairs
-	for users := range slices.Chunk(e.users, erasedAtOnce) {
-		highest, pairs := int64(0), make([]any, 1, 1+2*len(users))
-		for _, u := range users {
-			limit := score(u.ForgetBefore, 0)
-			highest = max(highest, limit)
-			pairs = append(pairs, u.UserID, limit)
-		}
-		pairs[0] = highest
-		chunks = append(chunks, pairs)
+	limits := make(map[string]int64, len(e.users))
+	for _, u := range e.users {
+		limits[u.UserID] = max(limits[u.UserID], score(u.ForgetBefore, 0))
 	}
 	return e.c.scanPages(ctx, "i:", func(page []nodeKey) error {
 		e.mu.Lock()
 		defer e.mu.Unlock()
-		var lists [groups][]string
-		for _, n := range page {
-			g := group(n.id)
-			lists[g] = append(lists[g], n.key)
+		if len(limits) <= fewUsers {
+			return e.unlinkFrom(ctx, e.all(page, limits))
 		}
-		for _, pairs := range chunks {
-			if err := e.unlinkFrom(ctx, &lists, pairs); err != nil {
-				return err
-			}
+		naming, err := e.naming(ctx, page, limits)
+		if err != nil {
+			return err
 		}
-		return nil
+		return e.unlinkFrom(ctx, naming)
 	})
 }
 
-// unlinkFrom removes one chunk of users from the lists of one page.
-func (e *erasure) unlinkFrom(ctx context.Context, lists *[groups][]string, pairs []any) error {
-	var cmds []*redis.Cmd
-	_, err := e.c.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for g := range lists {
-			for some := range slices.Chunk(lists[g], listsAtOnce) {
-				args := make([]any, 0, 3+len(pairs))
-				args = append(args, e.field, e.state(g))
-				e.steps[g]++
-				args = append(append(args, e.state(g)), pairs...)
-				cmds = append(cmds, p.Eval(ctx, unlinkUsers, append([]string{e.c.erasingKey(g)}, some...), args...))
+// all lists of a page, with all users.
+func (e *erasure) all(page []nodeKey, limits map[string]int64) (out []lists) {
+	var pairs []any
+	for user, limit := range limits {
+		pairs = append(pairs, user, limit)
+	}
+	var keys [groups][]string
+	for _, n := range page {
+		g := group(n.id)
+		keys[g] = append(keys[g], n.key)
+	}
+	for g := range keys {
+		for some := range slices.Chunk(keys[g], listsAtOnce) {
+			out = append(out, lists{g, some, pairs})
+		}
+	}
+	return out
+}
+
+// naming are the lists of a page that hold an edge to be removed, each with the users of such edges.
+func (e *erasure) naming(ctx context.Context, page []nodeKey, limits map[string]int64) (out []lists, err error) {
+	b := e.c.batch()
+	reads := make([]*listRead, len(page))
+	for i, n := range page {
+		reads[i] = b.list(ctx, n.key, 0)
+	}
+	if _, err := b.send(ctx); err != nil {
+		return nil, wrap("read items' lists", err)
+	}
+	for i, n := range page {
+		var pairs []any
+		for _, edge := range reads[i].node().edges {
+			if limit, ok := limits[edge.ID]; ok && score(edge.At, edge.Kind) < limit {
+				pairs = append(pairs, edge.ID, limit)
 			}
+		}
+		for some := range slices.Chunk(pairs, 2*erasedAtOnce) {
+			out = append(out, lists{group(n.id), []string{n.key}, some})
+		}
+	}
+	return out, nil
+}
+
+// unlinkFrom removes users from lists, a command for each part.
+func (e *erasure) unlinkFrom(ctx context.Context, parts []lists) error {
+	if len(parts) == 0 {
+		return nil
+	}
+	cmds := make([]*redis.Cmd, len(parts))
+	_, err := e.c.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for i, part := range parts {
+			args := make([]any, 0, 3+len(part.pairs))
+			args = append(args, e.field, e.state(part.group))
+			e.steps[part.group]++
+			args = append(append(args, e.state(part.group)), part.pairs...)
+			cmds[i] = p.Eval(ctx, unlinkUsers, append([]string{e.c.erasingKey(part.group)}, part.keys...), args...)
 		}
 		return nil
 	})

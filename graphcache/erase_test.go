@@ -17,37 +17,6 @@ import (
 	"github.com/r2rec/r2rec/internal/event"
 )
 
-// dumped is every key of a database with its value, as one text.
-func dumped(t testing.TB, rdb *redis.Client) map[string]string {
-	t.Helper()
-	ctx, all := context.Background(), map[string]string{}
-	for _, key := range rdb.Keys(ctx, "*").Val() {
-		var value any
-		switch kind := rdb.Type(ctx, key).Val(); kind {
-		case "zset":
-			value = rdb.ZRangeWithScores(ctx, key, 0, -1).Val()
-		case "hash":
-			value = rdb.HGetAll(ctx, key).Val()
-		case "string":
-			value = rdb.Get(ctx, key).Val()
-		default:
-			t.Fatalf("%s is a %s: the test has to learn to read it", key, kind)
-		}
-		all[key] = fmt.Sprintf("%+v", value)
-	}
-	return all
-}
-
-// unnamed fails the test where any key or value names the user.
-func unnamed(t testing.TB, rdb *redis.Client, user, when string) {
-	t.Helper()
-	for key, value := range dumped(t, rdb) {
-		if strings.Contains(key, user) || strings.Contains(value, user) {
-			t.Errorf("%s the user is named by %s: %.300s", when, key, value)
-		}
-	}
-}
-
 // buyers is a history of users 0 to n-1, of whom each chose some of many items, at times around at.
 func buyers(random *rand.Rand, n, items int, at event.Time) (batch []event.Interaction) {
 	for i := range n {
@@ -190,12 +159,12 @@ func TestForgettingSurvivesAKillAtAnyCall(t *testing.T) {
 				broken.Close()
 				through = err == nil && !fault.dead
 				if at, _, _ := c.Watermark(ctx, "users", 0); at == span.End {
-					unnamed(t, rdb, "user-3-", fmt.Sprintf("killed at call %d, the watermark says it is done, and", n))
+					embeddedtest.Nowhere(t, rdb, "user-3-", fmt.Sprintf("killed at call %d, the watermark says it is done, and", n))
 				} else if through {
 					t.Fatalf("done, and the watermark stands at %d", at)
 				}
 				f.must(c.ApplyUsers(ctx, span, users))
-				unnamed(t, rdb, "user-3-", fmt.Sprintf("after a kill at call %d and another attempt", n))
+				embeddedtest.Nowhere(t, rdb, "user-3-", fmt.Sprintf("after a kill at call %d and another attempt", n))
 			}
 		}
 	})
@@ -225,7 +194,7 @@ func TestForgettingSeesThatRedisWasRestored(t *testing.T) {
 			broken.Close()
 			through = fault.calls < n
 			if at, _, _ := c.Watermark(ctx, "users", 0); at == span.End {
-				unnamed(t, rdb, "user-3-", fmt.Sprintf("restored at call %d", n))
+				embeddedtest.Nowhere(t, rdb, "user-3-", fmt.Sprintf("restored at call %d", n))
 				continue
 			}
 			var own interface{ Retriable() bool }

@@ -112,7 +112,7 @@ func TestEverybodySwitchesAtOnce(t *testing.T) {
 		if n, err := g.Drop(ctx, 0, 0); n == 0 || err != nil {
 			t.Errorf("dropped %d keys, %v", n, err)
 		}
-		for key := range dumped(t, rdb) {
+		for key := range embeddedtest.Dump(t, rdb) {
 			if strings.HasPrefix(key, "r2:{") {
 				t.Errorf("%s is left of generation 0", key)
 			}
@@ -184,7 +184,7 @@ func TestKeptAndLeftGenerations(t *testing.T) {
 			t.Errorf("the next generation is %+v, %v, want 3: numbers are not given twice", three, err)
 		}
 		var apps int
-		for _, value := range dumped(t, rdb) {
+		for _, value := range embeddedtest.Dump(t, rdb) {
 			if value == "an app's" {
 				apps++
 			}
@@ -219,9 +219,9 @@ func TestUsersAreForgottenInAllGenerations(t *testing.T) {
 		must(building.ApplyInteractions(ctx, span, history))
 
 		must(g.ApplyUsers(ctx, event.Span{Topic: "users", End: 1}, []event.User{{UserID: "user-3-", ForgetBefore: 20_001 * day}}))
-		unnamed(t, rdb, "user-3-", "forgotten,")
+		embeddedtest.Nowhere(t, rdb, "user-3-", "forgotten,")
 		must(building.ApplyInteractions(ctx, span, history))
-		unnamed(t, rdb, "user-3-", "with the rest of the log in the generation that is being built,")
+		embeddedtest.Nowhere(t, rdb, "user-3-", "with the rest of the log in the generation that is being built,")
 		if at, err := g.Forgotten(ctx, "user-3-"); at != 20_001*day || err != nil {
 			t.Errorf("forgotten before %v, %v", at, err)
 		}
