@@ -22,6 +22,9 @@ func BenchmarkForget(b *testing.B) {
 	defer rdb.Close()
 	ctx := b.Context()
 	c, err := New(rdb, Options{ForgetKey: []byte("bench")})
+	if err == nil {
+		err = c.configureLists(ctx)
+	}
 	if err != nil {
 		b.Fatal(err)
 	}
