@@ -21,21 +21,22 @@ import (
 	"github.com/r2rec/r2rec/internal/broker"
 	"github.com/r2rec/r2rec/internal/embedded/embeddedtest"
 	"github.com/r2rec/r2rec/internal/event"
+	"github.com/r2rec/r2rec/internal/graphtest"
 )
 
 // site is a Kafka and a Redis with a graph of generations.
 type site struct {
 	testing.TB
 	kafka *broker.Client
-	rdb   *redis.Client
+	rdb   redis.UniversalClient
 	graph *graphcache.Generations
 	group string
 	w     map[string]*kafka.Writer
 }
 
-func newSite(t testing.TB, k broker.Settings, r *redis.Options) *site {
+func newSite(t testing.TB, k broker.Settings, r *redis.UniversalOptions) *site {
 	t.Helper()
-	s := &site{TB: t, rdb: redis.NewClient(r), group: k.TopicPrefix + "group", w: map[string]*kafka.Writer{}}
+	s := &site{TB: t, rdb: redis.NewUniversalClient(r), group: k.TopicPrefix + "group", w: map[string]*kafka.Writer{}}
 	t.Cleanup(func() { s.rdb.Close() })
 	var err error
 	s.kafka, err = broker.New(k)
@@ -53,7 +54,7 @@ func (s *site) must(err error) {
 	}
 }
 
-func (s *site) generations(rdb *redis.Client) *graphcache.Generations {
+func (s *site) generations(rdb redis.UniversalClient) *graphcache.Generations {
 	s.Helper()
 	g, err := graphcache.NewGenerations(rdb, graphcache.Options{ForgetKey: []byte("test")})
 	s.must(err)
@@ -146,37 +147,24 @@ func (s *site) rebuild(ctx context.Context, g *graphcache.Generations, change fu
 	return r.Run(ctx)
 }
 
-// export is the graph that serves, keys without the generation's number.
-func (s *site) export() []graphcache.Entry {
+// differs says how the graph that serves differs from that of a log.
+func (s *site) differs(log []event.Interaction) string {
 	s.Helper()
 	c, err := s.graph.Current(s.Context())
 	s.must(err)
 	entries, err := c.Export(s.Context())
 	s.must(err)
-	prefix := len("r2:")
+	want := graphtest.Default
 	if n := c.Generation(); n > 0 {
-		prefix = len(fmt.Sprintf("r2:%d:", n))
+		want.Prefix = fmt.Sprintf("r2:%d:", n)
 	}
-	for i := range entries {
-		entries[i].Key = entries[i].Key[prefix:]
-	}
-	return entries
-}
-
-// of is the export of a graph to which events are applied in one go.
-func (s *site) of(events []event.Interaction) []graphcache.Entry {
-	s.Helper()
-	rdb := redis.NewClient(&redis.Options{Addr: embeddedtest.Redis(s)})
-	defer rdb.Close()
-	other := &site{TB: s.TB, rdb: rdb, graph: s.generations(rdb)}
-	s.must(other.graph.ApplyInteractions(s.Context(), event.Span{Topic: "reference", End: int64(len(events))}, events))
-	return other.export()
+	return cmp.Diff(want.Entries(log), graphtest.Of(entries))
 }
 
 // A rebuild gives the graph of the log, whatever has become of the one that served, tells what cannot be applied
 // without publishing it again, and forgets who is to be forgotten, before or after what is forgotten.
 func TestRebuildGivesTheGraphOfTheLog(t *testing.T) {
-	embeddedtest.Each(t, func(t *testing.T, k broker.Settings, r *redis.Options) {
+	embeddedtest.Each(t, func(t *testing.T, k broker.Settings, r *redis.UniversalOptions) {
 		s := newSite(t, k, r)
 		events := history(3000)
 		s.forget("u7", 1_790_000_000_000) // before what is forgotten
@@ -199,7 +187,7 @@ func TestRebuildGivesTheGraphOfTheLog(t *testing.T) {
 				stay = append(stay, in)
 			}
 		}
-		if diff := cmp.Diff(s.of(stay), s.export()); diff != "" {
+		if diff := s.differs(stay); diff != "" {
 			t.Errorf("the graph (-want +got):\n%.2000s", diff)
 		}
 		items, err := s.graph.Items(t.Context(), []string{"i1"})
@@ -216,13 +204,13 @@ func TestRebuildGivesTheGraphOfTheLog(t *testing.T) {
 // Consumers run while events come, a user is forgotten between the last look at the log and the switch, and the graph is
 // rebuilt twice: in the end it is that of all events.
 func TestConsumersGoOnThroughARebuild(t *testing.T) {
-	embeddedtest.Each(t, func(t *testing.T, k broker.Settings, r *redis.Options) {
+	embeddedtest.Each(t, func(t *testing.T, k broker.Settings, r *redis.UniversalOptions) {
 		s := newSite(t, k, r)
 		events := history(3000)
 		s.interactions(events[:1000]...)
 		stop := s.consume()
 		defer stop()
-		await(t, func() string { return cmp.Diff(s.of(events[:1000]), s.export()) })
+		await(t, func() string { return s.differs(events[:1000]) })
 
 		var progress atomic.Int64
 		_, err := s.rebuild(t.Context(), s.graph, func(o *consumer.RebuildOptions, to *target) {
@@ -247,14 +235,13 @@ func TestConsumersGoOnThroughARebuild(t *testing.T) {
 				stay = append(stay, in)
 			}
 		}
-		want := s.of(stay)
-		await(t, func() string { return cmp.Diff(want, s.export()) })
+		await(t, func() string { return s.differs(stay) })
 	})
 }
 
 // From a time on means: interactions that Kafka recorded then or later, and all users.
 func TestRebuildFromATime(t *testing.T) {
-	embeddedtest.Each(t, func(t *testing.T, k broker.Settings, r *redis.Options) {
+	embeddedtest.Each(t, func(t *testing.T, k broker.Settings, r *redis.UniversalOptions) {
 		s := newSite(t, k, r)
 		events := history(200)
 		record := func(at time.Time, events []event.Interaction) {
@@ -278,7 +265,7 @@ func TestRebuildFromATime(t *testing.T) {
 				stay = append(stay, in)
 			}
 		}
-		if diff := cmp.Diff(s.of(stay), s.export()); diff != "" {
+		if diff := s.differs(stay); diff != "" {
 			t.Errorf("the graph (-want +got):\n%.2000s", diff)
 		}
 	})
@@ -332,7 +319,8 @@ func (d *dying) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proces
 // Killed at any call to Redis, a rebuild has changed nothing for readers, or all; what it leaves is found by the next one,
 // which then gives the graph of the log, and leaves no key of any other.
 func TestRebuildKilledAtAnyCall(t *testing.T) {
-	s := newSite(t, broker.Settings{Brokers: []string{embeddedtest.Kafka(t)}}, &redis.Options{Addr: embeddedtest.Redis(t)})
+	at := &redis.UniversalOptions{Addrs: []string{embeddedtest.Redis(t)}}
+	s := newSite(t, broker.Settings{Brokers: []string{embeddedtest.Kafka(t)}}, at)
 	events := history(30)
 	s.interactions(events...)
 	s.forget("u3", 1_790_000_000_000)
@@ -342,9 +330,7 @@ func TestRebuildKilledAtAnyCall(t *testing.T) {
 			stay = append(stay, in)
 		}
 	}
-	want := s.of(stay)
 	former := []event.Interaction{{UserID: "former", ItemID: "former", Type: event.Click, Timestamp: 1_700_000_000_000}}
-	served := s.of(former)
 	// A kill at each of its calls takes a while: every few of them, others each time; R2REC_TEST_EVERY_CALL=1 takes all.
 	step, first := int64(5), 1+rand.Int64N(5)
 	if os.Getenv("R2REC_TEST_EVERY_CALL") == "1" {
@@ -352,9 +338,9 @@ func TestRebuildKilledAtAnyCall(t *testing.T) {
 	}
 	switched := 0
 	for n, through := first, false; !through; n += step {
-		s.must(s.rdb.FlushDB(t.Context()).Err())
+		s.must(embeddedtest.Flush(t.Context(), s.rdb))
 		s.must(s.graph.ApplyInteractions(t.Context(), event.Span{Topic: "former", End: 1}, former))
-		broken := redis.NewClient(s.rdb.Options())
+		broken := redis.NewUniversalClient(at)
 		ctx, cancel := context.WithCancel(t.Context())
 		d := &dying{at: n, after: n%2 == 0, kill: cancel}
 		broken.AddHook(d)
@@ -366,12 +352,12 @@ func TestRebuildKilledAtAnyCall(t *testing.T) {
 			s.must(err)
 			break
 		}
-		switch got := s.export(); {
-		case cmp.Equal(served, got):
-		case cmp.Equal(want, got):
+		switch was, is := s.differs(former), s.differs(stay); {
+		case was == "":
+		case is == "":
 			switched++
 		default:
-			t.Errorf("killed at call %d, readers see neither the former graph nor the new one:\n%.1000s", n, cmp.Diff(want, got))
+			t.Errorf("killed at call %d, readers see neither the former graph nor the new one:\n%.1000s", n, is)
 		}
 		left, err := s.graph.Leftovers(t.Context())
 		s.must(err)
@@ -381,7 +367,7 @@ func TestRebuildKilledAtAnyCall(t *testing.T) {
 		}
 		_, err = s.rebuild(t.Context(), s.graph, nil)
 		s.must(err)
-		if diff := cmp.Diff(want, s.export()); diff != "" {
+		if diff := s.differs(stay); diff != "" {
 			t.Errorf("after a kill at call %d and another rebuild (-want +got):\n%.1000s", n, diff)
 		}
 	}

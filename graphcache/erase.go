@@ -6,7 +6,6 @@ import (
 	"errors"
 	"slices"
 	"strconv"
-	"sync"
 
 	"github.com/redis/go-redis/v9"
 
@@ -30,9 +29,7 @@ type erasure struct {
 	beside bool // the graph does not keep the watermarks of the span
 
 	field, token string
-
-	mu    sync.Mutex // a Cluster's masters are scanned side by side
-	steps [groups]int
+	steps        [groups]int
 }
 
 func (c *Cache) erasure(span event.Span, users []event.User) *erasure {
@@ -129,8 +126,6 @@ func (e *erasure) unlink(ctx context.Context) error {
 		limits[u.UserID] = max(limits[u.UserID], score(u.ForgetBefore, 0))
 	}
 	return e.c.scanPages(ctx, "i:", func(page []nodeKey) error {
-		e.mu.Lock()
-		defer e.mu.Unlock()
 		if len(limits) <= fewUsers {
 			return e.unlinkFrom(ctx, e.all(page, limits))
 		}

@@ -18,7 +18,7 @@ import (
 //
 //	go test ./graphcache -run '^$' -bench Forget -benchtime 3x
 func BenchmarkForget(b *testing.B) {
-	rdb := redis.NewClient(embeddedtest.RealRedis(b))
+	rdb := redis.NewUniversalClient(embeddedtest.RealRedis(b))
 	defer rdb.Close()
 	ctx := b.Context()
 	c, err := New(rdb, Options{ForgetKey: []byte("bench")})
@@ -91,7 +91,7 @@ func BenchmarkForget(b *testing.B) {
 }
 
 // worstPing sends a PING after the other until stop, and then tells how long the slowest took.
-func worstPing(ctx context.Context, rdb *redis.Client) (worst chan time.Duration, stop context.CancelFunc) {
+func worstPing(ctx context.Context, rdb redis.UniversalClient) (worst chan time.Duration, stop context.CancelFunc) {
 	ctx, stop = context.WithCancel(ctx)
 	worst = make(chan time.Duration, 1)
 	go func() {

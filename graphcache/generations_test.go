@@ -18,10 +18,9 @@ import (
 )
 
 // eachGenerations gives each server an empty graph of generations.
-func eachGenerations(t *testing.T, f func(t *testing.T, g *Generations, rdb *redis.Client)) {
-	embeddedtest.EachRedis(t, func(t *testing.T, opt *redis.Options) {
-		rdb := redis.NewClient(opt)
-		t.Cleanup(func() { rdb.Close() })
+func eachGenerations(t *testing.T, f func(t *testing.T, g *Generations, rdb redis.UniversalClient)) {
+	embeddedtest.EachRedis(t, func(t *testing.T, opt *redis.UniversalOptions) {
+		rdb := client(t, opt)
 		f(t, generationsOf(t, rdb), rdb)
 	})
 }
@@ -54,7 +53,7 @@ func states(t testing.TB, g *Generations) string {
 
 // Everybody is in the new generation from the switch on; writers find that it lacks what they know, and readers what it has.
 func TestEverybodySwitchesAtOnce(t *testing.T) {
-	eachGenerations(t, func(t *testing.T, g *Generations, rdb *redis.Client) {
+	eachGenerations(t, func(t *testing.T, g *Generations, rdb redis.UniversalClient) {
 		ctx := t.Context()
 		must := func(err error) {
 			t.Helper()
@@ -129,7 +128,7 @@ func TestEverybodySwitchesAtOnce(t *testing.T) {
 
 // What is kept can be gone back to; what a killed rebuild left is found, listed or not, and nothing else is taken for it.
 func TestKeptAndLeftGenerations(t *testing.T) {
-	eachGenerations(t, func(t *testing.T, g *Generations, rdb *redis.Client) {
+	eachGenerations(t, func(t *testing.T, g *Generations, rdb redis.UniversalClient) {
 		ctx := t.Context()
 		apply := func(c *Cache) {
 			t.Helper()
@@ -198,7 +197,7 @@ func TestKeptAndLeftGenerations(t *testing.T) {
 // Whoever is forgotten is so in all generations: in the one that is being built, which may have read the topic before,
 // and in those that are kept.
 func TestUsersAreForgottenInAllGenerations(t *testing.T) {
-	eachGenerations(t, func(t *testing.T, g *Generations, rdb *redis.Client) {
+	eachGenerations(t, func(t *testing.T, g *Generations, rdb redis.UniversalClient) {
 		ctx := t.Context()
 		must := func(err error) {
 			t.Helper()
@@ -240,7 +239,7 @@ func TestUsersAreForgottenInAllGenerations(t *testing.T) {
 
 // Readers who ask while one generation takes the place of the other, over and over, see one of them, whole.
 func TestReadersSeeOneGenerationWhole(t *testing.T) {
-	eachGenerations(t, func(t *testing.T, g *Generations, rdb *redis.Client) {
+	eachGenerations(t, func(t *testing.T, g *Generations, rdb redis.UniversalClient) {
 		ctx := t.Context()
 		fill := func(c *Cache, n int) {
 			var ids []string

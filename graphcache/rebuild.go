@@ -129,7 +129,6 @@ func (g *Generations) Drop(ctx context.Context, n int, pause time.Duration) (del
 
 // dropOnce deletes what one scan finds.
 func (c *Cache) dropOnce(ctx context.Context, pause time.Duration) (deleted int64, err error) {
-	var mu sync.Mutex
 	err = c.scanKeys(ctx, globEscaper.Replace(c.graph)+"{*}:*", func(_ redis.UniversalClient, page []string) error {
 		var keys [groups][]string
 		for _, key := range page {
@@ -148,11 +147,9 @@ func (c *Cache) dropOnce(ctx context.Context, pause time.Duration) (deleted int6
 		if err != nil {
 			return wrap("delete keys of a generation", err)
 		}
-		mu.Lock()
 		for _, cmd := range cmds {
 			deleted += cmd.(*redis.IntCmd).Val()
 		}
-		mu.Unlock()
 		return wait(ctx, pause)
 	})
 	return deleted, err
@@ -197,11 +194,8 @@ func (g *Generations) Leftovers(ctx context.Context) ([]int, error) {
 			left[one.Number] = true
 		}
 	}
-	var mu sync.Mutex
 	prefix := g.first.opt.Prefix
 	err = g.first.scanKeys(ctx, globEscaper.Replace(prefix)+"*{*}:*", func(_ redis.UniversalClient, page []string) error {
-		mu.Lock()
-		defer mu.Unlock()
 		for _, key := range page {
 			n, rest := 0, key[len(prefix):]
 			if number, after, ok := strings.Cut(rest, ":"); ok && !strings.HasPrefix(rest, "{") {
@@ -231,7 +225,7 @@ type Room struct {
 // Room asks all masters for their memory.
 func (g *Generations) Room(ctx context.Context) (r Room, err error) {
 	var mu sync.Mutex
-	node := func(ctx context.Context, rdb redis.UniversalClient) error {
+	err = g.first.masters(ctx, func(ctx context.Context, rdb redis.UniversalClient) error {
 		info, err := rdb.Info(ctx, "memory").Result()
 		switch {
 		case refused(err):
@@ -248,11 +242,6 @@ func (g *Generations) Room(ctx context.Context) (r Room, err error) {
 		r.Used += field("used_memory")
 		r.Max += field("maxmemory")
 		return nil
-	}
-	if cluster, ok := g.first.rdb.(*redis.ClusterClient); ok {
-		err = cluster.ForEachMaster(ctx, func(ctx context.Context, master *redis.Client) error { return node(ctx, master) })
-	} else {
-		err = node(ctx, g.first.rdb)
-	}
+	})
 	return r, err
 }

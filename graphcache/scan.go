@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -30,7 +31,7 @@ func (c *Cache) scan(ctx context.Context, kind string, f func(key, id string) er
 // nodeKey is the key of a node's list.
 type nodeKey struct{ key, id string }
 
-// scanPages is scan, for a page of keys at a time; a page may be empty. A Cluster's masters are scanned side by side.
+// scanPages is scan, for a page of keys at a time; a page may be empty.
 func (c *Cache) scanPages(ctx context.Context, kind string, f func(page []nodeKey) error) error {
 	return c.scanKeys(ctx, globEscaper.Replace(c.graph)+"{*}:"+kind+"*", func(_ redis.UniversalClient, keys []string) error {
 		page := make([]nodeKey, 0, len(keys))
@@ -44,23 +45,30 @@ func (c *Cache) scanPages(ctx context.Context, kind string, f func(page []nodeKe
 	})
 }
 
-// scanKeys calls f with the keys that match the pattern, a page at a time, and the server they are on. Keys that are there
-// all the time are seen: a server that is replaced meanwhile is an error that may go away. Others may be missed or seen
-// twice.
+// scanKeys calls f with the keys that match the pattern, a page at a time, never two at once, and the server they are on. Keys
+// that are there all the time are seen: a server that is replaced meanwhile is an error that may go away. Others may be missed
+// or seen twice.
 func (c *Cache) scanKeys(ctx context.Context, pattern string, f func(rdb redis.UniversalClient, keys []string) error) error {
-	node := func(ctx context.Context, rdb redis.UniversalClient) error {
-		doing := "scan " + pattern
+	var mu sync.Mutex // a Cluster's masters are scanned side by side
+	var failed error
+	err := c.masters(ctx, func(ctx context.Context, rdb redis.UniversalClient) error {
 		begun, err := runID(ctx, rdb)
 		if err != nil {
-			return wrap(doing, err)
+			return err
 		}
 		for cursor := uint64(0); ; {
 			keys, next, err := rdb.Scan(ctx, cursor, pattern, scanPage).Result()
 			if err != nil {
-				return wrap(doing, err)
+				return err
 			}
 			if len(keys) > 0 {
-				if err := f(rdb, keys); err != nil {
+				mu.Lock()
+				if failed == nil {
+					failed = f(rdb, keys)
+				}
+				err := failed
+				mu.Unlock()
+				if err != nil {
 					return err
 				}
 			}
@@ -72,12 +80,12 @@ func (c *Cache) scanKeys(ctx context.Context, pattern string, f func(rdb redis.U
 		if err == nil && ended != begun {
 			err = errMoved
 		}
-		return wrap(doing, err)
+		return err
+	})
+	if failed != nil {
+		return failed
 	}
-	if cluster, ok := c.rdb.(*redis.ClusterClient); ok {
-		return cluster.ForEachMaster(ctx, func(ctx context.Context, master *redis.Client) error { return node(ctx, master) })
-	}
-	return node(ctx, c.rdb)
+	return wrap("scan "+pattern, err)
 }
 
 // runID tells one run of one server from all others; empty: the server does not tell.

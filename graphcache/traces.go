@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"strconv"
-	"sync"
 
 	"github.com/redis/go-redis/v9"
 
@@ -70,7 +69,6 @@ func (c *Cache) tracesInGraph(ctx context.Context, user string) (t Traces, err e
 	for _, z := range settled.Val() {
 		saw(z.Score, &t.Settled)
 	}
-	var mu sync.Mutex
 	found := map[string]bool{} // a scan can meet a key twice
 	err = c.scanPages(ctx, "i:", func(page []nodeKey) error {
 		cmds := make([]*redis.FloatCmd, len(page))
@@ -83,8 +81,6 @@ func (c *Cache) tracesInGraph(ctx context.Context, user string) (t Traces, err e
 		if err != nil && !errors.Is(err, redis.Nil) {
 			return wrapf(err, "look for user %q in items' lists", user)
 		}
-		mu.Lock()
-		defer mu.Unlock()
 		for i, cmd := range cmds {
 			switch err := cmd.Err(); {
 			case err == nil && !found[page[i].key]:
@@ -107,11 +103,8 @@ func (c *Cache) tracesOutside(ctx context.Context, user string, t *Traces) error
 		return wrapf(err, "look for what apps read of user %q", user)
 	}
 	t.Documents = n
-	var mu sync.Mutex
 	return c.eachJoin(ctx, func(rdb redis.UniversalClient, keys joinKeys) error {
 		there, err := rdb.HExists(ctx, keys.users, user).Result()
-		mu.Lock()
-		defer mu.Unlock()
 		if there {
 			t.Joins++
 		}

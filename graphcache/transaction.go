@@ -22,9 +22,6 @@ const clusterFanOut = 8
 // run executes the transactions and returns each one's replies, one a command. A single server gets all of them in one
 // round trip, as a pipeline of MULTI ... EXEC; a Cluster, whose client routes by key, one by one.
 func (c *Cache) run(ctx context.Context, txs []transaction) ([][]any, error) {
-	if cluster, ok := c.rdb.(*redis.ClusterClient); ok {
-		return c.runCluster(ctx, cluster, txs)
-	}
 	if c.between != nil && len(txs) > 1 {
 		var replies [][]any
 		for i := range txs {
@@ -36,6 +33,9 @@ func (c *Cache) run(ctx context.Context, txs []transaction) ([][]any, error) {
 			replies = append(replies, r...)
 		}
 		return replies, nil
+	}
+	if cluster, ok := c.rdb.(*redis.ClusterClient); ok {
+		return c.runCluster(ctx, cluster, txs)
 	}
 	pipe := c.rdb.Pipeline()
 	execs := make([]*redis.Cmd, len(txs))

@@ -64,7 +64,7 @@ func (p *place) society(users ...string) (edges int64) {
 // the memory of the server, also after Redis lost everything and the topics were read again, and in a graph that is
 // built anew.
 func TestForgettingByEveryWay(t *testing.T) {
-	embeddedtest.Each(t, func(t *testing.T, k broker.Settings, r *redis.Options) {
+	embeddedtest.EachSingle(t, func(t *testing.T, k broker.Settings, r *redis.UniversalOptions) {
 		p := newPlace(t, k, r)
 		if said := p.fails(p.everywhere("forget", "nobody-here", "--wait-for", "300ms")...); !strings.Contains(said, "start r2rec consume") {
 			t.Errorf("without a consumer it says %s", said)
@@ -134,7 +134,7 @@ func TestForgettingByEveryWay(t *testing.T) {
 			t.Errorf("active users are %s", body)
 		}
 		want := p.stats()
-		if err := p.rdb.FlushDB(t.Context()).Err(); err != nil {
+		if err := embeddedtest.Flush(t.Context(), p.rdb); err != nil {
 			t.Fatal(err)
 		}
 		p.eventually("the topics are not read again", func() (bool, string) {

@@ -4,50 +4,29 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
 )
 
-// Dump reads every key of a Redis, of all masters of a Cluster, with its value as text. It is for asking whether
-// something is nowhere.
+// Dump reads every key of a Redis, or of a whole Cluster, with its value as text. It is for asking whether something is
+// nowhere.
 func Dump(t testing.TB, rdb redis.UniversalClient) map[string]string {
 	t.Helper()
-	var mu sync.Mutex
-	all := map[string]string{}
-	node := func(ctx context.Context, rdb *redis.Client) error {
-		keys, err := rdb.Keys(ctx, "*").Result()
-		if err != nil {
-			return err
-		}
-		for _, key := range keys {
-			value, err := valueOf(ctx, rdb, key)
-			if err != nil {
-				return fmt.Errorf("read %q: %w", key, err)
-			}
-			mu.Lock()
-			all[key] = value
-			mu.Unlock()
-		}
-		return nil
-	}
-	var err error
-	switch rdb := rdb.(type) {
-	case *redis.ClusterClient:
-		err = rdb.ForEachMaster(t.Context(), node)
-	case *redis.Client:
-		err = node(t.Context(), rdb)
-	default:
-		err = fmt.Errorf("a %T is not known", rdb)
-	}
+	keys, err := Keys(t.Context(), rdb, "*")
 	if err != nil {
 		t.Fatal(err)
+	}
+	all := make(map[string]string, len(keys))
+	for _, key := range keys {
+		if all[key], err = valueOf(t.Context(), rdb, key); err != nil {
+			t.Fatalf("read %q: %v", key, err)
+		}
 	}
 	return all
 }
 
-func valueOf(ctx context.Context, rdb *redis.Client, key string) (string, error) {
+func valueOf(ctx context.Context, rdb redis.UniversalClient, key string) (string, error) {
 	kind, err := rdb.Type(ctx, key).Result()
 	if err != nil {
 		return "", err
