@@ -1,7 +1,6 @@
 package consumer
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -31,20 +30,9 @@ func openGraph(t testing.TB, rdb redis.UniversalClient) *graphcache.Cache {
 	return g
 }
 
-// history is n interactions of few users with few items, in an order that has nothing to do with their times; many are of
-// the same moment and the same pair, and say the contrary of each other.
+// history fills the lists of smallGraph beyond their bounds.
 func history(random *rand.Rand, n int) []event.Interaction {
-	out := make([]event.Interaction, n)
-	for i := range out {
-		in := event.Interaction{EventID: eventID(i), UserID: fmt.Sprint("u", random.IntN(12)), ItemID: fmt.Sprint("i", random.IntN(40)),
-			Type: event.Types[random.IntN(len(event.Types))], Timestamp: event.Time(1_700_000_000_000 + random.IntN(n))}
-		if in.Type == event.Rating {
-			value := float64(1 + random.IntN(5))
-			in.Value = &value
-		}
-		out[i] = in
-	}
-	return out
+	return graphtest.Shape{Users: 12, Items: 40, Moments: n}.History(random, n)
 }
 
 // tell produces a history to random partitions, some of it twice.

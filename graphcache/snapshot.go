@@ -46,7 +46,10 @@ type Snapshot struct {
 // query names its candidates, they are taken as they are, whatever the user or the catalogue says about them; only chains
 // never lead to what the user has touched.
 func (c *Cache) Snapshot(ctx context.Context, q Query) (Snapshot, error) {
-	w := &walk{Cache: c, q: q}
+	return (&walk{Cache: c, q: q}).walk(ctx)
+}
+
+func (w *walk) walk(ctx context.Context) (Snapshot, error) {
 	for _, step := range []func(context.Context) error{w.readUser, w.readItems, w.readNeighbours, w.readCandidates} {
 		if err := step(ctx); err != nil {
 			return Snapshot{}, err
@@ -70,6 +73,8 @@ type walk struct {
 	pool       []pooled
 	noEntry    int
 	titles     map[string]event.Item
+	// beside, where set, asks for something more in the first round trip, and returns what looks at the answer.
+	beside func(*batch) func() error
 }
 
 // trip reads one batch; an empty one costs nothing.
@@ -84,10 +89,17 @@ func (w *walk) trip(ctx context.Context, what string, fill func(*batch)) error {
 func (w *walk) readUser(ctx context.Context) error {
 	var edges *listRead
 	var settled *redis.StringSliceCmd
+	look := func() error { return nil }
 	err := w.trip(ctx, "edges", func(b *batch) {
+		if w.beside != nil {
+			look = w.beside(b)
+		}
 		edges = b.list(ctx, w.userKey(w.q.User), w.opt.Bound)
 		settled = b.ZRange(ctx, w.settledKey(w.q.User), 0, -1)
 	})
+	if err == nil {
+		err = look()
+	}
 	if err != nil {
 		return err
 	}

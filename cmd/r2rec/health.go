@@ -87,7 +87,7 @@ func working(err error, bad web.State, detail string) (web.State, string) {
 const slowRedis = 300 * time.Millisecond
 
 // redisHealth tells whether Redis is there, takes events, and is quick about it.
-func redisHealth(ctx context.Context, graph *graphcache.Cache, address string) (web.State, string) {
+func redisHealth(ctx context.Context, graph *graphcache.Generations, address string) (web.State, string) {
 	asked := time.Now()
 	if err := graph.Ping(ctx); err != nil {
 		return web.Down, err.Error()

@@ -154,13 +154,8 @@ func (d *doomed) run(kills int) {
 func (d *doomed) tell(n int) {
 	d.Helper()
 	var ms []kafka.Message
-	for range n {
-		in := event.Interaction{EventID: fmt.Sprint("e", len(d.log)), UserID: fmt.Sprint("u", d.random.IntN(30)), ItemID: fmt.Sprint("i", d.random.IntN(400)),
-			Type: event.Types[d.random.IntN(len(event.Types))], Timestamp: event.Time(1_700_000_000_000 + d.random.IntN(100_000))}
-		if in.Type == event.Rating {
-			value := float64(1 + d.random.IntN(5))
-			in.Value = &value
-		}
+	for _, in := range (graphtest.Shape{Users: 30, Items: 400, Moments: 100_000}).History(d.random, n) {
+		in.EventID = fmt.Sprint("e", len(d.log))
 		raw, err := event.Encode(in)
 		if err != nil {
 			d.Fatal(err)
