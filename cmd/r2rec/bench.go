@@ -22,9 +22,10 @@ import (
 
 // benchCommand are the commands that measure speed.
 type benchCommand struct {
-	LM    benchLMCommand    `cmd:"" name:"lm" help:"How fast the embedded language model recommends, reads and writes."`
-	Train benchTrainCommand `cmd:"" help:"How fast the embedded language model learns."`
-	Swap  benchSwapCommand  `cmd:"" help:"What requests see of adapters that are swapped under them."`
+	LM     benchLMCommand     `cmd:"" name:"lm" help:"How fast the embedded language model recommends, reads and writes."`
+	Train  benchTrainCommand  `cmd:"" help:"How fast the embedded language model learns."`
+	Swap   benchSwapCommand   `cmd:"" help:"What requests see of adapters that are swapped under them."`
+	Ingest benchIngestCommand `cmd:"" help:"How fast interactions come through Kafka into the graph, and how soon."`
 }
 
 // figure is one measured number. Its metric's name is part of the contract with machines.
