@@ -1,6 +1,7 @@
 package graphcache
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,7 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/r2rec/r2rec/internal/embedded/embeddedtest"
 	"github.com/r2rec/r2rec/internal/event"
 	"github.com/redis/go-redis/v9"
@@ -25,6 +26,36 @@ const (
 	testSettled = 6
 	testRecent  = 3
 )
+
+// list is a sorted set without a bound: the highest score of each member.
+type list map[string]int64
+
+func (l list) raise(member string, score int64) {
+	if old, ok := l[member]; !ok || score > old {
+		l[member] = score
+	}
+}
+
+// member of a sorted set; the order is Redis' own, by score and then by bytes.
+type member struct {
+	id    string
+	score int64
+}
+
+// newest returns the bound newest members, newest first.
+func (l list) newest(bound int) []member {
+	ms := make([]member, 0, len(l))
+	for id, s := range l {
+		ms = append(ms, member{id, s})
+	}
+	slices.SortFunc(ms, func(a, b member) int {
+		if c := cmp.Compare(b.score, a.score); c != 0 {
+			return c
+		}
+		return cmp.Compare(b.id, a.id)
+	})
+	return ms[:min(bound, len(ms))]
+}
 
 // oracle computes the export that a log of interactions must give, with nothing but maps.
 func oracle(c *Cache, log []event.Interaction) []Entry {
@@ -197,7 +228,7 @@ func TestGraphIsALattice(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(oracle(c, append(logs[0], logs[1]...)), got); diff != "" {
+			if diff := gocmp.Diff(oracle(c, append(logs[0], logs[1]...)), got); diff != "" {
 				t.Fatalf("the graph is not what the log says (-want +got):\n%s", diff)
 			}
 			if real {

@@ -12,14 +12,17 @@ import (
 
 // advance moves a watermark from ARGV start to ARGV end. It answers 0, and moves nothing, where the stored one is below
 // the start; a group that has none holds what a reader that knows nothing would begin with: the log's first offset.
-const advance = `
+var advance = redis.NewScript(`
 local at = tonumber(redis.call('HGET', KEYS[1], ARGV[1]) or ARGV[2])
 if at < tonumber(ARGV[3]) then return 0 end
 if at < tonumber(ARGV[4]) then redis.call('HSET', KEYS[1], ARGV[1], ARGV[4]) end
-return 1`
+return 1`)
 
+// advance adds the command that moves the group's watermark. It names the script by its digest; run sees to it that the
+// server knows it, and where it did not does the transactions again: which harms none that this is in, as all else in
+// them are joins.
 func (c *Cache) advance(t *transaction, s event.Span) {
-	t.add("eval", advance, 1, c.watermarkKey(t.group), watermarkField(s.Topic, s.Partition), s.First, s.Start, s.End)
+	t.add("evalsha", advance.Hash(), 1, c.watermarkKey(t.group), watermarkField(s.Topic, s.Partition), s.First, s.Start, s.End)
 }
 
 // Watermark returns the lowest watermark of a partition over all groups: everything below it is applied. ok is false
@@ -103,8 +106,9 @@ func (c *Cache) check(ctx context.Context, s event.Span) error {
 }
 
 // settle runs the transactions of a batch, each of which ends in the command that advances its group's watermark.
-func (c *Cache) settle(ctx context.Context, s event.Span, txs []transaction) error {
-	replies, err := c.run(ctx, txs)
+// The questions are asked afterwards.
+func (c *Cache) settle(ctx context.Context, s event.Span, txs []transaction, then ...question) error {
+	replies, err := c.run(ctx, txs, then...)
 	if err != nil {
 		err = wrap("apply "+s.String(), err)
 		// A command that fails inside a transaction (a key of another type) does not keep its watermark from advancing:
