@@ -3,6 +3,7 @@ package graphcache
 import (
 	"cmp"
 	"context"
+	"iter"
 	"slices"
 
 	"github.com/r2rec/r2rec/internal/event"
@@ -55,11 +56,27 @@ func byList(a, b entry) int {
 	return cmp.Compare(b.member, a.member)
 }
 
-// entries are what a batch raises, list by list, but for what is older than its user's forget_before.
-func (c *Cache) entries(batch []event.Interaction, forgotten map[string]event.Time) []entry {
-	es := make([]entry, 0, 4*len(batch))
-	for i := range batch {
-		in := &batch[i]
+// each gives all interactions of some batches.
+func each(batches [][]event.Interaction) iter.Seq[*event.Interaction] {
+	return func(yield func(*event.Interaction) bool) {
+		for _, batch := range batches {
+			for i := range batch {
+				if !yield(&batch[i]) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// entries are what batches raise, list by list, but for what is older than its user's forget_before.
+func (c *Cache) entries(batches [][]event.Interaction, forgotten map[string]event.Time) []entry {
+	n := 0
+	for _, batch := range batches {
+		n += len(batch)
+	}
+	es := make([]entry, 0, 4*n)
+	for in := range each(batches) {
 		k, ok := c.opt.Policy.Kind(*in)
 		if !ok || in.Timestamp < forgotten[in.UserID] {
 			continue
@@ -121,13 +138,13 @@ func (c *Cache) key(e *entry) string {
 	return tag + "recent"
 }
 
-// joins are the transactions, one a group, that join a batch into the graph. They hold on to the entries.
-func (c *Cache) joins(batch []event.Interaction, forgotten map[string]event.Time) []transaction {
+// joins are the transactions, one a group, that join batches into the graph.
+func (c *Cache) joins(batches [][]event.Interaction, forgotten map[string]event.Time) []transaction {
 	txs := make([]transaction, groups)
 	for g := range txs {
 		txs[g].group = g
 	}
-	es := c.entries(batch, forgotten)
+	es := c.entries(batches, forgotten)
 	args := make([]any, 0, 7*len(es)) // of all commands: cheaper than an array for each
 	command := func(g int, from int) {
 		txs[g].cmds = append(txs[g].cmds, args[from:len(args):len(args)])
@@ -160,40 +177,59 @@ func (c *Cache) joins(batch []event.Interaction, forgotten map[string]event.Time
 // their user's forget_before are ignored. It returns *event.BehindError where the store lost writes, *Error where Redis
 // failed; applying a batch again is harmless, and an empty one only compares the watermarks with span.Start.
 //
-// It takes two round trips: who is forgotten, and everything else.
+// It takes two round trips: who is forgotten, and everything else. Batches of different partitions that come while others
+// are under way travel together; each has its own result, but for a failure of Redis, which is everybody's.
 func (c *Cache) ApplyInteractions(ctx context.Context, span event.Span, batch []event.Interaction) error {
 	if span.Start == span.End {
 		return c.check(ctx, span)
 	}
-	who := c.watch(usersOf(batch))
+	err := c.convoys.do(ctx, span, batch, c.travel)
+	if err != nil && err == ctx.Err() {
+		return wrap("apply "+span.String(), err)
+	}
+	return err
+}
+
+// travel applies batches of different partitions together.
+func (c *Cache) travel(ctx context.Context, parts []*part) {
+	batches, spans := make([][]event.Interaction, len(parts)), make([]event.Span, len(parts))
+	for i, p := range parts {
+		batches[i], spans[i] = p.batch, p.span
+	}
+	who := c.watch(usersOf(batches...))
 	forgotten, err := who.read(ctx)
-	if err != nil {
-		return err
+	if err == nil {
+		txs := c.joins(batches, forgotten)
+		for g := range txs {
+			c.advance(&txs[g], spans...)
+		}
+		for i, err := range c.settle(ctx, spans, txs, who.ask) {
+			parts[i].err = err
+		}
+		err = c.forgetAgain(ctx, batches, who)
 	}
-	txs := c.joins(batch, forgotten)
-	for g := range txs {
-		c.advance(&txs[g], span)
+	for _, p := range parts {
+		if p.err == nil {
+			p.err = err
+		}
 	}
-	if err := c.settle(ctx, span, txs, who.ask); err != nil {
-		return err
-	}
-	return c.forgetAgain(ctx, batch, who)
 }
 
 // Join joins interactions that come from no partition into the graph: what ApplyInteractions does, without watermarks.
 // For who has the events at hand and can join them again, such as an evaluation.
 func (c *Cache) Join(ctx context.Context, batch []event.Interaction) error {
+	batches := [][]event.Interaction{batch}
 	who := c.watch(usersOf(batch))
 	forgotten, err := who.read(ctx)
 	if err != nil {
 		return err
 	}
-	txs := slices.DeleteFunc(c.joins(batch, forgotten), func(t transaction) bool { return len(t.cmds) == 0 })
+	txs := slices.DeleteFunc(c.joins(batches, forgotten), func(t transaction) bool { return len(t.cmds) == 0 })
 	if len(txs) == 0 {
 		return nil
 	}
 	if _, err := c.run(ctx, txs, who.ask); err != nil {
 		return wrapf(err, "join %d interactions", len(batch))
 	}
-	return c.forgetAgain(ctx, batch, who)
+	return c.forgetAgain(ctx, batches, who)
 }

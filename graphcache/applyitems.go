@@ -43,5 +43,5 @@ func (c *Cache) ApplyItems(ctx context.Context, span event.Span, batch []event.I
 		cmd := &txs[group(it.ItemID)].cmds[0]
 		*cmd = append(*cmd, it.ItemID, doc)
 	}
-	return c.settle(ctx, span, txs)
+	return c.settle(ctx, []event.Span{span}, txs)[0]
 }

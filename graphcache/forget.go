@@ -89,24 +89,24 @@ func (w *watch) read(ctx context.Context) (map[string]event.Time, error) {
 	return w.answer()
 }
 
-func usersOf(batch []event.Interaction) map[string]bool {
+func usersOf(batches ...[]event.Interaction) map[string]bool {
 	users := map[string]bool{}
-	for _, in := range batch {
+	for in := range each(batches) {
 		users[in.UserID] = true
 	}
 	return users
 }
 
-// forgetAgain looks at who was asked for once more, after the batch was written, whether one of its users was forgotten
-// meanwhile, and removes what the batch, or an earlier attempt at it, may have written of theirs. A forget writes its
-// tombstone before it looks for edges: so either it finds this batch's edges, or this finds its tombstone.
-func (c *Cache) forgetAgain(ctx context.Context, batch []event.Interaction, who *watch) error {
+// forgetAgain looks at who was asked for once more, after the batches were written, whether one of their users was
+// forgotten meanwhile, and removes what they, or an earlier attempt at them, may have written. A forget writes its
+// tombstone before it looks for edges: so either it finds the batches' edges, or this finds its tombstone.
+func (c *Cache) forgetAgain(ctx context.Context, batches [][]event.Interaction, who *watch) error {
 	now, err := who.answer()
 	if err != nil || len(now) == 0 {
 		return err
 	}
 	var txs [groups]transaction
-	for _, in := range batch {
+	for in := range each(batches) {
 		at, ok := now[in.UserID]
 		if !ok || in.Timestamp >= at {
 			continue
@@ -149,7 +149,7 @@ func (c *Cache) ApplyUsers(ctx context.Context, span event.Span, batch []event.U
 	for g := range txs {
 		c.advance(&txs[g], span)
 	}
-	return c.settle(ctx, span, txs)
+	return c.settle(ctx, []event.Span{span}, txs)[0]
 }
 
 // erase writes the tombstones, so that writers see them, and returns the transactions, one a group, that write them

@@ -26,6 +26,7 @@ type benchIngestCommand struct {
 	Partitions int     `help:"Partitions of the topic, each read by a goroutine of its own." default:"8" group:"Work"`
 	Runs       int     `help:"Times that each is measured, in turn; figures are medians." default:"5" group:"Work"`
 	Seconds    int     `help:"How long events are produced to measure how soon they are in the graph." default:"10" group:"Work"`
+	Rate       int     `help:"Events a second to produce there; 0: half of what was measured." default:"0" group:"Work"`
 	Seed       uint64  `help:"Of the interactions." default:"1" group:"Work"`
 
 	CPUProfile string `name:"cpu-profile" help:"File to write where this process spent its time in the first run of the consumer, for go tool pprof." type:"path" placeholder:"FILE" group:"Results"`
@@ -55,7 +56,7 @@ A broker within this process takes its part of the processor from the consumer; 
 
 func (c benchIngestCommand) check() error {
 	if err := checkCounts(count{"--events", c.Events, 1}, count{"--users", c.Users, 1}, count{"--items", c.Items, 1}, count{"--partitions", c.Partitions, 1},
-		count{"--runs", c.Runs, 1}, count{"--seconds", c.Seconds, 2}); err != nil {
+		count{"--runs", c.Runs, 1}, count{"--seconds", c.Seconds, 2}, count{"--rate", c.Rate, 0}); err != nil {
 		return err
 	}
 	switch {
@@ -106,7 +107,10 @@ func (c benchIngestCommand) Run(p *process) (err error) {
 	if err != nil {
 		return err
 	}
-	rate := median(m.consumer.rates) / 2
+	rate := float64(c.Rate)
+	if c.Rate == 0 {
+		rate = median(m.consumer.rates) / 2
+	}
 	visible, err := b.visible(live, rate, time.Duration(c.Seconds)*time.Second)
 	if err != nil {
 		return err
