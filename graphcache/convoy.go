@@ -9,17 +9,18 @@ import (
 	"github.com/r2rec/r2rec/internal/event"
 )
 
-// How many convoys are under way at once, and what one holds at most: while Redis works on one the next is made ready, and
-// more at once would only make them smaller.
+// While Redis works on one convoy the next is made ready, if that is worth it: a convoy costs Redis what 50 events do,
+// because it moves the watermarks of 64 groups. More at once would only make them smaller.
 const (
 	atOnce       = 2
-	convoyEvents = 16_384 // a single larger batch travels alone
+	worthwhile   = 1000   // events for which a second convoy departs
+	convoyEvents = 16_384 // that one holds at most; a single larger batch travels alone
 	convoyParts  = 32     // a bit each in what the script advance answers
 )
 
 // convoys let batches of different partitions that come at the same time travel in one convoy: what they have for one
 // list goes into one command, and the transactions of the 64 groups are paid for once. Nobody waits for company: whoever
-// comes while there is room for another convoy departs at once, and takes along all who wait.
+// comes when none is under way departs at once, and when one has arrived all who came meanwhile make up the next.
 type convoys struct {
 	mu       sync.Mutex
 	underway int
@@ -63,7 +64,11 @@ func (c *convoys) join(p *part) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.waiting = append(c.waiting, p)
-	if c.underway < atOnce {
+	events := 0
+	for _, p := range c.waiting {
+		events += len(p.batch)
+	}
+	if c.underway == 0 || c.underway < atOnce && events >= worthwhile {
 		c.underway++
 		c.next()
 	}

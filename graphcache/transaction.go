@@ -63,31 +63,44 @@ func (c *Cache) runOnce(ctx context.Context, txs []transaction, then []question)
 	return replies, nil
 }
 
+// runPipeline is run on a single server. A transaction of one command needs no MULTI.
 func (c *Cache) runPipeline(ctx context.Context, txs []transaction, then []question) ([][]any, error) {
 	pipe := c.rdb.Pipeline()
-	execs := make([]*redis.Cmd, len(txs))
+	last := make([]*redis.Cmd, len(txs)) // EXEC, or the only command
 	queued := make([][]*redis.StatusCmd, len(txs))
 	for i, t := range txs {
+		if len(t.cmds) == 1 {
+			last[i] = pipe.Do(ctx, t.cmds[0]...)
+			continue
+		}
 		pipe.Do(ctx, "multi")
 		queued[i] = make([]*redis.StatusCmd, len(t.cmds))
 		for j, cmd := range t.cmds {
 			queued[i][j] = redis.NewStatusCmd(ctx, cmd...)
 			_ = pipe.Process(ctx, queued[i][j]) // which only keeps it
 		}
-		execs[i] = pipe.Do(ctx, "exec")
+		last[i] = pipe.Do(ctx, "exec")
 	}
 	for _, ask := range then {
 		ask(ctx, pipe)
 	}
 	_, _ = pipe.Exec(ctx) // its error is the first of the commands', which are looked at below
 	replies := make([][]any, len(txs))
-	for i, exec := range execs {
+	for i, cmd := range last {
 		for _, q := range queued[i] { // names the cause where EXEC only says that there was one
 			if err := q.Err(); err != nil {
 				return nil, err
 			}
 		}
-		r, err := exec.Slice()
+		if queued[i] == nil {
+			reply, err := cmd.Result()
+			if err != nil && !errors.Is(err, redis.Nil) {
+				return nil, err
+			}
+			replies[i] = []any{reply}
+			continue
+		}
+		r, err := cmd.Slice()
 		if err != nil {
 			return nil, err
 		}

@@ -111,7 +111,7 @@ func (c benchIngestCommand) Run(p *process) (err error) {
 	if c.Rate == 0 {
 		rate = median(m.consumer.rates) / 2
 	}
-	visible, err := b.visible(live, rate, time.Duration(c.Seconds)*time.Second)
+	visible, acked, err := b.visible(live, rate, time.Duration(c.Seconds)*time.Second)
 	if err != nil {
 		return err
 	}
@@ -120,12 +120,12 @@ func (c benchIngestCommand) Run(p *process) (err error) {
 	}
 	shown.close()
 	out := &benchReport{command: "bench ingest", machine: thisMachine()}
-	c.report(out, m, rate, visible, kafka.name())
+	c.report(out, m, rate, visible, acked, kafka.name())
 	return out.write(p.stdout, c.JSON)
 }
 
 // report adds the figures.
-func (c benchIngestCommand) report(out *benchReport, m ingestMeasured, rate float64, visible []float64, broker string) {
+func (c benchIngestCommand) report(out *benchReport, m ingestMeasured, rate float64, visible, acked []float64, broker string) {
 	what := fmt.Sprintf("%d interactions of %d users and %d items from %s, %d partitions", c.Events, c.Users, c.Items, broker, c.Partitions)
 	speed := func(metric string, s ingestSamples, of string) {
 		out.add(figure{Metric: metric, Value: median(s.rates), Unit: "1/s", Threads: 1, Samples: len(s.rates), Best: slices.Max(s.rates),
@@ -155,6 +155,8 @@ func (c benchIngestCommand) report(out *benchReport, m ingestMeasured, rate floa
 	late := fmt.Sprintf("from due to be produced to in the graph, at %s events/s", decimal(rate))
 	out.add(figure{Metric: "visible_p50_ms", Value: quantile(visible, .5), Unit: "ms", Threads: 1, Samples: len(visible), Of: late})
 	out.add(figure{Metric: "visible_p99_ms", Value: quantile(visible, .99), Unit: "ms", Threads: 1, Samples: len(visible), Of: late + " (goal: 50 ms)"})
+	out.add(figure{Metric: "acknowledged_p50_ms", Value: quantile(acked, .5), Unit: "ms", Threads: 1, Samples: len(acked), P99: quantile(acked, .99), P90: quantile(acked, .9),
+		Of: "of that, until Kafka had acknowledged it to the producer"})
 }
 
 // ingestBench is what the measurements share.

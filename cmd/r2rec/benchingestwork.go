@@ -192,15 +192,15 @@ func (b *ingestBench) consume(rdb *redis.Client) (rate float64, err error) {
 }
 
 // visible produces interactions at a steady rate for so long, whether or not they keep up, and returns how many
-// milliseconds each took from when it was due to when it was in the graph. The first second is left out.
-func (b *ingestBench) visible(topics *ingestTopics, rate float64, lasting time.Duration) ([]float64, error) {
+// milliseconds each took from when it was due to when it was in the graph, and to when Kafka had acknowledged it. The
+// first second is left out.
+func (b *ingestBench) visible(topics *ingestTopics, rate float64, lasting time.Duration) (ms, acked []float64, err error) {
 	if err := b.store.wipe(b.p.ctx); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	n := min(int(rate*lasting.Seconds()), len(b.events)*int(lasting.Seconds()))
 	var start time.Time
 	due := func(i int) time.Time { return start.Add(time.Duration(float64(i) / rate * float64(time.Second))) }
-	var ms []float64
 	a := newApplied(func(batch []event.Interaction, now time.Time) {
 		for _, in := range batch {
 			if id, isOurs := strings.CutPrefix(in.EventID, "live-"); isOurs {
@@ -211,7 +211,7 @@ func (b *ingestBench) visible(topics *ingestTopics, rate float64, lasting time.D
 			}
 		}
 	})
-	err := b.consumer(topics, b.store.rdb, a, func(ctx context.Context) (err error) {
+	err = b.consumer(topics, b.store.rdb, a, func(ctx context.Context) (err error) {
 		w := topics.NewWriter(broker.Interactions)
 		defer func() { err = errors.Join(err, w.Close()) }()
 		// Each partition has had an event before the clock starts: the group is joined, the connections are open.
@@ -231,10 +231,16 @@ func (b *ingestBench) visible(topics *ingestTopics, rate float64, lasting time.D
 		}
 		var failed error
 		var mu sync.Mutex
-		w.Async, w.Completion = true, func(_ []kafka.Message, err error) {
+		w.Async, w.Completion = true, func(ms []kafka.Message, err error) {
+			now := time.Now()
 			mu.Lock()
 			defer mu.Unlock()
 			failed = errors.Join(failed, err)
+			for _, m := range ms {
+				if d := due(m.WriterData.(int)); d.Sub(start) >= time.Second {
+					acked = append(acked, now.Sub(d).Seconds()*1000)
+				}
+			}
 		}
 		start = time.Now()
 		tick := time.NewTicker(time.Millisecond)
@@ -249,6 +255,7 @@ func (b *ingestBench) visible(topics *ingestTopics, rate float64, lasting time.D
 				if err != nil {
 					return err
 				}
+				m.WriterData = sent
 				now = append(now, m)
 				sent++
 			}
@@ -271,5 +278,5 @@ func (b *ingestBench) visible(topics *ingestTopics, rate float64, lasting time.D
 	if err == nil && len(ms) == 0 {
 		err = fmt.Errorf("nothing was produced after the first second, at %.0f events/s", rate)
 	}
-	return ms, err
+	return ms, acked, err
 }
