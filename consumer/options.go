@@ -104,8 +104,9 @@ type Options struct {
 	// Graph takes the events. Required.
 	Graph Graph
 
-	// Linger is how long a batch that has a record waits for more. It bounds the delay of a lonely event; batches that
-	// fill up earlier do not wait. Default 5 ms.
+	// Linger is how long a batch that has a record waits for more, at most: it ends at the next multiple of the linger, so
+	// that the partitions come to the graph at the same time. It bounds the delay of a lonely event; batches that fill up
+	// earlier do not wait. Default 5 ms.
 	Linger time.Duration
 
 	// OnApplied is called after each batch of interactions that was applied, by the goroutine of its partition: it must

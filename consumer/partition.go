@@ -130,7 +130,10 @@ func (p *partition) fill(ctx context.Context) error {
 		}
 		if p.batch.records == 0 {
 			p.gave()
-			linger, cancel := context.WithTimeout(ctx, opt.Linger)
+			// Until the next multiple of the linger: so the partitions end their batches at the same time, and the graph
+			// can take them together.
+			now := opt.Now()
+			linger, cancel := context.WithTimeout(ctx, now.Truncate(opt.Linger).Add(opt.Linger).Sub(now))
 			defer cancel()
 			wait = linger
 		}

@@ -125,7 +125,7 @@ func (e *erasure) unlink(ctx context.Context) error {
 	for _, u := range e.users {
 		limits[u.UserID] = max(limits[u.UserID], score(u.ForgetBefore, 0))
 	}
-	return e.c.scanPages(ctx, "i:", func(page []nodeKey) error {
+	return e.c.scanNodes(ctx, itemKind, nil, func(_ redis.UniversalClient, page []nodeKey) error {
 		if len(limits) <= fewUsers {
 			return e.unlinkFrom(ctx, e.all(page, limits))
 		}

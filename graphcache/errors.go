@@ -43,7 +43,7 @@ func (e *Error) Retriable() bool {
 
 // retriableReplies are the error codes by which a Redis says "not now".
 var retriableReplies = []string{"LOADING", "READONLY", "OOM", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "NOREPLICAS",
-	"MISCONF", "EXECABORT", "MOVED", "ASK", "UNBLOCKED", "ERR max number of clients"}
+	"MISCONF", "EXECABORT", "NOSCRIPT", "MOVED", "ASK", "UNBLOCKED", "ERR max number of clients"}
 
 func retriableReply(msg string) bool {
 	for _, code := range retriableReplies {
@@ -90,6 +90,12 @@ func meaningOf(reply string) string {
 		}
 	}
 	return ""
+}
+
+// isNoScript tells whether the server does not know a script by its digest.
+func isNoScript(err error) bool {
+	var reply redis.Error
+	return errors.As(err, &reply) && strings.HasPrefix(reply.Error(), "NOSCRIPT")
 }
 
 func wrap(op string, err error) error {

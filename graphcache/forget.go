@@ -19,31 +19,45 @@ return 1`
 
 // forgotten reads the time before which users are forgotten; those who are not are left out.
 func (c *Cache) forgotten(ctx context.Context, of map[string]bool) (map[string]event.Time, error) {
-	if len(of) == 0 {
-		return nil, nil
-	}
-	var users, fields [groups][]string
+	return c.watch(of).read(ctx)
+}
+
+// watch is a question that is asked more than once: which of some users are forgotten.
+type watch struct {
+	c             *Cache
+	users, fields [groups][]string // and their keyed hashes
+	cmds          [groups]*redis.SliceCmd
+}
+
+func (c *Cache) watch(of map[string]bool) *watch {
+	w := &watch{c: c}
+	tombstone := c.tombstones()
 	for user := range of {
 		g := group(user)
-		users[g] = append(users[g], user)
-		fields[g] = append(fields[g], c.tombstone(user))
+		w.users[g] = append(w.users[g], user)
+		w.fields[g] = append(w.fields[g], tombstone(user))
 	}
-	var cmds [groups]*redis.SliceCmd
-	_, err := c.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for g := range groups {
-			if len(fields[g]) > 0 {
-				cmds[g] = p.HMGet(ctx, c.forgetKey(g), fields[g]...)
-			}
+	return w
+}
+
+// ask adds the question to a pipeline.
+func (w *watch) ask(ctx context.Context, p redis.Pipeliner) {
+	for g := range groups {
+		if len(w.fields[g]) > 0 {
+			w.cmds[g] = p.HMGet(ctx, w.c.forgetKey(g), w.fields[g]...)
 		}
-		return nil
-	})
-	if err != nil {
-		return nil, wrap("read who is forgotten", err)
 	}
+}
+
+// answer is that to the question asked last: the time before which users are forgotten; those who are not are left out.
+func (w *watch) answer() (map[string]event.Time, error) {
 	found := map[string]event.Time{}
-	for g, cmd := range cmds {
+	for g, cmd := range w.cmds {
 		if cmd == nil {
 			continue
+		}
+		if err := cmd.Err(); err != nil {
+			return nil, wrap("read who is forgotten", err)
 		}
 		for i, v := range cmd.Val() {
 			if v == nil {
@@ -51,32 +65,41 @@ func (c *Cache) forgotten(ctx context.Context, of map[string]bool) (map[string]e
 			}
 			ms, err := strconv.ParseInt(v.(string), 10, 64)
 			if err != nil {
-				return nil, wrapf(err, "read %s", c.forgetKey(g))
+				return nil, wrapf(err, "read %s", w.c.forgetKey(g))
 			}
-			found[users[g][i]] = event.Time(ms)
+			found[w.users[g][i]] = event.Time(ms)
 		}
 	}
 	return found, nil
 }
 
-func usersOf(batch []event.Interaction) map[string]bool {
+func (w *watch) read(ctx context.Context) (map[string]event.Time, error) {
+	pipe := w.c.rdb.Pipeline()
+	w.ask(ctx, pipe)
+	if pipe.Len() > 0 {
+		_, _ = pipe.Exec(ctx) // its error is the first of the commands', which answer looks at
+	}
+	return w.answer()
+}
+
+func usersOf(batches ...[]event.Interaction) map[string]bool {
 	users := map[string]bool{}
-	for _, in := range batch {
+	for in := range each(batches) {
 		users[in.UserID] = true
 	}
 	return users
 }
 
-// forgetAgain looks once more, now that the batch is written, whether one of its users was forgotten meanwhile, and
-// removes what the batch, or an earlier attempt at it, may have written of theirs. A forget writes its tombstone before it
-// looks for edges: so either it finds this batch's edges, or this finds its tombstone.
-func (c *Cache) forgetAgain(ctx context.Context, batch []event.Interaction) error {
-	now, err := c.forgotten(ctx, usersOf(batch))
+// forgetAgain looks at who was asked for once more, after the batches were written, whether one of their users was
+// forgotten meanwhile, and removes what they, or an earlier attempt at them, may have written. A forget writes its
+// tombstone before it looks for edges: so either it finds the batches' edges, or this finds its tombstone.
+func (c *Cache) forgetAgain(ctx context.Context, batches [][]event.Interaction, who *watch) error {
+	now, err := who.answer()
 	if err != nil || len(now) == 0 {
 		return err
 	}
 	var txs [groups]transaction
-	for _, in := range batch {
+	for in := range each(batches) {
 		at, ok := now[in.UserID]
 		if !ok || in.Timestamp >= at {
 			continue
@@ -113,7 +136,7 @@ func (c *Cache) ApplyUsers(ctx context.Context, span event.Span, batch []event.U
 			txs[g].group = g
 			c.advance(&txs[g], span)
 		}
-		return c.settle(ctx, span, txs)
+		return c.settle(ctx, []event.Span{span}, txs)[0]
 	}
 	e := c.erasure(span, batch)
 	if err := e.begin(ctx); err != nil {

@@ -105,6 +105,8 @@ type Cache struct {
 	trends atomic.Pointer[trends]
 	// dumps tells whether lists are read by DUMP.
 	dumps atomic.Bool
+	// convoys are batches of interactions that travel together.
+	convoys convoys
 	// between, where set, is called before each transaction, which then travels alone; tests cause faults there.
 	between func()
 }

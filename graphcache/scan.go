@@ -15,39 +15,44 @@ const scanPage = 1000
 // errMoved says that another server answers than at the beginning of a scan, whose cursor means nothing to it.
 var errMoved = errors.New("the server was started again or replaced during a scan")
 
-// scan calls f with the key and the id of every node whose key, after its tag, begins with kind. Keys that come or go
-// meanwhile may be missed or seen twice.
-func (c *Cache) scan(ctx context.Context, kind string, f func(key, id string) error) error {
-	return c.scanPages(ctx, kind, func(page []nodeKey) error {
-		for _, n := range page {
-			if err := f(n.key, n.id); err != nil {
-				return err
+// kinds of keys that there is one of for each node, as they stand after the group's tag.
+const (
+	userKind    = "u"
+	itemKind    = "i"
+	settledKind = "x"
+)
+
+// nodeKey is the key of a node's list or register, taken apart.
+type nodeKey struct{ kind, key, id string }
+
+// scanNodes calls f with the nodes' keys of some kinds, a page at a time, and the server they are on; a page may be empty.
+// Memory is that of a page. What scanKeys says of keys that come or go holds. progress, if not nil, hears how many keys were
+// looked at.
+func (c *Cache) scanNodes(ctx context.Context, kinds string, progress func(keys int), f func(rdb redis.UniversalClient, page []nodeKey) error) error {
+	return c.scanKeys(ctx, EscapeGlob(c.graph)+"{*}:["+kinds+"]:*", func(rdb redis.UniversalClient, keys []string) error {
+		page := make([]nodeKey, 0, len(keys))
+		for _, key := range keys {
+			if n, ok := c.parse(key); ok {
+				page = append(page, n)
 			}
 		}
-		return nil
+		if progress != nil {
+			progress(scanPage)
+		}
+		return f(rdb, page)
 	})
 }
 
-// nodeKey is the key of a node's list.
-type nodeKey struct{ key, id string }
-
-// scanPages is scan, for a page of keys at a time; a page may be empty.
-func (c *Cache) scanPages(ctx context.Context, kind string, f func(page []nodeKey) error) error {
-	return c.scanKeys(ctx, globEscaper.Replace(c.graph)+"{*}:"+kind+"*", func(_ redis.UniversalClient, keys []string) error {
-		page := make([]nodeKey, 0, len(keys))
-		for _, key := range keys {
-			_, id, ok := strings.Cut(key[len(c.graph):], "}:"+kind)
-			if ok && key == c.tag(group(id))+kind+id { // else an app's key that looks like ours
-				page = append(page, nodeKey{key, id})
-			}
-		}
-		return f(page)
-	})
+// parse takes a node's key apart; false: it is an app's key that looks like one.
+func (c *Cache) parse(key string) (nodeKey, bool) {
+	_, rest, _ := strings.Cut(key[len(c.graph):], "}:")
+	kind, id, ok := strings.Cut(rest, ":")
+	return nodeKey{kind, key, id}, ok && key == c.tag(group(id))+rest
 }
 
 // scanKeys calls f with the keys that match the pattern, a page at a time, never two at once, and the server they are on. Keys
-// that are there all the time are seen: a server that is replaced meanwhile is an error that may go away. Others may be missed
-// or seen twice.
+// that are there all the time are seen, once unless Redis changes the size of its table: a server that is replaced meanwhile is an
+// error that may go away. Others may be missed. A page may be empty.
 func (c *Cache) scanKeys(ctx context.Context, pattern string, f func(rdb redis.UniversalClient, keys []string) error) error {
 	var mu sync.Mutex // a Cluster's masters are scanned side by side
 	var failed error
@@ -61,16 +66,14 @@ func (c *Cache) scanKeys(ctx context.Context, pattern string, f func(rdb redis.U
 			if err != nil {
 				return err
 			}
-			if len(keys) > 0 {
-				mu.Lock()
-				if failed == nil {
-					failed = f(rdb, keys)
-				}
-				err := failed
-				mu.Unlock()
-				if err != nil {
-					return err
-				}
+			mu.Lock()
+			if failed == nil {
+				failed = f(rdb, keys)
+			}
+			err = failed
+			mu.Unlock()
+			if err != nil {
+				return err
 			}
 			if cursor = next; cursor == 0 {
 				break
@@ -109,5 +112,8 @@ func infoField(info, name string) string {
 	}
 	return ""
 }
+
+// EscapeGlob writes a text so that it stands for itself in a pattern of SCAN.
+func EscapeGlob(s string) string { return globEscaper.Replace(s) }
 
 var globEscaper = strings.NewReplacer("*", `\*`, "?", `\?`, "[", `\[`, "]", `\]`, `\`, `\\`)

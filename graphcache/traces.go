@@ -70,7 +70,7 @@ func (c *Cache) tracesInGraph(ctx context.Context, user string) (t Traces, err e
 		saw(z.Score, &t.Settled)
 	}
 	found := map[string]bool{} // a scan can meet a key twice
-	err = c.scanPages(ctx, "i:", func(page []nodeKey) error {
+	err = c.scanNodes(ctx, itemKind, nil, func(_ redis.UniversalClient, page []nodeKey) error {
 		cmds := make([]*redis.FloatCmd, len(page))
 		_, err := c.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 			for i, n := range page {
