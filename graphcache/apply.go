@@ -113,62 +113,56 @@ next:
 	return kept
 }
 
-// bounds of a list: how many entries it keeps, and how many may come in before it is trimmed.
-func (c *Cache) bounds(k listKind) (bound, maxNew int) {
-	switch k {
-	case settledItems:
-		return c.opt.SettledBound, c.opt.SettledBound
-	case recentItems:
-		return c.opt.RecentBound, c.opt.RecentBound
-	}
-	return c.opt.Bound, c.opt.MaxNew
+// rule is what holds for all lists of a kind.
+type rule struct {
+	begins        string // what their keys begin with, after the group's tag
+	bound, maxNew int    // how many entries are kept, and how many may come in before the list is trimmed
 }
 
-// key of the list in which an entry stands.
-func (c *Cache) key(e *entry) string {
-	tag := c.tag(e.group())
-	switch e.kind() {
-	case userEdges:
-		return tag + "u:" + e.node
-	case itemEdges:
-		return tag + "i:" + e.node
-	case settledItems:
-		return tag + "x:" + e.node
+func (c *Cache) rules() [4]rule {
+	return [...]rule{
+		userEdges:    {"u:", c.opt.Bound, c.opt.MaxNew},
+		itemEdges:    {"i:", c.opt.Bound, c.opt.MaxNew},
+		settledItems: {"x:", c.opt.SettledBound, c.opt.SettledBound},
+		recentItems:  {"recent", c.opt.RecentBound, c.opt.RecentBound},
 	}
-	return tag + "recent"
 }
 
-// joins are the transactions, one a group, that join batches into the graph.
+// joins are the transactions, one a group, that join batches into the graph. The commands hold pointers to keys, members
+// and scores: an interface needs no memory of its own for them.
 func (c *Cache) joins(batches [][]event.Interaction, forgotten map[string]event.Time) []transaction {
-	txs := make([]transaction, groups)
+	txs, tags := make([]transaction, groups), make([]string, groups)
 	for g := range txs {
-		txs[g].group = g
+		txs[g].group, tags[g] = g, c.tag(g)
+	}
+	rules := c.rules()
+	var beyond [len(rules)]any // the bounds, as the last rank that is trimmed
+	for k, r := range rules {
+		beyond[k] = -(r.bound + 1)
 	}
 	es := c.entries(batches, forgotten)
-	args := make([]any, 0, 7*len(es)) // of all commands: cheaper than an array for each
-	command := func(g int, from int) {
-		txs[g].cmds = append(txs[g].cmds, args[from:len(args):len(args)])
-	}
+	keys := make([]string, 0, len(es))
+	args := make([]any, 0, 7*len(es)) // of all commands, one after the other
 	for len(es) > 0 {
 		n := 1
 		for n < len(es) && es[n].sameList(&es[0]) {
 			n++
 		}
-		g, key := es[0].group(), c.key(&es[0])
-		bound, maxNew := c.bounds(es[0].kind())
-		var boxed any = key
-		for some := range slices.Chunk(keepNewest(es[:n], bound), maxNew) {
-			from := len(args)
-			args = append(args, "zadd", boxed, "gt")
-			for i := range some { // pointers: an interface holds one without an allocation
+		list := es[:n]
+		es = es[n:]
+		t, k := &txs[list[0].group()], list[0].kind()
+		keys = append(keys, tags[t.group]+rules[k].begins+list[0].node)
+		key := &keys[len(keys)-1]
+		for some := range slices.Chunk(keepNewest(list, rules[k].bound), rules[k].maxNew) {
+			add := len(args)
+			args = append(args, "zadd", key, "gt")
+			for i := range some {
 				args = append(args, &some[i].score, &some[i].member)
 			}
-			command(g, from)
-			from = len(args)
-			args = append(args, "zremrangebyrank", boxed, 0, -(bound + 1))
-			command(g, from)
+			trim := len(args)
+			args = append(args, "zremrangebyrank", key, 0, beyond[k])
+			t.cmds = append(t.cmds, args[add:trim:trim], args[trim:len(args):len(args)])
 		}
-		es = es[n:]
 	}
 	return txs
 }
