@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"os"
 	"sync/atomic"
 	"testing"
@@ -396,4 +397,71 @@ func TestRebuildKilledAtAnyCall(t *testing.T) {
 		}
 	}
 	t.Logf("%d kills fell after the switch", switched)
+}
+
+// flaky fails the 1st, 3rd, 6th, 10th … call to Redis, before it is sent or after it is done, in turn: ever more calls get
+// through in a row, so that at last all that belongs together does.
+type flaky struct{ calls, failed atomic.Int64 }
+
+func (f *flaky) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (f *flaky) around(call func() error) error {
+	k := f.failed.Load() + 1
+	if n := f.calls.Add(1); n < k*(k+1)/2 {
+		return call()
+	}
+	if f.failed.Add(1)%2 == 0 {
+		_ = call()
+	}
+	return &net.OpError{Op: "read", Err: errors.New("broken by the test")}
+}
+
+func (f *flaky) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := f.around(func() error { return next(ctx, cmd) })
+		cmd.SetErr(err)
+		return err
+	}
+}
+
+func (f *flaky) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		var network *net.OpError
+		err := f.around(func() error { return next(ctx, cmds) })
+		if errors.As(err, &network) {
+			for _, cmd := range cmds {
+				cmd.SetErr(err)
+			}
+		}
+		return err
+	}
+}
+
+// A Redis that fails again and again, for a moment, delays a rebuild and does nothing else.
+func TestRebuildGetsOverFailuresThatPass(t *testing.T) {
+	at := &redis.UniversalOptions{Addrs: []string{embeddedtest.Redis(t)}}
+	s := newSite(t, broker.Settings{Brokers: []string{embeddedtest.Kafka(t)}}, at)
+	events := history(300)
+	s.interactions(events...)
+	s.forget("u3", 1_790_000_000_000)
+	broken := redis.NewUniversalClient(at)
+	defer broken.Close()
+	var f flaky
+	broken.AddHook(&f)
+	_, err := s.rebuild(t.Context(), s.graph, func(_ *consumer.RebuildOptions, to *target) {
+		to.graph = s.generations(broken)
+		var err error
+		to.Cache, err = graphcache.New(broken, graphcache.Options{ForgetKey: []byte("test"), Generation: to.Generation()})
+		s.must(err)
+	})
+	s.must(err)
+	var stay []event.Interaction
+	for _, in := range events {
+		if in.UserID != "u3" {
+			stay = append(stay, in)
+		}
+	}
+	if diff := s.differs(stay); diff != "" || f.failed.Load() < 6 {
+		t.Errorf("after %d failures the graph differs (-want +got):\n%.2000s", f.failed.Load(), diff)
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -70,6 +71,7 @@ func TestForgettingTakesExactlyWhatIsOlder(t *testing.T) {
 // faulty breaks the connection at one call to Redis: before the call is sent, or when it was done and the answer is on
 // its way. After that nothing comes through, as if the process were killed.
 type faulty struct {
+	mu    sync.Mutex // a Cluster is called side by side
 	at    int
 	after bool
 	calls int
@@ -82,11 +84,16 @@ var errKilled = &net.OpError{Op: "read", Err: errors.New("killed by the test")}
 func (f *faulty) DialHook(next redis.DialHook) redis.DialHook { return next }
 
 func (f *faulty) around(call func() error) error {
+	f.mu.Lock()
 	if f.dead {
+		f.mu.Unlock()
 		return errKilled
 	}
 	f.calls++
-	if f.calls != f.at {
+	here := f.calls == f.at
+	f.dead = here && f.do == nil && !f.after
+	f.mu.Unlock()
+	if !here {
 		return call()
 	}
 	if f.after {
@@ -101,6 +108,8 @@ func (f *faulty) around(call func() error) error {
 		}
 		return nil
 	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.dead = true
 	return errKilled
 }

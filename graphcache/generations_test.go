@@ -182,6 +182,10 @@ func TestKeptAndLeftGenerations(t *testing.T) {
 		if three, err := g.Begin(ctx, "three"); err != nil || three.Generation() != 3 {
 			t.Errorf("the next generation is %+v, %v, want 3: numbers are not given twice", three, err)
 		}
+		rdb.Del(ctx, "r2:generation") // Redis was restored to a state before the rebuild began
+		if _, err := g.Switch(ctx, 3, "three", false); !errors.As(err, new(*NotYoursError)) {
+			t.Errorf("after a restoration the switch gives %v, want a NotYoursError", err)
+		}
 		var apps int
 		for _, value := range embeddedtest.Dump(t, rdb) {
 			if value == "an app's" {
@@ -300,14 +304,16 @@ func TestReadersSeeOneGenerationWhole(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if former >= 0 {
-				grace.Lock()
-				grace.Unlock() //nolint:staticcheck // who read the former generation has ended
-				if _, err := g.Drop(ctx, former, 0); err != nil {
-					t.Fatal(err)
-				}
-			}
+			grace.Lock() // who read the former generation has ended
+			drop := former
 			former = before
+			grace.Unlock()
+			if drop < 0 {
+				continue
+			}
+			if _, err := g.Drop(ctx, drop, 0); err != nil {
+				t.Fatal(err)
+			}
 		}
 		close(done)
 		readers.Wait()

@@ -130,9 +130,13 @@ func TestForgettingByEveryWay(t *testing.T) {
 				return status == 404, body
 			})
 		}
-		if status, body := s.ask("GET", "/v1/users?n=100", ""); status != 200 || strings.Contains(body, "by-") || !strings.Contains(body, "stays") {
-			t.Errorf("active users are %s", body)
+		active := func() {
+			t.Helper()
+			if status, body := s.ask("GET", "/v1/users?n=100", ""); status != 200 || strings.Contains(body, "by-") || !strings.Contains(body, "stays") {
+				t.Errorf("active users are %s", body)
+			}
 		}
+		active()
 		want := p.stats()
 		if err := embeddedtest.Flush(t.Context(), p.rdb); err != nil {
 			t.Fatal(err)
@@ -148,6 +152,7 @@ func TestForgettingByEveryWay(t *testing.T) {
 			})
 			embeddedtest.Nowhere(t, p.rdb, user, "after a replay")
 		}
+		active()
 		p.rebuildByCommand(want)
 		for _, user := range gone {
 			embeddedtest.Nowhere(t, p.rdb, user, "after a rebuild")

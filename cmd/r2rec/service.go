@@ -77,8 +77,9 @@ func newService(p *process, parts serviceParts) (s *service, err error) {
 	if parts.consume {
 		opt := parts.consumer
 		opt.OnApplied = func(_ event.Span, batch []event.Interaction) {
-			explore.active.saw(batch)
-			s.feed.Applied(batch)
+			seen := s.server.NotForgotten(batch)
+			explore.active.saw(seen)
+			s.feed.Applied(seen)
 			if parts.applied != nil {
 				parts.applied(batch)
 			}

@@ -195,6 +195,10 @@ func TestForgottenDecisionsStayOutOfMemory(t *testing.T) {
 			t.Errorf("decision %s is in memory: %v, want %v", id, ok, want)
 		}
 	}
+	batch := []event.Interaction{{UserID: "v", Timestamp: 1}, {UserID: "u", Timestamp: 19}, {UserID: "u", Timestamp: 20}}
+	if got := r.notForgotten(batch); len(got) != 2 || got[0].UserID != "v" || got[1].Timestamp != 20 || batch[1].Timestamp != 19 {
+		t.Errorf("of %v there stays %v, want what is not forgotten", batch, got)
+	}
 	for i := range 2 * forgottenUsers {
 		r.forget(event.User{UserID: fmt.Sprint(i), ForgetBefore: 1})
 	}

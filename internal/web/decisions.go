@@ -2,6 +2,7 @@ package web
 
 import (
 	"hash/maphash"
+	"slices"
 	"strconv"
 	"sync"
 
@@ -100,6 +101,29 @@ func (r *decisions) forget(u event.User) {
 			r.drop(i)
 		}
 	}
+}
+
+// notForgotten leaves out what users did who are forgotten; the batch itself stays as it is.
+func (r *decisions) notForgotten(batch []event.Interaction) []event.Interaction {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if len(r.forgotten) == 0 {
+		return batch
+	}
+	stays := func(in event.Interaction) bool { return in.Timestamp >= r.forgotten[maphash.String(r.seed, in.UserID)] }
+	for i, in := range batch {
+		if stays(in) {
+			continue
+		}
+		kept := slices.Clone(batch[:i])
+		for _, in := range batch[i+1:] {
+			if stays(in) {
+				kept = append(kept, in)
+			}
+		}
+		return kept
+	}
+	return batch
 }
 
 // redact replaces the ids of other users by numbers: those that the document rec uses for them, where it cites them,

@@ -121,6 +121,11 @@ func (s *Server) Decided(rec event.Recommendation, d event.Decision) {
 // harmless to tell it twice.
 func (s *Server) Forgotten(u event.User) { s.decisions.forget(u) }
 
+// NotForgotten is a batch without what users did who were forgotten lately: a replay brings it once more.
+func (s *Server) NotForgotten(batch []event.Interaction) []event.Interaction {
+	return s.decisions.notForgotten(batch)
+}
+
 // Serve answers on ln until ctx ends, then stops streams at once, gives requests in flight ShutdownGrace, and returns
 // nil. It closes ln. On a loopback address it answers only for loopback host names and AllowedHosts. It may be called
 // once.
