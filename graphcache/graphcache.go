@@ -95,6 +95,8 @@ type Cache struct {
 	chosen bool
 	// trends as last read by RefreshTrends.
 	trends atomic.Pointer[trends]
+	// rooms are for the lists of snapshots, see rooms.
+	rooms sync.Pool
 	// dumps tells whether lists are read by DUMP.
 	dumps atomic.Bool
 	// between, where set, is called before each transaction, which then travels alone; tests cause faults there.

@@ -46,7 +46,8 @@ type Snapshot struct {
 // query names its candidates, they are taken as they are, whatever the user or the catalogue says about them; only chains
 // never lead to what the user has touched.
 func (c *Cache) Snapshot(ctx context.Context, q Query) (Snapshot, error) {
-	w := &walk{Cache: c, q: q}
+	w := &walk{Cache: c, q: q, rooms: &rooms{of: &c.rooms}}
+	defer w.rooms.release() // what the snapshot keeps of the lists is copied
 	for _, step := range []func(context.Context) error{w.readUser, w.readItems, w.readNeighbours, w.readCandidates} {
 		if err := step(ctx); err != nil {
 			return Snapshot{}, err
@@ -70,11 +71,13 @@ type walk struct {
 	pool       []pooled
 	noEntry    int
 	titles     map[string]event.Item
+	rooms      *rooms // of the lists; nil: they are kept
 }
 
 // trip reads one batch; an empty one costs nothing.
 func (w *walk) trip(ctx context.Context, what string, fill func(*batch)) error {
 	b := w.batch()
+	b.rooms = w.rooms
 	fill(b)
 	trips, err := b.send(ctx)
 	w.trips += trips
