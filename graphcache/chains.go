@@ -125,7 +125,7 @@ func findLinks(ns []neighbour, lists []node, offered func(item string) bool, hal
 
 // chainWeights are, of every item that chains lead to, the summed weights of all of them.
 func chainWeights(links []link) map[string]float64 {
-	weights := map[string]float64{}
+	weights := make(map[string]float64, len(links)/2) // most items are reached more than once
 	for _, l := range links {
 		weights[l.item] += l.neighbour.weight * l.weight
 	}

@@ -229,9 +229,9 @@ func (h *beforeWriting) ProcessPipelineHook(next redis.ProcessPipelineHook) redi
 // A user is forgotten after the batch has asked and before it writes: the trip that writes asks again, and what it wrote
 // is removed.
 func TestForgetBeforeABatchIsWritten(t *testing.T) {
-	embeddedtest.EachRedis(t, func(t *testing.T, opt *redis.Options) {
+	embeddedtest.EachRedis(t, func(t *testing.T, opt *redis.UniversalOptions) {
 		ctx := t.Context()
-		rdb, apart := redis.NewClient(opt), redis.NewClient(opt)
+		rdb, apart := redis.NewUniversalClient(opt), redis.NewUniversalClient(opt)
 		defer rdb.Close()
 		defer apart.Close()
 		c, err := New(rdb, Options{})

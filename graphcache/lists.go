@@ -6,6 +6,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/redis/go-redis/v9"
 
@@ -28,6 +29,7 @@ type batch struct {
 	c      *Cache
 	dumped bool
 	lists  []*listRead
+	rooms  *rooms // nil: what is read may be kept
 }
 
 // taker makes nodes out of the server's answers.
@@ -35,6 +37,7 @@ type taker struct {
 	decoder rdb.Decoder
 	entries []rdb.Entry // of one list
 	edges   []Edge      // room for those of many
+	rooms   *rooms
 }
 
 // listRead is a list being read in a batch.
@@ -81,7 +84,7 @@ func (b *batch) send(ctx context.Context) (trips int, err error) {
 	if err := exec(ctx, b); err != nil {
 		return 1, err
 	}
-	missed, why := takeAll(b.lists)
+	missed, why := takeAll(b.lists, b.rooms)
 	if len(missed) == 0 {
 		return 1, nil
 	}
@@ -92,7 +95,7 @@ func (b *batch) send(ctx context.Context) (trips int, err error) {
 	if err := exec(ctx, again); err != nil {
 		return 2, err
 	}
-	if _, err := takeAll(missed); err != nil {
+	if _, err := takeAll(missed, b.rooms); err != nil {
 		return 2, err
 	}
 	if b.c.dumps.CompareAndSwap(true, false) {
@@ -127,10 +130,10 @@ func refused(err error) bool {
 const takeAtOnce = 32
 
 // takeAll makes the nodes out of the server's answers, and returns the lists of which it cannot, and why not for the first.
-func takeAll(lists []*listRead) (missed []*listRead, why error) {
+func takeAll(lists []*listRead, rooms *rooms) (missed []*listRead, why error) {
 	errs := make([]error, len(lists))
 	inParts(len(lists), takeAtOnce, func(from, to int) {
-		var t taker
+		t := taker{rooms: rooms}
 		for i, r := range lists[from:to] {
 			errs[from+i] = t.take(r)
 		}
@@ -196,9 +199,41 @@ const roomFor = 2048
 // room cuts n edges off what was allocated for many lists.
 func (t *taker) room(n int) []Edge {
 	if len(t.edges) < n {
-		t.edges = make([]Edge, max(n, roomFor))
+		t.edges = t.rooms.take(n)
 	}
 	cut := t.edges[:n:n]
 	t.edges = t.edges[n:]
 	return cut
+}
+
+// rooms are what the lists of one walk are read into, used again by later walks: a quarter of the memory that a snapshot
+// allocates. A nil *rooms gives new memory, which nobody takes back.
+type rooms struct {
+	of    *sync.Pool // of *[]Edge with roomFor elements
+	mu    sync.Mutex
+	taken []*[]Edge
+}
+
+// take gives room for n edges and more. What stands in it is to be written over.
+func (r *rooms) take(n int) []Edge {
+	if r == nil || n > roomFor {
+		return make([]Edge, max(n, roomFor))
+	}
+	room, ok := r.of.Get().(*[]Edge)
+	if !ok {
+		fresh := make([]Edge, roomFor)
+		room = &fresh
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.taken = append(r.taken, room)
+	return *room
+}
+
+// release ends the life of every list that was read into the rooms.
+func (r *rooms) release() {
+	for _, room := range r.taken {
+		r.of.Put(room)
+	}
+	r.taken = nil
 }

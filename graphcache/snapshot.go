@@ -50,6 +50,8 @@ func (c *Cache) Snapshot(ctx context.Context, q Query) (Snapshot, error) {
 }
 
 func (w *walk) walk(ctx context.Context) (Snapshot, error) {
+	w.rooms = &rooms{of: &w.Cache.rooms}
+	defer w.rooms.release() // what the snapshot keeps of the lists is copied
 	for _, step := range []func(context.Context) error{w.readUser, w.readItems, w.readNeighbours, w.readCandidates} {
 		if err := step(ctx); err != nil {
 			return Snapshot{}, err
@@ -75,11 +77,13 @@ type walk struct {
 	titles     map[string]event.Item
 	// beside, where set, asks for something more in the first round trip, and returns what looks at the answer.
 	beside func(*batch) func() error
+	rooms  *rooms // of the lists; nil: they are kept
 }
 
 // trip reads one batch; an empty one costs nothing.
 func (w *walk) trip(ctx context.Context, what string, fill func(*batch)) error {
 	b := w.batch()
+	b.rooms = w.rooms
 	fill(b)
 	trips, err := b.send(ctx)
 	w.trips += trips

@@ -61,7 +61,12 @@ const together = 2 * time.Minute
 // newTaste reads a user's history, newest first, and the lists of those of its items that are its roots, in the same
 // order.
 func newTaste(user string, history, roots []Edge, lists []node) *taste {
-	t := &taste{edges: float64(len(history)), roots: make([]root, len(lists)), index: make(map[string]int32, 256)}
+	met := 0
+	for _, l := range lists {
+		met += len(l.edges)
+	}
+	t := &taste{edges: float64(len(history)), roots: make([]root, len(lists)), index: make(map[string]int32, met),
+		met: make([]acquaintance, 0, met), meetings: make([]meeting, 0, met)} // most are met once
 	for k, h := range event.HalfLives {
 		t.halfLives[k] = float64(h.Milliseconds())
 	}
