@@ -21,7 +21,7 @@ import (
 // The real graph, flushed while it is filled and once more when all is quiet, ends in the state that the events give
 // when they are applied in one go.
 func TestGraphSurvivesFlush(t *testing.T) {
-	embeddedtest.Each(t, func(t *testing.T, k broker.Settings, r *redis.Options) {
+	embeddedtest.Each(t, func(t *testing.T, k broker.Settings, r *redis.UniversalOptions) {
 		ctx := t.Context()
 		kc, err := broker.New(k)
 		if err != nil {
@@ -31,7 +31,7 @@ func TestGraphSurvivesFlush(t *testing.T) {
 		if err := kc.EnsureTopics(ctx, broker.Topics{Partitions: 4, ReplicationFactor: 1}); err != nil {
 			t.Fatal(err)
 		}
-		rdb := redis.NewClient(r)
+		rdb := redis.NewUniversalClient(r)
 		defer rdb.Close()
 
 		events := history(3000)
@@ -41,7 +41,7 @@ func TestGraphSurvivesFlush(t *testing.T) {
 				t.Fatal(err)
 			}
 		})
-		if err := rdb.FlushDB(ctx).Err(); err != nil {
+		if err := embeddedtest.Flush(ctx, rdb); err != nil {
 			t.Fatal(err)
 		}
 
@@ -96,7 +96,7 @@ func TestGraphSurvivesFlush(t *testing.T) {
 			<-applied
 		}
 		flush := func() {
-			if err := rdb.FlushDB(ctx).Err(); err != nil {
+			if err := embeddedtest.Flush(ctx, rdb); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -109,7 +109,7 @@ func TestGraphSurvivesFlush(t *testing.T) {
 	})
 }
 
-func export(t *testing.T, rdb *redis.Client, fill func(*graphcache.Cache)) []graphcache.Entry {
+func export(t *testing.T, rdb redis.UniversalClient, fill func(*graphcache.Cache)) []graphcache.Entry {
 	t.Helper()
 	g, err := graphcache.New(rdb, graphcache.Options{})
 	if err != nil {

@@ -19,7 +19,7 @@ import (
 // on embedded ones.
 func BenchmarkJoiner(b *testing.B) {
 	const decisions, shown = 6000, 5
-	k, r := broker.Settings{Brokers: []string{embeddedtest.Kafka(b)}}, &redis.Options{Addr: embeddedtest.Redis(b)}
+	k, r := broker.Settings{Brokers: []string{embeddedtest.Kafka(b)}}, &redis.UniversalOptions{Addrs: []string{embeddedtest.Redis(b)}}
 	if os.Getenv(embeddedtest.EnvKafka) != "" && os.Getenv(embeddedtest.EnvRedis) != "" {
 		k, r = embeddedtest.RealKafka(b), embeddedtest.RealRedis(b)
 	}
@@ -63,7 +63,7 @@ func BenchmarkJoiner(b *testing.B) {
 	c.produce(records...)
 	settled := c.settled(b, all)
 	for n := 0; b.Loop(); n++ {
-		if err := c.rdb.FlushDB(b.Context()).Err(); err != nil {
+		if err := embeddedtest.Flush(b.Context(), c.rdb); err != nil {
 			b.Fatal(err)
 		}
 		r := startJoiner(b, JoinerOptions{Member: Member{Brokers: c.brokers, Group: fmt.Sprint(c.group, n), Transport: c.transport}, Topics: c.join, Store: c.graph()})

@@ -16,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/r2rec/r2rec/internal/embedded/embeddedtest"
 	"github.com/r2rec/r2rec/internal/event"
 )
 
@@ -52,7 +53,7 @@ func TestJoinerPublishesWhatTheLogsEarn(t *testing.T) {
 		if keys, err := c.rdb.Keys(t.Context(), "*").Result(); err != nil || slices.ContainsFunc(keys, func(k string) bool { return !strings.HasSuffix(k, ":head") }) {
 			t.Errorf("left in the store: %v %v", keys, err)
 		}
-		if err := c.rdb.FlushDB(t.Context()).Err(); err != nil {
+		if err := embeddedtest.Flush(t.Context(), c.rdb); err != nil {
 			t.Fatal(err)
 		}
 		c.eventually("everything is final again", settled)
@@ -84,7 +85,7 @@ func TestJoinerFaultAtEveryStoreCall(t *testing.T) {
 			c.publish(all)
 			settled := c.settled(t, all)
 			for at := 0; ; at++ {
-				if err := c.rdb.FlushDB(t.Context()).Err(); err != nil {
+				if err := embeddedtest.Flush(t.Context(), c.rdb); err != nil {
 					t.Fatal(err)
 				}
 				f, fired := &faulty{JoinStore: c.graph()}, false
@@ -148,7 +149,7 @@ func TestJoinerFaultAtEveryKafkaRequest(t *testing.T) {
 				c := fakeJoin(t)
 				c.publish(all)
 				for nth := range 3 {
-					if err := c.rdb.FlushDB(t.Context()).Err(); err != nil {
+					if err := embeddedtest.Flush(t.Context(), c.rdb); err != nil {
 						t.Fatal(err)
 					}
 					opt := c.rewardsTo(c.joinOptions(c.graph()), nth)

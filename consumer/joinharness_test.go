@@ -26,12 +26,12 @@ import (
 type joinCluster struct {
 	*cluster
 	join JoinTopics
-	rdb  *redis.Client
+	rdb  redis.UniversalClient
 }
 
-func newJoinCluster(t testing.TB, s broker.Settings, r *redis.Options) *joinCluster {
+func newJoinCluster(t testing.TB, s broker.Settings, r *redis.UniversalOptions) *joinCluster {
 	t.Helper()
-	c := &joinCluster{cluster: newCluster(t, s), rdb: redis.NewClient(r)}
+	c := &joinCluster{cluster: newCluster(t, s), rdb: redis.NewUniversalClient(r)}
 	t.Cleanup(func() { c.rdb.Close() })
 	c.join = JoinTopics{Interactions: c.topics.Interactions, Decisions: s.TopicPrefix + "decisions", Rewards: s.TopicPrefix + "rewards", DeadLetters: c.topics.DeadLetters}
 	c.create(c.join.Decisions, partitions)
@@ -41,7 +41,7 @@ func newJoinCluster(t testing.TB, s broker.Settings, r *redis.Options) *joinClus
 
 // eachJoin runs f on embedded servers and, where the environment names them, on real ones.
 func eachJoin(t *testing.T, f func(t *testing.T, c *joinCluster)) {
-	embeddedtest.Each(t, func(t *testing.T, k broker.Settings, r *redis.Options) { f(t, newJoinCluster(t, k, r)) })
+	embeddedtest.Each(t, func(t *testing.T, k broker.Settings, r *redis.UniversalOptions) { f(t, newJoinCluster(t, k, r)) })
 }
 
 // fakeJoin is embedded servers whose faults the test controls.
@@ -52,7 +52,7 @@ func fakeJoin(t testing.TB) *joinCluster {
 		t.Fatal(err)
 	}
 	t.Cleanup(fake.Close)
-	c := newJoinCluster(t, broker.Settings{Brokers: fake.ListenAddrs()}, &redis.Options{Addr: embeddedtest.Redis(t)})
+	c := newJoinCluster(t, broker.Settings{Brokers: fake.ListenAddrs()}, &redis.UniversalOptions{Addrs: []string{embeddedtest.Redis(t)}})
 	c.fake = fake
 	return c
 }

@@ -37,6 +37,7 @@ type source struct {
 	end     int64 // the offset that the next record will get, as last heard
 	known   bool  // the store is known to have held something of this partition
 	asked   time.Time
+	watched time.Time // when the end was last asked for while something failed
 	heard   time.Time // when the reader last gave a record or had none to give
 }
 
@@ -112,31 +113,41 @@ func (s *source) watchStall(next int64) {
 
 // ask asks Kafka for the first and the last offset.
 func (s *source) ask(ctx context.Context) error {
-	return s.attempt(ctx, "ask for the offsets", func() error {
+	return s.attempt(ctx, asking, func() error {
 		begun := s.g.member.Now()
-		res, err := s.g.client.ListOffsets(ctx, &kafka.ListOffsetsRequest{Topics: map[string][]kafka.OffsetRequest{
-			s.topic: {kafka.FirstOffsetOf(s.id), kafka.LastOffsetOf(s.id)},
-		}})
-		if err != nil {
-			return err
+		first, end, err := s.offsets(ctx)
+		if err == nil {
+			s.first, s.end, s.asked = first, end, begun
 		}
-		for _, o := range res.Topics[s.topic] {
-			if o.Partition != s.id {
-				continue
-			}
-			if o.Error != nil {
-				return o.Error
-			}
-			s.first, s.end, s.asked = o.FirstOffset, o.LastOffset, begun
-			return nil
-		}
-		return kafka.UnknownTopicOrPartition
+		return err
 	})
+}
+
+const asking = "ask for the offsets"
+
+func (s *source) offsets(ctx context.Context) (first, end int64, err error) {
+	res, err := s.g.client.ListOffsets(ctx, &kafka.ListOffsetsRequest{Topics: map[string][]kafka.OffsetRequest{
+		s.topic: {kafka.FirstOffsetOf(s.id), kafka.LastOffsetOf(s.id)},
+	}})
+	if err != nil {
+		return 0, 0, err
+	}
+	for _, o := range res.Topics[s.topic] {
+		if o.Partition == s.id {
+			return o.FirstOffset, o.LastOffset, o.Error
+		}
+	}
+	return 0, 0, kafka.UnknownTopicOrPartition
 }
 
 // attempt does one call, with pauses and further attempts where it fails for the moment.
 func (s *source) attempt(ctx context.Context, what string, op func() error) error {
-	err := retry(ctx, s.g.member.Backoff(), func(err error) { s.failed(what, err) }, op)
+	err := retry(ctx, s.g.member.Backoff(), func(err error) {
+		s.failed(what, err)
+		if what != asking {
+			s.fallBehind(ctx)
+		}
+	}, op)
 	if err != nil {
 		return fmt.Errorf("consumer: %s/%d@%d: %s: %w", s.topic, s.id, s.applied, what, err)
 	}
@@ -153,6 +164,20 @@ func (s *source) failed(what string, err error) {
 func (s *source) recovered(what string) {
 	if lasted, was := s.g.health.recovered(s.topic, s.id, what); was {
 		s.log.Info("going on", "doing", what, "offset", s.applied, "after", lasted)
+	}
+}
+
+// fallBehind keeps the lag true while nothing moves: the reader, whose queue is full, hears of no new end. That Kafka does
+// not tell is nothing to stop for.
+func (s *source) fallBehind(ctx context.Context) {
+	now := s.g.member.Now()
+	if s.reader == nil || now.Sub(s.watched) < s.g.member.CheckInterval { // no position yet, or asked just now
+		return
+	}
+	s.watched = now
+	if _, end, err := s.offsets(ctx); err == nil {
+		s.end = max(s.end, end)
+		s.report()
 	}
 }
 

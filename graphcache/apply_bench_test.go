@@ -37,13 +37,13 @@ func BenchmarkJoins(b *testing.B) {
 
 // BenchmarkApplyInteractions applies batches of 2000; with R2REC_TEST_REDIS set to a real server, whose part is most of it.
 func BenchmarkApplyInteractions(b *testing.B) {
-	opt := &redis.Options{}
+	opt := &redis.UniversalOptions{}
 	if os.Getenv(embeddedtest.EnvRedis) != "" {
 		opt = embeddedtest.RealRedis(b)
 	} else {
-		opt.Addr = embeddedtest.Redis(b)
+		opt.Addrs = []string{embeddedtest.Redis(b)}
 	}
-	rdb := redis.NewClient(opt)
+	rdb := redis.NewUniversalClient(opt)
 	defer rdb.Close()
 	c, err := New(rdb, Options{})
 	if err != nil {

@@ -75,7 +75,7 @@ func (c *Cache) configureLists(ctx context.Context) error {
 		return nil
 	}
 	compression, err := c.setting(ctx, "rdbcompression")
-	if compression == "yes" {
+	if slices.Contains(compression, "yes") {
 		c.opt.Logger.Info("redis compresses the lists that it dumps: without, they are read several times faster",
 			"setting", "rdbcompression", "value", "yes", "needed", "no")
 	}

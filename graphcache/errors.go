@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"strings"
+	"syscall"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -15,7 +18,14 @@ type Error struct {
 	Err error
 }
 
-func (e *Error) Error() string { return e.Op + ": " + e.Err.Error() }
+// Error says what was being done, what that means for who runs the servers, and what the server or the network said.
+func (e *Error) Error() string {
+	if why := meaning(e.Err); why != "" {
+		return e.Op + ": " + why + ": " + e.Err.Error()
+	}
+	return e.Op + ": " + e.Err.Error()
+}
+
 func (e *Error) Unwrap() error { return e.Err }
 
 // Retriable tells whether the same call may succeed later, with nobody changing anything: the network, a server that
@@ -48,6 +58,39 @@ func retriableReply(msg string) bool {
 func isNoScript(err error) bool {
 	var reply redis.Error
 	return errors.As(err, &reply) && strings.HasPrefix(reply.Error(), "NOSCRIPT")
+}
+
+// meanings are what replies mean to who runs the servers.
+var meanings = []struct{ code, meaning string }{
+	{"OOM", "Redis is full, and its events wait in Kafka until it has more memory (maxmemory)"},
+	{"READONLY", "this Redis is a read-only replica: connect to its master, unless it is about to become one"},
+	{"LOADING", "Redis is loading its data"},
+	{"MISCONF", "Redis refuses writes because it cannot save to disk"},
+	{"NOREPLICAS", "Redis refuses writes because too few replicas are in step"},
+	{"MASTERDOWN", "this Redis is a replica that has lost its master"},
+	{"CLUSTERDOWN", "the Redis Cluster does not serve all slots: a master is down and no replica has taken over"},
+	{"BUSY", "Redis is busy with somebody's script"},
+	{"ERR max number of clients", "Redis has too many clients"},
+}
+
+// meaning is what an error means to who runs the servers; empty: it says so itself.
+func meaning(err error) string {
+	var reply redis.Error
+	var network net.Error
+	switch {
+	case errors.As(err, &reply):
+		for _, m := range meanings {
+			if strings.HasPrefix(reply.Error(), m.code) {
+				return m.meaning
+			}
+		}
+	case errors.Is(err, context.Canceled):
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &network) && network.Timeout(), errors.Is(err, redis.ErrPoolTimeout):
+		return "Redis does not answer in time: it is slow, paused or cut off"
+	case errors.As(err, &network), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.EPIPE):
+		return "Redis cannot be reached"
+	}
+	return ""
 }
 
 func wrap(op string, err error) error {

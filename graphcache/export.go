@@ -5,7 +5,6 @@ import (
 	"context"
 	"slices"
 	"strconv"
-	"sync"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -25,11 +24,8 @@ func (c *Cache) Export(ctx context.Context) ([]Entry, error) {
 	for g := range groups {
 		keys = append(keys, c.recentKey(g))
 	}
-	var mu sync.Mutex // a Cluster's masters are scanned side by side
 	for _, kind := range []string{"u:", "i:", "x:"} {
 		err := c.scan(ctx, kind, func(key, _ string) error {
-			mu.Lock()
-			defer mu.Unlock()
 			keys = append(keys, key)
 			return nil
 		})
@@ -76,11 +72,8 @@ type Stats struct {
 func (c *Cache) Stats(ctx context.Context) (Stats, error) {
 	s := Stats{EdgesPerNode: c.opt.Bound}
 	count := func(kind string, nodes, edges, trimmed *int64) error {
-		var mu sync.Mutex
 		seen := map[string]bool{}
 		if err := c.scan(ctx, kind, func(key, _ string) error {
-			mu.Lock()
-			defer mu.Unlock()
 			seen[key] = true
 			return nil
 		}); err != nil {

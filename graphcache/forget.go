@@ -4,6 +4,7 @@ import (
 	"context"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/r2rec/r2rec/internal/event"
 	"github.com/redis/go-redis/v9"
@@ -201,22 +202,22 @@ func (c *Cache) scan(ctx context.Context, kind string, f func(key, id string) er
 	})
 }
 
-// scanKeys calls f with every key that matches the pattern, and the server it is on. Keys that come or go meanwhile may be
-// missed or seen twice.
+// scanKeys calls f, never twice at a time, with every key that matches the pattern, and the server it is on. Keys that come
+// or go meanwhile may be missed or seen twice.
 func (c *Cache) scanKeys(ctx context.Context, pattern string, f func(rdb redis.UniversalClient, key string) error) error {
-	node := func(ctx context.Context, rdb redis.UniversalClient) error {
+	var mu sync.Mutex // a Cluster's masters are scanned side by side
+	return wrap("scan "+pattern, c.masters(ctx, func(ctx context.Context, rdb redis.UniversalClient) error {
 		it := rdb.Scan(ctx, 0, pattern, 1000).Iterator()
 		for it.Next(ctx) {
-			if err := f(rdb, it.Val()); err != nil {
+			mu.Lock()
+			err := f(rdb, it.Val())
+			mu.Unlock()
+			if err != nil {
 				return err
 			}
 		}
-		return wrap("scan "+pattern, it.Err())
-	}
-	if cluster, ok := c.rdb.(*redis.ClusterClient); ok {
-		return cluster.ForEachMaster(ctx, func(ctx context.Context, master *redis.Client) error { return node(ctx, master) })
-	}
-	return node(ctx, c.rdb)
+		return it.Err()
+	}))
 }
 
 var globEscaper = strings.NewReplacer("*", `\*`, "?", `\?`, "[", `\[`, "]", `\]`, `\`, `\\`)

@@ -19,8 +19,8 @@ const day = event.Time(24 * 60 * 60 * 1000)
 
 // open gives each server an empty graph: the embedded one is read by range, the real one by DUMP.
 func open(t *testing.T, f func(t *testing.T, c *Cache)) {
-	embeddedtest.EachRedis(t, func(t *testing.T, opt *redis.Options) {
-		rdb := redis.NewClient(opt)
+	embeddedtest.EachRedis(t, func(t *testing.T, opt *redis.UniversalOptions) {
+		rdb := redis.NewUniversalClient(opt)
 		t.Cleanup(func() { rdb.Close() })
 		c, err := New(rdb, Options{ForgetKey: []byte("test")})
 		if err != nil {
@@ -186,7 +186,7 @@ func TestLostWritesAreNoticed(t *testing.T) {
 		ctx := t.Context()
 		f := &feed{T: t, c: c}
 		f.interactions(likes("u", "a", "b")...)
-		f.must(c.rdb.FlushDB(ctx).Err())
+		f.must(embeddedtest.Flush(ctx, c.rdb))
 		for name, apply := range map[string]func(event.Span) error{
 			"interactions": func(s event.Span) error { return c.ApplyInteractions(ctx, s, likes("u", "c")) },
 			"items":        func(s event.Span) error { return c.ApplyItems(ctx, s, catalogue("c")) },
@@ -245,7 +245,7 @@ func TestForgottenStaysForgotten(t *testing.T) {
 		f.must(c.ApplyUsers(ctx, f.span("users", 1), []event.User{forget}))
 		absent := func(when string) {
 			t.Helper()
-			keys, err := c.rdb.Keys(ctx, "*").Result()
+			keys, err := embeddedtest.Keys(ctx, c.rdb, "*")
 			f.must(err)
 			for _, key := range keys {
 				if strings.Contains(key, "gone") {

@@ -43,7 +43,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -188,38 +190,54 @@ func (c *Cache) Configure(ctx context.Context) error {
 	return nil
 }
 
-// setting reads a setting of the server; empty: the server does not tell.
-func (c *Cache) setting(ctx context.Context, name string) (string, error) {
-	m, err := c.rdb.ConfigGet(ctx, name).Result()
-	var reply redis.Error
-	switch {
-	case errors.As(err, &reply) && !retriableReply(reply.Error()):
-		return "", nil
-	case err != nil:
-		return "", wrap("read redis setting "+name, err)
-	}
-	return m[name], nil
+// setting reads a setting of every server, of a Cluster's masters each, in any order; empty: that server does not tell.
+func (c *Cache) setting(ctx context.Context, name string) (values []string, err error) {
+	var mu sync.Mutex
+	err = c.masters(ctx, func(ctx context.Context, rdb redis.UniversalClient) error {
+		m, err := rdb.ConfigGet(ctx, name).Result()
+		var reply redis.Error
+		if errors.As(err, &reply) && !retriableReply(reply.Error()) {
+			err = nil
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		values = append(values, m[name])
+		return err
+	})
+	return values, wrap("read redis setting "+name, err)
 }
 
-// limit reads an integer setting of the server; -1: the server does not tell.
+// limit reads an integer setting, the lowest of all servers; -1: one does not tell.
 func (c *Cache) limit(ctx context.Context, name string) (int, error) {
-	s, err := c.setting(ctx, name)
+	values, err := c.setting(ctx, name)
 	if err != nil {
 		return 0, err
 	}
-	n, err := strconv.Atoi(s)
-	if err != nil {
-		return -1, nil
+	lowest := math.MaxInt
+	for _, s := range values {
+		n, err := strconv.Atoi(s)
+		if err != nil {
+			return -1, nil
+		}
+		lowest = min(lowest, n)
 	}
-	return n, nil
+	return lowest, nil
+}
+
+// masters calls f with each server that holds a part of the graph, on a Cluster side by side.
+func (c *Cache) masters(ctx context.Context, f func(ctx context.Context, rdb redis.UniversalClient) error) error {
+	if cluster, ok := c.rdb.(*redis.ClusterClient); ok {
+		return cluster.ForEachMaster(ctx, func(ctx context.Context, master *redis.Client) error { return f(ctx, master) })
+	}
+	return f(ctx, c.rdb)
 }
 
 // Bound is how many edges a node keeps.
 func (c *Cache) Bound() int { return c.opt.Bound }
 
-// Ping tells whether Redis answers.
+// Ping tells whether Redis answers, of a Cluster every master.
 func (c *Cache) Ping(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	return wrap("ping redis", c.rdb.Ping(ctx).Err())
+	return wrap("ping redis", c.masters(ctx, func(ctx context.Context, rdb redis.UniversalClient) error { return rdb.Ping(ctx).Err() }))
 }

@@ -14,9 +14,9 @@ import (
 )
 
 // eachJoinStore runs f on a cache in an empty embedded Redis and, where the environment names one, in a real one.
-func eachJoinStore(t *testing.T, f func(t *testing.T, c *Cache, rdb *redis.Client)) {
-	embeddedtest.EachRedis(t, func(t *testing.T, opt *redis.Options) {
-		rdb := redis.NewClient(opt)
+func eachJoinStore(t *testing.T, f func(t *testing.T, c *Cache, rdb redis.UniversalClient)) {
+	embeddedtest.EachRedis(t, func(t *testing.T, opt *redis.UniversalOptions) {
+		rdb := redis.NewUniversalClient(opt)
 		t.Cleanup(func() { rdb.Close() })
 		c, err := New(rdb, Options{})
 		if err != nil {
@@ -27,7 +27,7 @@ func eachJoinStore(t *testing.T, f func(t *testing.T, c *Cache, rdb *redis.Clien
 }
 
 func TestJoinIsWrittenOnItsVersionOnly(t *testing.T) {
-	eachJoinStore(t, func(t *testing.T, c *Cache, rdb *redis.Client) {
+	eachJoinStore(t, func(t *testing.T, c *Cache, rdb redis.UniversalClient) {
 		ctx := t.Context()
 		load := func(partition int, due event.Time, most int, users ...string) event.JoinState {
 			t.Helper()
@@ -65,7 +65,11 @@ func TestJoinIsWrittenOnItsVersionOnly(t *testing.T) {
 		commit(true, 1, "two", user("a", "", 0), user("b", "BB", 200))
 		same("deleted and changed", load(3, 100, 10, "a", "b"),
 			event.JoinState{Version: 2, Head: []byte("two"), Users: []event.JoinUser{stored("b", "BB"), stored("c", "C")}})
-		for _, key := range rdb.Keys(ctx, "*").Val() {
+		keys, err := embeddedtest.Keys(ctx, rdb, "*")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, key := range keys {
 			if ttl := rdb.TTL(ctx, key).Val(); ttl <= 0 || ttl > joinTTL {
 				t.Errorf("%s lives for %v, want at most %v", key, ttl, joinTTL)
 			}
@@ -76,7 +80,7 @@ func TestJoinIsWrittenOnItsVersionOnly(t *testing.T) {
 // Who is to be forgotten is due at once in every partition that has a part of the user, under a new version; others are
 // left alone.
 func TestForgettingMarksTheJoin(t *testing.T) {
-	eachJoinStore(t, func(t *testing.T, c *Cache, _ *redis.Client) {
+	eachJoinStore(t, func(t *testing.T, c *Cache, _ redis.UniversalClient) {
 		ctx := t.Context()
 		for partition, user := range []string{"gone", "stays"} {
 			if ok, err := c.CommitJoin(ctx, "interactions", partition, 0, []byte("head"), []event.JoinUser{{UserID: user, State: []byte("S"), Due: 1000}}); err != nil || !ok {

@@ -76,7 +76,7 @@ func BenchmarkLists(b *testing.B) {
 }
 
 // serverTime is what the server has spent on commands that read lists.
-func serverTime(b *testing.B, rdb *redis.Client) (sum time.Duration) {
+func serverTime(b *testing.B, rdb redis.UniversalClient) (sum time.Duration) {
 	info, err := rdb.Info(b.Context(), "commandstats").Result()
 	if err != nil {
 		b.Fatal(err)

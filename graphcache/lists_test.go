@@ -21,7 +21,7 @@ import (
 )
 
 // reader is a cache on rdb that reads lists in one way, and what it logs.
-func reader(t testing.TB, rdb *redis.Client, lists Lists) (*Cache, *bytes.Buffer) {
+func reader(t testing.TB, rdb redis.UniversalClient, lists Lists) (*Cache, *bytes.Buffer) {
 	t.Helper()
 	var log bytes.Buffer
 	c, err := New(rdb, Options{Lists: lists, Logger: slog.New(slog.NewTextHandler(&log, nil))})
@@ -31,8 +31,8 @@ func reader(t testing.TB, rdb *redis.Client, lists Lists) (*Cache, *bytes.Buffer
 	return c, &log
 }
 
-func client(t testing.TB, opt *redis.Options) *redis.Client {
-	rdb := redis.NewClient(opt)
+func client(t testing.TB, opt *redis.UniversalOptions) redis.UniversalClient {
+	rdb := redis.NewUniversalClient(opt)
 	t.Cleanup(func() { rdb.Close() })
 	return rdb
 }
@@ -62,13 +62,15 @@ func diff(a, b []node) string {
 // TestListsReadAlikeBothWays has lists that are absent, full of ties, longer than the bound, and with ids that the
 // server stores as integers, or not compactly.
 func TestListsReadAlikeBothWays(t *testing.T) {
-	embeddedtest.EachRedis(t, func(t *testing.T, opt *redis.Options) {
+	embeddedtest.EachRedis(t, func(t *testing.T, opt *redis.UniversalOptions) {
 		rdb, ctx := client(t, opt), t.Context()
 		byRange, _ := reader(t, rdb, ListsRange)
 		id := rapid.OneOf(rapid.Map(rapid.IntRange(-300, 100_000), func(n int) string { return fmt.Sprint(n) }),
 			rapid.StringN(1, 80, -1), rapid.Map(rapid.IntRange(0, 99), func(n int) string { return fmt.Sprint("user-", n) }))
 		rapid.Check(t, func(rt *rapid.T) {
-			rdb.FlushDB(ctx)
+			if err := embeddedtest.Flush(ctx, rdb); err != nil {
+				rt.Fatal(err)
+			}
 			keys, lists := []string{"absent"}, [][]Edge{nil}
 			for i := range rapid.IntRange(1, 4).Draw(rt, "lists") {
 				key := fmt.Sprint("list ", i)
@@ -112,9 +114,9 @@ func TestListsReadAlikeBothWays(t *testing.T) {
 }
 
 func TestConfigureFindsOutAboutDump(t *testing.T) {
-	embeddedtest.EachRedis(t, func(t *testing.T, opt *redis.Options) {
+	embeddedtest.EachRedis(t, func(t *testing.T, opt *redis.UniversalOptions) {
 		rdb, ctx := client(t, opt), t.Context()
-		dumps := strings.HasSuffix(t.Name(), "/real")
+		dumps := !strings.HasSuffix(t.Name(), "/embedded")
 		for lists, want := range map[Lists]bool{ListsAuto: dumps, "": dumps, ListsRange: false, ListsDump: true} {
 			c, log := reader(t, rdb, lists)
 			if err := c.Configure(ctx); err != nil {
@@ -207,7 +209,7 @@ func TestUserWithoutDump(t *testing.T) {
 }
 
 // fallsBack reads the key "list", of one edge, by a DUMP that cannot be used.
-func fallsBack(t *testing.T, rdb *redis.Client) {
+func fallsBack(t *testing.T, rdb redis.UniversalClient) {
 	t.Helper()
 	ctx := t.Context()
 	c, log := reader(t, rdb, ListsDump)
@@ -270,14 +272,14 @@ func TestUselessDumpIsReadByRange(t *testing.T) {
 		})
 	}
 	t.Run("none", func(t *testing.T) {
-		rdb := client(t, &redis.Options{Addr: embeddedtest.Redis(t)})
+		rdb := client(t, &redis.UniversalOptions{Addrs: []string{embeddedtest.Redis(t)}})
 		rdb.ZAdd(t.Context(), "list", redis.Z{Member: "1079", Score: 9})
 		fallsBack(t, rdb)
 	})
 }
 
 func TestErrorsThatARangeDoesNotHelp(t *testing.T) {
-	embeddedtest.EachRedis(t, func(t *testing.T, opt *redis.Options) {
+	embeddedtest.EachRedis(t, func(t *testing.T, opt *redis.UniversalOptions) {
 		ctx := t.Context()
 		rdb := client(t, opt)
 		rdb.Set(ctx, "string", "a foreign writer was here", 0)

@@ -13,7 +13,7 @@ import (
 // BenchmarkMask takes one chain away from snapshots of MovieLens users, as they are read for a recommendation, and says
 // what a snapshot keeps in memory for that.
 func BenchmarkMask(b *testing.B) {
-	c, _ := reader(b, client(b, &redis.Options{Addr: embeddedtest.Redis(b)}), ListsRange)
+	c, _ := reader(b, client(b, &redis.UniversalOptions{Addrs: []string{embeddedtest.Redis(b)}}), ListsRange)
 	users, _ := films(b, c)
 	rnd := rand.New(rand.NewPCG(1, 2))
 	heap := func() float64 {

@@ -18,7 +18,7 @@ import (
 // TestMaskedIsAGraphWithoutTheEdges compares with what a graph answers that never had the edges, to the last bit, for
 // candidates that are named and such that were found.
 func TestMaskedIsAGraphWithoutTheEdges(t *testing.T) {
-	rdb, ctx := client(t, &redis.Options{Addr: embeddedtest.Redis(t)}), t.Context()
+	rdb, ctx := client(t, &redis.UniversalOptions{Addrs: []string{embeddedtest.Redis(t)}}), t.Context()
 	graphs, masked := 0, 0
 	rapid.Check(t, func(rt *rapid.T) {
 		read := DefaultRead

@@ -15,6 +15,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"pgregory.net/rapid"
 
+	"github.com/r2rec/r2rec/internal/embedded/embeddedtest"
 	"github.com/r2rec/r2rec/internal/event"
 )
 
@@ -80,7 +81,7 @@ func TestSnapshotTakesFourRoundTrips(t *testing.T) {
 		f.interactions(append(likes("u", "a", "b"), crowd(9, "x", "y", "z")...)...)
 		f.must(c.RefreshTrends(t.Context()))
 		var w wire
-		c.rdb.(*redis.Client).AddHook(&w)
+		c.rdb.AddHook(&w)
 		for name, ask := range map[string]struct {
 			q    Query
 			want int
@@ -280,7 +281,7 @@ func TestMetIsBounded(t *testing.T) {
 			f.interactions(event.Interaction{UserID: "dislikes", ItemID: item, Type: event.Dislike, Timestamp: 20_000 * day})
 		}
 		var w wire
-		c.rdb.(*redis.Client).AddHook(&w)
+		c.rdb.AddHook(&w)
 		for met, want := range map[int][]string{
 			1:  {"three"},
 			2:  {"three", "two-a"},
@@ -430,8 +431,8 @@ func TestJoinIsApplyingWithoutWatermarks(t *testing.T) {
 				f.must(c.Join(ctx, log[:100]))
 				f.must(c.Join(ctx, log[100:]))
 				f.must(c.Join(ctx, log[50:150]))
-				if keys := c.rdb.Keys(ctx, way+":*:wm").Val(); len(keys) > 0 {
-					t.Errorf("joining leaves watermarks: %v", keys)
+				if keys, err := embeddedtest.Keys(ctx, c.rdb, way+":*:wm"); len(keys) > 0 || err != nil {
+					t.Errorf("joining leaves watermarks: %v, %v", keys, err)
 				}
 			}
 			all, err := c.Export(ctx)

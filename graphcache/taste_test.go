@@ -316,8 +316,8 @@ func numbers(t *rapid.T, c event.Context) (all []float64) {
 // duplicates, and reads what was delivered by every way there is: whatever is asked, the answer is the same, in order,
 // finite, not negative and at most four round trips away.
 func TestEvidenceIsAFunctionOfTheEvents(t *testing.T) {
-	embeddedtest.EachRedis(t, func(t *testing.T, opt *redis.Options) {
-		ctx, rdb, real := t.Context(), client(t, opt), strings.HasSuffix(t.Name(), "/real")
+	embeddedtest.EachRedis(t, func(t *testing.T, opt *redis.UniversalOptions) {
+		ctx, rdb, real := t.Context(), client(t, opt), !strings.HasSuffix(t.Name(), "/embedded")
 		n := 0
 		rapid.Check(t, func(rt *rapid.T) {
 			n++

@@ -27,9 +27,14 @@ type ingestStore struct {
 
 // openIngestStore refuses a prefix that holds keys: they would be deleted.
 func openIngestStore(ctx context.Context, url, prefix string) (*ingestStore, error) {
-	rdb, err := redisFlags{Redis: url}.client()
+	client, err := redisFlags{Redis: url}.client(ctx)
 	if err != nil {
 		return nil, err
+	}
+	rdb, single := client.(*redis.Client)
+	if !single {
+		client.Close()
+		return nil, fmt.Errorf("--redis: %s is a Redis Cluster: the limit is that of one server, so name one that is not in a cluster", addressOf(client))
 	}
 	s := &ingestStore{rdb: rdb, prefix: prefix}
 	err = s.keys(ctx, func(keys []string) error {

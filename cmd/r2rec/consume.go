@@ -1,17 +1,29 @@
 package main
 
 import (
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/r2rec/r2rec/consumer"
 	"golang.org/x/sync/errgroup"
 )
 
 type consumeCommand struct {
-	kafkaFlags `embed:""`
-	redisFlags `embed:""`
-	joinFlags  `embed:""`
-	OnGap      consumer.GapPolicy `help:"Where Kafka no longer holds events the graph needs: stop, or earliest to accept the loss and go on." enum:"stop,earliest" default:"stop" env:"R2REC_ON_GAP"`
-	Group      string             `help:"Consumer group; its members share the partitions." default:"r2rec" env:"R2REC_GROUP"`
+	kafkaFlags  `embed:""`
+	redisFlags  `embed:""`
+	joinFlags   `embed:""`
+	memberFlags `embed:""`
+}
+
+// memberFlags say how a process takes part in reading Kafka.
+type memberFlags struct {
+	OnGap          consumer.GapPolicy `help:"Where Kafka no longer holds events the graph needs: stop, or earliest to accept the loss and go on." enum:"stop,earliest" default:"stop" env:"R2REC_ON_GAP" group:"Consuming"`
+	Group          string             `help:"Consumer group; its members share the partitions." default:"r2rec" env:"R2REC_GROUP" group:"Consuming"`
+	SessionTimeout time.Duration      `help:"Time after which others take over the partitions of a process that was killed or hangs. Brokers bound it: 6s is the least by default (group.min.session.timeout.ms)." default:"10s" env:"R2REC_SESSION_TIMEOUT" group:"Consuming"`
+}
+
+func (f memberFlags) member() consumer.Member {
+	return consumer.Member{Group: f.Group, OnGap: f.OnGap, SessionTimeout: f.SessionTimeout, HeartbeatInterval: min(time.Second, f.SessionTimeout/3)}
 }
 
 // Help is shown by `r2rec consume --help`.
@@ -25,7 +37,7 @@ topic deadletters, with the reason.
 }
 
 func (c consumeCommand) Run(p *process) error {
-	join, err := c.joinFlags.options(c.redisFlags, c.Group, c.OnGap)
+	join, err := c.joinFlags.options(c.redisFlags, c.member())
 	if err != nil {
 		return err
 	}
@@ -35,7 +47,7 @@ func (c consumeCommand) Run(p *process) error {
 	}
 	defer s.close()
 	reg := prometheus.NewRegistry()
-	cons, err := newConsumer(p, s.kafka, s.graph, reg, consumer.Options{Member: consumer.Member{Group: c.Group, OnGap: c.OnGap}})
+	cons, err := newConsumer(p, s.kafka, s.graph, reg, consumer.Options{Member: c.member()})
 	if err != nil {
 		return err
 	}
@@ -43,7 +55,7 @@ func (c consumeCommand) Run(p *process) error {
 	if err != nil {
 		return err
 	}
-	p.log.Info("consuming", "kafka", s.kafka.Brokers(), "redis", s.rdb.Options().Addr, "group", c.Group, "edges_per_node", s.graph.Bound())
+	p.log.Info("consuming", "kafka", s.kafka.Brokers(), "redis", addressOf(s.rdb), "group", c.Group, "edges_per_node", s.graph.Bound())
 	g, ctx := errgroup.WithContext(p.ctx)
 	g.Go(func() error { return cons.Run(ctx) })
 	g.Go(func() error { return joiner.Run(ctx) })

@@ -84,7 +84,7 @@ func (c demoCommand) Run(p *process) error {
 		return err
 	}
 	defer kc.Close()
-	rdb, err := rf.client()
+	rdb, err := rf.client(p.ctx)
 	if err != nil {
 		return err
 	}
@@ -104,7 +104,7 @@ func (c demoCommand) Run(p *process) error {
 	} else {
 		fmt.Fprintf(p.stdout, "%s reasons, %s.\n", who.Name, c.shown())
 	}
-	join, err := joinFlags{AttributionWindow: c.AttributionWindow, Lateness: demoLateness, ShowableFor: c.TTL}.options(rf, "r2rec", consumer.StopOnGap)
+	join, err := joinFlags{AttributionWindow: c.AttributionWindow, Lateness: demoLateness, ShowableFor: c.TTL}.options(rf, consumer.Member{Group: "r2rec"})
 	if err != nil {
 		return err
 	}

@@ -283,18 +283,18 @@ func TestEvalInARedis(t *testing.T) {
 	// The embedded server does not say how it is set up, and gets a smaller bound than by default.
 	args := []string{"--json", "--fit-before", s.before, "--fit-cases", "400", "--bound", "128"}
 	want, _ := s.eval(args...)
-	embeddedtest.EachRedis(t, func(t *testing.T, opt *redis.Options) {
+	embeddedtest.EachRedis(t, func(t *testing.T, opt *redis.UniversalOptions) {
 		s := s
 		s.T = t
-		rdb := redis.NewClient(opt)
+		rdb := redis.NewUniversalClient(opt)
 		defer rdb.Close()
 		s.must(rdb.Set(t.Context(), "r2eval-of-others", 1, 0).Err())
-		got, _ := s.eval(append(args, "--redis", fmt.Sprintf("redis://%s/%d", opt.Addr, opt.DB))...)
+		got, _ := s.eval(append(args, "--redis", fmt.Sprintf("redis://%s/%d", opt.Addrs[0], opt.DB))...)
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("figures (-within the process +there):\n%s", diff)
 		}
-		if left := rdb.Keys(t.Context(), "*").Val(); !slices.Equal(left, []string{"r2eval-of-others"}) {
-			t.Errorf("%d keys are left: %.200q", len(left), left)
+		if left, err := embeddedtest.Keys(t.Context(), rdb, "*"); err != nil || !slices.Equal(left, []string{"r2eval-of-others"}) {
+			t.Errorf("%d keys are left: %.200q, %v", len(left), left, err)
 		}
 	})
 }
@@ -318,15 +318,15 @@ func (w *onText) Write(b []byte) (int, error) {
 // A Ctrl-C in the middle of the stream, when the weights have just been fitted.
 func TestEvalStopsWhenItIsTold(t *testing.T) {
 	s := newSlice(t)
-	embeddedtest.EachRedis(t, func(t *testing.T, opt *redis.Options) {
+	embeddedtest.EachRedis(t, func(t *testing.T, opt *redis.UniversalOptions) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		held := int64(0)
-		rdb := redis.NewClient(opt)
+		rdb := redis.NewUniversalClient(opt)
 		defer rdb.Close()
 		log := &onText{text: "msg=fitted", f: func() { held = rdb.DBSize(t.Context()).Val(); cancel() }}
 		var out bytes.Buffer
-		code := run(ctx, s.args("--redis", fmt.Sprintf("redis://%s/%d", opt.Addr, opt.DB), "--fit-before", s.before, "--fit-cases", "400",
+		code := run(ctx, s.args("--redis", fmt.Sprintf("redis://%s/%d", opt.Addrs[0], opt.DB), "--fit-before", s.before, "--fit-cases", "400",
 			"--ranks", s.file("ranks.json")), &out, log)
 		if code != 0 || out.Len() != 0 || strings.Contains(log.String(), "msg=asked") {
 			t.Errorf("exit code %d, printed %q, logged %s", code, out.String(), log)

@@ -23,7 +23,6 @@ import (
 	"github.com/r2rec/r2rec/internal/eval/live"
 	"github.com/r2rec/r2rec/internal/event"
 	"github.com/r2rec/r2rec/internal/fusion"
-	"github.com/redis/go-redis/v9"
 )
 
 // evalFit says how the fusion comes by its weights.
@@ -210,7 +209,7 @@ func (c evalGraph) open(ctx context.Context, p *process, items iter.Seq2[event.I
 		}
 		url = "redis://" + server.Addr
 	}
-	rdb, err := redisFlags{Redis: url}.client()
+	rdb, err := redisFlags{Redis: url}.client(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -218,7 +217,9 @@ func (c evalGraph) open(ctx context.Context, p *process, items iter.Seq2[event.I
 	g.close = func() error {
 		var err error
 		if server == nil {
-			if err = deleteKeys(rdb, prefix); err != nil {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // also after a Ctrl-C
+			defer cancel()
+			if err = deleteKeys(ctx, rdb, prefix); err != nil {
 				err = fmt.Errorf("keys %s* are left in redis: %w", prefix, err)
 			}
 		}
@@ -239,7 +240,7 @@ func (c evalGraph) open(ctx context.Context, p *process, items iter.Seq2[event.I
 			err = g.Configure(ctx)
 		}
 		if err != nil { // nothing has been written that would have to be deleted
-			return nil, fmt.Errorf("--redis: redis at %s: %w", rdb.Options().Addr, errors.Join(err, rdb.Close()))
+			return nil, fmt.Errorf("--redis: redis at %s: %w", addressOf(rdb), errors.Join(err, rdb.Close()))
 		}
 	}
 	if err == nil {
@@ -304,26 +305,6 @@ func (g *measured) Find(ctx context.Context, user string, at event.Time, k int) 
 	}
 	s, err := g.Snapshot(ctx, graphcache.Query{User: user, Candidates: k, Trending: k / 10, At: at, Rand: mathrand.New(mathrand.NewPCG(0, 0))})
 	return s.Context, err
-}
-
-// deleteKeys removes what the evaluation wrote.
-func deleteKeys(rdb *redis.Client, prefix string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // also after a Ctrl-C
-	defer cancel()
-	for cursor := uint64(0); ; {
-		keys, next, err := rdb.Scan(ctx, cursor, prefix+"*", 1000).Result()
-		if err != nil {
-			return err
-		}
-		if len(keys) > 0 {
-			if err := rdb.Unlink(ctx, keys...).Err(); err != nil {
-				return err
-			}
-		}
-		if cursor = next; cursor == 0 {
-			return nil
-		}
-	}
 }
 
 func fusionGroups() string {

@@ -41,7 +41,7 @@ func (f kafkaFlags) client() (*broker.Client, error) {
 
 // redisFlags say where the graph is and how it reads events.
 type redisFlags struct {
-	Redis     string        `help:"Redis, as redis://user:password@host:port/db, or rediss:// with TLS." env:"R2REC_REDIS" default:"redis://127.0.0.1:6379/0" group:"Redis"`
+	Redis     string        `help:"Redis, as redis://user:password@host:port/db, or rediss:// with TLS. Of a Redis Cluster any node; more to begin with follow as ?addr=host:port&addr=host:port." env:"R2REC_REDIS" default:"redis://127.0.0.1:6379/0" group:"Redis"`
 	Prefix    string        `help:"Put before every key." env:"R2REC_PREFIX" default:"r2:" group:"Redis"`
 	ForgetKey string        `help:"Secret that keys the hash by which forgotten users are remembered. Set it once, keep it." env:"R2REC_FORGET_KEY" group:"Redis"`
 	Positive  float64       `help:"Ratings of at least this count as liked." env:"R2REC_POSITIVE_RATING" default:"4" group:"Redis"`
@@ -49,21 +49,7 @@ type redisFlags struct {
 	HalfLife  time.Duration `help:"Time in which a choice loses half its weight." env:"R2REC_HALF_LIFE" default:"17520h" group:"Redis"`
 }
 
-func (f redisFlags) client() (*redis.Client, error) {
-	opt, err := redis.ParseURL(f.Redis)
-	var wrong *url.Error // says parts of the URL, and the password may be among them
-	if errors.As(err, &wrong) {
-		err = errors.New("not a URL (a password needs its special characters percent-encoded)")
-	}
-	if err != nil {
-		return nil, fmt.Errorf("--redis: %w: want redis://user:password@host:port/db", err)
-	}
-	opt.ClientName = "r2rec"
-	opt.ContextTimeoutEnabled = true // a deadline holds for a server that accepts and never answers, too
-	return redis.NewClient(opt), nil
-}
-
-func (f redisFlags) graph(rdb *redis.Client, p *process) (*graphcache.Cache, error) {
+func (f redisFlags) graph(rdb redis.UniversalClient, p *process) (*graphcache.Cache, error) {
 	read := graphcache.DefaultRead
 	read.HalfLife = f.HalfLife
 	return graphcache.New(rdb, graphcache.Options{

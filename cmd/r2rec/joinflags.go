@@ -35,8 +35,9 @@ twice to three times --lateness are over, because until then something may still
 
   --reward 'purchase=10;like=2' --examination cascade --attribution-window 1h`
 
-// options of the joiner. A list of lists for surfaces is parsed by the consumer.
-func (f joinFlags) options(rf redisFlags, group string, gap consumer.GapPolicy) (opt consumer.JoinerOptions, err error) {
+// options of the joiner, of a process that reads Kafka as this member. A list of lists for surfaces is parsed by the
+// consumer.
+func (f joinFlags) options(rf redisFlags, member consumer.Member) (opt consumer.JoinerOptions, err error) {
 	rewards := maps.Clone(consumer.DefaultRewards)
 	for name, v := range f.Reward {
 		t := event.Type(name)
@@ -49,8 +50,9 @@ func (f joinFlags) options(rf redisFlags, group string, gap consumer.GapPolicy) 
 	if err != nil {
 		return opt, fmt.Errorf("--examination: %w", err)
 	}
+	member.Group += "-rewards"
 	return consumer.JoinerOptions{
-		Member: consumer.Member{Group: group + "-rewards", OnGap: gap},
+		Member: member,
 		Window: f.AttributionWindow, Lateness: f.Lateness, Showable: f.ShowableFor, Rewards: rewards, Examination: examination,
 		PositiveRating: rf.Positive, NegativeRating: rf.Negative,
 	}, nil

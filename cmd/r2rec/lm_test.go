@@ -152,7 +152,7 @@ func TestServeRanksWithTheModelThatIsNamed(t *testing.T) {
 	lmDo(t, tiny(model)...)
 	lmDo(t, s.tune(adapter, "--model", model)...)
 	who := identity(t, engine.Options{Path: model, Adapter: adapter})
-	embeddedtest.Each(t, func(t *testing.T, k broker.Settings, r *redis.Options) {
+	embeddedtest.EachSingle(t, func(t *testing.T, k broker.Settings, r *redis.UniversalOptions) {
 		p := newPlace(t, k, r)
 		p.do(append([]string{"import", s.dir, "--json"}, p.kafkaArgs()...)...)
 		ln, err := net.Listen("tcp", "127.0.0.1:0")

@@ -17,7 +17,7 @@ import (
 
 // A server that follows the log of adapters shows what the rewards in Kafka say, with nobody simulated, and the roll-out.
 func TestAServerShowsTheLoop(t *testing.T) {
-	tr := newTrainer(newPlace(t, broker.Settings{Brokers: []string{embeddedtest.Kafka(t)}}, &redis.Options{Addr: embeddedtest.Redis(t)}))
+	tr := newTrainer(newPlace(t, broker.Settings{Brokers: []string{embeddedtest.Kafka(t)}}, &redis.UniversalOptions{Addrs: []string{embeddedtest.Redis(t)}}))
 	var batch []kafka.Message
 	for i := range 60 {
 		r := event.Reward{DecisionID: fmt.Sprint("d", i), UserID: fmt.Sprint("u", i), ItemID: "a", Position: 1, Examination: 1, Attribution: event.ByNothing, Source: event.Reasoned,

@@ -42,7 +42,7 @@ func TestModelComesAndGoes(t *testing.T) {
 			t.Errorf("start Ollama again: %v\n%s", err, out)
 		}
 	})
-	p := newPlace(t, broker.Settings{Brokers: []string{embeddedtest.Kafka(t)}}, &redis.Options{Addr: embeddedtest.Redis(t)})
+	p := newPlace(t, broker.Settings{Brokers: []string{embeddedtest.Kafka(t)}}, &redis.UniversalOptions{Addrs: []string{embeddedtest.Redis(t)}})
 	p.model = []string{"--ollama", os.Getenv("R2REC_TEST_OLLAMA"), "--model", os.Getenv("R2REC_TEST_MODEL"), "--model-timeout", "2m"}
 
 	// Three users with like taste, and one who knows half of it.

@@ -26,7 +26,7 @@ import (
 // A server follows promotions and roll-backs through a real Ollama.
 func TestServeFollowsTheLogThroughOllama(t *testing.T) {
 	url := embeddedtest.RealOllama(t)
-	p := newPlace(t, broker.Settings{Brokers: []string{embeddedtest.Kafka(t)}}, &redis.Options{Addr: embeddedtest.Redis(t)})
+	p := newPlace(t, broker.Settings{Brokers: []string{embeddedtest.Kafka(t)}}, &redis.UniversalOptions{Addrs: []string{embeddedtest.Redis(t)}})
 	path := filepath.Join(t.TempDir(), "letters.gguf")
 	quiet := &process{ctx: t.Context(), stdout: &bytes.Buffer{}, stderr: &bytes.Buffer{}, log: slog.New(slog.DiscardHandler)}
 	if err := teachLetters(t.Context(), &stages{p: quiet}, path, randomContexts(50)); err != nil {

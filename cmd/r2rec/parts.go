@@ -22,7 +22,7 @@ const readyWithin = 30 * time.Second
 // stores are the two servers that every command but import stands on.
 type stores struct {
 	kafka *broker.Client
-	rdb   *redis.Client
+	rdb   redis.UniversalClient
 	graph *graphcache.Cache
 }
 
@@ -56,8 +56,8 @@ func connectKafka(p *process, f kafkaFlags) (*broker.Client, error) {
 }
 
 // connectGraph reaches Redis and opens the graph in it.
-func connectGraph(p *process, f redisFlags) (*redis.Client, *graphcache.Cache, error) {
-	rdb, err := f.client()
+func connectGraph(p *process, f redisFlags) (redis.UniversalClient, *graphcache.Cache, error) {
+	rdb, err := f.client(p.ctx)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -70,7 +70,7 @@ func connectGraph(p *process, f redisFlags) (*redis.Client, *graphcache.Cache, e
 	}
 	if err != nil {
 		rdb.Close()
-		return nil, nil, fmt.Errorf("redis at %s: %w", rdb.Options().Addr, err)
+		return nil, nil, fmt.Errorf("redis at %s: %w", addressOf(rdb), err)
 	}
 	return rdb, graph, nil
 }
@@ -83,7 +83,7 @@ func newConsumer(p *process, kc *broker.Client, graph *graphcache.Cache, reg pro
 	return consumer.New(opt)
 }
 
-func newReasoner(p *process, kc *broker.Client, rdb *redis.Client, graph *graphcache.Cache, models reasoner.Models, rf redisFlags, mf modelFlags, f recommendFlags,
+func newReasoner(p *process, kc *broker.Client, rdb redis.UniversalClient, graph *graphcache.Cache, models reasoner.Models, rf redisFlags, mf modelFlags, f recommendFlags,
 	reg prometheus.Registerer) (*reasoner.Reasoner, func() error, error) {
 	if f.TTL < time.Second {
 		return nil, nil, fmt.Errorf("--ttl %v: want at least 1s, stored recommendations have to expire", f.TTL)

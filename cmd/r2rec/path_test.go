@@ -30,13 +30,13 @@ import (
 type place struct {
 	*testing.T
 	kafka broker.Settings
-	redis *redis.Options
-	rdb   *redis.Client
+	redis *redis.UniversalOptions
+	rdb   redis.UniversalClient
 	model []string // flags
 }
 
-func newPlace(t *testing.T, k broker.Settings, r *redis.Options) *place {
-	p := &place{T: t, kafka: k, redis: r, rdb: redis.NewClient(r), model: []string{"--no-model"}}
+func newPlace(t *testing.T, k broker.Settings, r *redis.UniversalOptions) *place {
+	p := &place{T: t, kafka: k, redis: r, rdb: redis.NewUniversalClient(r), model: []string{"--no-model"}}
 	t.Cleanup(func() { p.rdb.Close() })
 	return p
 }
@@ -46,7 +46,7 @@ func (p *place) kafkaArgs() []string {
 }
 
 func (p *place) redisArgs() []string {
-	return []string{"--redis", fmt.Sprintf("redis://%s/%d", p.redis.Addr, p.redis.DB)}
+	return []string{"--redis", fmt.Sprintf("redis://%s/%d", p.redis.Addrs[0], p.redis.DB)}
 }
 
 // do runs a command to its end and returns what it printed.
@@ -73,16 +73,24 @@ func (p *place) start(args ...string) {
 	})
 }
 
-// eventually waits until ok; it fails the test where that takes longer than any working path would.
+// eventually waits until ok, for as long as what is seen changes; it fails the test where nothing moves for longer than
+// any working path would take.
 func (p *place) eventually(what string, ok func() (bool, string)) {
 	p.Helper()
+	pauses := backoff.NewExponentialBackOff(backoff.WithInitialInterval(20*time.Millisecond), backoff.WithMaxInterval(500*time.Millisecond),
+		backoff.WithMaxElapsedTime(3*time.Minute))
+	last := ""
 	err := backoff.Retry(func() error {
-		if good, saw := ok(); !good {
-			return fmt.Errorf("%s: %s", what, saw)
+		good, saw := ok()
+		if good {
+			return nil
 		}
-		return nil
-	}, backoff.WithContext(backoff.NewExponentialBackOff(backoff.WithInitialInterval(20*time.Millisecond), backoff.WithMaxInterval(500*time.Millisecond),
-		backoff.WithMaxElapsedTime(3*time.Minute)), p.Context()))
+		if saw != last {
+			last = saw
+			pauses.Reset()
+		}
+		return fmt.Errorf("%s: %s", what, saw)
+	}, backoff.WithContext(pauses, p.Context()))
 	if err != nil {
 		p.Fatal(err)
 	}
@@ -201,7 +209,7 @@ func badEvents() map[string]string {
 }
 
 func TestFullPath(t *testing.T) {
-	embeddedtest.Each(t, func(t *testing.T, k broker.Settings, r *redis.Options) {
+	embeddedtest.Each(t, func(t *testing.T, k broker.Settings, r *redis.UniversalOptions) {
 		p := newPlace(t, k, r)
 		var sent struct{ Items, Interactions, Rejected int }
 		p.decode(p.do(append([]string{"import", "--json"}, p.kafkaArgs()...)...), &sent)
@@ -210,7 +218,7 @@ func TestFullPath(t *testing.T) {
 		}
 		p.start(append(append([]string{"consume", "--log-level", "error"}, p.kafkaArgs()...), p.redisArgs()...)...)
 		bound := p.stats().EdgesPerNode
-		if strings.HasSuffix(t.Name(), "/real") && bound != 128 {
+		if !strings.HasSuffix(t.Name(), "/embedded") && bound != 128 {
 			t.Errorf("a node keeps %d edges on a server that is set up for 128", bound)
 		}
 		want, liked := counted(t, int64(bound))
@@ -228,7 +236,7 @@ func TestFullPath(t *testing.T) {
 		p.click(rec)
 		p.sendBadEvents()
 		before := p.stats()
-		if err := p.rdb.FlushDB(t.Context()).Err(); err != nil {
+		if err := embeddedtest.Flush(t.Context(), p.rdb); err != nil {
 			t.Fatal(err)
 		}
 		p.eventually("the graph was not rebuilt after a flush", func() (bool, string) {
@@ -307,7 +315,7 @@ func (p *place) sendBadEvents() {
 		}
 	}
 	p.eventually("the stream stopped at a bad event", func() (bool, string) {
-		keys, err := p.rdb.Keys(p.Context(), "r2:{*}:u:newcomer").Result()
+		keys, err := embeddedtest.Keys(p.Context(), p.rdb, "r2:{*}:u:newcomer")
 		return len(keys) == 1, fmt.Sprint(keys, err)
 	})
 }

@@ -24,7 +24,7 @@ import (
 
 // The way from a list over HTTP to the rewards topic, by one process and the flags that a user types.
 func TestRewardsPath(t *testing.T) {
-	embeddedtest.Each(t, func(t *testing.T, k broker.Settings, r *redis.Options) {
+	embeddedtest.EachSingle(t, func(t *testing.T, k broker.Settings, r *redis.UniversalOptions) {
 		const window, lateness = 5 * time.Second, 2 * time.Second
 		p := newPlace(t, k, r)
 		api := "http://" + freeAddress(t)

@@ -45,7 +45,7 @@ func (p *trainer) earn(c *broker.Client, current, candidate string, with, withou
 
 // A roll-out ends by what its users earn, forward or back, whether somebody watches it or only looks in.
 func TestRollOutsEndByTheirRewards(t *testing.T) {
-	embeddedtest.Each(t, func(t *testing.T, k broker.Settings, r *redis.Options) {
+	embeddedtest.EachSingle(t, func(t *testing.T, k broker.Settings, r *redis.UniversalOptions) {
 		p := newTrainer(newPlace(t, k, r))
 		c, err := broker.New(p.kafka)
 		if err != nil {

@@ -13,15 +13,14 @@ import (
 )
 
 type serveCommand struct {
-	Listen         string             `help:"Address to listen on, host:port. Anything but loopback should have --token." default:"127.0.0.1:8080" env:"R2REC_LISTEN"`
-	Token          string             `help:"Bearer token asked of everybody; better given in the environment." env:"R2REC_TOKEN"`
-	AllowedHost    []string           `help:"Host names to answer to besides loopback's, where browsers reach the server by name." env:"R2REC_ALLOWED_HOSTS"`
-	Consume        bool               `help:"Apply Kafka's events in this process too: one process for everything." env:"R2REC_CONSUME"`
-	OnGap          consumer.GapPolicy `help:"With --consume: what r2rec consume --on-gap says." enum:"stop,earliest" default:"stop" env:"R2REC_ON_GAP"`
-	Group          string             `help:"With --consume: the consumer group." default:"r2rec" env:"R2REC_GROUP"`
+	Listen         string   `help:"Address to listen on, host:port. Anything but loopback should have --token." default:"127.0.0.1:8080" env:"R2REC_LISTEN"`
+	Token          string   `help:"Bearer token asked of everybody; better given in the environment." env:"R2REC_TOKEN"`
+	AllowedHost    []string `help:"Host names to answer to besides loopback's, where browsers reach the server by name." env:"R2REC_ALLOWED_HOSTS"`
+	Consume        bool     `help:"Apply Kafka's events in this process too: one process for everything." env:"R2REC_CONSUME"`
 	kafkaFlags     `embed:""`
 	redisFlags     `embed:""`
 	joinFlags      `embed:""`
+	memberFlags    `embed:""`
 	modelFlags     `embed:""`
 	recommendFlags `embed:""`
 	followFlags    `embed:""`
@@ -62,7 +61,7 @@ func (c serveCommand) Run(p *process) error {
 	if err := errors.Join(c.followFlags.check(c.modelFlags), c.rollOutFlags.check()); err != nil {
 		return err
 	}
-	join, err := c.joinFlags.options(c.redisFlags, c.Group, c.OnGap)
+	join, err := c.joinFlags.options(c.redisFlags, c.member())
 	if err != nil {
 		return err
 	}
@@ -93,14 +92,14 @@ func (c serveCommand) Run(p *process) error {
 	s, err := newService(p, serviceParts{
 		kafka: on.kafka, rdb: on.rdb, graph: on.graph, model: model, noModel: noModel, adapters: follow, rollOuts: c.rollOutFlags, rollOutsAt: rollOutsAt, registry: reg,
 		redis: c.redisFlags, modelFlags: c.modelFlags, recommend: c.recommendFlags,
-		token: c.Token, hosts: c.AllowedHost, consume: c.Consume, consumer: consumer.Options{Member: consumer.Member{Group: c.Group, OnGap: c.OnGap}}, join: join,
+		token: c.Token, hosts: c.AllowedHost, consume: c.Consume, consumer: consumer.Options{Member: c.member()}, join: join,
 		loop: learning,
 	})
 	if err != nil {
 		return err
 	}
 	defer s.close()
-	p.log.Info("serving", "url", "http://"+ln.Addr().String(), "kafka", on.kafka.Brokers(), "redis", on.rdb.Options().Addr, "consume", c.Consume)
+	p.log.Info("serving", "url", "http://"+ln.Addr().String(), "kafka", on.kafka.Brokers(), "redis", addressOf(on.rdb), "consume", c.Consume)
 	return s.run(p.ctx, ln)
 }
 

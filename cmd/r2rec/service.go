@@ -25,7 +25,7 @@ import (
 // serviceParts is what serve and demo have connected before the service starts.
 type serviceParts struct {
 	kafka       *broker.Client
-	rdb         *redis.Client
+	rdb         redis.UniversalClient
 	graph       *graphcache.Cache
 	model       reasoner.Model        // nil: the graph ranks, or adapters are followed
 	noModel     string                // why it is nil
@@ -139,7 +139,7 @@ func (s *service) newHealth() *checker {
 			return working(s.parts.kafka.WaitReady(ctx, probeTimeout, nil), web.Down, strings.Join(s.parts.kafka.Brokers(), ", "))
 		}},
 		{"redis", func(ctx context.Context) (web.State, string) {
-			return working(s.parts.graph.Ping(ctx), web.Down, s.parts.rdb.Options().Addr)
+			return working(s.parts.graph.Ping(ctx), web.Down, addressOf(s.parts.rdb))
 		}},
 		{"model", func(ctx context.Context) (web.State, string) {
 			var m event.Model

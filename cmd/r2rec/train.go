@@ -112,7 +112,7 @@ func (c trainRoundCommand) Run(p *process) error {
 		return err
 	}
 	defer kc.Close()
-	rdb, err := c.redisFlags.client()
+	rdb, err := c.redisFlags.client(p.ctx)
 	if err != nil {
 		return err
 	}

@@ -26,7 +26,7 @@ import (
 
 // lived is a trainer's place whose topics hold what users decided about the lists of the bare base model: they want what
 // has a high share of their categories.
-func lived(t *testing.T, k broker.Settings, r *redis.Options) *trainer {
+func lived(t *testing.T, k broker.Settings, r *redis.UniversalOptions) *trainer {
 	t.Helper()
 	p := newTrainer(newPlace(t, k, r))
 	c, err := broker.New(p.kafka)
@@ -127,7 +127,7 @@ func (p *trainer) await(path string, ended <-chan error) (there bool) {
 // A process that is killed at any stage leaves a round that the next one ends as if nothing had been, also where Redis lost
 // everything meanwhile: one promotion, of the same adapter to the bit.
 func TestTrainIsKilledAtEachStage(t *testing.T) {
-	embeddedtest.Each(t, func(t *testing.T, k broker.Settings, r *redis.Options) {
+	embeddedtest.EachSingle(t, func(t *testing.T, k broker.Settings, r *redis.UniversalOptions) {
 		p := lived(t, k, r)
 		dir := t.TempDir()
 		for _, file := range []string{"round.json", "checkpoint", "fitted.gguf", "adapter.gguf"} {
@@ -144,7 +144,7 @@ func TestTrainIsKilledAtEachStage(t *testing.T) {
 				t.Fatal(err)
 			}
 			<-ended
-			if err := p.rdb.FlushDB(t.Context()).Err(); err != nil { // the dead one's lease among the rest
+			if err := embeddedtest.Flush(t.Context(), p.rdb); err != nil { // the dead one's lease among the rest
 				t.Fatal(err)
 			}
 		}
@@ -174,7 +174,7 @@ func TestTrainIsKilledAtEachStage(t *testing.T) {
 // Two trainers at once: the second one waits while the first has the lease; where the first was paused for longer than
 // that, both end, and one promotion counts.
 func TestTrainersAtOnce(t *testing.T) {
-	embeddedtest.Each(t, func(t *testing.T, k broker.Settings, r *redis.Options) {
+	embeddedtest.EachSingle(t, func(t *testing.T, k broker.Settings, r *redis.UniversalOptions) {
 		p := lived(t, k, r)
 		dir := t.TempDir()
 		first := p.process(p.train(dir, "--seed", "2")...)

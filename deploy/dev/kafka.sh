@@ -23,7 +23,8 @@ kafka_start() {
   controller="$(remembered_port kafka-controller)"
   mkdir -p "$RUN_DIR/kafka"
   # One replica of everything, because there is one node; few partitions of the internal topics, because each costs
-  # time when the first group or transaction appears.
+  # time when the first group or transaction appears. Members may be silent for half a second only, so that tests that
+  # kill one need not wait for long.
   cat >"$config" <<PROPERTIES
 process.roles=broker,controller
 node.id=1
@@ -41,6 +42,7 @@ share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 share.coordinator.state.topic.num.partitions=4
 group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=500
 PROPERTIES
   if [[ ! -e "$RUN_DIR/kafka/data/meta.properties" ]]; then
     kafka_java kafka.tools.StorageTool format -t "$(kafka_java kafka.tools.StorageTool random-uuid)" -c "$config" \

@@ -1,14 +1,14 @@
 # shellcheck shell=bash
 # What the scripts of this folder share: places, ports, processes, waiting. Sourced, never run.
 #
-# A part (redis, kafka, ollama) is a file PART.sh with four functions:
+# A part (redis, cluster, kafka, ollama) is a file PART.sh with four functions:
 #   PART_install   puts what it needs under $HOME_DIR, or finds it there
 #   PART_start     starts the server on port $1 with `launch`
 #   PART_ready     succeeds once the server on port $1 answers in its own protocol
 #   PART_env       prints the export lines for port $1
 # and may have PART_setup, run once the server on port $1 is ready.
 
-PARTS=(redis kafka ollama)
+PARTS=(redis cluster kafka ollama)
 # shellcheck disable=SC2034 # the parts use it
 HOME_DIR="${R2REC_DEV_HOME:-${XDG_CACHE_HOME:-$HOME/.cache}/r2rec-dev}" # downloads and builds, shared by checkouts
 RUN_DIR="$DEV_DIR/run"                                                  # processes, ports, data and logs of this checkout
@@ -65,13 +65,13 @@ apt_install() {
 # port_answers PORT tells whether anything listens on the loopback port.
 port_answers() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
-# free_port prints a loopback port that nobody uses. It lies below the ephemeral ports (32768 and up), so that no
+# free_port prints a loopback port that nobody uses, nor a part of this checkout that is not running now. It lies below the ephemeral ports (32768 and up), so that no
 # outgoing connection can take it while the server is down for a moment.
 free_port() {
   local port _
   for _ in {1..200}; do
     port=$((20000 + RANDOM % 10000))
-    if ! port_answers "$port"; then
+    if ! port_answers "$port" && ! cat "$RUN_DIR"/*.port 2>/dev/null | grep -qx "$port"; then
       printf '%s\n' "$port"
       return
     fi

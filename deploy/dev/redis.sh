@@ -1,14 +1,16 @@
 # shellcheck shell=bash
 # Redis, from Debian.
 
+REDIS_SERVER="$(command -v redis-server || printf '%s' "$HOME_DIR/redis/redis-server")"
+
 redis_install() {
-  if REDIS_SERVER="$(command -v redis-server)" && command -v redis-cli >/dev/null; then return; fi
+  if command -v "$REDIS_SERVER" >/dev/null && command -v redis-cli >/dev/null; then return; fi
   # Debian's redis-tools carries the server's binary (redis-check-rdb is the same file under another name) without the
   # service that the package redis-server would start on port 6379.
   if ! command -v redis-check-rdb >/dev/null || ! command -v redis-cli >/dev/null; then apt_install redis-tools; fi
-  mkdir -p "$HOME_DIR/redis"
-  ln -sfn "$(command -v redis-check-rdb)" "$HOME_DIR/redis/redis-server"
   REDIS_SERVER="$HOME_DIR/redis/redis-server"
+  mkdir -p "$HOME_DIR/redis"
+  ln -sfn "$(command -v redis-check-rdb)" "$REDIS_SERVER"
   "$REDIS_SERVER" --version >/dev/null || die "$REDIS_SERVER is not a Redis server; install the Debian package redis-server"
 }
 
@@ -27,4 +29,5 @@ redis_ready() { [[ "$(redis-cli -h 127.0.0.1 -p "$1" ping 2>/dev/null)" == PONG 
 redis_env() {
   say "export R2REC_TEST_REDIS=127.0.0.1:$1"
   say "export R2REC_REDIS=redis://127.0.0.1:$1/0"
+  printf 'export R2REC_TEST_REDIS_SERVER=%q\n' "$REDIS_SERVER"
 }

@@ -18,9 +18,9 @@ import (
 	"github.com/r2rec/r2rec/internal/embedded/embeddedtest"
 )
 
-func eachRedis(t *testing.T, f func(t *testing.T, c *redis.Client)) {
-	embeddedtest.EachRedis(t, func(t *testing.T, o *redis.Options) {
-		c := redis.NewClient(o)
+func eachRedis(t *testing.T, f func(t *testing.T, c redis.UniversalClient)) {
+	embeddedtest.EachRedis(t, func(t *testing.T, o *redis.UniversalOptions) {
+		c := redis.NewUniversalClient(o)
 		t.Cleanup(func() { c.Close() })
 		f(t, c)
 	})
@@ -28,7 +28,7 @@ func eachRedis(t *testing.T, f func(t *testing.T, c *redis.Client)) {
 
 // TestTheProjectionGoesForwards however many write it, in any order.
 func TestTheProjectionGoesForwards(t *testing.T) {
-	eachRedis(t, func(t *testing.T, c *redis.Client) {
+	eachRedis(t, func(t *testing.T, c redis.UniversalClient) {
 		ctx, p := bounded(t), Projection{Client: c, Prefix: "r2:"}
 		if s, err := p.Read(ctx); err != nil || s.Offset != 0 {
 			t.Fatalf("nothing was projected, and read %+v, %v", s, err)
@@ -73,12 +73,12 @@ func TestTheProjectionGoesForwards(t *testing.T) {
 	})
 }
 
-func take(t testing.TB, c *redis.Client, ttl time.Duration) (*Lease, error) {
+func take(t testing.TB, c redis.UniversalClient, ttl time.Duration) (*Lease, error) {
 	t.Helper()
 	return TakeLease(bounded(t), LeaseOptions{Client: c, Key: "r2:train", TTL: ttl, Logger: slog.New(slog.DiscardHandler)})
 }
 
-func mustTake(t testing.TB, c *redis.Client, ttl time.Duration) *Lease {
+func mustTake(t testing.TB, c redis.UniversalClient, ttl time.Duration) *Lease {
 	t.Helper()
 	l, err := take(t, c, ttl)
 	if err != nil {
@@ -88,7 +88,7 @@ func mustTake(t testing.TB, c *redis.Client, ttl time.Duration) *Lease {
 }
 
 func TestOneHoldsTheLease(t *testing.T) {
-	eachRedis(t, func(t *testing.T, c *redis.Client) {
+	eachRedis(t, func(t *testing.T, c redis.UniversalClient) {
 		first := mustTake(t, c, time.Hour)
 		if _, err := take(t, c, time.Hour); !errors.Is(err, ErrLeased) {
 			t.Fatalf("a second one: %v, want ErrLeased", err)
@@ -115,7 +115,7 @@ func TestOneHoldsTheLease(t *testing.T) {
 // TestAHolderThatWasPaused past its lease: it renews every 20 minutes and is asleep while its lease ends by the server's
 // clock and another one takes it.
 func TestAHolderThatWasPaused(t *testing.T) {
-	eachRedis(t, func(t *testing.T, c *redis.Client) {
+	eachRedis(t, func(t *testing.T, c redis.UniversalClient) {
 		paused := mustTake(t, c, time.Hour)
 		expire(t, c)
 		other := mustTake(t, c, time.Hour)
@@ -135,7 +135,7 @@ func TestAHolderThatWasPaused(t *testing.T) {
 }
 
 // expire ends the lease as the server does when its time is over.
-func expire(t testing.TB, c *redis.Client) {
+func expire(t testing.TB, c redis.UniversalClient) {
 	t.Helper()
 	if err := c.Del(bounded(t), "r2:train").Err(); err != nil {
 		t.Fatal(err)
@@ -143,7 +143,7 @@ func expire(t testing.TB, c *redis.Client) {
 }
 
 func TestALostLeaseEndsItsWork(t *testing.T) {
-	eachRedis(t, func(t *testing.T, c *redis.Client) {
+	eachRedis(t, func(t *testing.T, c redis.UniversalClient) {
 		l := mustTake(t, c, 300*time.Millisecond)
 		if err := c.Set(bounded(t), "r2:train", "somebody else", 0).Err(); err != nil {
 			t.Fatal(err)
@@ -172,13 +172,13 @@ func waitLost(t testing.TB, l *Lease) {
 
 // TestALeaseIsRenewed, and set again where Redis has lost it.
 func TestALeaseIsRenewed(t *testing.T) {
-	eachRedis(t, func(t *testing.T, c *redis.Client) {
+	eachRedis(t, func(t *testing.T, c redis.UniversalClient) {
 		ctx := bounded(t)
 		const ttl = 3 * time.Second
 		l := mustTake(t, c, ttl)
 		for name, spoil := range map[string]func() error{
 			"a longer time": func() error { return c.PExpire(ctx, "r2:train", time.Hour).Err() },
-			"no key":        func() error { return c.FlushDB(ctx).Err() },
+			"no key":        func() error { return embeddedtest.Flush(ctx, c) },
 		} {
 			if err := spoil(); err != nil {
 				t.Fatal(err)

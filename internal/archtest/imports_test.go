@@ -64,12 +64,13 @@ var rows = map[string][]string{
 
 	"internal/embedded":              nil,
 	"internal/embedded/embeddedtest": {"internal/broker", "internal/embedded"},
+	"internal/graphtest":             {"internal/event"},
 	"internal/archtest":              nil,
 	"bench/peers":                    nil,
 }
 
 // forTests lists what the test files of every package may import beyond its row: servers to run against, and real data.
-var forTests = []string{"graphcache", "internal/event", "internal/broker", "internal/dataset", "internal/embedded", "internal/embedded/embeddedtest"}
+var forTests = []string{"graphcache", "internal/event", "internal/broker", "internal/dataset", "internal/embedded", "internal/embedded/embeddedtest", "internal/graphtest"}
 
 // forTestsOf lists what the test files of one package may import beyond that: packages that build on it, where only the
 // two together can be held against something real.

@@ -22,9 +22,9 @@ var record = flag.Bool("record", false, "dump the sets of testdata anew from the
 
 // real is a client of the real server, for a test that changes rdbcompression and sends payloads: the server checks
 // those, which it does not do otherwise and would crash by a wrong one. Both settings are put back at the end.
-func real(t testing.TB) *redis.Client {
+func real(t testing.TB) redis.UniversalClient {
 	t.Helper()
-	c, ctx := redis.NewClient(embeddedtest.RealRedis(t)), t.Context()
+	c, ctx := redis.NewUniversalClient(embeddedtest.RealRedis(t)), t.Context()
 	t.Cleanup(func() { c.Close() })
 	for _, name := range []string{"rdbcompression", "sanitize-dump-payload"} {
 		before, err := c.ConfigGet(ctx, name).Result()
@@ -37,7 +37,7 @@ func real(t testing.TB) *redis.Client {
 
 // ranged is what the server itself says is in a set, lowest score first. The scores come as text, so that none is
 // rounded on its way.
-func ranged(t rapid.TB, c *redis.Client, key string) []Entry {
+func ranged(t rapid.TB, c redis.UniversalClient, key string) []Entry {
 	zs, err := c.ZRangeWithScores(context.Background(), key, 0, -1).Result()
 	if err != nil {
 		t.Fatal(err)

@@ -1,6 +1,7 @@
 package embeddedtest
 
 import (
+	"os"
 	"slices"
 	"testing"
 
@@ -26,7 +27,7 @@ func TestRealRedisGivesEachTestADatabaseOfItsOwn(t *testing.T) {
 		if one.DB == two.DB || one.DB == 0 || two.DB == 0 {
 			t.Fatalf("databases %d and %d, want two different ones, not 0", one.DB, two.DB)
 		}
-		c := redis.NewClient(one)
+		c := redis.NewUniversalClient(one)
 		defer c.Close()
 		if n := c.DBSize(t.Context()).Val(); n != 0 {
 			t.Errorf("database %d holds %d keys at the start", one.DB, n)
@@ -84,12 +85,15 @@ func TestRealKafkaDeletesItsTopics(t *testing.T) {
 func TestEachRunsOnWhatIsNamed(t *testing.T) {
 	t.Setenv(EnvKafka, Kafka(t))
 	t.Setenv(EnvRedis, Redis(t))
+	t.Setenv(EnvCluster, os.Getenv(EnvRedis)) // in which each master is asked, and the embedded Redis says that it is the only one
 	var ran []string
 	note := func(t *testing.T) { ran = append(ran, t.Name()[len("TestEachRunsOnWhatIsNamed/"):]) }
 	t.Run("kafka", func(t *testing.T) { EachKafka(t, func(t *testing.T, _ broker.Settings) { note(t) }) })
-	t.Run("redis", func(t *testing.T) { EachRedis(t, func(t *testing.T, _ *redis.Options) { note(t) }) })
-	t.Run("both", func(t *testing.T) { Each(t, func(t *testing.T, _ broker.Settings, _ *redis.Options) { note(t) }) })
-	want := []string{"kafka/embedded", "kafka/real", "redis/embedded", "redis/real", "both/embedded", "both/real"}
+	t.Run("redis", func(t *testing.T) { EachRedis(t, func(t *testing.T, _ *redis.UniversalOptions) { note(t) }) })
+	t.Run("both", func(t *testing.T) {
+		Each(t, func(t *testing.T, _ broker.Settings, _ *redis.UniversalOptions) { note(t) })
+	})
+	want := []string{"kafka/embedded", "kafka/real", "redis/embedded", "redis/real", "redis/cluster", "both/embedded", "both/real", "both/cluster"}
 	if !slices.Equal(ran, want) {
 		t.Errorf("ran %q, want %q", ran, want)
 	}

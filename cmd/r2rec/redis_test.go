@@ -1,0 +1,77 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/r2rec/r2rec/internal/embedded/embeddedtest"
+	"github.com/redis/go-redis/v9"
+)
+
+// One URL is enough: the server says whether it is one or a node of many. The embedded one stands for a server of its own,
+// and for every proxy that cannot tell.
+func TestRedisClientFitsTheServer(t *testing.T) {
+	embeddedtest.EachRedis(t, func(t *testing.T, r *redis.UniversalOptions) {
+		cluster := strings.HasSuffix(t.Name(), "/cluster")
+		for _, url := range []string{"redis://%s", fmt.Sprintf("redis://%%s/%d?read_timeout=7s", r.DB), "redis://%s?protocol=2"} {
+			rdb, err := redisFlags{Redis: fmt.Sprintf(url, r.Addrs[0]), Prefix: "r2:"}.client(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer rdb.Close()
+			if _, ok := rdb.(*redis.ClusterClient); ok != cluster {
+				t.Errorf("%s: the client is a %T", url, rdb)
+			}
+			if err := rdb.Set(t.Context(), "{a}:key", url, 0).Err(); err != nil {
+				t.Errorf("%s: %v", url, err)
+			}
+			if got := addressOf(rdb); got != r.Addrs[0] {
+				t.Errorf("%s: the address is %q", url, got)
+			}
+		}
+		for url, prefix := range map[string]string{"redis://%s/3": "r2:", "redis://%s": "{mine}:"} {
+			rdb, err := redisFlags{Redis: fmt.Sprintf(url, r.Addrs[0]), Prefix: prefix}.client(t.Context())
+			switch {
+			case err == nil:
+				rdb.Close()
+				if cluster {
+					t.Errorf("%s with prefix %s: no error", url, prefix)
+				}
+			case !cluster:
+				t.Errorf("%s with prefix %s: %v", url, prefix, err)
+			case !strings.Contains(err.Error(), "--redis: ") && !strings.Contains(err.Error(), "--prefix"):
+				t.Errorf("%s with prefix %s: the error names no flag: %v", url, prefix, err)
+			}
+		}
+	})
+}
+
+// What the URL says of users, TLS and times holds for every node; more addresses need no answer of any.
+func TestRedisClientOfManyAddresses(t *testing.T) {
+	rdb, err := redisFlags{Redis: "rediss://me:hush%2F@127.0.0.1:1?addr=127.0.0.1:2&addr=other:3&read_timeout=7s", Prefix: "r2:"}.client(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rdb.Close()
+	opt := rdb.(*redis.ClusterClient).Options()
+	if !slices.Equal(opt.Addrs, []string{"127.0.0.1:1", "127.0.0.1:2", "other:3"}) || opt.Username != "me" || opt.Password != "hush/" ||
+		opt.TLSConfig == nil || opt.ReadTimeout.Seconds() != 7 || !opt.ContextTimeoutEnabled || opt.ClientName != clientName {
+		t.Errorf("the options are %+v", opt)
+	}
+	for _, url := range []string{"redis://me:hu/sh@127.0.0.1:1?addr=127.0.0.1:2", "redis://me:hush@127.0.0.1:1?addr=127.0.0.1:2&db=1", "http://me:hush@127.0.0.1?addr=a:1", "redis://me:hush@127.0.0.1:1?speed=9"} {
+		if _, err := (redisFlags{Redis: url}).client(t.Context()); err == nil || !strings.Contains(err.Error(), "--redis: ") || strings.Contains(err.Error(), "hush") {
+			t.Errorf("%s: %v, want an error that names the flag and not the password", url, err)
+		}
+	}
+}
+
+func TestRedisClientEndsWithItsContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := (redisFlags{Redis: "redis://" + embeddedtest.Redis(t)}).client(ctx); err == nil {
+		t.Error("asked after the end: no error")
+	}
+}
