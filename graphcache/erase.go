@@ -78,7 +78,16 @@ func (e *erasure) begin(ctx context.Context) error {
 		}
 		return nil
 	})
-	return wrap("write who is forgotten", err)
+	if err != nil {
+		return wrap("write who is forgotten", err)
+	}
+	_, err = e.c.rdb.Pipelined(ctx, func(p redis.Pipeliner) error { // batches under way ask again, see watch.read
+		for g := range groups {
+			p.HIncrBy(ctx, e.c.erasingKey(g), epochField, 1)
+		}
+		return nil
+	})
+	return wrap("begin a new epoch of forgets", err)
 }
 
 // outside removes what is kept of the users beside the graph: what apps read, and, by the joiner's hand, their part of

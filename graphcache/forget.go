@@ -2,6 +2,7 @@ package graphcache
 
 import (
 	"context"
+	"errors"
 	"strconv"
 
 	"github.com/r2rec/r2rec/internal/event"
@@ -27,6 +28,7 @@ type watch struct {
 	c             *Cache
 	users, fields [groups][]string // and their keyed hashes
 	cmds          [groups]*redis.SliceCmd
+	epochs        [groups]string // of forgets, as they were before the question was asked first, see read
 }
 
 func (c *Cache) watch(of map[string]bool) *watch {
@@ -73,14 +75,36 @@ func (w *watch) answer() (map[string]event.Time, error) {
 	return found, nil
 }
 
+// read asks for each group's epoch of forgets, and then the question. A forget writes its tombstones, then moves every
+// group into a new epoch, and only then looks for edges. So for a user who is not found to be forgotten here, whatever is
+// written to a group in the epoch of before is written before the forget looks.
 func (w *watch) read(ctx context.Context) (map[string]event.Time, error) {
 	pipe := w.c.rdb.Pipeline()
+	var epochs [groups]*redis.StringCmd
+	for g := range groups {
+		epochs[g] = pipe.HGet(ctx, w.c.erasingKey(g), epochField)
+	}
+	if _, ok := w.c.rdb.(*redis.ClusterClient); ok { // whose nodes answer side by side
+		_, _ = pipe.Exec(ctx)
+		pipe = w.c.rdb.Pipeline()
+	}
 	w.ask(ctx, pipe)
-	if pipe.Len() > 0 {
-		_, _ = pipe.Exec(ctx) // its error is the first of the commands', which answer looks at
+	_, _ = pipe.Exec(ctx) // its error is the first of the commands', which are looked at
+	for g, cmd := range epochs {
+		switch err := cmd.Err(); {
+		case errors.Is(err, redis.Nil):
+			w.epochs[g] = "0"
+		case err != nil:
+			return nil, wrap("read who is forgotten", err)
+		default:
+			w.epochs[g] = cmd.Val()
+		}
 	}
 	return w.answer()
 }
+
+// epochField of the hash r2:{g}:erasing; the others name partitions, with a slash.
+const epochField = "epoch"
 
 func usersOf(batches ...[]event.Interaction) map[string]bool {
 	users := map[string]bool{}
@@ -92,7 +116,8 @@ func usersOf(batches ...[]event.Interaction) map[string]bool {
 
 // forgetAgain looks at who was asked for once more, after the batches were written, whether one of their users was
 // forgotten meanwhile, and removes what they, or an earlier attempt at them, may have written. A forget writes its
-// tombstone before it looks for edges: so either it finds the batches' edges, or this finds its tombstone.
+// tombstone before it looks for edges: so either it finds the batches' edges, or this finds its tombstone. Whoever dies
+// before this has not moved the watermarks of all groups: another epoch keeps them where they are.
 func (c *Cache) forgetAgain(ctx context.Context, batches [][]event.Interaction, who *watch) error {
 	now, err := who.answer()
 	if err != nil || len(now) == 0 {
@@ -134,7 +159,7 @@ func (c *Cache) ApplyUsers(ctx context.Context, span event.Span, batch []event.U
 		txs := make([]transaction, groups)
 		for g := range txs {
 			txs[g].group = g
-			c.advance(&txs[g], span)
+			c.advance(&txs[g], "", span)
 		}
 		return c.settle(ctx, []event.Span{span}, txs)[0]
 	}
