@@ -48,7 +48,7 @@ func (m *mortal) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proce
 // A user is forgotten between any two transactions of a batch that names them, and the process that wrote the batch is
 // killed before it looks once more who was forgotten. Whoever goes on from the watermark leaves nothing of the user.
 func TestForgetDuringABatchOfAProcessThatDies(t *testing.T) {
-	embeddedtest.EachSingle(t, func(t *testing.T, opt *redis.UniversalOptions) { // a Cluster's client takes hooks node by node
+	embeddedtest.EachRedis(t, func(t *testing.T, opt *redis.UniversalOptions) {
 		ctx := t.Context()
 		alive := redis.NewUniversalClient(opt)
 		defer alive.Close()
