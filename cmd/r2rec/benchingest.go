@@ -8,6 +8,7 @@ import (
 	"os"
 	"runtime/pprof"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/r2rec/r2rec/graphcache"
@@ -62,8 +63,8 @@ func (c benchIngestCommand) check() error {
 	switch {
 	case !(c.Views >= 0 && c.Views < 1):
 		return fmt.Errorf("--views %v: want a share of 0 or more, and less than 1", c.Views)
-	case c.Prefix == "":
-		return errors.New("--prefix is empty: the command deletes every key with the prefix, so it needs one of its own")
+	case c.Prefix == "" || strings.ContainsAny(c.Prefix, `*?[]\`):
+		return fmt.Errorf("--prefix %q: every key with the prefix will be deleted: want one of your own, without * ? [ ] \\", c.Prefix)
 	}
 	return nil
 }
@@ -82,7 +83,7 @@ func (c benchIngestCommand) Run(p *process) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, store.close()) }()
-	kafka, err := openIngestKafka(p, c.Kafka, c.Partitions)
+	kafka, err := openIngestKafka(p, c.Kafka)
 	if err != nil {
 		return err
 	}
@@ -90,6 +91,9 @@ func (c benchIngestCommand) Run(p *process) (err error) {
 
 	events := ingestEvents(c.Events, c.Users, c.Items, c.Views, c.Seed)
 	b := &ingestBench{p: p, shown: shown, store: store, events: events}
+	if b.graph, err = store.graph(p.ctx, store.rdb); err != nil {
+		return err
+	}
 	if b.backlog, err = kafka.topics(p.ctx, c.Partitions); err != nil {
 		return err
 	}
@@ -164,6 +168,7 @@ type ingestBench struct {
 	p       *process
 	shown   *stages
 	store   *ingestStore
+	graph   *graphcache.Cache
 	backlog *ingestTopics
 	events  []event.Interaction
 
@@ -185,17 +190,11 @@ type ingestMeasured struct {
 // prepare encodes the limit, records what the consumer sends, and sees that each of the three makes the same graph.
 func (b *ingestBench) prepare() error {
 	b.shown.set("comparing graphs", 0, 3)
-	graph, err := b.store.graph(b.store.rdb)
+	b.alone = oneByOne(b.graph, b.events)
+	recorder, recorded, err := b.store.recording(b.p.ctx)
 	if err != nil {
 		return err
 	}
-	for _, in := range b.events {
-		var n int
-		b.alone.bytes, n = graph.AppendAlone(b.alone.bytes, in)
-		b.alone.commands += n
-	}
-	recorder, recorded := b.store.recording()
-	defer recorder.Close()
 	var first []graphcache.Entry
 	for i, fill := range []func() error{
 		func() error { _, err := b.consume(recorder); return err },
@@ -209,9 +208,11 @@ func (b *ingestBench) prepare() error {
 			return err
 		}
 		if i == 0 {
-			b.replay = recorded()
+			if b.replay, err = recorded(); err != nil {
+				return err
+			}
 		}
-		got, err := graph.Export(b.p.ctx)
+		got, err := b.graph.Export(b.p.ctx)
 		switch {
 		case err != nil:
 			return err
@@ -244,7 +245,7 @@ func (b *ingestBench) measure(runs int, profile string) (m ingestMeasured, err e
 				if run > 0 {
 					profile = ""
 				}
-				return profiled(profile, func() (float64, error) { return b.consume(b.store.rdb) })
+				return profiled(profile, func() (float64, error) { return b.consume(b.graph) })
 			}},
 			{&m.alone, sent(b.alone)},
 			{&m.replay, sent(b.replay)},

@@ -37,9 +37,12 @@ func openIngestStore(ctx context.Context, url, prefix string) (*ingestStore, err
 		return nil, errors.New("--redis: it is a Redis Cluster, whose nodes share the work: the limit is that of one server")
 	}
 	s := &ingestStore{rdb: rdb, prefix: prefix}
-	err = s.keys(ctx, func(keys []string) error {
-		return fmt.Errorf("--prefix %s: there is a key %s: what has the prefix would be deleted, so choose another", prefix, keys[0])
-	})
+	found := rdb.Scan(ctx, 0, graphcache.EscapeGlob(prefix)+"*", 1000).Iterator()
+	taken := found.Next(ctx)
+	err = found.Err()
+	if err == nil && taken {
+		err = fmt.Errorf("--prefix %s: there is a key %q: what has the prefix would be deleted, so choose another", prefix, found.Val())
+	}
 	if err != nil {
 		rdb.Close()
 		return nil, fmt.Errorf("redis at %s: %w", rdb.Options().Addr, err)
@@ -54,28 +57,17 @@ func (s *ingestStore) close() error {
 	return errors.Join(s.wipe(ctx), s.rdb.Close())
 }
 
-func (s *ingestStore) graph(rdb *redis.Client) (*graphcache.Cache, error) {
-	return graphcache.New(rdb, graphcache.Options{Prefix: s.prefix})
-}
-
-// keys calls f with all keys, some at a time, some perhaps twice.
-func (s *ingestStore) keys(ctx context.Context, f func(keys []string) error) error {
-	pattern := graphcache.EscapeGlob(s.prefix) + "*"
-	for cursor := uint64(0); ; {
-		keys, next, err := s.rdb.Scan(ctx, cursor, pattern, 1000).Result()
-		if err == nil && len(keys) > 0 {
-			err = f(keys)
-		}
-		if err != nil || next == 0 {
-			return err
-		}
-		cursor = next
+// graph is the one that is filled, fitted to the server.
+func (s *ingestStore) graph(ctx context.Context, rdb *redis.Client) (*graphcache.Cache, error) {
+	graph, err := graphcache.New(rdb, graphcache.Options{Prefix: s.prefix})
+	if err != nil {
+		return nil, err
 	}
+	return graph, graph.Configure(ctx)
 }
 
 func (s *ingestStore) wipe(ctx context.Context) error {
-	err := s.keys(ctx, func(keys []string) error { return s.rdb.Del(ctx, keys...).Err() })
-	if err != nil {
+	if err := deleteKeys(ctx, s.rdb, s.prefix); err != nil {
 		return fmt.Errorf("delete the keys with prefix %s: %w", s.prefix, err)
 	}
 	return nil
@@ -110,7 +102,7 @@ type ingestKafka struct {
 }
 
 // openIngestKafka reaches the brokers, or starts one.
-func openIngestKafka(p *process, brokers []string, partitions int) (*ingestKafka, error) {
+func openIngestKafka(p *process, brokers []string) (*ingestKafka, error) {
 	k := &ingestKafka{brokers: brokers}
 	if len(brokers) > 0 {
 		return k, nil

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/r2rec/r2rec/graphcache"
+	"github.com/r2rec/r2rec/internal/event"
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/errgroup"
 )
@@ -19,6 +21,16 @@ import (
 type stream struct {
 	bytes    []byte
 	commands int // and so replies
+}
+
+// oneByOne is what joins the events into the graph one by one.
+func oneByOne(graph *graphcache.Cache, events []event.Interaction) (s stream) {
+	for _, in := range events {
+		var n int
+		s.bytes, n = graph.AppendAlone(s.bytes, in)
+		s.commands += n
+	}
+	return s
 }
 
 // send gives Redis all commands down one connection, without waiting for replies in between, and returns when the last
@@ -99,17 +111,24 @@ func skipReply(r *bufio.Reader) error {
 	return nil
 }
 
-// recording gives a client like the store's that keeps what it sends, and a function that returns it: pipeline by
-// pipeline, in the order in which their replies began to be read. What opens a connection is left out.
-func (s *ingestStore) recording() (rdb *redis.Client, recorded func() stream) {
+// recording gives the graph through a client of its own that keeps what it sends, and a function that returns it and
+// closes the client: pipeline by pipeline, in the order in which their replies began to be read. What opens a connection
+// is left out.
+func (s *ingestStore) recording(ctx context.Context) (graph *graphcache.Cache, recorded func() (stream, error), err error) {
 	opt := *s.rdb.Options()
+	opt.PushNotificationProcessor = nil // is the other client's
 	dial := opt.Dialer
 	rec := &recorder{}
 	opt.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		conn, err := dial(ctx, network, addr)
 		return &recordedConn{Conn: conn, to: rec}, err
 	}
-	return redis.NewClient(&opt), rec.stream
+	rdb := redis.NewClient(&opt)
+	if graph, err = s.graph(ctx, rdb); err != nil {
+		return nil, nil, errors.Join(err, rdb.Close())
+	}
+	rec.take() // what the graph asked the server about its settings
+	return graph, func() (stream, error) { return rec.take(), rdb.Close() }, nil
 }
 
 // opening are the commands by which a client makes itself known; a bare connection does it otherwise.
@@ -133,10 +152,13 @@ func (r *recorder) add(pipeline []byte) {
 	}
 }
 
-func (r *recorder) stream() stream {
+// take returns what was recorded, and forgets it.
+func (r *recorder) take() stream {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.all
+	all := r.all
+	r.all = stream{}
+	return all
 }
 
 // recordedConn collects what is written until the next read.

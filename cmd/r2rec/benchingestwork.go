@@ -12,9 +12,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/r2rec/r2rec/consumer"
+	"github.com/r2rec/r2rec/graphcache"
 	"github.com/r2rec/r2rec/internal/broker"
 	"github.com/r2rec/r2rec/internal/event"
-	"github.com/redis/go-redis/v9"
 	"github.com/segmentio/kafka-go"
 	"golang.org/x/sync/errgroup"
 )
@@ -153,14 +153,7 @@ func (a *applied) reached(ctx context.Context, n int64) error {
 }
 
 // consumer runs a new member of a new group while f runs.
-func (b *ingestBench) consumer(topics *ingestTopics, rdb *redis.Client, a *applied, f func(context.Context) error) error {
-	graph, err := b.store.graph(rdb)
-	if err != nil {
-		return err
-	}
-	if err := graph.Configure(b.p.ctx); err != nil {
-		return err
-	}
+func (b *ingestBench) consumer(topics *ingestTopics, graph *graphcache.Cache, a *applied, f func(context.Context) error) error {
 	c, err := newConsumer(b.p, topics.Client, graph, prometheus.NewRegistry(), consumer.Options{
 		Member: consumer.Member{Group: topics.newGroup()}, OnApplied: a.batch})
 	if err != nil {
@@ -179,10 +172,10 @@ func (b *ingestBench) consumer(topics *ingestTopics, rdb *redis.Client, a *appli
 
 // consume lets a consumer bring the backlog into the graph, and returns the events a second from its first applied batch
 // on.
-func (b *ingestBench) consume(rdb *redis.Client) (rate float64, err error) {
+func (b *ingestBench) consume(graph *graphcache.Cache) (rate float64, err error) {
 	a := newApplied(nil)
 	n := int64(len(b.events))
-	if err := b.consumer(b.backlog, rdb, a, func(ctx context.Context) error { return a.reached(ctx, n) }); err != nil {
+	if err := b.consumer(b.backlog, graph, a, func(ctx context.Context) error { return a.reached(ctx, n) }); err != nil {
 		return 0, err
 	}
 	if n == a.atFirst {
@@ -211,7 +204,7 @@ func (b *ingestBench) visible(topics *ingestTopics, rate float64, lasting time.D
 			}
 		}
 	})
-	err = b.consumer(topics, b.store.rdb, a, func(ctx context.Context) (err error) {
+	err = b.consumer(topics, b.graph, a, func(ctx context.Context) (err error) {
 		w := topics.NewWriter(broker.Interactions)
 		defer func() { err = errors.Join(err, w.Close()) }()
 		// Each partition has had an event before the clock starts: the group is joined, the connections are open.
