@@ -81,6 +81,8 @@ type Member struct {
 	RebalanceTimeout time.Duration
 	// RejoinBackoff is the pause after a failure to join. Default 1 s.
 	RejoinBackoff time.Duration
+	// PartitionWatch is how often Kafka is asked whether a topic has more partitions. Default 5 s.
+	PartitionWatch time.Duration
 	// Backoff makes the pauses between attempts of one call to Kafka or the store; it must never say backoff.Stop.
 	// Default: exponential from 50 ms to 5 s, half of it random.
 	Backoff func() backoff.BackOff
@@ -102,8 +104,9 @@ type Options struct {
 	// Graph takes the events. Required.
 	Graph Graph
 
-	// Linger is how long a batch that has a record waits for more. It bounds the delay of a lonely event; batches that
-	// fill up earlier do not wait. Default 5 ms.
+	// Linger is how long a batch that has a record waits for more, at most: it ends at the next multiple of the linger, so
+	// that the partitions come to the graph at the same time. It bounds the delay of a lonely event; batches that fill up
+	// earlier do not wait. Default 5 ms.
 	Linger time.Duration
 
 	// OnApplied is called after each batch of interactions that was applied, by the goroutine of its partition: it must
@@ -189,6 +192,7 @@ func (c *checks) member(m *Member) {
 	c.duration("SessionTimeout", &m.SessionTimeout, 10*time.Second)
 	c.duration("RebalanceTimeout", &m.RebalanceTimeout, 30*time.Second)
 	c.duration("RejoinBackoff", &m.RejoinBackoff, time.Second)
+	c.duration("PartitionWatch", &m.PartitionWatch, 5*time.Second)
 	if m.HeartbeatInterval > m.SessionTimeout/3 {
 		c.fail("HeartbeatInterval is %v, want at most a third of SessionTimeout, %v", m.HeartbeatInterval, m.SessionTimeout)
 	}

@@ -3,189 +3,227 @@ package graphcache
 import (
 	"cmp"
 	"context"
-	"encoding/json"
+	"iter"
 	"slices"
 
 	"github.com/r2rec/r2rec/internal/event"
 )
 
-// list is what a batch adds to one sorted set: the newest score of each member.
-type list map[string]int64
+// listKind is one of the kinds of sorted sets that interactions are joined into.
+type listKind uint64
 
-func (l list) raise(member string, score int64) {
-	if old, ok := l[member]; !ok || score > old {
-		l[member] = score
-	}
+const (
+	userEdges    listKind = iota
+	itemEdges             // of an item
+	settledItems          // a user's purchases and hides
+	recentItems           // of a group, chosen last
+)
+
+// entry is one member that a batch raises in one list.
+type entry struct {
+	place  uint64 // where the list is: its group, its kind, and some of the hash of its node
+	node   string // whose list it is; "" of recent items
+	member string
+	score  int64
 }
 
-// member of a sorted set; the order is Redis' own, by score and then by bytes.
-type member struct {
-	id    string
-	score int64
+// Parts of a place, from the most significant bit: 6 bits of group, 2 of kind, 56 of the node's hash.
+const (
+	groupShift = 58
+	kindShift  = 56
+)
+
+func newEntry(k listKind, node string, hash uint64, member string, score int64) entry {
+	return entry{(hash%groups)<<groupShift | uint64(k)<<kindShift | hash>>8, node, member, score}
 }
 
-// newest returns the bound newest members, newest first.
-func (l list) newest(bound int) []member {
-	ms := make([]member, 0, len(l))
-	for id, s := range l {
-		ms = append(ms, member{id, s})
+func (e *entry) group() int     { return int(e.place >> groupShift) }
+func (e *entry) kind() listKind { return listKind(e.place >> kindShift & 3) }
+
+// sameList tells whether two entries stand in one list.
+func (e *entry) sameList(o *entry) bool { return e.place == o.place && e.node == o.node }
+
+// byList orders entries list by list, those of a list by Redis' own order, the newest first.
+func byList(a, b entry) int {
+	switch {
+	case a.place != b.place:
+		return cmp.Compare(a.place, b.place)
+	case a.node != b.node: // one hash in 2^56 nodes
+		return cmp.Compare(a.node, b.node)
+	case a.score != b.score:
+		return cmp.Compare(b.score, a.score)
 	}
-	slices.SortFunc(ms, func(a, b member) int {
-		if c := cmp.Compare(b.score, a.score); c != 0 {
-			return c
+	return cmp.Compare(b.member, a.member)
+}
+
+// each gives all interactions of some batches.
+func each(batches [][]event.Interaction) iter.Seq[*event.Interaction] {
+	return func(yield func(*event.Interaction) bool) {
+		for _, batch := range batches {
+			for i := range batch {
+				if !yield(&batch[i]) {
+					return
+				}
+			}
 		}
-		return cmp.Compare(b.id, a.id)
-	})
-	return ms[:min(bound, len(ms))]
+	}
 }
 
-// raise adds the commands that join l into a bounded sorted set, never letting it grow more than maxNew over the bound.
-func (t *transaction) raise(key string, l list, bound, maxNew int) {
-	for ms := range slices.Chunk(l.newest(bound), maxNew) {
-		cmd := make([]any, 0, 3+2*len(ms))
-		cmd = append(cmd, "zadd", key, "gt")
-		for _, m := range ms {
-			cmd = append(cmd, m.score, m.id)
+// entries are what batches raise, list by list, but for what is older than its user's forget_before.
+func (c *Cache) entries(batches [][]event.Interaction, forgotten map[string]event.Time) []entry {
+	n := 0
+	for _, batch := range batches {
+		n += len(batch)
+	}
+	es := make([]entry, 0, 4*n)
+	for in := range each(batches) {
+		k, ok := c.opt.Policy.Kind(*in)
+		if !ok || in.Timestamp < forgotten[in.UserID] {
+			continue
 		}
-		t.cmds = append(t.cmds, cmd)
-		t.add("zremrangebyrank", key, 0, -(bound + 1))
+		s, user, item := score(in.Timestamp, k), hash(in.UserID), hash(in.ItemID)
+		es = append(es, newEntry(userEdges, in.UserID, user, in.ItemID, s), newEntry(itemEdges, in.ItemID, item, in.UserID, s))
+		if k.settled() {
+			es = append(es, newEntry(settledItems, in.UserID, user, in.ItemID, s))
+		}
+		if k.Positive() {
+			es = append(es, newEntry(recentItems, "", item%groups, in.ItemID, s))
+		}
+	}
+	slices.SortFunc(es, byList)
+	return es
+}
+
+// keepNewest moves the bound newest members of a list, each with its highest score, to the front of the list's entries, and
+// returns them, newest first.
+func keepNewest(list []entry, bound int) []entry {
+	kept := list[:0]
+next:
+	for _, e := range list {
+		if len(kept) == bound {
+			break
+		}
+		for i := range kept {
+			if kept[i].member == e.member {
+				continue next
+			}
+		}
+		kept = append(kept, e)
+	}
+	return kept
+}
+
+// rule is what holds for all lists of a kind.
+type rule struct {
+	begins        string // what their keys begin with, after the group's tag
+	bound, maxNew int    // how many entries are kept, and how many may come in before the list is trimmed
+}
+
+func (c *Cache) rules() [4]rule {
+	return [...]rule{
+		userEdges:    {"u:", c.opt.Bound, c.opt.MaxNew},
+		itemEdges:    {"i:", c.opt.Bound, c.opt.MaxNew},
+		settledItems: {"x:", c.opt.SettledBound, c.opt.SettledBound},
+		recentItems:  {"recent", c.opt.RecentBound, c.opt.RecentBound},
 	}
 }
 
-// change is what a batch does to one group.
-type change struct {
-	nodes   map[string]list // key of a user's or an item's edges
-	settled map[string]list // key of a user's purchases and hides
-	recent  list
-}
-
-func (ch *change) at(m *map[string]list, key string) list {
-	if *m == nil {
-		*m = map[string]list{}
+// joins are the transactions, one a group, that join batches into the graph. The commands hold pointers to keys, members
+// and scores: an interface needs no memory of its own for them.
+func (c *Cache) joins(batches [][]event.Interaction, forgotten map[string]event.Time) []transaction {
+	txs, tags := make([]transaction, groups), make([]string, groups)
+	for g := range txs {
+		txs[g].group, tags[g] = g, c.tag(g)
 	}
-	l := (*m)[key]
-	if l == nil {
-		l = list{}
-		(*m)[key] = l
+	rules := c.rules()
+	var beyond [len(rules)]any // the bounds, as the last rank that is trimmed
+	for k, r := range rules {
+		beyond[k] = -(r.bound + 1)
 	}
-	return l
+	es := c.entries(batches, forgotten)
+	keys := make([]string, 0, len(es))
+	args := make([]any, 0, 7*len(es)) // of all commands, one after the other
+	for len(es) > 0 {
+		n := 1
+		for n < len(es) && es[n].sameList(&es[0]) {
+			n++
+		}
+		list := es[:n]
+		es = es[n:]
+		t, k := &txs[list[0].group()], list[0].kind()
+		keys = append(keys, tags[t.group]+rules[k].begins+list[0].node)
+		key := &keys[len(keys)-1]
+		for some := range slices.Chunk(keepNewest(list, rules[k].bound), rules[k].maxNew) {
+			add := len(args)
+			args = append(args, "zadd", key, "gt")
+			for i := range some {
+				args = append(args, &some[i].score, &some[i].member)
+			}
+			trim := len(args)
+			args = append(args, "zremrangebyrank", key, 0, beyond[k])
+			t.cmds = append(t.cmds, args[add:trim:trim], args[trim:len(args):len(args)])
+		}
+	}
+	return txs
 }
 
 // ApplyInteractions joins a batch into the graph and advances the watermarks to span.End. Interactions older than
 // their user's forget_before are ignored. It returns *event.BehindError where the store lost writes, *Error where Redis
 // failed; applying a batch again is harmless, and an empty one only compares the watermarks with span.Start.
+//
+// It takes two round trips: who is forgotten, and everything else. Batches of different partitions that come while others
+// are under way travel together; each has its own result, but for a failure of Redis, which is everybody's.
 func (c *Cache) ApplyInteractions(ctx context.Context, span event.Span, batch []event.Interaction) error {
 	if span.Start == span.End {
 		return c.check(ctx, span)
 	}
-	txs, err := c.joins(ctx, batch)
-	if err != nil {
-		return err
+	err := c.convoys.do(ctx, span, batch, c.travel)
+	if err != nil && err == ctx.Err() {
+		return wrap("apply "+span.String(), err)
 	}
-	for g := range txs {
-		c.advance(&txs[g], span)
+	return err
+}
+
+// travel applies batches of different partitions together.
+func (c *Cache) travel(ctx context.Context, parts []*part) {
+	batches, spans := make([][]event.Interaction, len(parts)), make([]event.Span, len(parts))
+	for i, p := range parts {
+		batches[i], spans[i] = p.batch, p.span
 	}
-	if err := c.settle(ctx, span, txs); err != nil {
-		return err
+	who := c.watch(usersOf(batches...))
+	forgotten, err := who.read(ctx)
+	if err == nil {
+		txs := c.joins(batches, forgotten)
+		for g := range txs {
+			c.advance(&txs[g], spans...)
+		}
+		for i, err := range c.settle(ctx, spans, txs, who.ask) {
+			parts[i].err = err
+		}
+		err = c.forgetAgain(ctx, batches, who)
 	}
-	return c.forgetAgain(ctx, batch)
+	for _, p := range parts {
+		if p.err == nil {
+			p.err = err
+		}
+	}
 }
 
 // Join joins interactions that come from no partition into the graph: what ApplyInteractions does, without watermarks.
 // For who has the events at hand and can join them again, such as an evaluation.
 func (c *Cache) Join(ctx context.Context, batch []event.Interaction) error {
-	txs, err := c.joins(ctx, batch)
+	batches := [][]event.Interaction{batch}
+	who := c.watch(usersOf(batch))
+	forgotten, err := who.read(ctx)
 	if err != nil {
 		return err
 	}
-	txs = slices.DeleteFunc(txs, func(t transaction) bool { return len(t.cmds) == 0 })
+	txs := slices.DeleteFunc(c.joins(batches, forgotten), func(t transaction) bool { return len(t.cmds) == 0 })
 	if len(txs) == 0 {
 		return nil
 	}
-	if _, err := c.run(ctx, txs); err != nil {
+	if _, err := c.run(ctx, txs, who.ask); err != nil {
 		return wrapf(err, "join %d interactions", len(batch))
 	}
-	return c.forgetAgain(ctx, batch)
-}
-
-// joins are the transactions, one a group, that join a batch into the graph.
-func (c *Cache) joins(ctx context.Context, batch []event.Interaction) ([]transaction, error) {
-	forgotten, err := c.forgotten(ctx, usersOf(batch))
-	if err != nil {
-		return nil, err
-	}
-	var changes [groups]change
-	for _, in := range batch {
-		k, ok := c.opt.Policy.Kind(in)
-		if !ok || in.Timestamp < forgotten[in.UserID] {
-			continue
-		}
-		s := score(in.Timestamp, k)
-		user, item := &changes[group(in.UserID)], &changes[group(in.ItemID)]
-		user.at(&user.nodes, c.userKey(in.UserID)).raise(in.ItemID, s)
-		item.at(&item.nodes, c.itemKey(in.ItemID)).raise(in.UserID, s)
-		if k.settled() {
-			user.at(&user.settled, c.settledKey(in.UserID)).raise(in.ItemID, s)
-		}
-		if k.Positive() {
-			if item.recent == nil {
-				item.recent = list{}
-			}
-			item.recent.raise(in.ItemID, s)
-		}
-	}
-	txs := make([]transaction, groups)
-	for g := range txs {
-		t, ch := &txs[g], &changes[g]
-		t.group = g
-		for key, l := range ch.nodes {
-			t.raise(key, l, c.opt.Bound, c.opt.MaxNew)
-		}
-		for key, l := range ch.settled {
-			t.raise(key, l, c.opt.SettledBound, c.opt.SettledBound)
-		}
-		if ch.recent != nil {
-			t.raise(c.recentKey(g), ch.recent, c.opt.RecentBound, c.opt.RecentBound)
-		}
-	}
-	return txs, nil
-}
-
-// applyItems stores catalogue records unless the watermark tells that later ones are in: ARGV holds field, first,
-// start, end, then pairs of id and document, an empty document deleting.
-const applyItems = `
-local at = tonumber(redis.call('HGET', KEYS[1], ARGV[1]) or ARGV[2])
-if at < tonumber(ARGV[3]) then return 0 end
-if at >= tonumber(ARGV[4]) then return 1 end
-for i = 5, #ARGV, 2 do
-  if ARGV[i+1] == '' then redis.call('HDEL', KEYS[2], ARGV[i]) else redis.call('HSET', KEYS[2], ARGV[i], ARGV[i+1]) end
-end
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[4])
-return 1`
-
-// ApplyItems puts catalogue records, in offset order, into the catalogue: a later one replaces an earlier one, and a
-// deleted item leaves. Errors are those of ApplyInteractions.
-func (c *Cache) ApplyItems(ctx context.Context, span event.Span, batch []event.Item) error {
-	if span.Start == span.End {
-		return c.check(ctx, span)
-	}
-	txs := make([]transaction, groups)
-	for g := range txs {
-		txs[g].group = g
-		txs[g].add("eval", applyItems, 2, c.watermarkKey(g), c.catalogueKey(g),
-			watermarkField(span.Topic, span.Partition), span.First, span.Start, span.End)
-	}
-	for _, it := range batch {
-		doc := ""
-		if !it.Deleted {
-			b, err := json.Marshal(it)
-			if err != nil {
-				return wrapf(err, "encode item %q", it.ItemID)
-			}
-			doc = string(b)
-		}
-		cmd := &txs[group(it.ItemID)].cmds[0]
-		*cmd = append(*cmd, it.ItemID, doc)
-	}
-	return c.settle(ctx, span, txs)
+	return c.forgetAgain(ctx, batches, who)
 }

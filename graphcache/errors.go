@@ -43,7 +43,7 @@ func (e *Error) Retriable() bool {
 
 // retriableReplies are the error codes by which a Redis says "not now".
 var retriableReplies = []string{"LOADING", "READONLY", "OOM", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "NOREPLICAS",
-	"MISCONF", "EXECABORT", "MOVED", "ASK", "UNBLOCKED", "ERR max number of clients"}
+	"MISCONF", "EXECABORT", "NOSCRIPT", "MOVED", "ASK", "UNBLOCKED", "ERR max number of clients"}
 
 func retriableReply(msg string) bool {
 	for _, code := range retriableReplies {
@@ -56,7 +56,7 @@ func retriableReply(msg string) bool {
 
 // meanings are what replies mean to who runs the servers.
 var meanings = []struct{ code, meaning string }{
-	{"OOM", "Redis is full, and its events wait in Kafka until it has more memory (maxmemory)"},
+	{"OOM", "Redis is full, and events wait in Kafka until it has more memory (maxmemory)"},
 	{"READONLY", "this Redis is a read-only replica: connect to its master, unless it is about to become one"},
 	{"LOADING", "Redis is loading its data"},
 	{"MISCONF", "Redis refuses writes because it cannot save to disk"},
@@ -73,11 +73,7 @@ func meaning(err error) string {
 	var network net.Error
 	switch {
 	case errors.As(err, &reply):
-		for _, m := range meanings {
-			if strings.HasPrefix(reply.Error(), m.code) {
-				return m.meaning
-			}
-		}
+		return meaningOf(reply.Error())
 	case errors.Is(err, context.Canceled):
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &network) && network.Timeout(), errors.Is(err, redis.ErrPoolTimeout):
 		return "Redis does not answer in time: it is slow, paused or cut off"
@@ -85,6 +81,21 @@ func meaning(err error) string {
 		return "Redis cannot be reached"
 	}
 	return ""
+}
+
+func meaningOf(reply string) string {
+	for _, m := range meanings {
+		if strings.HasPrefix(reply, m.code) {
+			return m.meaning
+		}
+	}
+	return ""
+}
+
+// isNoScript tells whether the server does not know a script by its digest.
+func isNoScript(err error) bool {
+	var reply redis.Error
+	return errors.As(err, &reply) && strings.HasPrefix(reply.Error(), "NOSCRIPT")
 }
 
 func wrap(op string, err error) error {

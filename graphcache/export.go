@@ -24,14 +24,14 @@ func (c *Cache) Export(ctx context.Context) ([]Entry, error) {
 	for g := range groups {
 		keys = append(keys, c.recentKey(g))
 	}
-	for _, kind := range []string{"u:", "i:", "x:"} {
-		err := c.scan(ctx, kind, func(key, _ string) error {
-			keys = append(keys, key)
-			return nil
-		})
-		if err != nil {
-			return nil, err
+	err := c.scanNodes(ctx, userKind+itemKind+settledKind, nil, func(_ redis.UniversalClient, page []nodeKey) error {
+		for _, n := range page {
+			keys = append(keys, n.key)
 		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	slices.Sort(keys)
 	var out []Entry

@@ -3,18 +3,10 @@ package graphcache
 import (
 	"context"
 	"strconv"
-	"strings"
-	"sync"
 
 	"github.com/r2rec/r2rec/internal/event"
 	"github.com/redis/go-redis/v9"
 )
-
-// remember raises the time before which a user is forgotten: a max-register.
-const remember = `
-local at = tonumber(redis.call('HGET', KEYS[1], ARGV[1]) or '0')
-if at < tonumber(ARGV[2]) then redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]) end
-return 1`
 
 // unlink removes users from an item's list where their edge is older than they are to be forgotten: ARGV holds pairs of
 // user and score.
@@ -27,31 +19,45 @@ return 1`
 
 // forgotten reads the time before which users are forgotten; those who are not are left out.
 func (c *Cache) forgotten(ctx context.Context, of map[string]bool) (map[string]event.Time, error) {
-	if len(of) == 0 {
-		return nil, nil
-	}
-	var users, fields [groups][]string
+	return c.watch(of).read(ctx)
+}
+
+// watch is a question that is asked more than once: which of some users are forgotten.
+type watch struct {
+	c             *Cache
+	users, fields [groups][]string // and their keyed hashes
+	cmds          [groups]*redis.SliceCmd
+}
+
+func (c *Cache) watch(of map[string]bool) *watch {
+	w := &watch{c: c}
+	tombstone := c.tombstones()
 	for user := range of {
 		g := group(user)
-		users[g] = append(users[g], user)
-		fields[g] = append(fields[g], c.tombstone(user))
+		w.users[g] = append(w.users[g], user)
+		w.fields[g] = append(w.fields[g], tombstone(user))
 	}
-	var cmds [groups]*redis.SliceCmd
-	_, err := c.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for g := range groups {
-			if len(fields[g]) > 0 {
-				cmds[g] = p.HMGet(ctx, c.forgetKey(g), fields[g]...)
-			}
+	return w
+}
+
+// ask adds the question to a pipeline.
+func (w *watch) ask(ctx context.Context, p redis.Pipeliner) {
+	for g := range groups {
+		if len(w.fields[g]) > 0 {
+			w.cmds[g] = p.HMGet(ctx, w.c.forgetKey(g), w.fields[g]...)
 		}
-		return nil
-	})
-	if err != nil {
-		return nil, wrap("read who is forgotten", err)
 	}
+}
+
+// answer is that to the question asked last: the time before which users are forgotten; those who are not are left out.
+func (w *watch) answer() (map[string]event.Time, error) {
 	found := map[string]event.Time{}
-	for g, cmd := range cmds {
+	for g, cmd := range w.cmds {
 		if cmd == nil {
 			continue
+		}
+		if err := cmd.Err(); err != nil {
+			return nil, wrap("read who is forgotten", err)
 		}
 		for i, v := range cmd.Val() {
 			if v == nil {
@@ -59,32 +65,41 @@ func (c *Cache) forgotten(ctx context.Context, of map[string]bool) (map[string]e
 			}
 			ms, err := strconv.ParseInt(v.(string), 10, 64)
 			if err != nil {
-				return nil, wrapf(err, "read %s", c.forgetKey(g))
+				return nil, wrapf(err, "read %s", w.c.forgetKey(g))
 			}
-			found[users[g][i]] = event.Time(ms)
+			found[w.users[g][i]] = event.Time(ms)
 		}
 	}
 	return found, nil
 }
 
-func usersOf(batch []event.Interaction) map[string]bool {
+func (w *watch) read(ctx context.Context) (map[string]event.Time, error) {
+	pipe := w.c.rdb.Pipeline()
+	w.ask(ctx, pipe)
+	if pipe.Len() > 0 {
+		_, _ = pipe.Exec(ctx) // its error is the first of the commands', which answer looks at
+	}
+	return w.answer()
+}
+
+func usersOf(batches ...[]event.Interaction) map[string]bool {
 	users := map[string]bool{}
-	for _, in := range batch {
+	for in := range each(batches) {
 		users[in.UserID] = true
 	}
 	return users
 }
 
-// forgetAgain looks once more, now that the batch is written, whether one of its users was forgotten meanwhile, and
-// removes what the batch, or an earlier attempt at it, may have written of theirs. A forget writes its tombstone before it
-// looks for edges: so either it finds this batch's edges, or this finds its tombstone.
-func (c *Cache) forgetAgain(ctx context.Context, batch []event.Interaction) error {
-	now, err := c.forgotten(ctx, usersOf(batch))
+// forgetAgain looks at who was asked for once more, after the batches were written, whether one of their users was
+// forgotten meanwhile, and removes what they, or an earlier attempt at them, may have written. A forget writes its
+// tombstone before it looks for edges: so either it finds the batches' edges, or this finds its tombstone.
+func (c *Cache) forgetAgain(ctx context.Context, batches [][]event.Interaction, who *watch) error {
+	now, err := who.answer()
 	if err != nil || len(now) == 0 {
 		return err
 	}
 	var txs [groups]transaction
-	for _, in := range batch {
+	for in := range each(batches) {
 		at, ok := now[in.UserID]
 		if !ok || in.Timestamp >= at {
 			continue
@@ -109,92 +124,59 @@ func (c *Cache) forgetAgain(ctx context.Context, batch []event.Interaction) erro
 // that old are ignored from now on, also when the topic is replayed. Other nodes' lists may be short until the graph is
 // rebuilt. Errors are those of ApplyInteractions.
 //
-// It scans the keys of the graph once a batch, because a trimmed list no longer tells which items point back.
+// It scans the keys of the graph once a batch, because a trimmed list no longer tells which items point back. It does so
+// page by page: neither its memory nor any one command grows with the graph.
 func (c *Cache) ApplyUsers(ctx context.Context, span event.Span, batch []event.User) error {
 	if span.Start == span.End {
 		return c.check(ctx, span)
 	}
-	txs := make([]transaction, groups)
-	for g := range txs {
-		txs[g].group = g
-	}
-	if len(batch) > 0 {
-		var err error
-		if txs, err = c.erase(ctx, batch); err != nil {
-			return err
+	if len(batch) == 0 {
+		txs := make([]transaction, groups)
+		for g := range txs {
+			txs[g].group = g
+			c.advance(&txs[g], span)
 		}
+		return c.settle(ctx, []event.Span{span}, txs)[0]
 	}
-	for g := range txs {
-		c.advance(&txs[g], span)
+	e := c.erasure(span, batch)
+	if err := e.begin(ctx); err != nil {
+		return err
 	}
-	return c.settle(ctx, span, txs)
+	if err := e.outside(ctx); err != nil {
+		return err
+	}
+	if err := e.unlink(ctx); err != nil {
+		return err
+	}
+	return e.finish(ctx)
 }
 
-// erase writes the tombstones, so that writers see them, and returns the transactions, one a group, that write them
-// again (the store may have been restored meanwhile) and remove the users' edges and recommendations.
-func (c *Cache) erase(ctx context.Context, users []event.User) ([]transaction, error) {
-	txs := make([]transaction, groups)
-	for g := range txs {
-		txs[g].group = g
+// Remember is ApplyUsers for a graph to which no edge has been applied yet: it writes who is forgotten, and looks for
+// nothing to remove. A rebuild begins with it.
+func (c *Cache) Remember(ctx context.Context, span event.Span, batch []event.User) error {
+	if span.Start == span.End || len(batch) == 0 {
+		return c.ApplyUsers(ctx, span, batch)
 	}
-	limits := make([]any, 0, 2*len(users))
-	_, err := c.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for _, u := range users {
-			g := group(u.UserID)
-			limit := score(u.ForgetBefore, 0)
-			mark := []any{"eval", remember, 1, c.forgetKey(g), c.tombstone(u.UserID), int64(u.ForgetBefore)}
-			p.Do(ctx, mark...)
-			t := &txs[g]
-			t.cmds = append(t.cmds, mark)
-			t.add("zremrangebyscore", c.userKey(u.UserID), "-inf", exclusive(limit))
-			t.add("zremrangebyscore", c.settledKey(u.UserID), "-inf", exclusive(limit))
-			p.Del(ctx, event.RecommendationKey(c.opt.Prefix, u.UserID), event.TopKey(c.opt.Prefix, u.UserID))
-			limits = append(limits, u.UserID, limit)
-		}
+	e := c.erasure(span, batch)
+	if err := e.begin(ctx); err != nil {
+		return err
+	}
+	return e.finish(ctx)
+}
+
+// ForgetBeside forgets the users of a batch in a graph that does not keep the watermarks of their partition: another
+// generation than the current one. Doing it again is harmless.
+func (c *Cache) ForgetBeside(ctx context.Context, span event.Span, batch []event.User) error {
+	if len(batch) == 0 {
 		return nil
-	})
-	if err != nil {
-		return nil, wrap("write who is forgotten", err)
 	}
-	if err := c.mark(ctx, users); err != nil {
-		return nil, err
+	e := c.erasure(span, batch)
+	e.beside = true
+	if err := e.begin(ctx); err != nil {
+		return err
 	}
-	err = c.scan(ctx, "i:", func(key, item string) error {
-		t := &txs[group(item)]
-		t.add(append([]any{"eval", unlink, 1, key}, limits...)...)
-		return nil
-	})
-	return txs, err
+	if err := e.unlink(ctx); err != nil {
+		return err
+	}
+	return e.finish(ctx)
 }
-
-// scan calls f with the key and the id of every node whose key, after its tag, begins with kind. Keys that come or go
-// meanwhile may be missed or seen twice.
-func (c *Cache) scan(ctx context.Context, kind string, f func(key, id string) error) error {
-	return c.scanKeys(ctx, globEscaper.Replace(c.opt.Prefix)+"{*}:"+kind+"*", func(_ redis.UniversalClient, key string) error {
-		_, id, ok := strings.Cut(key[len(c.opt.Prefix):], "}:"+kind)
-		if !ok || key != c.tag(group(id))+kind+id {
-			return nil // an app's key that looks like ours
-		}
-		return f(key, id)
-	})
-}
-
-// scanKeys calls f, never twice at a time, with every key that matches the pattern, and the server it is on. Keys that come
-// or go meanwhile may be missed or seen twice.
-func (c *Cache) scanKeys(ctx context.Context, pattern string, f func(rdb redis.UniversalClient, key string) error) error {
-	var mu sync.Mutex // a Cluster's masters are scanned side by side
-	return wrap("scan "+pattern, c.masters(ctx, func(ctx context.Context, rdb redis.UniversalClient) error {
-		it := rdb.Scan(ctx, 0, pattern, 1000).Iterator()
-		for it.Next(ctx) {
-			mu.Lock()
-			err := f(rdb, it.Val())
-			mu.Unlock()
-			if err != nil {
-				return err
-			}
-		}
-		return it.Err()
-	}))
-}
-
-var globEscaper = strings.NewReplacer("*", `\*`, "?", `\?`, "[", `\[`, "]", `\]`, `\`, `\\`)

@@ -47,7 +47,11 @@ type Snapshot struct {
 // query names its candidates, they are taken as they are, whatever the user or the catalogue says about them; only chains
 // never lead to what the user has touched.
 func (c *Cache) Snapshot(ctx context.Context, q Query) (Snapshot, error) {
-	w := &walk{Cache: c, q: q, rooms: &rooms{of: &c.rooms}}
+	return (&walk{Cache: c, q: q}).walk(ctx)
+}
+
+func (w *walk) walk(ctx context.Context) (Snapshot, error) {
+	w.rooms = &rooms{of: &w.Cache.rooms}
 	defer w.rooms.release() // what the snapshot keeps of the lists is copied
 	for _, step := range []func(context.Context) error{w.readUser, w.readItems, w.readNeighbours, w.readCandidates} {
 		if err := step(ctx); err != nil {
@@ -72,7 +76,9 @@ type walk struct {
 	pool       []pooled
 	noEntry    int
 	titles     map[string]event.Item
-	rooms      *rooms // of the lists; nil: they are kept
+	// beside, where set, asks for something more in the first round trip, and returns what looks at the answer.
+	beside func(*batch) func() error
+	rooms  *rooms // of the lists; nil: they are kept
 }
 
 // trip reads one batch; an empty one costs nothing.
@@ -88,10 +94,17 @@ func (w *walk) trip(ctx context.Context, what string, fill func(*batch)) error {
 func (w *walk) readUser(ctx context.Context) error {
 	var edges *listRead
 	var settled *redis.StringSliceCmd
+	look := func() error { return nil }
 	err := w.trip(ctx, "edges", func(b *batch) {
+		if w.beside != nil {
+			look = w.beside(b)
+		}
 		edges = b.list(ctx, w.userKey(w.q.User), w.opt.Bound)
 		settled = b.ZRange(ctx, w.settledKey(w.q.User), 0, -1)
 	})
+	if err == nil {
+		err = look()
+	}
 	if err != nil {
 		return err
 	}

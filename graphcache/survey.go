@@ -93,7 +93,7 @@ func (c *Cache) Survey(ctx context.Context, o SurveyOptions) (Survey, error) {
 }
 
 // keyNames are the kinds' names in Survey.Memory.
-var keyNames = map[byte]string{userKind: "users", itemKind: "items", settledKind: "settled"}
+var keyNames = map[string]string{userKind: "users", itemKind: "items", settledKind: "settled"}
 
 func (c *Cache) count(ctx context.Context, o SurveyOptions) (Survey, error) {
 	s := Survey{Stats: Stats{EdgesPerNode: c.opt.Bound}, UserDegrees: Degrees{}, ItemDegrees: Degrees{}}
@@ -104,11 +104,11 @@ func (c *Cache) count(ctx context.Context, o SurveyOptions) (Survey, error) {
 	if err != nil {
 		return s, err
 	}
-	kinds := string(userKind) + string(itemKind)
+	kinds := userKind + itemKind
 	if o.Memory {
-		kinds += string(settledKind)
+		kinds += settledKind
 	}
-	if err := c.scanNodes(ctx, kinds, progress, func(rdb redis.UniversalClient, page []listKey) error {
+	if err := c.scanNodes(ctx, kinds, progress, func(rdb redis.UniversalClient, page []nodeKey) error {
 		return s.look(ctx, rdb, page)
 	}); err != nil {
 		return Survey{}, err
@@ -150,7 +150,7 @@ func (c *Cache) progress(ctx context.Context, tell func(done, total int)) (func(
 }
 
 // look counts a page of nodes.
-func (s *Survey) look(ctx context.Context, rdb redis.UniversalClient, page []listKey) error {
+func (s *Survey) look(ctx context.Context, rdb redis.UniversalClient, page []nodeKey) error {
 	lengths, sizes := make([]*redis.IntCmd, len(page)), make([]*redis.IntCmd, len(page))
 	_, err := rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for i, k := range page {

@@ -19,43 +19,88 @@ func (t *transaction) add(cmd ...any) { t.cmds = append(t.cmds, cmd) }
 // clusterFanOut is how many transactions are under way at once where each has to travel alone.
 const clusterFanOut = 8
 
+// question adds commands that read to a pipeline; whoever asks keeps them.
+type question func(ctx context.Context, p redis.Pipeliner)
+
 // run executes the transactions and returns each one's replies, one a command. A single server gets all of them in one
-// round trip, as a pipeline of MULTI ... EXEC; a Cluster, whose client routes by key, one by one.
-func (c *Cache) run(ctx context.Context, txs []transaction) ([][]any, error) {
-	if c.between != nil && len(txs) > 1 {
-		var replies [][]any
+// round trip, as a pipeline of MULTI ... EXEC; a Cluster, whose client routes by key, one by one. The questions are asked
+// when all transactions are done: on a single server, which works off a pipeline in its order, in the same round trip.
+func (c *Cache) run(ctx context.Context, txs []transaction, then ...question) ([][]any, error) {
+	replies, err := c.runOnce(ctx, txs, then)
+	if !isNoScript(err) {
+		return replies, err
+	}
+	if err := advance.Load(ctx, c.rdb).Err(); err != nil { // the server is new, was restarted or failed over
+		return nil, err
+	}
+	return c.runOnce(ctx, txs, then)
+}
+
+func (c *Cache) runOnce(ctx context.Context, txs []transaction, then []question) (replies [][]any, err error) {
+	switch cluster, isCluster := c.rdb.(*redis.ClusterClient); {
+	case c.between != nil && len(txs) > 1:
 		for i := range txs {
 			c.between()
-			r, err := c.run(ctx, txs[i:i+1])
+			r, err := c.runOnce(ctx, txs[i:i+1], nil)
 			if err != nil {
 				return nil, err
 			}
 			replies = append(replies, r...)
 		}
-		return replies, nil
+	case isCluster:
+		replies, err = c.runCluster(ctx, cluster, txs)
+	default:
+		return c.runPipeline(ctx, txs, then)
 	}
-	if cluster, ok := c.rdb.(*redis.ClusterClient); ok {
-		return c.runCluster(ctx, cluster, txs)
+	if err != nil || len(then) == 0 {
+		return replies, err
 	}
 	pipe := c.rdb.Pipeline()
-	execs := make([]*redis.Cmd, len(txs))
-	queued := make([][]*redis.Cmd, len(txs))
+	for _, ask := range then {
+		ask(ctx, pipe)
+	}
+	_, _ = pipe.Exec(ctx) // whoever asked looks at each answer
+	return replies, nil
+}
+
+// runPipeline is run on a single server. A transaction of one command needs no MULTI.
+func (c *Cache) runPipeline(ctx context.Context, txs []transaction, then []question) ([][]any, error) {
+	pipe := c.rdb.Pipeline()
+	last := make([]*redis.Cmd, len(txs)) // EXEC, or the only command
+	queued := make([][]*redis.StatusCmd, len(txs))
 	for i, t := range txs {
-		pipe.Do(ctx, "multi")
-		for _, cmd := range t.cmds {
-			queued[i] = append(queued[i], pipe.Do(ctx, cmd...))
+		if len(t.cmds) == 1 {
+			last[i] = pipe.Do(ctx, t.cmds[0]...)
+			continue
 		}
-		execs[i] = pipe.Do(ctx, "exec")
+		pipe.Do(ctx, "multi")
+		queued[i] = make([]*redis.StatusCmd, len(t.cmds))
+		for j, cmd := range t.cmds {
+			queued[i][j] = redis.NewStatusCmd(ctx, cmd...)
+			_ = pipe.Process(ctx, queued[i][j]) // which only keeps it
+		}
+		last[i] = pipe.Do(ctx, "exec")
+	}
+	for _, ask := range then {
+		ask(ctx, pipe)
 	}
 	_, _ = pipe.Exec(ctx) // its error is the first of the commands', which are looked at below
 	replies := make([][]any, len(txs))
-	for i, exec := range execs {
+	for i, cmd := range last {
 		for _, q := range queued[i] { // names the cause where EXEC only says that there was one
 			if err := q.Err(); err != nil {
 				return nil, err
 			}
 		}
-		r, err := exec.Slice()
+		if queued[i] == nil {
+			reply, err := cmd.Result()
+			if err != nil && !errors.Is(err, redis.Nil) {
+				return nil, err
+			}
+			replies[i] = []any{reply}
+			continue
+		}
+		r, err := cmd.Slice()
 		if err != nil {
 			return nil, err
 		}

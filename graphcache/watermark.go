@@ -10,16 +10,45 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// advance moves a watermark from ARGV start to ARGV end. It answers 0, and moves nothing, where the stored one is below
-// the start; a group that has none holds what a reader that knows nothing would begin with: the log's first offset.
-const advance = `
-local at = tonumber(redis.call('HGET', KEYS[1], ARGV[1]) or ARGV[2])
-if at < tonumber(ARGV[3]) then return 0 end
-if at < tonumber(ARGV[4]) then redis.call('HSET', KEYS[1], ARGV[1], ARGV[4]) end
-return 1`
+// advance moves watermarks of up to 32 partitions from start to end: ARGV holds all fields, then all firsts, all starts
+// and all ends. It leaves one alone where the stored value is below the start; a group that has none holds what a reader
+// that knows nothing would begin with: the log's first offset. The answer has bit i set where the watermark of the
+// partition at i is not below its start.
+var advance = redis.NewScript(`
+local n = #ARGV / 4
+local at, moved, fine = redis.call('HMGET', KEYS[1], unpack(ARGV, 1, n)), {}, 0
+for i = 1, n do
+  local have = tonumber(at[i] or ARGV[n+i])
+  if have >= tonumber(ARGV[2*n+i]) then
+    fine = fine + 2^(i-1)
+    if have < tonumber(ARGV[3*n+i]) then
+      moved[#moved+1] = ARGV[i]
+      moved[#moved+1] = ARGV[3*n+i]
+    end
+  end
+end
+if #moved > 0 then redis.call('HSET', KEYS[1], unpack(moved)) end
+return fine`)
 
-func (c *Cache) advance(t *transaction, s event.Span) {
-	t.add("eval", advance, 1, c.watermarkKey(t.group), watermarkField(s.Topic, s.Partition), s.First, s.Start, s.End)
+// advance adds the command that moves the group's watermarks. It names the script by its digest; run sees to it that the
+// server knows it, and where it did not does the transactions again: which harms none that this is in, as all else in
+// them are joins.
+func (c *Cache) advance(t *transaction, spans ...event.Span) {
+	cmd := make([]any, 0, 4+4*len(spans))
+	cmd = append(cmd, "evalsha", advance.Hash(), 1, c.watermarkKey(t.group))
+	for _, s := range spans {
+		cmd = append(cmd, watermarkField(s.Topic, s.Partition))
+	}
+	for _, s := range spans {
+		cmd = append(cmd, s.First)
+	}
+	for _, s := range spans {
+		cmd = append(cmd, s.Start)
+	}
+	for _, s := range spans {
+		cmd = append(cmd, s.End)
+	}
+	t.add(cmd...)
 }
 
 // Watermark returns the lowest watermark of a partition over all groups: everything below it is applied. ok is false
@@ -102,26 +131,41 @@ func (c *Cache) check(ctx context.Context, s event.Span) error {
 	return nil
 }
 
-// settle runs the transactions of a batch, each of which ends in the command that advances its group's watermark.
-func (c *Cache) settle(ctx context.Context, s event.Span, txs []transaction) error {
-	replies, err := c.run(ctx, txs)
+// settle runs the transactions of batches, each of which ends in a command that advances its group's watermarks and
+// answers as the script advance does, and then asks the questions. It returns the result of each batch.
+func (c *Cache) settle(ctx context.Context, spans []event.Span, txs []transaction, then ...question) []error {
+	errs := make([]error, len(spans))
+	replies, err := c.run(ctx, txs, then...)
 	if err != nil {
-		err = wrap("apply "+s.String(), err)
-		// A command that fails inside a transaction (a key of another type) does not keep its watermark from advancing:
-		// take it back, so that nobody takes the batch for applied.
-		if !err.(*Error).Retriable() {
-			err = errors.Join(err, c.lower(ctx, s))
+		for i, s := range spans {
+			err := wrap("apply "+s.String(), err)
+			// A command that fails inside a transaction (a key of another type) does not keep its watermarks from
+			// advancing: take them back, so that nobody takes the batch for applied.
+			if !err.(*Error).Retriable() {
+				err = errors.Join(err, c.lower(ctx, s))
+			}
+			errs[i] = err
 		}
+		return errs
+	}
+	fine := int64(-1)
+	for _, r := range replies {
+		bits, _ := r[len(r)-1].(int64) // anything else says nothing good
+		fine &= bits
+	}
+	for i, s := range spans {
+		if fine>>i&1 == 0 {
+			errs[i] = c.behind(ctx, s)
+		}
+	}
+	return errs
+}
+
+// behind says how far the store is behind of where the reader stands.
+func (c *Cache) behind(ctx context.Context, s event.Span) error {
+	lowest, _, err := c.Watermark(ctx, s.Topic, s.Partition)
+	if err != nil {
 		return err
 	}
-	for _, r := range replies {
-		if r[len(r)-1] == int64(0) {
-			lowest, _, err := c.Watermark(ctx, s.Topic, s.Partition)
-			if err != nil {
-				return err
-			}
-			return &event.BehindError{Topic: s.Topic, Partition: s.Partition, Lowest: lowest, Assumed: s.Start}
-		}
-	}
-	return nil
+	return &event.BehindError{Topic: s.Topic, Partition: s.Partition, Lowest: lowest, Assumed: s.Start}
 }

@@ -286,7 +286,9 @@ func (r *Reasoner) Recommend(ctx context.Context, req Request) (event.Recommenda
 	if !r.log(ctx, d) {
 		rec.DecisionID = ""
 	}
-	if err := r.opt.Store.Put(ctx, rec, finalScores(d)); err != nil {
+	if err := r.opt.Store.Put(ctx, rec, finalScores(d)); errors.Is(err, ErrForgotten) {
+		r.opt.Logger.Info("recommendation not stored", "decision", d.DecisionID, "error", err)
+	} else if err != nil {
 		r.metrics.unstored.Inc()
 		r.opt.Logger.Error("recommendation served but not stored for apps", "user", req.User, "decision", d.DecisionID, "error", err)
 	}

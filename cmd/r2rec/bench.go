@@ -28,6 +28,7 @@ type benchCommand struct {
 
 	Retrieve benchRetrieveCommand `cmd:"" help:"How fast the graph answers what a recommendation asks."`
 	Memory   benchMemoryCommand   `cmd:"" help:"What the graph takes in Redis, beside bare sorted sets."`
+	Ingest   benchIngestCommand   `cmd:"" help:"How fast interactions come through Kafka into the graph, and how soon."`
 }
 
 // figure is one measured number. Its metric's name is part of the contract with machines.

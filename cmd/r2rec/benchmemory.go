@@ -47,11 +47,15 @@ func (c benchMemoryCommand) Run(p *process) (err error) {
 	shown := &stages{p: p}
 	defer shown.close()
 	rf := redisFlags{Redis: c.Redis, Prefix: "r2:", HalfLife: graphcache.DefaultRead.HalfLife, Positive: 4, Negative: 2}
-	client, cache, err := connectGraph(p, rf)
+	client, graph, err := connectGraph(p, rf)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, client.Close()) }()
+	cache, err := graph.Current(p.ctx)
+	if err != nil {
+		return err
+	}
 	rdb, single := client.(*redis.Client)
 	if !single {
 		return errors.New("--redis: it is a Redis Cluster, whose nodes have no other databases for the sorted sets to compare with: start a single server")

@@ -43,6 +43,7 @@ const askKafkaWithin = 5 * time.Second
 
 // graphReport is what `r2rec graph --json` prints.
 type graphReport struct {
+	Generation int `json:"generation"` // of the graph that serves; see r2rec rebuild
 	graphcache.Survey
 	UsedMemory int64   `json:"used_memory,omitempty"` // of all servers, other data included
 	Partitions []apply `json:"partitions"`
@@ -61,11 +62,15 @@ func (c graphCommand) Run(p *process) error {
 	if err := checkCounts(count{"--show", c.Show, 1}); err != nil {
 		return err
 	}
-	rdb, graph, err := connectGraph(p, c.redisFlags)
+	rdb, generations, err := connectGraph(p, c.redisFlags)
 	if err != nil {
 		return err
 	}
 	defer rdb.Close()
+	graph, err := generations.Current(p.ctx)
+	if err != nil {
+		return err
+	}
 	switch {
 	case c.User != "":
 		n, err := graph.AroundUser(p.ctx, c.User, c.Show)
@@ -80,7 +85,7 @@ func (c graphCommand) Run(p *process) error {
 		}
 		return c.print(p.stdout, n, func(w io.Writer) error { return printAroundItem(w, n) })
 	}
-	var r graphReport
+	r := graphReport{Generation: graph.Generation()}
 	shown := &stages{p: p}
 	defer shown.close()
 	r.Survey, err = graph.Survey(p.ctx, graphcache.SurveyOptions{Memory: !c.Quick, Progress: func(done, total int) { shown.set("looking at keys", done, total) }})

@@ -30,6 +30,8 @@ type cli struct {
 	Recommend recommendCommand `cmd:"" help:"Recommend for one user, here in the terminal, with the reasoning."`
 	Graph     graphCommand     `cmd:"" help:"See what the graph holds: counts, memory, lag, a user's or an item's neighbourhood."`
 	Plan      planCommand      `cmd:"" help:"Predict how much memory a graph takes in Redis, and what to set."`
+	Forget    forgetCommand    `cmd:"" help:"Forget a user: everything of theirs leaves Redis, for good."`
+	Rebuild   rebuildCommand   `cmd:"" help:"Build the graph anew from Kafka beside the one that serves, and switch to it."`
 	Eval      evalCommand      `cmd:"" help:"Measure rankings on a data set with known answers."`
 	Adapters  adaptersCommand  `cmd:"" help:"See and steer which adapter is served: promotions, roll-backs, files."`
 	LM        lmCommand        `cmd:"" name:"lm" help:"Make and teach the language model that runs within this program."`

@@ -65,9 +65,13 @@ func openSynthGraph(p *process, f synthFlags, rf redisFlags, shown *stages) (*sy
 	if err != nil {
 		return nil, err
 	}
-	rdb, cache, err := connectGraph(p, rf)
+	rdb, generations, err := connectGraph(p, rf)
 	if err != nil {
 		return nil, err
+	}
+	cache, err := generations.Current(p.ctx)
+	if err != nil {
+		return nil, errors.Join(err, rdb.Close())
 	}
 	g := &synthGraph{Cache: cache, rdb: rdb, prefix: rf.Prefix, stream: stream, want: marker{Graph: f, Bound: cache.Bound(), Version: markerVersion}}
 	if err := g.prepare(p, shown); err != nil {
