@@ -49,6 +49,7 @@ func (c benchRetrieveCommand) Run(p *process) (err error) {
 	if err := checkCounts(count{"--requests", c.Requests, 1}, count{"--clients", c.Clients, 2}); err != nil {
 		return err
 	}
+	collectSeldom() // as serve does
 	shown := &stages{p: p}
 	defer shown.close()
 	g, err := openSynthGraph(p, c.synthFlags, redisFlags{Redis: c.Redis, Prefix: c.Prefix, HalfLife: graphcache.DefaultRead.HalfLife, Positive: 4, Negative: 2}, shown)
