@@ -71,6 +71,12 @@ func (l *letter) message() kafka.Message {
 	return m
 }
 
+// letterBox takes what cannot be applied. It returns nil once every letter is safe; after an error it can be called again
+// with the same letters.
+type letterBox interface {
+	publish(ctx context.Context, letters []*letter) error
+}
+
 // deadLetters publishes what cannot be applied. It is shared by the partitions; one publishes at a time.
 type deadLetters struct {
 	writer *kafka.Writer

@@ -43,7 +43,9 @@ func TestFailoverThatLosesAcknowledgedWrites(t *testing.T) {
 	if got := testutil.ToFloat64(r.metrics.rewinds.WithLabelValues(c.topics.Interactions)); got == 0 {
 		t.Error("nothing was read again: either nothing was lost, or nobody saw it")
 	}
-	if role := redis.NewUniversalClient(replica.Options()).Do(t.Context(), "role").String(); !strings.Contains(role, "master") {
+	promoted := redis.NewUniversalClient(replica.Options())
+	defer promoted.Close()
+	if role := promoted.Do(t.Context(), "role").String(); !strings.Contains(role, "master") {
 		t.Errorf("the replica's role is %s", role)
 	}
 	// The old master comes back as the replica of the new one, with data that count no more.

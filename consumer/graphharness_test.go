@@ -1,8 +1,8 @@
 package consumer
 
 import (
-	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -30,20 +30,9 @@ func openGraph(t testing.TB, rdb redis.UniversalClient) *graphcache.Cache {
 	return g
 }
 
-// history is n interactions of few users with few items, in an order that has nothing to do with their times; many are of
-// the same moment and the same pair, and say the contrary of each other.
+// history fills the lists of smallGraph beyond their bounds.
 func history(random *rand.Rand, n int) []event.Interaction {
-	out := make([]event.Interaction, n)
-	for i := range out {
-		in := event.Interaction{EventID: eventID(i), UserID: fmt.Sprint("u", random.IntN(12)), ItemID: fmt.Sprint("i", random.IntN(40)),
-			Type: event.Types[random.IntN(len(event.Types))], Timestamp: event.Time(1_700_000_000_000 + random.IntN(n))}
-		if in.Type == event.Rating {
-			value := float64(1 + random.IntN(5))
-			in.Value = &value
-		}
-		out[i] = in
-	}
-	return out
+	return graphtest.Shape{Users: 12, Items: 40, Moments: n}.History(random, n)
 }
 
 // tell produces a history to random partitions, some of it twice.
@@ -65,20 +54,35 @@ func (c *cluster) tell(random *rand.Rand, log []event.Interaction) {
 // awaitGraph waits until the graph is what the history says. Whatever keeps it from being read passes.
 func (c *cluster) awaitGraph(g *graphcache.Cache, log []event.Interaction) {
 	c.t.Helper()
-	want := smallGraph.Entries(log)
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	limit := time.After(patience)
 	for {
-		got, err := g.Export(c.t.Context())
-		diff := cmp.Diff(want, graphtest.Of(got))
-		if err == nil && diff == "" {
+		diff := c.differs(g, log)
+		if diff == "" {
 			return
 		}
 		select {
 		case <-tick.C:
 		case <-limit:
-			c.t.Fatalf("the graph is not what the history says, %v (-want +got):\n%.4000s", err, diff)
+			c.t.Fatalf("the graph is not what the history says (-want +got):\n%.4000s", diff)
 		}
 	}
+}
+
+// idle tells whether a consumer has brought everything into the graph that there is, and knows it.
+func idle(r *running) bool {
+	parts := r.Health().Partitions
+	return len(parts) == 3*partitions && !slices.ContainsFunc(parts, func(p PartitionHealth) bool {
+		return p.Position < 0 || p.Lag != 0 || p.Trouble != (Trouble{})
+	})
+}
+
+// differs says how the graph is not what the history says; empty: it is.
+func (c *cluster) differs(g *graphcache.Cache, log []event.Interaction) string {
+	got, err := g.Export(c.t.Context())
+	if err != nil {
+		return err.Error()
+	}
+	return cmp.Diff(smallGraph.Entries(log), graphtest.Of(got))
 }

@@ -208,7 +208,7 @@ func (g *group) config() kafka.ConsumerGroupConfig {
 		RebalanceTimeout:       m.RebalanceTimeout,
 		JoinGroupBackoff:       m.RejoinBackoff,
 		WatchPartitionChanges:  true,
-		PartitionWatchInterval: 5 * time.Second,
+		PartitionWatchInterval: m.PartitionWatch,
 		StartOffset:            kafka.FirstOffset,
 		Timeout:                requestTimeout,
 		ErrorLogger:            debugLogger(m.Logger),

@@ -81,6 +81,8 @@ type Member struct {
 	RebalanceTimeout time.Duration
 	// RejoinBackoff is the pause after a failure to join. Default 1 s.
 	RejoinBackoff time.Duration
+	// PartitionWatch is how often Kafka is asked whether a topic has more partitions. Default 5 s.
+	PartitionWatch time.Duration
 	// Backoff makes the pauses between attempts of one call to Kafka or the store; it must never say backoff.Stop.
 	// Default: exponential from 50 ms to 5 s, half of it random.
 	Backoff func() backoff.BackOff
@@ -190,6 +192,7 @@ func (c *checks) member(m *Member) {
 	c.duration("SessionTimeout", &m.SessionTimeout, 10*time.Second)
 	c.duration("RebalanceTimeout", &m.RebalanceTimeout, 30*time.Second)
 	c.duration("RejoinBackoff", &m.RejoinBackoff, time.Second)
+	c.duration("PartitionWatch", &m.PartitionWatch, 5*time.Second)
 	if m.HeartbeatInterval > m.SessionTimeout/3 {
 		c.fail("HeartbeatInterval is %v, want at most a third of SessionTimeout, %v", m.HeartbeatInterval, m.SessionTimeout)
 	}

@@ -84,9 +84,7 @@ func TestRedisLosesWhatItHad(t *testing.T) {
 	})
 	server.Start()
 	c.awaitGraph(g, log)
-	c.eventually("health says that all is well", func() bool {
-		return !slices.ContainsFunc(r.Health().Partitions, func(p PartitionHealth) bool { return p.Trouble != (Trouble{}) || p.Lag != 0 })
-	})
+	c.eventually("health says that all is well", func() bool { return idle(r) })
 	r.stop()
 	for p := range partitions {
 		if at, ok, err := g.Watermark(t.Context(), c.topics.Interactions, p); !ok || err != nil || at == 0 {
@@ -153,9 +151,7 @@ func TestRedisThatTakesNoWrites(t *testing.T) {
 				t.Fatal(err)
 			}
 			c.awaitGraph(openGraph(t, admin), log)
-			c.eventually("health says that all is well", func() bool {
-				return !slices.ContainsFunc(r.Health().Partitions, func(p PartitionHealth) bool { return p.Trouble != (Trouble{}) || p.Lag != 0 })
-			})
+			c.eventually("health says that all is well", func() bool { return idle(r) })
 			r.stop()
 			// The first pause is 50 ms, half of it random, and the next ones are longer.
 			if g.soonest < 25*time.Millisecond {

@@ -14,7 +14,7 @@ import (
 type partition struct {
 	source
 	c    *Consumer
-	dead *deadLetters
+	dead letterBox
 
 	readErr error // why the reader has to be placed anew; handled once the batch before it is applied
 	batch   batch
@@ -22,7 +22,7 @@ type partition struct {
 	rewinds backoff.BackOff // pauses between rewinds with no batch applied in between; nil: none yet
 }
 
-func newPartition(c *Consumer, topic string, a kafka.PartitionAssignment, dead *deadLetters) *partition {
+func newPartition(c *Consumer, topic string, a kafka.PartitionAssignment, dead letterBox) *partition {
 	return &partition{source: c.source(topic, a, ""), c: c, dead: dead, batch: batch{sink: c.sink(topic), hole: -1}}
 }
 

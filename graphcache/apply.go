@@ -3,6 +3,7 @@ package graphcache
 import (
 	"cmp"
 	"context"
+	"errors"
 	"iter"
 	"slices"
 
@@ -184,29 +185,44 @@ func (c *Cache) ApplyInteractions(ctx context.Context, span event.Span, batch []
 	return err
 }
 
-// travel applies batches of different partitions together.
+// travel applies batches of different partitions together, and again where users were forgotten meanwhile.
 func (c *Cache) travel(ctx context.Context, parts []*part) {
 	batches, spans := make([][]event.Interaction, len(parts)), make([]event.Span, len(parts))
 	for i, p := range parts {
 		batches[i], spans[i] = p.batch, p.span
 	}
+	var errs []error
+	for range attempts {
+		errs = c.travelOnce(ctx, batches, spans)
+		if !slices.ContainsFunc(errs, func(err error) bool { return errors.Is(err, errForgotMeanwhile) }) {
+			break
+		}
+	}
+	for i, p := range parts {
+		p.err = errs[i]
+	}
+}
+
+// attempts at a batch before its reader is told to come again.
+const attempts = 3
+
+func (c *Cache) travelOnce(ctx context.Context, batches [][]event.Interaction, spans []event.Span) []error {
 	who := c.watch(usersOf(batches...))
 	forgotten, err := who.read(ctx)
-	if err == nil {
-		txs := c.joins(batches, forgotten)
-		for g := range txs {
-			c.advance(&txs[g], spans...)
-		}
-		for i, err := range c.settle(ctx, spans, txs, who.ask) {
-			parts[i].err = err
-		}
-		err = c.forgetAgain(ctx, batches, who)
+	if err != nil {
+		return slices.Repeat([]error{err}, len(spans))
 	}
-	for _, p := range parts {
-		if p.err == nil {
-			p.err = err
+	txs := c.joins(batches, forgotten)
+	for g := range txs {
+		c.advance(&txs[g], who.epochs[g], spans...)
+	}
+	errs := c.settle(ctx, spans, txs, who.ask)
+	if err := c.forgetAgain(ctx, batches, who); err != nil {
+		for i := range errs {
+			errs[i] = cmp.Or(errs[i], err)
 		}
 	}
+	return errs
 }
 
 // Join joins interactions that come from no partition into the graph: what ApplyInteractions does, without watermarks.

@@ -70,40 +70,37 @@ func heaviest(weights map[string]float64, n int) []weighted {
 	for id, weight := range weights {
 		all = append(all, weighted{id, weight})
 	}
-	slices.SortFunc(all, byWeight)
-	return all[:min(n, len(all))]
+	return first(all, n, byWeight)
 }
 
 // choose takes the wanted number of each origin from the context's candidates, the best first, and fills up with
 // whatever is left.
 func (q Query) choose(c event.Context) []event.Candidate {
 	pool := c.Candidates
+	order := make([]int, len(pool))
+	for i := range order {
+		order[i] = i
+	}
 	if q.Rank != nil && len(pool) > 0 {
 		scores := q.Rank(c)
-		order := make([]int, len(pool))
-		for i := range order {
-			order[i] = i
-		}
 		slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(scores[b], scores[a]) })
-		ranked := make([]event.Candidate, len(pool))
-		for i, place := range order {
-			ranked[i] = pool[place]
-		}
-		pool = ranked
 	}
 	quota := map[event.Origin]int{event.FromTrends: q.Trending, event.FromExplore: q.Explore}
 	quota[event.FromChains] = q.Candidates - q.Trending - q.Explore
-	var chosen []event.Candidate
-	var rest []event.Candidate
-	for _, c := range pool {
-		if quota[c.Origin] > 0 && len(chosen) < q.Candidates {
-			quota[c.Origin]--
-			chosen = append(chosen, c)
+	chosen := make([]event.Candidate, 0, max(0, q.Candidates))
+	var rest []int
+	for _, i := range order {
+		if quota[pool[i].Origin] > 0 && len(chosen) < q.Candidates {
+			quota[pool[i].Origin]--
+			chosen = append(chosen, pool[i])
 		} else {
-			rest = append(rest, c)
+			rest = append(rest, i)
 		}
 	}
-	return append(chosen, rest[:min(max(0, q.Candidates-len(chosen)), len(rest))]...)
+	for _, i := range rest[:min(max(0, q.Candidates-len(chosen)), len(rest))] {
+		chosen = append(chosen, pool[i])
+	}
+	return chosen
 }
 
 // newestOf is the time of the newest edge of any of the candidates: halving by age is only compared within a list, and

@@ -40,9 +40,12 @@ func (r itemReads) items() (map[string]event.Item, error) {
 			if !ok {
 				continue
 			}
-			var it event.Item
-			if err := json.Unmarshal([]byte(doc), &it); err != nil {
-				return nil, wrapf(err, "read the catalogue entry of %q", r.ids[g][i])
+			it, ok := plainItem(doc)
+			if !ok {
+				it = event.Item{}
+				if err := json.Unmarshal([]byte(doc), &it); err != nil {
+					return nil, wrapf(err, "read the catalogue entry of %q", r.ids[g][i])
+				}
 			}
 			found[r.ids[g][i]] = it
 		}

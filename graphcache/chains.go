@@ -48,7 +48,7 @@ func idf(degree int64) float64 { return 1 / math.Log2(2+float64(degree)) }
 
 // halved is 2^(-age/halfLife); an age below zero counts as zero.
 func halved(age event.Time, halfLife time.Duration) float64 {
-	return math.Exp2(-float64(max(0, age)) / float64(halfLife.Milliseconds()))
+	return halve(float64(max(0, age)) / float64(halfLife.Milliseconds()))
 }
 
 // likeMinded finds the users behind the positive roots' lists and keeps the strongest: the weight is the sum, over the
@@ -125,7 +125,7 @@ func findLinks(ns []neighbour, lists []node, offered func(item string) bool, hal
 
 // chainWeights are, of every item that chains lead to, the summed weights of all of them.
 func chainWeights(links []link) map[string]float64 {
-	weights := map[string]float64{}
+	weights := make(map[string]float64, len(links)/2) // most items are reached more than once
 	for _, l := range links {
 		weights[l.item] += l.neighbour.weight * l.weight
 	}

@@ -2,6 +2,7 @@ package graphcache
 
 import (
 	"fmt"
+	"strconv"
 
 	"github.com/r2rec/r2rec/internal/event"
 )
@@ -20,6 +21,16 @@ const (
 	Hide     Kind = 7
 )
 
+var kindNames = map[Kind]string{Click: "click", Rating: "rating", Like: "like", Cart: "cart", Purchase: "purchase", Dislike: "dislike", Hide: "hide"}
+
+// String names the interaction that makes such an edge.
+func (k Kind) String() string {
+	if name, ok := kindNames[k]; ok {
+		return name
+	}
+	return "kind " + strconv.Itoa(int(k))
+}
+
 // Positive tells whether the edge speaks for the item.
 func (k Kind) Positive() bool { return k < Dislike }
 
@@ -35,6 +46,9 @@ type Edge struct {
 	At   event.Time
 	Kind Kind
 }
+
+// Score is how the edge stands in Redis.
+func (e Edge) Score() int64 { return score(e.At, e.Kind) }
 
 func edge(member string, s float64) Edge {
 	n := int64(s)

@@ -54,15 +54,9 @@ func retriableReply(msg string) bool {
 	return false
 }
 
-// isNoScript tells whether the server does not know a script by its digest.
-func isNoScript(err error) bool {
-	var reply redis.Error
-	return errors.As(err, &reply) && strings.HasPrefix(reply.Error(), "NOSCRIPT")
-}
-
 // meanings are what replies mean to who runs the servers.
 var meanings = []struct{ code, meaning string }{
-	{"OOM", "Redis is full, and its events wait in Kafka until it has more memory (maxmemory)"},
+	{"OOM", "Redis is full, and events wait in Kafka until it has more memory (maxmemory)"},
 	{"READONLY", "this Redis is a read-only replica: connect to its master, unless it is about to become one"},
 	{"LOADING", "Redis is loading its data"},
 	{"MISCONF", "Redis refuses writes because it cannot save to disk"},
@@ -79,11 +73,7 @@ func meaning(err error) string {
 	var network net.Error
 	switch {
 	case errors.As(err, &reply):
-		for _, m := range meanings {
-			if strings.HasPrefix(reply.Error(), m.code) {
-				return m.meaning
-			}
-		}
+		return meaningOf(reply.Error())
 	case errors.Is(err, context.Canceled):
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &network) && network.Timeout(), errors.Is(err, redis.ErrPoolTimeout):
 		return "Redis does not answer in time: it is slow, paused or cut off"
@@ -91,6 +81,21 @@ func meaning(err error) string {
 		return "Redis cannot be reached"
 	}
 	return ""
+}
+
+func meaningOf(reply string) string {
+	for _, m := range meanings {
+		if strings.HasPrefix(reply, m.code) {
+			return m.meaning
+		}
+	}
+	return ""
+}
+
+// isNoScript tells whether the server does not know a script by its digest.
+func isNoScript(err error) bool {
+	var reply redis.Error
+	return errors.As(err, &reply) && strings.HasPrefix(reply.Error(), "NOSCRIPT")
 }
 
 func wrap(op string, err error) error {

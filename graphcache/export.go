@@ -24,14 +24,14 @@ func (c *Cache) Export(ctx context.Context) ([]Entry, error) {
 	for g := range groups {
 		keys = append(keys, c.recentKey(g))
 	}
-	for _, kind := range []string{"u:", "i:", "x:"} {
-		err := c.scan(ctx, kind, func(key, _ string) error {
-			keys = append(keys, key)
-			return nil
-		})
-		if err != nil {
-			return nil, err
+	err := c.scanNodes(ctx, userKind+itemKind+settledKind, nil, func(_ redis.UniversalClient, page []nodeKey) error {
+		for _, n := range page {
+			keys = append(keys, n.key)
 		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	slices.Sort(keys)
 	var out []Entry
@@ -54,76 +54,4 @@ func (c *Cache) Export(ctx context.Context) ([]Entry, error) {
 	}
 	slices.SortStableFunc(out, func(a, b Entry) int { return cmp.Compare(a.Key, b.Key) })
 	return out, nil
-}
-
-// Stats counts what the graph holds now.
-type Stats struct {
-	Users        int64 `json:"users"`          // with at least one edge
-	Items        int64 `json:"items"`          // with at least one edge
-	UserEdges    int64 `json:"user_edges"`     // in the users' lists
-	ItemEdges    int64 `json:"item_edges"`     // in the items' lists; the bound may keep fewer than in the users'
-	Catalogue    int64 `json:"catalogue"`      // items with a title
-	TrimmedUsers int64 `json:"trimmed_users"`  // whose list is at the bound
-	TrimmedItems int64 `json:"trimmed_items"`  // whose list is at the bound
-	EdgesPerNode int   `json:"edges_per_node"` // the bound
-}
-
-// Stats scans all keys and counts; it takes about a second for a million nodes.
-func (c *Cache) Stats(ctx context.Context) (Stats, error) {
-	s := Stats{EdgesPerNode: c.opt.Bound}
-	count := func(kind string, nodes, edges, trimmed *int64) error {
-		seen := map[string]bool{}
-		if err := c.scan(ctx, kind, func(key, _ string) error {
-			seen[key] = true
-			return nil
-		}); err != nil {
-			return err
-		}
-		keys := make([]string, 0, len(seen))
-		for key := range seen {
-			keys = append(keys, key)
-		}
-		for chunk := range slices.Chunk(keys, 1000) {
-			cmds := make([]*redis.IntCmd, len(chunk))
-			if _, err := c.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
-				for i, key := range chunk {
-					cmds[i] = p.ZCard(ctx, key)
-				}
-				return nil
-			}); err != nil {
-				return wrap("count edges", err)
-			}
-			for _, cmd := range cmds {
-				n := cmd.Val()
-				if n == 0 {
-					continue
-				}
-				*nodes++
-				*edges += n
-				if n >= int64(c.opt.Bound) {
-					*trimmed++
-				}
-			}
-		}
-		return nil
-	}
-	if err := count("u:", &s.Users, &s.UserEdges, &s.TrimmedUsers); err != nil {
-		return Stats{}, err
-	}
-	if err := count("i:", &s.Items, &s.ItemEdges, &s.TrimmedItems); err != nil {
-		return Stats{}, err
-	}
-	cmds, err := c.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for g := range groups {
-			p.HLen(ctx, c.catalogueKey(g))
-		}
-		return nil
-	})
-	if err != nil {
-		return Stats{}, wrap("count the catalogue", err)
-	}
-	for _, cmd := range cmds {
-		s.Catalogue += cmd.(*redis.IntCmd).Val()
-	}
-	return s, nil
 }

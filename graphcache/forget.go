@@ -2,19 +2,12 @@ package graphcache
 
 import (
 	"context"
+	"errors"
 	"strconv"
-	"strings"
-	"sync"
 
 	"github.com/r2rec/r2rec/internal/event"
 	"github.com/redis/go-redis/v9"
 )
-
-// remember raises the time before which a user is forgotten: a max-register.
-const remember = `
-local at = tonumber(redis.call('HGET', KEYS[1], ARGV[1]) or '0')
-if at < tonumber(ARGV[2]) then redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]) end
-return 1`
 
 // unlink removes users from an item's list where their edge is older than they are to be forgotten: ARGV holds pairs of
 // user and score.
@@ -35,6 +28,7 @@ type watch struct {
 	c             *Cache
 	users, fields [groups][]string // and their keyed hashes
 	cmds          [groups]*redis.SliceCmd
+	epochs        [groups]string // of forgets, as they were before the question was asked first, see read
 }
 
 func (c *Cache) watch(of map[string]bool) *watch {
@@ -81,14 +75,36 @@ func (w *watch) answer() (map[string]event.Time, error) {
 	return found, nil
 }
 
+// read asks for each group's epoch of forgets, and then the question. A forget writes its tombstones, then moves every
+// group into a new epoch, and only then looks for edges. So for a user who is not found to be forgotten here, whatever is
+// written to a group in the epoch of before is written before the forget looks.
 func (w *watch) read(ctx context.Context) (map[string]event.Time, error) {
 	pipe := w.c.rdb.Pipeline()
+	var epochs [groups]*redis.StringCmd
+	for g := range groups {
+		epochs[g] = pipe.HGet(ctx, w.c.erasingKey(g), epochField)
+	}
+	if _, ok := w.c.rdb.(*redis.ClusterClient); ok { // whose nodes answer side by side
+		_, _ = pipe.Exec(ctx)
+		pipe = w.c.rdb.Pipeline()
+	}
 	w.ask(ctx, pipe)
-	if pipe.Len() > 0 {
-		_, _ = pipe.Exec(ctx) // its error is the first of the commands', which answer looks at
+	_, _ = pipe.Exec(ctx) // its error is the first of the commands', which are looked at
+	for g, cmd := range epochs {
+		switch err := cmd.Err(); {
+		case errors.Is(err, redis.Nil):
+			w.epochs[g] = "0"
+		case err != nil:
+			return nil, wrap("read who is forgotten", err)
+		default:
+			w.epochs[g] = cmd.Val()
+		}
 	}
 	return w.answer()
 }
+
+// epochField of the hash r2:{g}:erasing; the others name partitions, with a slash.
+const epochField = "epoch"
 
 func usersOf(batches ...[]event.Interaction) map[string]bool {
 	users := map[string]bool{}
@@ -100,7 +116,8 @@ func usersOf(batches ...[]event.Interaction) map[string]bool {
 
 // forgetAgain looks at who was asked for once more, after the batches were written, whether one of their users was
 // forgotten meanwhile, and removes what they, or an earlier attempt at them, may have written. A forget writes its
-// tombstone before it looks for edges: so either it finds the batches' edges, or this finds its tombstone.
+// tombstone before it looks for edges: so either it finds the batches' edges, or this finds its tombstone. Whoever dies
+// before this has not moved the watermarks of all groups: another epoch keeps them where they are.
 func (c *Cache) forgetAgain(ctx context.Context, batches [][]event.Interaction, who *watch) error {
 	now, err := who.answer()
 	if err != nil || len(now) == 0 {
@@ -132,92 +149,59 @@ func (c *Cache) forgetAgain(ctx context.Context, batches [][]event.Interaction, 
 // that old are ignored from now on, also when the topic is replayed. Other nodes' lists may be short until the graph is
 // rebuilt. Errors are those of ApplyInteractions.
 //
-// It scans the keys of the graph once a batch, because a trimmed list no longer tells which items point back.
+// It scans the keys of the graph once a batch, because a trimmed list no longer tells which items point back. It does so
+// page by page: neither its memory nor any one command grows with the graph.
 func (c *Cache) ApplyUsers(ctx context.Context, span event.Span, batch []event.User) error {
 	if span.Start == span.End {
 		return c.check(ctx, span)
 	}
-	txs := make([]transaction, groups)
-	for g := range txs {
-		txs[g].group = g
-	}
-	if len(batch) > 0 {
-		var err error
-		if txs, err = c.erase(ctx, batch); err != nil {
-			return err
+	if len(batch) == 0 {
+		txs := make([]transaction, groups)
+		for g := range txs {
+			txs[g].group = g
+			c.advance(&txs[g], "", span)
 		}
+		return c.settle(ctx, []event.Span{span}, txs)[0]
 	}
-	for g := range txs {
-		c.advance(&txs[g], span)
+	e := c.erasure(span, batch)
+	if err := e.begin(ctx); err != nil {
+		return err
 	}
-	return c.settle(ctx, []event.Span{span}, txs)[0]
+	if err := e.outside(ctx); err != nil {
+		return err
+	}
+	if err := e.unlink(ctx); err != nil {
+		return err
+	}
+	return e.finish(ctx)
 }
 
-// erase writes the tombstones, so that writers see them, and returns the transactions, one a group, that write them
-// again (the store may have been restored meanwhile) and remove the users' edges and recommendations.
-func (c *Cache) erase(ctx context.Context, users []event.User) ([]transaction, error) {
-	txs := make([]transaction, groups)
-	for g := range txs {
-		txs[g].group = g
+// Remember is ApplyUsers for a graph to which no edge has been applied yet: it writes who is forgotten, and looks for
+// nothing to remove. A rebuild begins with it.
+func (c *Cache) Remember(ctx context.Context, span event.Span, batch []event.User) error {
+	if span.Start == span.End || len(batch) == 0 {
+		return c.ApplyUsers(ctx, span, batch)
 	}
-	limits := make([]any, 0, 2*len(users))
-	_, err := c.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for _, u := range users {
-			g := group(u.UserID)
-			limit := score(u.ForgetBefore, 0)
-			mark := []any{"eval", remember, 1, c.forgetKey(g), c.tombstone(u.UserID), int64(u.ForgetBefore)}
-			p.Do(ctx, mark...)
-			t := &txs[g]
-			t.cmds = append(t.cmds, mark)
-			t.add("zremrangebyscore", c.userKey(u.UserID), "-inf", exclusive(limit))
-			t.add("zremrangebyscore", c.settledKey(u.UserID), "-inf", exclusive(limit))
-			p.Del(ctx, event.RecommendationKey(c.opt.Prefix, u.UserID), event.TopKey(c.opt.Prefix, u.UserID))
-			limits = append(limits, u.UserID, limit)
-		}
+	e := c.erasure(span, batch)
+	if err := e.begin(ctx); err != nil {
+		return err
+	}
+	return e.finish(ctx)
+}
+
+// ForgetBeside forgets the users of a batch in a graph that does not keep the watermarks of their partition: another
+// generation than the current one. Doing it again is harmless.
+func (c *Cache) ForgetBeside(ctx context.Context, span event.Span, batch []event.User) error {
+	if len(batch) == 0 {
 		return nil
-	})
-	if err != nil {
-		return nil, wrap("write who is forgotten", err)
 	}
-	if err := c.mark(ctx, users); err != nil {
-		return nil, err
+	e := c.erasure(span, batch)
+	e.beside = true
+	if err := e.begin(ctx); err != nil {
+		return err
 	}
-	err = c.scan(ctx, "i:", func(key, item string) error {
-		t := &txs[group(item)]
-		t.add(append([]any{"eval", unlink, 1, key}, limits...)...)
-		return nil
-	})
-	return txs, err
+	if err := e.unlink(ctx); err != nil {
+		return err
+	}
+	return e.finish(ctx)
 }
-
-// scan calls f with the key and the id of every node whose key, after its tag, begins with kind. Keys that come or go
-// meanwhile may be missed or seen twice.
-func (c *Cache) scan(ctx context.Context, kind string, f func(key, id string) error) error {
-	return c.scanKeys(ctx, globEscaper.Replace(c.opt.Prefix)+"{*}:"+kind+"*", func(_ redis.UniversalClient, key string) error {
-		_, id, ok := strings.Cut(key[len(c.opt.Prefix):], "}:"+kind)
-		if !ok || key != c.tag(group(id))+kind+id {
-			return nil // an app's key that looks like ours
-		}
-		return f(key, id)
-	})
-}
-
-// scanKeys calls f, never twice at a time, with every key that matches the pattern, and the server it is on. Keys that come
-// or go meanwhile may be missed or seen twice.
-func (c *Cache) scanKeys(ctx context.Context, pattern string, f func(rdb redis.UniversalClient, key string) error) error {
-	var mu sync.Mutex // a Cluster's masters are scanned side by side
-	return wrap("scan "+pattern, c.masters(ctx, func(ctx context.Context, rdb redis.UniversalClient) error {
-		it := rdb.Scan(ctx, 0, pattern, 1000).Iterator()
-		for it.Next(ctx) {
-			mu.Lock()
-			err := f(rdb, it.Val())
-			mu.Unlock()
-			if err != nil {
-				return err
-			}
-		}
-		return it.Err()
-	}))
-}
-
-var globEscaper = strings.NewReplacer("*", `\*`, "?", `\?`, "[", `\[`, "]", `\]`, `\`, `\\`)

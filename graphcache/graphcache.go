@@ -22,11 +22,15 @@
 //	r2:{g}:items     HASH item -> JSON         the catalogue
 //	r2:{g}:wm        HASH topic/partition -> n everything below offset n is applied in this group
 //	r2:{g}:forget    HASH keyed hash of a user -> forget_before
+//	r2:{g}:erasing   HASH topic/partition -> token:steps, how far a batch of forgets has come, gone when it is done; and epoch -> how many have begun
+//	r2:generation    HASH which graph is current, and which others have keys, see Generations
 //	r2:{join:TOPIC/P}:head, :users, :due
 //	                 HASH, HASH user -> JSON, ZSET user -> ms: what waits for its reward, see LoadJoin; expire after a week unused
 //	r2:{0}:probe     ZSET within one transaction, to try what the server can
 //
-// They are private to this package: apps read what the reasoner publishes.
+// They are private to this package: apps read what the reasoner publishes. A graph that was rebuilt is a later
+// generation N >= 1, and the keys of its groups begin with r2:N:{g}: instead of r2:{g}:; all others stay as they are.
+// No other graph in the same Redis may have a prefix that continues this one with a number.
 //
 // # Watermarks
 //
@@ -56,6 +60,8 @@ import (
 type Options struct {
 	// Prefix of every key. Default "r2:".
 	Prefix string
+	// Generation of the graph, see Generations. Default 0: the first.
+	Generation int
 	// Bound is how many edges a node keeps, the newest. Default: 128 where Redis keeps sorted sets of 256 entries
 	// compact (zset-max-listpack-entries), else 96; see Configure. All writers of a graph must use the same.
 	Bound int
@@ -91,10 +97,14 @@ const (
 type Cache struct {
 	rdb redis.UniversalClient
 	opt Options
+	// graph is what the keys of the groups begin with: Prefix, and the number of a later generation.
+	graph string
 	// chosen tells that the bound of lists is not the default's: Configure leaves it.
 	chosen bool
 	// trends as last read by RefreshTrends.
 	trends atomic.Pointer[trends]
+	// rooms are for the lists of snapshots, see rooms.
+	rooms sync.Pool
 	// dumps tells whether lists are read by DUMP.
 	dumps atomic.Bool
 	// convoys are batches of interactions that travel together.
@@ -133,6 +143,9 @@ func New(rdb redis.UniversalClient, opt Options) (*Cache, error) {
 	if opt.Logger == nil {
 		opt.Logger = slog.New(slog.DiscardHandler)
 	}
+	if opt.Generation < 0 {
+		return nil, fmt.Errorf("graphcache: Generation is %d, must be at least 0", opt.Generation)
+	}
 	for name, v := range map[string]int{"Bound": opt.Bound, "MaxNew": opt.MaxNew, "SettledBound": opt.SettledBound, "RecentBound": opt.RecentBound} {
 		if v < 1 {
 			return nil, fmt.Errorf("graphcache: %s is %d, must be at least 1", name, v)
@@ -147,9 +160,19 @@ func New(rdb redis.UniversalClient, opt Options) (*Cache, error) {
 	if err := opt.Lists.validate(); err != nil {
 		return nil, err
 	}
-	c := &Cache{rdb: rdb, opt: opt, chosen: chosen}
+	c := &Cache{rdb: rdb, opt: opt, graph: graphPrefix(opt), chosen: chosen}
 	c.dumps.Store(opt.Lists == ListsDump)
 	return c, nil
+}
+
+// generation is another generation of the graph, on the same server and by the same settings as c has found them.
+func (c *Cache) generation(n int) *Cache {
+	opt := c.opt
+	opt.Generation = n
+	d := &Cache{rdb: c.rdb, opt: opt, graph: graphPrefix(opt), chosen: c.chosen, between: c.between}
+	d.dumps.Store(c.dumps.Load())
+	d.trends.Store(c.trends.Load())
+	return d
 }
 
 // Configure fits the cache to the server; call it before the first use.
@@ -158,8 +181,12 @@ func New(rdb redis.UniversalClient, opt Options) (*Cache, error) {
 // and falls back to a smaller Bound where 256 entries are too many. A server that does not answer CONFIG (managed
 // services) counts as unconfigured. A Bound that was chosen stays, and is only warned about.
 //
-// And it tries whether lists can be read by DUMP, with a key that exists within one transaction only.
+// It tries whether lists can be read by DUMP, with a key that exists within one transaction only; and it refuses a server
+// that, once full, would drop lists by itself (maxmemory-policy allkeys-...).
 func (c *Cache) Configure(ctx context.Context) error {
+	if err := c.checkEviction(ctx); err != nil {
+		return err
+	}
 	if err := c.configureLists(ctx); err != nil {
 		return err
 	}
@@ -190,21 +217,31 @@ func (c *Cache) Configure(ctx context.Context) error {
 	return nil
 }
 
-// setting reads a setting of every server, of a Cluster's masters each, in any order; empty: that server does not tell.
-func (c *Cache) setting(ctx context.Context, name string) (values []string, err error) {
+// settings reads the settings that a pattern names of every server, of a Cluster's masters each, in any order; an empty map:
+// that server does not tell.
+func (c *Cache) settings(ctx context.Context, pattern string) (all []map[string]string, err error) {
 	var mu sync.Mutex
 	err = c.masters(ctx, func(ctx context.Context, rdb redis.UniversalClient) error {
-		m, err := rdb.ConfigGet(ctx, name).Result()
+		m, err := rdb.ConfigGet(ctx, pattern).Result()
 		var reply redis.Error
 		if errors.As(err, &reply) && !retriableReply(reply.Error()) {
 			err = nil
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		values = append(values, m[name])
+		all = append(all, m)
 		return err
 	})
-	return values, wrap("read redis setting "+name, err)
+	return all, wrap("read redis setting "+pattern, err)
+}
+
+// setting reads one setting of every server; empty: that server does not tell.
+func (c *Cache) setting(ctx context.Context, name string) (values []string, err error) {
+	all, err := c.settings(ctx, name)
+	for _, m := range all {
+		values = append(values, m[name])
+	}
+	return values, err
 }
 
 // limit reads an integer setting, the lowest of all servers; -1: one does not tell.
@@ -231,6 +268,9 @@ func (c *Cache) masters(ctx context.Context, f func(ctx context.Context, rdb red
 	}
 	return f(ctx, c.rdb)
 }
+
+// Generation is the number of this generation of the graph.
+func (c *Cache) Generation() int { return c.opt.Generation }
 
 // Bound is how many edges a node keeps.
 func (c *Cache) Bound() int { return c.opt.Bound }

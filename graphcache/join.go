@@ -3,6 +3,7 @@ package graphcache
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -132,13 +133,29 @@ return marked`
 // mark has the joiner look at the parts of users who are to be forgotten, after their tombstones were written. Only it
 // can tell what of a part is older than forget_before.
 func (c *Cache) mark(ctx context.Context, users []event.User) error {
-	args := make([]any, len(users))
-	for i, u := range users {
-		args[i] = u.UserID
-	}
-	return c.scanKeys(ctx, globEscaper.Replace(c.opt.Prefix)+"{join:*}:users", func(rdb redis.UniversalClient, key string) error {
-		tag := key[:len(key)-len("users")]
-		keys := joinKeys{head: tag + "head", users: key, due: tag + "due"}
-		return wrap("have users forgotten in "+key, rdb.Eval(ctx, markJoin, keys.list(), args...).Err())
+	return c.eachJoin(ctx, func(rdb redis.UniversalClient, keys joinKeys) error {
+		for some := range slices.Chunk(users, erasedAtOnce) {
+			args := make([]any, len(some))
+			for i, u := range some {
+				args[i] = u.UserID
+			}
+			if err := rdb.Eval(ctx, markJoin, keys.list(), args...).Err(); err != nil {
+				return wrap("have users forgotten in "+keys.users, err)
+			}
+		}
+		return nil
+	})
+}
+
+// eachJoin calls f with the keys of every partition of the join that has users, and the server they are on.
+func (c *Cache) eachJoin(ctx context.Context, f func(rdb redis.UniversalClient, keys joinKeys) error) error {
+	return c.scanKeys(ctx, globEscaper.Replace(c.opt.Prefix)+"{join:*}:users", func(rdb redis.UniversalClient, page []string) error {
+		for _, key := range page {
+			tag := key[:len(key)-len("users")]
+			if err := f(rdb, joinKeys{head: tag + "head", users: key, due: tag + "due"}); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 }

@@ -20,7 +20,7 @@ func hash(id string) uint64 {
 	return h
 }
 
-func (c *Cache) tag(g int) string { return c.opt.Prefix + "{" + strconv.Itoa(g) + "}:" }
+func (c *Cache) tag(g int) string { return c.graph + "{" + strconv.Itoa(g) + "}:" }
 
 func (c *Cache) userKey(user string) string    { return c.tag(group(user)) + "u:" + user }
 func (c *Cache) itemKey(item string) string    { return c.tag(group(item)) + "i:" + item }
@@ -29,6 +29,15 @@ func (c *Cache) recentKey(g int) string        { return c.tag(g) + "recent" }
 func (c *Cache) catalogueKey(g int) string     { return c.tag(g) + "items" }
 func (c *Cache) watermarkKey(g int) string     { return c.tag(g) + "wm" }
 func (c *Cache) forgetKey(g int) string        { return c.tag(g) + "forget" }
+func (c *Cache) erasingKey(g int) string       { return c.tag(g) + "erasing" }
+
+// graphPrefix is what the keys of a graph's groups begin with.
+func graphPrefix(o Options) string {
+	if o.Generation == 0 {
+		return o.Prefix
+	}
+	return o.Prefix + strconv.Itoa(o.Generation) + ":"
+}
 
 // watermarkField names a partition within a watermark hash.
 func watermarkField(topic string, partition int) string { return topic + "/" + strconv.Itoa(partition) }

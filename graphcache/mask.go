@@ -55,7 +55,7 @@ type choice struct{ user, item string }
 
 // basis is what a snapshot keeps of what was read, to compute its evidence again: a few hundred KB.
 type basis struct {
-	mu         sync.Mutex // evidence is counted within the taste
+	mu         sync.Mutex // of the taste, where what is gone is taken away
 	taste      *taste
 	neighbours []neighbour
 	lists      []node          // theirs: the edges that chains end in, and the newest other one
@@ -136,14 +136,14 @@ func (b *basis) without(c event.Context, gone []choice) event.Context {
 			defer func() { other.degree++ }()
 		}
 	}
-	newest := max(b.others, newestOf(pool))
+	newest, commons := max(b.others, newestOf(pool)), b.taste.commons()
 	links := b.links(lists, func(item string) bool { return b.offered[item] })
 	weights := chainWeights(links)
 	c.Candidates = slices.Clone(c.Candidates)
 	for k := range pool {
 		it := &c.Candidates[k]
 		if newest != b.newest || slices.ContainsFunc(gone, func(g choice) bool { return b.pool[k].list.has(g.user) }) {
-			it.Evidence = b.taste.evidence(pool[k].list, it.Categories, newest, b.at)
+			it.Evidence = b.taste.evidence(commons, pool[k].list, it.Categories, newest, b.at)
 		}
 		it.Evidence.Chains = weights[it.ItemID]
 	}

@@ -1,9 +1,8 @@
 package graphcache
 
 import (
-	"cmp"
 	"math"
-	"slices"
+	"strings"
 	"time"
 
 	"github.com/r2rec/r2rec/internal/event"
@@ -31,7 +30,6 @@ type root struct {
 	byTen, byThree      float64 // halved every so many places among the positive
 	anyTen, anyFour     float64 // halved every so many places of the history
 	newestTen, positive bool
-	common              common // with the candidate that is looked at
 }
 
 // common users of an item of the history and a candidate.
@@ -63,7 +61,12 @@ const together = 2 * time.Minute
 // newTaste reads a user's history, newest first, and the lists of those of its items that are its roots, in the same
 // order.
 func newTaste(user string, history, roots []Edge, lists []node) *taste {
-	t := &taste{edges: float64(len(history)), roots: make([]root, len(lists)), index: make(map[string]int32, 256)}
+	met := 0
+	for _, l := range lists {
+		met += len(l.edges)
+	}
+	t := &taste{edges: float64(len(history)), roots: make([]root, len(lists)), index: make(map[string]int32, met),
+		met: make([]acquaintance, 0, met), meetings: make([]meeting, 0, met)} // most are met once
 	for k, h := range event.HalfLives {
 		t.halfLives[k] = float64(h.Milliseconds())
 	}
@@ -154,11 +157,23 @@ func (t *taste) closest(n int) []int32 {
 	if len(all) <= n {
 		return all
 	}
-	slices.SortFunc(all, func(a, b int32) int {
+	return first(all, n, func(a, b int32) int {
 		x, y := &t.met[a], &t.met[b]
-		return cmp.Or(cmp.Compare(y.any, x.any), cmp.Compare(y.shared, x.shared), cmp.Compare(x.id, y.id))
+		switch { // counts, never NaN
+		case x.any != y.any:
+			return sign(y.any - x.any)
+		case x.shared != y.shared:
+			return sign(y.shared - x.shared)
+		}
+		return strings.Compare(x.id, y.id)
 	})
-	return all[:n]
+}
+
+func sign(x float64) int {
+	if x < 0 {
+		return -1
+	}
+	return 1
 }
 
 // mention counts the categories of the positive roots, halved every ten places, as shares that sum to 1.
@@ -184,13 +199,13 @@ func (t *taste) mention(categories func(item string) []string) {
 
 // evidence about a candidate. Choices are halved with their age before newest, the newest of all candidates' edges:
 // within a list of candidates that gives the same as any other moment, and never underflows. Ages are counted from
-// asOf. Chains are not counted here.
-func (t *taste) evidence(list node, categories []string, newest, asOf event.Time) event.Evidence {
+// asOf. Chains are not counted here. Goroutines may count side by side, each with commons of its own.
+func (t *taste) evidence(commons []common, list node, categories []string, newest, asOf event.Time) event.Evidence {
 	e := event.Evidence{Popularity: int(list.degree)}
 	liked, degree := list.lengths()
 	liked, degree = max(1, liked), max(1, degree)
 	for i := range t.roots {
-		t.roots[i].common = common{norm: math.Sqrt(t.roots[i].degree * degree)}
+		commons[i] = common{norm: math.Sqrt(t.roots[i].degree * degree)}
 	}
 	minimum := float64(minShared(int(t.likes)))
 
@@ -210,9 +225,9 @@ func (t *taste) evidence(list node, categories []string, newest, asOf event.Time
 				e.Ages[2] = age
 			}
 			e.Ages[3] = age
-			ago := -float64(max(0, newest-o.At))
+			ago := float64(max(0, newest-o.At))
 			for k, h := range t.halfLives {
-				faded[k] = math.Exp2(ago / h)
+				faded[k] = halve(ago / h)
 				e.Recent[k] += faded[k]
 			}
 		}
@@ -236,27 +251,27 @@ func (t *taste) evidence(list node, categories []string, newest, asOf event.Time
 		}
 		for m := a.last; m >= 0; m = t.meetings[m].previous {
 			meet := &t.meetings[m]
-			r := &t.roots[meet.root]
-			r.common.any++
+			c := &commons[meet.root]
+			c.any++
 			if meet.positive && positive {
-				r.common.liked++
-				r.common.faded += faded[1]
+				c.liked++
+				c.faded += faded[1]
 			}
-			t.sequence(&e, r.anyFour/r.common.norm, float64(o.At-meet.at))
+			t.sequence(&e, t.roots[meet.root].anyFour/c.norm, float64(o.At-meet.at))
 		}
 	}
 	for i := range t.roots {
-		r := &t.roots[i]
-		e.SimilarAny += r.anyTen * r.common.any / r.common.norm
-		if r.common.liked == 0 {
+		r, both := &t.roots[i], &commons[i]
+		e.SimilarAny += r.anyTen * both.any / both.norm
+		if both.liked == 0 {
 			continue
 		}
 		norm := math.Sqrt(r.liked * liked)
-		cos := r.common.liked / norm
+		cos := both.liked / norm
 		e.Similar += r.byTen * cos
 		e.SimilarLast += r.byThree * cos
-		e.SimilarRecent += r.byTen * r.common.faded / norm
-		e.Lift += r.byTen * r.common.liked / (r.liked * liked)
+		e.SimilarRecent += r.byTen * both.faded / norm
+		e.Lift += r.byTen * both.liked / (r.liked * liked)
 		if r.newestTen {
 			e.Best = max(e.Best, cos)
 		}
@@ -267,6 +282,9 @@ func (t *taste) evidence(list node, categories []string, newest, asOf event.Time
 	e.Category = min(e.Category, 1)
 	return e
 }
+
+// commons is room for what a candidate has in common with each root.
+func (t *taste) commons() []common { return make([]common, len(t.roots)) }
 
 // sequence counts a user who dealt with an item of the history and, gap milliseconds later, with the candidate.
 func (t *taste) sequence(e *event.Evidence, weight, gap float64) {

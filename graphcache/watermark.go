@@ -10,32 +10,39 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// advance moves watermarks of up to 32 partitions from start to end: ARGV holds all fields, then all firsts, all starts
-// and all ends. It leaves one alone where the stored value is below the start; a group that has none holds what a reader
-// that knows nothing would begin with: the log's first offset. The answer has bit i set where the watermark of the
-// partition at i is not below its start.
+// advance moves watermarks of up to 32 partitions from start to end: ARGV holds the group's epoch of forgets or nothing, then
+// all fields, all firsts, all starts and all ends. It leaves one alone where the stored value is below the start; a group
+// that has none holds what a reader that knows nothing would begin with: the log's first offset. The answer has bit i set
+// where the watermark of the partition at i is not below its start. It moves none, and says so, in another epoch.
 var advance = redis.NewScript(`
-local n = #ARGV / 4
-local at, moved, fine = redis.call('HMGET', KEYS[1], unpack(ARGV, 1, n)), {}, 0
+if ARGV[1] ~= '' and (redis.call('HGET', KEYS[2], 'epoch') or '0') ~= ARGV[1] then return '` + anotherEpoch + `' end
+local n = (#ARGV - 1) / 4
+local at, moved, fine = redis.call('HMGET', KEYS[1], unpack(ARGV, 2, n + 1)), {}, 0
 for i = 1, n do
-  local have = tonumber(at[i] or ARGV[n+i])
-  if have >= tonumber(ARGV[2*n+i]) then
+  local have = tonumber(at[i] or ARGV[n+1+i])
+  if have >= tonumber(ARGV[2*n+1+i]) then
     fine = fine + 2^(i-1)
-    if have < tonumber(ARGV[3*n+i]) then
-      moved[#moved+1] = ARGV[i]
-      moved[#moved+1] = ARGV[3*n+i]
+    if have < tonumber(ARGV[3*n+1+i]) then
+      moved[#moved+1] = ARGV[i+1]
+      moved[#moved+1] = ARGV[3*n+1+i]
     end
   end
 end
 if #moved > 0 then redis.call('HSET', KEYS[1], unpack(moved)) end
 return fine`)
 
-// advance adds the command that moves the group's watermarks. It names the script by its digest; run sees to it that the
-// server knows it, and where it did not does the transactions again: which harms none that this is in, as all else in
-// them are joins.
-func (c *Cache) advance(t *transaction, spans ...event.Span) {
-	cmd := make([]any, 0, 4+4*len(spans))
-	cmd = append(cmd, "evalsha", advance.Hash(), 1, c.watermarkKey(t.group))
+const anotherEpoch = "another epoch"
+
+// errForgotMeanwhile says that a forget began while a batch was on its way: whom the batch names may have been forgotten
+// since it was asked for, and it has to ask again.
+var errForgotMeanwhile = errors.New("users were forgotten in the middle of it: it has to be done again")
+
+// advance adds the command that moves the group's watermarks if the group is in this epoch of forgets, in any where it is "".
+// It names the script by its digest; run sees to it that the server knows it, and where it did not does the transactions
+// again: which harms none that this is in, as all else in them are joins.
+func (c *Cache) advance(t *transaction, epoch string, spans ...event.Span) {
+	cmd := make([]any, 0, 6+4*len(spans))
+	cmd = append(cmd, "evalsha", advance.Hash(), 2, c.watermarkKey(t.group), c.erasingKey(t.group), epoch)
 	for _, s := range spans {
 		cmd = append(cmd, watermarkField(s.Topic, s.Partition))
 	}
@@ -148,14 +155,22 @@ func (c *Cache) settle(ctx context.Context, spans []event.Span, txs []transactio
 		}
 		return errs
 	}
-	fine := int64(-1)
+	fine, meanwhile := int64(-1), false
 	for _, r := range replies {
-		bits, _ := r[len(r)-1].(int64) // anything else says nothing good
+		last := r[len(r)-1]
+		if last == anotherEpoch {
+			meanwhile = true
+			continue
+		}
+		bits, _ := last.(int64) // anything else says nothing good
 		fine &= bits
 	}
 	for i, s := range spans {
-		if fine>>i&1 == 0 {
+		switch {
+		case fine>>i&1 == 0:
 			errs[i] = c.behind(ctx, s)
+		case meanwhile:
+			errs[i] = wrap("apply "+s.String(), errForgotMeanwhile)
 		}
 	}
 	return errs

@@ -155,21 +155,7 @@ type Reasoner struct {
 
 // New validates the options.
 func New(opt Options) (*Reasoner, error) {
-	defaultTo(&opt.K, 5)
-	defaultTo(&opt.Candidates, iot.MaxCandidates)
-	defaultTo(&opt.Trending, 3)
-	defaultTo(&opt.Exploring, 2)
-	defaultTo(&opt.Temperature, 1)
-	defaultTo(&opt.ModelTimeout, 10*time.Second)
-	defaultTo(&opt.ModelConcurrency, 2)
-	defaultTo(&opt.MaskTimeout, 100*time.Millisecond)
-	defaultTo(&opt.LogTimeout, 2*time.Second)
-	if opt.Entropy == nil {
-		opt.Entropy = rand.Reader
-	}
-	if opt.Logger == nil {
-		opt.Logger = slog.New(slog.DiscardHandler)
-	}
+	opt = opt.withDefaults()
 	switch {
 	case opt.Graph == nil || opt.Rank == nil || opt.Log == nil || opt.Store == nil || opt.Now == nil:
 		return nil, errors.New("reasoner: Graph, Rank, Log, Store and Now are required")
@@ -193,6 +179,40 @@ func New(opt Options) (*Reasoner, error) {
 		return nil, err
 	}
 	return &Reasoner{opt: opt, turns: make(chan struct{}, opt.ModelConcurrency), metrics: m}, nil
+}
+
+func (opt Options) withDefaults() Options {
+	defaultTo(&opt.K, 5)
+	defaultTo(&opt.Candidates, iot.MaxCandidates)
+	defaultTo(&opt.Trending, 3)
+	defaultTo(&opt.Exploring, 2)
+	defaultTo(&opt.Temperature, 1)
+	defaultTo(&opt.ModelTimeout, 10*time.Second)
+	defaultTo(&opt.ModelConcurrency, 2)
+	defaultTo(&opt.MaskTimeout, 100*time.Millisecond)
+	defaultTo(&opt.LogTimeout, 2*time.Second)
+	if opt.Entropy == nil {
+		opt.Entropy = rand.Reader
+	}
+	if opt.Logger == nil {
+		opt.Logger = slog.New(slog.DiscardHandler)
+	}
+	return opt
+}
+
+// query asks the graph for what a list for the user is made from.
+func (opt *Options) query(user string, at event.Time, exploration *mathrand.Rand) GraphQuery {
+	return GraphQuery{
+		User: user, Candidates: opt.Candidates, Rank: opt.Rank, Trending: opt.Trending, Explore: opt.Exploring,
+		Chains: maxChains, History: maxHistory, At: at, Rand: exploration,
+	}
+}
+
+// DefaultQuery is what a Reasoner of default options asks the graph for a user: what a recommendation costs the graph can
+// be measured by it.
+func DefaultQuery(user string, rank func(event.Context) []float64, at event.Time, exploration *mathrand.Rand) GraphQuery {
+	opt := Options{Rank: rank}.withDefaults()
+	return opt.query(user, at, exploration)
 }
 
 func defaultTo[T comparable](v *T, d T) {
@@ -226,10 +246,7 @@ func (r *Reasoner) Recommend(ctx context.Context, req Request) (event.Recommenda
 	if d.DecisionID, d.Seed, err = r.draw(); err != nil {
 		return event.Recommendation{}, event.Decision{}, err
 	}
-	snap, err := r.opt.Graph.Snapshot(ctx, GraphQuery{
-		User: req.User, Candidates: r.opt.Candidates, Rank: r.opt.Rank, Trending: r.opt.Trending, Explore: r.opt.Exploring,
-		Chains: maxChains, History: maxHistory, At: d.Timestamp, Rand: policy.Generator(d.Seed, policy.Exploration),
-	})
+	snap, err := r.opt.Graph.Snapshot(ctx, r.opt.query(req.User, d.Timestamp, policy.Generator(d.Seed, policy.Exploration)))
 	if err != nil {
 		return event.Recommendation{}, event.Decision{}, fmt.Errorf("recommend for user %q: %w", req.User, err)
 	}
@@ -269,7 +286,9 @@ func (r *Reasoner) Recommend(ctx context.Context, req Request) (event.Recommenda
 	if !r.log(ctx, d) {
 		rec.DecisionID = ""
 	}
-	if err := r.opt.Store.Put(ctx, rec, finalScores(d)); err != nil {
+	if err := r.opt.Store.Put(ctx, rec, finalScores(d)); errors.Is(err, ErrForgotten) {
+		r.opt.Logger.Info("recommendation not stored", "decision", d.DecisionID, "error", err)
+	} else if err != nil {
 		r.metrics.unstored.Inc()
 		r.opt.Logger.Error("recommendation served but not stored for apps", "user", req.User, "decision", d.DecisionID, "error", err)
 	}

@@ -22,10 +22,13 @@ import (
 
 // benchCommand are the commands that measure speed.
 type benchCommand struct {
-	LM     benchLMCommand     `cmd:"" name:"lm" help:"How fast the embedded language model recommends, reads and writes."`
-	Train  benchTrainCommand  `cmd:"" help:"How fast the embedded language model learns."`
-	Swap   benchSwapCommand   `cmd:"" help:"What requests see of adapters that are swapped under them."`
-	Ingest benchIngestCommand `cmd:"" help:"How fast interactions come through Kafka into the graph, and how soon."`
+	LM    benchLMCommand    `cmd:"" name:"lm" help:"How fast the embedded language model recommends, reads and writes."`
+	Train benchTrainCommand `cmd:"" help:"How fast the embedded language model learns."`
+	Swap  benchSwapCommand  `cmd:"" help:"What requests see of adapters that are swapped under them."`
+
+	Retrieve benchRetrieveCommand `cmd:"" help:"How fast the graph answers what a recommendation asks."`
+	Memory   benchMemoryCommand   `cmd:"" help:"What the graph takes in Redis, beside bare sorted sets."`
+	Ingest   benchIngestCommand   `cmd:"" help:"How fast interactions come through Kafka into the graph, and how soon."`
 }
 
 // figure is one measured number. Its metric's name is part of the contract with machines.

@@ -27,17 +27,17 @@ type ingestStore struct {
 
 // openIngestStore refuses a prefix that holds keys: they would be deleted.
 func openIngestStore(ctx context.Context, url, prefix string) (*ingestStore, error) {
-	client, err := redisFlags{Redis: url}.client(ctx)
+	client, err := redisFlags{Redis: url, Prefix: prefix}.client(ctx)
 	if err != nil {
 		return nil, err
 	}
 	rdb, single := client.(*redis.Client)
 	if !single {
 		client.Close()
-		return nil, fmt.Errorf("--redis: %s is a Redis Cluster: the limit is that of one server, so name one that is not in a cluster", addressOf(client))
+		return nil, errors.New("--redis: it is a Redis Cluster, whose nodes share the work: the limit is that of one server")
 	}
 	s := &ingestStore{rdb: rdb, prefix: prefix}
-	found := rdb.Scan(ctx, 0, prefix+"*", 1000).Iterator()
+	found := rdb.Scan(ctx, 0, graphcache.EscapeGlob(prefix)+"*", 1000).Iterator()
 	taken := found.Next(ctx)
 	err = found.Err()
 	if err == nil && taken {

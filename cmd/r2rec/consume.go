@@ -55,6 +55,7 @@ func (c consumeCommand) Run(p *process) error {
 	if err != nil {
 		return err
 	}
+	c.warnForgetKey(p)
 	p.log.Info("consuming", "kafka", s.kafka.Brokers(), "redis", addressOf(s.rdb), "group", c.Group, "edges_per_node", s.graph.Bound())
 	g, ctx := errgroup.WithContext(p.ctx)
 	g.Go(func() error { return cons.Run(ctx) })

@@ -15,7 +15,7 @@ import (
 // explorer shows the page what the graph holds. Counting reads every list's length, so a count is kept for as long as
 // twenty times what it took, and at least two seconds.
 type explorer struct {
-	*graphcache.Cache
+	*graphcache.Generations
 	active activity
 
 	mu    sync.Mutex
@@ -30,7 +30,7 @@ func (e *explorer) Stats(ctx context.Context) (web.Stats, error) {
 	if begun.Before(e.until) {
 		return e.stats, nil
 	}
-	s, err := e.Cache.Stats(ctx)
+	s, err := e.Generations.Stats(ctx)
 	if err != nil {
 		return web.Stats{}, err
 	}
@@ -46,6 +46,11 @@ func (e *explorer) Titles(ctx context.Context, ids []string) (map[string]string,
 		titles[id] = it.Title
 	}
 	return titles, err
+}
+
+func (e *explorer) Traces(ctx context.Context, user string) (web.Traces, error) {
+	t, err := e.Generations.Traces(ctx, user)
+	return web.Traces{ForgetBefore: t.Before, Newest: t.Newest, Edges: t.Edges + t.Settled, Later: t.Later, Lists: t.Lists, Documents: t.Documents, Pending: t.Joins}, err
 }
 
 func (e *explorer) ActiveUsers(n int) []web.ActiveUser { return e.active.latest(n) }
@@ -80,6 +85,15 @@ func (a *activity) saw(batch []event.Interaction) {
 		for _, u := range a.byTime()[rememberedUsers:] {
 			delete(a.users, u.UserID)
 		}
+	}
+}
+
+// forget drops a user who did nothing since.
+func (a *activity) forget(u event.User) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if known := a.users[u.UserID]; known != nil && known.LastAt < u.ForgetBefore {
+		delete(a.users, u.UserID)
 	}
 }
 

@@ -49,13 +49,21 @@ type redisFlags struct {
 	HalfLife  time.Duration `help:"Time in which a choice loses half its weight." env:"R2REC_HALF_LIFE" default:"17520h" group:"Redis"`
 }
 
-func (f redisFlags) graph(rdb redis.UniversalClient, p *process) (*graphcache.Cache, error) {
+func (f redisFlags) graph(rdb redis.UniversalClient, p *process) (*graphcache.Generations, error) {
 	read := graphcache.DefaultRead
 	read.HalfLife = f.HalfLife
-	return graphcache.New(rdb, graphcache.Options{
+	return graphcache.NewGenerations(rdb, graphcache.Options{
 		Prefix: f.Prefix, ForgetKey: []byte(f.ForgetKey), Read: read, Logger: p.log,
 		Policy: graphcache.Policy{PositiveRating: f.Positive, NegativeRating: f.Negative},
 	})
+}
+
+// warnForgetKey says what it means that no key is set, where users are forgotten.
+func (f redisFlags) warnForgetKey(p *process) {
+	if f.ForgetKey == "" {
+		p.log.Warn("no --forget-key is set: whoever can read redis and has a list of user ids can tell who was forgotten. "+
+			"Set a secret (R2REC_FORGET_KEY), the same for all processes, and run r2rec rebuild once", "docs", "docs/forgetting.md")
+	}
 }
 
 // modelFlags say which model reasons.

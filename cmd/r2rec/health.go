@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/r2rec/r2rec/graphcache"
 	"github.com/r2rec/r2rec/internal/event"
 	"github.com/r2rec/r2rec/internal/web"
 )
@@ -79,4 +81,19 @@ func working(err error, bad web.State, detail string) (web.State, string) {
 		return bad, err.Error()
 	}
 	return web.OK, detail
+}
+
+// slowRedis is what people notice: a list is read in a handful of round trips.
+const slowRedis = 300 * time.Millisecond
+
+// redisHealth tells whether Redis is there, takes events, and is quick about it.
+func redisHealth(ctx context.Context, graph *graphcache.Generations, address string) (web.State, string) {
+	asked := time.Now()
+	if err := graph.Ping(ctx); err != nil {
+		return web.Down, err.Error()
+	}
+	if took := time.Since(asked); took > slowRedis {
+		return web.Degraded, fmt.Sprintf("%s is slow: it took %v to answer a ping", address, took.Round(time.Millisecond))
+	}
+	return working(graph.Writable(ctx), web.Degraded, address)
 }

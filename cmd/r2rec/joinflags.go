@@ -83,7 +83,7 @@ func typeNames() string {
 	return strings.Join(names, ", ")
 }
 
-func newJoiner(p *process, kc *broker.Client, graph *graphcache.Cache, reg prometheus.Registerer, opt consumer.JoinerOptions) (*consumer.Joiner, error) {
+func newJoiner(p *process, kc *broker.Client, graph *graphcache.Generations, reg prometheus.Registerer, opt consumer.JoinerOptions) (*consumer.Joiner, error) {
 	opt.Brokers, opt.Dialer, opt.Transport = kc.Brokers(), kc.Dialer, kc.Transport
 	opt.Topics = consumer.JoinTopics{Interactions: kc.Topic(broker.Interactions), Decisions: kc.Topic(broker.Decisions),
 		Rewards: kc.Topic(broker.Rewards), DeadLetters: kc.Topic(broker.DeadLetters)}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/redis/go-redis/v9"
 	"github.com/segmentio/kafka-go"
 
 	"github.com/r2rec/r2rec/graphcache"
@@ -51,6 +52,7 @@ func TestKill(t *testing.T) {
 // doomed is a group of processes that are killed.
 type doomed struct {
 	*place
+	slow    *place // the same by way of a Redis whose answers take a while, so that a process is seldom between two batches
 	random  *rand.Rand
 	graph   *graphcache.Cache
 	writer  *kafka.Writer
@@ -68,6 +70,9 @@ type member struct {
 func newDoomed(t *testing.T, random *rand.Rand) *doomed {
 	t.Helper()
 	d := &doomed{place: newPlace(t, embeddedtest.RealKafka(t), embeddedtest.RealRedis(t)), random: random}
+	proxy := embeddedtest.NewProxy(t, d.redis.Addrs[0])
+	proxy.Delay(10 * time.Millisecond)
+	d.slow = newPlace(t, d.kafka, &redis.UniversalOptions{Addrs: []string{proxy.Addr}, DB: d.redis.DB})
 	var err error
 	if d.graph, err = graphcache.New(d.rdb, graphcache.Options{}); err != nil {
 		t.Fatal(err)
@@ -97,7 +102,7 @@ func (d *doomed) newMember() *member {
 	d.Helper()
 	m := &member{}
 	args := append([]string{"consume", "--log-level", "warn", "--session-timeout", "1s", "--group", d.kafka.TopicPrefix + "group"}, d.kafkaArgs()...)
-	m.cmd = exec.Command(os.Args[0], append(args, d.redisArgs()...)...)
+	m.cmd = exec.Command(os.Args[0], append(args, d.slow.redisArgs()...)...)
 	m.cmd.Env = append(os.Environ(), asProgram+"=1")
 	m.cmd.Stderr = &m.errs
 	if err := m.cmd.Start(); err != nil {
@@ -116,7 +121,8 @@ func (d *doomed) run(kills int) {
 			d.wait(time.Duration(d.random.Int64N(int64(1500 * time.Millisecond))))
 		} else { // while the group works
 			d.awaitMove()
-			d.wait(time.Duration(d.random.Int64N(int64(20 * time.Millisecond))))
+			d.tell(20)
+			d.wait(time.Duration(d.random.Int64N(int64(60 * time.Millisecond))))
 		}
 		i := d.random.IntN(len(d.members))
 		victim := d.members[i]
@@ -148,13 +154,8 @@ func (d *doomed) run(kills int) {
 func (d *doomed) tell(n int) {
 	d.Helper()
 	var ms []kafka.Message
-	for range n {
-		in := event.Interaction{EventID: fmt.Sprint("e", len(d.log)), UserID: fmt.Sprint("u", d.random.IntN(30)), ItemID: fmt.Sprint("i", d.random.IntN(400)),
-			Type: event.Types[d.random.IntN(len(event.Types))], Timestamp: event.Time(1_700_000_000_000 + d.random.IntN(100_000))}
-		if in.Type == event.Rating {
-			value := float64(1 + d.random.IntN(5))
-			in.Value = &value
-		}
+	for _, in := range (graphtest.Shape{Users: 30, Items: 400, Moments: 100_000}).History(d.random, n) {
+		in.EventID = fmt.Sprint("e", len(d.log))
 		raw, err := event.Encode(in)
 		if err != nil {
 			d.Fatal(err)

@@ -25,7 +25,7 @@ type loop struct {
 	p        *process
 	parts    loopParts
 	follower *follower // nil: no log of adapters is followed
-	tail     *rewardsSince
+	tail     *recordsSince[event.Reward]
 	tally    *tally
 
 	mu         sync.Mutex
@@ -38,8 +38,9 @@ type loop struct {
 
 // newLoop follows the rewards that a service's decisions earn.
 func newLoop(s *service, parts loopParts) *loop {
-	return &loop{p: s.p, parts: parts, follower: s.follower, tally: newTally(tallyRewards),
-		tail: &rewardsSince{kafka: s.parts.kafka, since: event.At(time.Now().Add(-parts.back)), every: parts.every, most: tallyAtOnce}}
+	tail := rewardsSince(s.parts.kafka, event.At(time.Now().Add(-parts.back)))
+	tail.every, tail.most = parts.every, tallyAtOnce
+	return &loop{p: s.p, parts: parts, follower: s.follower, tally: newTally(tallyRewards), tail: tail}
 }
 
 // tallyAtOnce is how many rewards of a partition are read at once: a server may have many behind it when it starts.

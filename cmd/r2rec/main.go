@@ -28,7 +28,10 @@ type cli struct {
 	Consume   consumeCommand   `cmd:"" help:"Apply Kafka's events to the graph in Redis, until stopped."`
 	Serve     serveCommand     `cmd:"" help:"Answer over HTTP: recommendations, events in, health, metrics, a page."`
 	Recommend recommendCommand `cmd:"" help:"Recommend for one user, here in the terminal, with the reasoning."`
-	Graph     graphCommand     `cmd:"" help:"Count what the graph holds."`
+	Graph     graphCommand     `cmd:"" help:"See what the graph holds: counts, memory, lag, a user's or an item's neighbourhood."`
+	Plan      planCommand      `cmd:"" help:"Predict how much memory a graph takes in Redis, and what to set."`
+	Forget    forgetCommand    `cmd:"" help:"Forget a user: everything of theirs leaves Redis, for good."`
+	Rebuild   rebuildCommand   `cmd:"" help:"Build the graph anew from Kafka beside the one that serves, and switch to it."`
 	Eval      evalCommand      `cmd:"" help:"Measure rankings on a data set with known answers."`
 	Adapters  adaptersCommand  `cmd:"" help:"See and steer which adapter is served: promotions, roll-backs, files."`
 	LM        lmCommand        `cmd:"" name:"lm" help:"Make and teach the language model that runs within this program."`
@@ -64,6 +67,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		kong.Configuration(kong.JSON),
 		evalVars(),
 		replayVars(),
+		planVars(),
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(n int) { exited, code = true, n }),
 	)

@@ -23,7 +23,7 @@ const readyWithin = 30 * time.Second
 type stores struct {
 	kafka *broker.Client
 	rdb   redis.UniversalClient
-	graph *graphcache.Cache
+	graph *graphcache.Generations
 }
 
 func connect(p *process, kf kafkaFlags, rf redisFlags) (s stores, err error) {
@@ -56,7 +56,7 @@ func connectKafka(p *process, f kafkaFlags) (*broker.Client, error) {
 }
 
 // connectGraph reaches Redis and opens the graph in it.
-func connectGraph(p *process, f redisFlags) (redis.UniversalClient, *graphcache.Cache, error) {
+func connectGraph(p *process, f redisFlags) (redis.UniversalClient, *graphcache.Generations, error) {
 	rdb, err := f.client(p.ctx)
 	if err != nil {
 		return nil, nil, err
@@ -75,15 +75,20 @@ func connectGraph(p *process, f redisFlags) (redis.UniversalClient, *graphcache.
 	return rdb, graph, nil
 }
 
-func newConsumer(p *process, kc *broker.Client, graph *graphcache.Cache, reg prometheus.Registerer, opt consumer.Options) (*consumer.Consumer, error) {
+func newConsumer(p *process, kc *broker.Client, graph consumer.Graph, reg prometheus.Registerer, opt consumer.Options) (*consumer.Consumer, error) {
 	opt.Brokers, opt.Dialer, opt.Transport = kc.Brokers(), kc.Dialer, kc.Transport
-	opt.Topics = consumer.Topics{Interactions: kc.Topic(broker.Interactions), Items: kc.Topic(broker.Items),
-		Users: kc.Topic(broker.Users), DeadLetters: kc.Topic(broker.DeadLetters)}
+	opt.Topics = consumedTopics(kc)
 	opt.Graph, opt.Logger, opt.Registerer, opt.Now = graph, p.log, reg, time.Now
 	return consumer.New(opt)
 }
 
-func newReasoner(p *process, kc *broker.Client, rdb redis.UniversalClient, graph *graphcache.Cache, models reasoner.Models, rf redisFlags, mf modelFlags, f recommendFlags,
+// consumedTopics are what the graph is made from.
+func consumedTopics(kc *broker.Client) consumer.Topics {
+	return consumer.Topics{Interactions: kc.Topic(broker.Interactions), Items: kc.Topic(broker.Items),
+		Users: kc.Topic(broker.Users), DeadLetters: kc.Topic(broker.DeadLetters)}
+}
+
+func newReasoner(p *process, kc *broker.Client, rdb redis.UniversalClient, graph *graphcache.Generations, models reasoner.Models, rf redisFlags, mf modelFlags, f recommendFlags,
 	reg prometheus.Registerer) (*reasoner.Reasoner, func() error, error) {
 	if f.TTL < time.Second {
 		return nil, nil, fmt.Errorf("--ttl %v: want at least 1s, stored recommendations have to expire", f.TTL)
@@ -94,7 +99,7 @@ func newReasoner(p *process, kc *broker.Client, rdb redis.UniversalClient, graph
 	}
 	decisions := kc.NewWriter(broker.Decisions)
 	opt := reasoner.Options{
-		Graph: graphSource{graph}, Rank: func(c event.Context) []float64 { return weights.Scores(fusion.FromContext(c)) }, Weights: weights.Digest(), Log: decisionLog{decisions}, Store: reasoner.RedisStore{Client: rdb, Prefix: rf.Prefix, TTL: f.TTL},
+		Graph: graphSource{graph.Snapshot}, Rank: func(c event.Context) []float64 { return weights.Scores(fusion.FromContext(c)) }, Weights: weights.Digest(), Log: decisionLog{decisions}, Store: reasoner.RedisStore{Client: rdb, Prefix: rf.Prefix, TTL: f.TTL, Forgotten: graph.Forgotten},
 		ControlShare: f.ControlShare, ExploreShare: f.ExploreShare, Temperature: f.Temperature,
 		ModelWeight: mf.weight(), ModelTimeout: mf.ModelTimeout, MaskModel: mf.embedded(),
 		Models: models, Now: time.Now, Logger: p.log, Registerer: reg,
@@ -108,12 +113,18 @@ func newReasoner(p *process, kc *broker.Client, rdb redis.UniversalClient, graph
 }
 
 // graphSource gives the reasoner what graphcache reads.
-type graphSource struct{ *graphcache.Cache }
+type graphSource struct {
+	snapshot func(context.Context, graphcache.Query) (graphcache.Snapshot, error)
+}
 
 func (g graphSource) Snapshot(ctx context.Context, q reasoner.GraphQuery) (reasoner.GraphSnapshot, error) {
-	s, err := g.Cache.Snapshot(ctx, graphcache.Query{User: q.User, Candidates: q.Candidates, Rank: graphcache.Rank(q.Rank), Trending: q.Trending, Explore: q.Explore,
-		Chains: q.Chains, History: q.History, At: q.At, Rand: q.Rand})
+	s, err := g.snapshot(ctx, graphQuery(q))
 	return reasoner.GraphSnapshot{Context: s.Context, NoEntry: s.NoEntry, Without: s.Without}, err
+}
+
+func graphQuery(q reasoner.GraphQuery) graphcache.Query {
+	return graphcache.Query{User: q.User, Candidates: q.Candidates, Rank: graphcache.Rank(q.Rank), Trending: q.Trending, Explore: q.Explore,
+		Chains: q.Chains, History: q.History, At: q.At, Rand: q.Rand}
 }
 
 // decisionLog writes decisions to Kafka.
@@ -128,7 +139,7 @@ func (w decisionLog) PublishDecision(ctx context.Context, d event.Decision) erro
 }
 
 // keepTrends refreshes what is popular at the moment until ctx ends.
-func keepTrends(ctx context.Context, p *process, graph *graphcache.Cache) {
+func keepTrends(ctx context.Context, p *process, graph *graphcache.Generations) {
 	const every = 5 * time.Second
 	tick := time.NewTicker(every)
 	defer tick.Stop()

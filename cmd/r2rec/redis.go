@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/r2rec/r2rec/graphcache"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -99,28 +100,43 @@ func addressOf(rdb redis.UniversalClient) string {
 
 // deleteKeys removes every key that begins with the prefix, from all nodes of a cluster.
 func deleteKeys(ctx context.Context, rdb redis.UniversalClient, prefix string) error {
-	from := func(ctx context.Context, node redis.UniversalClient) error {
+	return scanKeys(ctx, rdb, prefix, func(node redis.UniversalClient, keys []string) error {
+		// One key a command: those of a node are of different slots.
+		_, err := node.Pipelined(ctx, func(p redis.Pipeliner) error {
+			for _, key := range keys {
+				p.Unlink(ctx, key)
+			}
+			return nil
+		})
+		return err
+	})
+}
+
+// scanKeys calls f with the keys that begin with the prefix, a page at a time, and the node that has them; the nodes of a
+// cluster side by side.
+func scanKeys(ctx context.Context, rdb redis.UniversalClient, prefix string, f func(node redis.UniversalClient, keys []string) error) error {
+	return eachMaster(ctx, rdb, func(ctx context.Context, node redis.UniversalClient) error {
 		for cursor := uint64(0); ; {
-			keys, next, err := node.Scan(ctx, cursor, prefix+"*", 1000).Result()
+			keys, next, err := node.Scan(ctx, cursor, graphcache.EscapeGlob(prefix)+"*", 1000).Result()
 			if err != nil {
 				return err
 			}
-			// One key a command: those of a node are of different slots.
-			if _, err := node.Pipelined(ctx, func(p redis.Pipeliner) error {
-				for _, key := range keys {
-					p.Unlink(ctx, key)
+			if len(keys) > 0 {
+				if err := f(node, keys); err != nil {
+					return err
 				}
-				return nil
-			}); err != nil {
-				return err
 			}
 			if cursor = next; cursor == 0 {
 				return nil
 			}
 		}
-	}
+	})
+}
+
+// eachMaster calls f with every server that holds keys, of a cluster side by side.
+func eachMaster(ctx context.Context, rdb redis.UniversalClient, f func(ctx context.Context, node redis.UniversalClient) error) error {
 	if cluster, ok := rdb.(*redis.ClusterClient); ok {
-		return cluster.ForEachMaster(ctx, func(ctx context.Context, master *redis.Client) error { return from(ctx, master) })
+		return cluster.ForEachMaster(ctx, func(ctx context.Context, master *redis.Client) error { return f(ctx, master) })
 	}
-	return from(ctx, rdb)
+	return f(ctx, rdb)
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -12,7 +11,6 @@ import (
 	"github.com/r2rec/r2rec/internal/event"
 	"github.com/r2rec/r2rec/internal/ope"
 	"github.com/r2rec/r2rec/rltrainer"
-	"github.com/segmentio/kafka-go"
 )
 
 // rollOutFlags say when a roll-out ends.
@@ -80,7 +78,8 @@ func (r rollOuts) run(ctx context.Context) error {
 func (r rollOuts) watch(ctx context.Context, o rltrainer.RollOut) {
 	w, err := r.begin(o)
 	if err == nil {
-		read := rewardsSince{kafka: r.kafka, since: o.Since, every: r.every}
+		read := rewardsSince(r.kafka, o.Since)
+		read.every = r.every
 		_, err = w.Run(ctx, func(ctx context.Context) ([]event.Reward, error) {
 			if r.saw != nil {
 				r.saw(w)
@@ -117,7 +116,7 @@ func (r rollOuts) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	read := rewardsSince{kafka: r.kafka, since: o.Since}
+	read := rewardsSince(r.kafka, o.Since)
 	rewards, err := read.more(ctx)
 	if err != nil {
 		return err
@@ -132,85 +131,4 @@ func (r rollOuts) look(ctx context.Context) error {
 	}
 	r.to.Info("a roll-out has ended by its rewards", "adapter", o.Candidate)
 	return nil
-}
-
-// rewardsSince reads the rewards since a time, and then what comes.
-type rewardsSince struct {
-	kafka *broker.Client
-	since event.Time
-	every time.Duration // between two looks for more
-	most  int64         // records of a partition that are read at once; 0: all
-	at    []broker.Offsets
-}
-
-// more is what has come since the last time it was asked.
-func (r *rewardsSince) more(ctx context.Context) (found []event.Reward, err error) {
-	var parts []broker.Offsets
-	if r.at == nil {
-		parts, err = r.kafka.Since(ctx, broker.Rewards, r.since.Std())
-	} else if parts, err = r.kafka.Offsets(ctx, broker.Rewards); err == nil && len(parts) >= len(r.at) {
-		for i, read := range r.at {
-			parts[i].First = max(parts[i].First, read.Last)
-		}
-	}
-	if err != nil {
-		return nil, err
-	}
-	if r.most > 0 {
-		for i := range parts {
-			parts[i].Last = min(parts[i].Last, parts[i].First+r.most)
-		}
-	}
-	err = r.kafka.Read(ctx, broker.Rewards, parts, func(m kafka.Message) error {
-		if x, err := event.DecodeReward(m.Value); err == nil { // r2rec writes them: what is broken is somebody else's
-			found = append(found, x)
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	r.at = parts
-	return found, nil
-}
-
-// follow gives what comes to f until ctx ends. What cannot be read is tried again.
-func (r *rewardsSince) follow(ctx context.Context, log *slog.Logger, f func([]event.Reward)) error {
-	tick := time.NewTicker(r.every)
-	defer tick.Stop()
-	failing := false
-	for {
-		found, err := r.more(ctx)
-		if ctx.Err() != nil {
-			return nil
-		}
-		if err != nil && !failing {
-			log.Warn("rewards cannot be read, trying again", "error", err)
-		}
-		if failing = err != nil; !failing {
-			f(found)
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return nil
-		}
-	}
-}
-
-// next waits until some have come. What fails is tried again: rewards that could not be read are not lost.
-func (r *rewardsSince) next(ctx context.Context) ([]event.Reward, error) {
-	for {
-		found, err := r.more(ctx)
-		if err == nil && len(found) > 0 {
-			return found, nil
-		}
-		pause := time.NewTimer(r.every)
-		select {
-		case <-pause.C:
-		case <-ctx.Done():
-			pause.Stop()
-			return nil, errors.Join(err, ctx.Err())
-		}
-	}
 }

@@ -99,6 +99,9 @@ func (c serveCommand) Run(p *process) error {
 		return err
 	}
 	defer s.close()
+	if c.Consume {
+		c.warnForgetKey(p)
+	}
 	p.log.Info("serving", "url", "http://"+ln.Addr().String(), "kafka", on.kafka.Brokers(), "redis", addressOf(on.rdb), "consume", c.Consume)
 	return s.run(p.ctx, ln)
 }

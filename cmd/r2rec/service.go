@@ -26,7 +26,7 @@ import (
 type serviceParts struct {
 	kafka       *broker.Client
 	rdb         redis.UniversalClient
-	graph       *graphcache.Cache
+	graph       *graphcache.Generations
 	model       reasoner.Model        // nil: the graph ranks, or adapters are followed
 	noModel     string                // why it is nil
 	adapters    *adapterParts         // nil: the model stays as it is
@@ -57,9 +57,11 @@ type service struct {
 	joiner   *consumer.Joiner   // likewise
 	loop     *loop              // nil: what is learned is not followed
 	feed     *web.Feed
+	explore  *explorer
 	events   publisher
 	server   *web.Server
 	health   *checker
+	forgets  *recordsSince[event.User]
 	closers  []func() error
 }
 
@@ -70,12 +72,14 @@ func newService(p *process, parts serviceParts) (s *service, err error) {
 			s.close()
 		}
 	}()
-	explore := &explorer{Cache: parts.graph}
+	explore := &explorer{Generations: parts.graph}
+	s.explore = explore
 	if parts.consume {
 		opt := parts.consumer
 		opt.OnApplied = func(_ event.Span, batch []event.Interaction) {
-			explore.active.saw(batch)
-			s.feed.Applied(batch)
+			seen := s.server.NotForgotten(batch)
+			explore.active.saw(seen)
+			s.feed.Applied(seen)
 			if parts.applied != nil {
 				parts.applied(batch)
 			}
@@ -109,6 +113,9 @@ func newService(p *process, parts serviceParts) (s *service, err error) {
 	s.closers = append(s.closers, events.Close, users.Close)
 	s.events = publisher{events, users}
 	s.health = s.newHealth()
+	// What is in memory is younger than this process, but a decision's time may lie a little before its record's.
+	s.forgets = usersSince(parts.kafka, event.At(time.Now()))
+	s.forgets.every = forgetsAt
 	opt := web.Options{
 		Recommender: recommender{s.reasoner, reasoner.RedisStore{Client: parts.rdb, Prefix: parts.redis.Prefix, TTL: parts.recommend.TTL}},
 		Publisher:   s.events, Explorer: explore, Health: s.health, Feed: s.feed,
@@ -139,7 +146,7 @@ func (s *service) newHealth() *checker {
 			return working(s.parts.kafka.WaitReady(ctx, probeTimeout, nil), web.Down, strings.Join(s.parts.kafka.Brokers(), ", "))
 		}},
 		{"redis", func(ctx context.Context) (web.State, string) {
-			return working(s.parts.graph.Ping(ctx), web.Down, addressOf(s.parts.rdb))
+			return redisHealth(ctx, s.parts.graph, addressOf(s.parts.rdb))
 		}},
 		{"model", func(ctx context.Context) (web.State, string) {
 			var m event.Model
@@ -186,11 +193,23 @@ func (s *service) run(ctx context.Context, ln net.Listener) error {
 	if s.loop != nil {
 		g.Go(func() error { return s.loop.run(ctx) })
 	}
+	g.Go(func() error { return s.forgets.follow(ctx, s.p.log, s.forgotten) })
 	g.Go(func() error { keepTrends(ctx, s.p, s.parts.graph); return nil })
 	g.Go(func() error { s.health.run(ctx); return nil })
 	g.Go(func() error { s.warm(ctx); return nil })
 	g.Go(func() error { return s.server.Serve(ctx, ln) })
 	return g.Wait()
+}
+
+// forgetsAt is how often a server looks who is to be forgotten.
+const forgetsAt = time.Second
+
+// forgotten drops from memory what is to be forgotten: another process may have been asked, and may apply it.
+func (s *service) forgotten(users []event.User) {
+	for _, u := range users {
+		s.server.Forgotten(u)
+		s.explore.active.forget(u)
+	}
 }
 
 // rollOuts ends the roll-outs that the log of adapters has under way, and has the loop tell where they stand.

@@ -60,6 +60,8 @@ var rows = map[string][]string{
 	"internal/eval/baseline": {"internal/event", "internal/eval"},
 	"internal/eval/live":     {"internal/event", "internal/eval", "internal/fusion"},
 	"internal/world":         {"internal/event"},
+	"internal/synth":         {"internal/event"},
+	"internal/sizing":        {"internal/event", "internal/synth"},
 	"internal/simulate":      {"internal/event", "internal/iot", "internal/policy"},
 
 	"internal/embedded":              nil,

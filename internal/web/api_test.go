@@ -167,11 +167,44 @@ func TestForgetPublishesAndDropsWhatIsInMemory(t *testing.T) {
 	st := serve(t, nil, nil)
 	st.ask(t, "GET", urlOf("users", "u1", "recommendations"), "").want(t, 200)
 	st.ask(t, "DELETE", urlOf("users", "u1"), "").want(t, 202)
-	if diff := cmp.Diff([]event.User{{UserID: "u1", ForgetBefore: event.At(now)}}, st.forgotten); diff != "" {
+	if diff := cmp.Diff([]event.User{{UserID: "u1", ForgetBefore: event.At(now) + 1}}, st.forgotten); diff != "" {
 		t.Error(diff)
 	}
 	st.ask(t, "GET", urlOf("users", "u1", "why"), "").want(t, 404)
 	st.ask(t, "GET", urlOf("decisions", "d-u1"), "").want(t, 404)
+	want := `{"forget_before":"2026-11-23T12:00:00.000Z","edges":0,"lists":2,"later":0,"documents":0,"pending":0}`
+	if a := st.ask(t, "GET", urlOf("users", "u1", "traces"), "").want(t, 200); strings.TrimSpace(a.body) != want {
+		t.Errorf("what is left is told as %s, want %s", a.body, want)
+	}
+}
+
+// A decision that was on its way when its user was forgotten, here or by somebody else, is not kept; one that was begun
+// later is.
+func TestForgottenDecisionsStayOutOfMemory(t *testing.T) {
+	r := newDecisions(3)
+	decide := func(id, user string, at event.Time) {
+		r.add(event.Decision{DecisionID: id, UserID: user, Timestamp: at})
+	}
+	decide("old", "u", 10)
+	decide("new", "u", 20)
+	r.forget(event.User{UserID: "u", ForgetBefore: 20})
+	decide("late", "u", 19)
+	decide("other", "v", 19)
+	for id, want := range map[string]bool{"old": false, "new": true, "late": false, "other": true} {
+		if _, ok := r.decision(id); ok != want {
+			t.Errorf("decision %s is in memory: %v, want %v", id, ok, want)
+		}
+	}
+	batch := []event.Interaction{{UserID: "v", Timestamp: 1}, {UserID: "u", Timestamp: 19}, {UserID: "u", Timestamp: 20}}
+	if got := r.notForgotten(batch); len(got) != 2 || got[0].UserID != "v" || got[1].Timestamp != 20 || batch[1].Timestamp != 19 {
+		t.Errorf("of %v there stays %v, want what is not forgotten", batch, got)
+	}
+	for i := range 2 * forgottenUsers {
+		r.forget(event.User{UserID: fmt.Sprint(i), ForgetBefore: 1})
+	}
+	if len(r.forgotten) != forgottenUsers || len(r.order) != forgottenUsers {
+		t.Errorf("%d and %d users are remembered as forgotten, want %d", len(r.forgotten), len(r.order), forgottenUsers)
+	}
 }
 
 func TestExplore(t *testing.T) {

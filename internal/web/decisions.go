@@ -1,6 +1,8 @@
 package web
 
 import (
+	"hash/maphash"
+	"slices"
 	"strconv"
 	"sync"
 
@@ -15,15 +17,27 @@ type decisions struct {
 	next   int
 	byID   map[string]int // index in ring
 	byUser map[string]int // index of the user's newest
+
+	seed      maphash.Seed
+	forgotten map[uint64]event.Time // by a hash of the user: decisions older than this are not taken in
+	order     []uint64              // its keys, oldest first
 }
 
+// forgottenUsers is how many of those who were forgotten last are remembered, by a hash: a decision can be on its way when
+// its user is forgotten.
+const forgottenUsers = 4096
+
 func newDecisions(size int) *decisions {
-	return &decisions{ring: make([]event.Decision, 0, size), byID: map[string]int{}, byUser: map[string]int{}}
+	return &decisions{ring: make([]event.Decision, 0, size), byID: map[string]int{}, byUser: map[string]int{},
+		seed: maphash.MakeSeed(), forgotten: map[uint64]event.Time{}}
 }
 
 func (r *decisions) add(d event.Decision) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if d.Timestamp < r.forgotten[maphash.String(r.seed, d.UserID)] {
+		return
+	}
 	if len(r.ring) < cap(r.ring) {
 		r.ring = append(r.ring, d)
 	} else {
@@ -69,14 +83,47 @@ func (r *decisions) latest(user string) (event.Decision, bool) {
 	return r.ring[i], true
 }
 
-func (r *decisions) forget(user string) {
+// forget drops the user's decisions that are older than u.ForgetBefore, those that are still to come included.
+func (r *decisions) forget(u event.User) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for i := range r.ring {
-		if r.ring[i].UserID == user {
+	key := maphash.String(r.seed, u.UserID)
+	if _, ok := r.forgotten[key]; !ok {
+		if len(r.order) == forgottenUsers {
+			delete(r.forgotten, r.order[0])
+			r.order = r.order[1:]
+		}
+		r.order = append(r.order, key)
+	}
+	r.forgotten[key] = max(r.forgotten[key], u.ForgetBefore)
+	for i, d := range r.ring {
+		if d.UserID == u.UserID && d.Timestamp < u.ForgetBefore {
 			r.drop(i)
 		}
 	}
+}
+
+// notForgotten leaves out what users did who are forgotten; the batch itself stays as it is.
+func (r *decisions) notForgotten(batch []event.Interaction) []event.Interaction {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if len(r.forgotten) == 0 {
+		return batch
+	}
+	stays := func(in event.Interaction) bool { return in.Timestamp >= r.forgotten[maphash.String(r.seed, in.UserID)] }
+	for i, in := range batch {
+		if stays(in) {
+			continue
+		}
+		kept := slices.Clone(batch[:i])
+		for _, in := range batch[i+1:] {
+			if stays(in) {
+				kept = append(kept, in)
+			}
+		}
+		return kept
+	}
+	return batch
 }
 
 // redact replaces the ids of other users by numbers: those that the document rec uses for them, where it cites them,

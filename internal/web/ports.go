@@ -38,6 +38,8 @@ type Explorer interface {
 	History(ctx context.Context, user string, n int) ([]event.HistoryItem, error)
 	// Titles returns the titles of those of the items that are in the catalogue.
 	Titles(ctx context.Context, items []string) (map[string]string, error)
+	// Traces tells what Redis holds of a user. It looks at the list of every item.
+	Traces(ctx context.Context, user string) (Traces, error)
 	// ActiveUsers returns at most n users worth looking at, the most active first. It answers from memory.
 	ActiveUsers(n int) []ActiveUser
 }
@@ -47,6 +49,17 @@ type Stats struct {
 	Users int64 `json:"users"`
 	Items int64 `json:"items"`
 	Edges int64 `json:"edges"`
+}
+
+// Traces is what Redis holds of one user. Of a user who is forgotten, what is not older than ForgetBefore counts as later.
+type Traces struct {
+	ForgetBefore event.Time `json:"forget_before,omitzero"` // everything older is forgotten, or being so; absent: nothing is
+	Newest       event.Time `json:"newest,omitzero"`        // time of the newest edge; absent: there is none
+	Edges        int64      `json:"edges"`                  // of the user
+	Lists        int64      `json:"lists"`                  // of items that name the user
+	Later        int64      `json:"later"`                  // edges and lists that came since, and stay
+	Documents    int64      `json:"documents"`              // that apps read
+	Pending      int64      `json:"pending"`                // partitions in which decisions wait for their reward
 }
 
 // ActiveUser is a user who did something lately.

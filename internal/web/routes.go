@@ -23,6 +23,7 @@ func (s *Server) routes() []route {
 		{"GET", "/v1/users/{user}/recommendations", false, s.recommendations},
 		{"GET", "/v1/users/{user}/history", false, s.history},
 		{"GET", "/v1/users/{user}/why", false, s.why},
+		{"GET", "/v1/users/{user}/traces", false, s.traces},
 		{"DELETE", "/v1/users/{user}", false, s.forget},
 		{"GET", "/v1/decisions/{id}", false, s.decision},
 		{"POST", "/v1/events", false, s.events},

@@ -202,11 +202,25 @@ func (s *Server) forget(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	u := event.User{UserID: user, ForgetBefore: event.At(s.Now())}
+	u := event.User{UserID: user, ForgetBefore: event.At(s.Now()) + 1} // this millisecond included
 	if err := s.Publisher.Forget(r.Context(), u); err != nil {
 		s.partFailed(w, r, "write to Kafka that the user is to be forgotten", err)
 		return
 	}
-	s.decisions.forget(user)
+	s.Forgotten(u)
 	writeJSON(w, http.StatusAccepted, u)
+}
+
+// traces tells what is left of a user, which is how one sees that forgetting is done.
+func (s *Server) traces(w http.ResponseWriter, r *http.Request) {
+	user, ok := pathUser(w, r)
+	if !ok {
+		return
+	}
+	t, err := s.Explorer.Traces(r.Context(), user)
+	if err != nil {
+		s.partFailed(w, r, "look for what is left of the user", err)
+		return
+	}
+	writeJSON(w, http.StatusOK, t)
 }

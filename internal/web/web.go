@@ -117,6 +117,15 @@ func (s *Server) Decided(rec event.Recommendation, d event.Decision) {
 	s.Feed.decided(d)
 }
 
+// Forgotten drops from memory what the user did before u.ForgetBefore, wherever the request to forget came from. It is
+// harmless to tell it twice.
+func (s *Server) Forgotten(u event.User) { s.decisions.forget(u) }
+
+// NotForgotten is a batch without what users did who were forgotten lately: a replay brings it once more.
+func (s *Server) NotForgotten(batch []event.Interaction) []event.Interaction {
+	return s.decisions.notForgotten(batch)
+}
+
 // Serve answers on ln until ctx ends, then stops streams at once, gives requests in flight ShutdownGrace, and returns
 // nil. It closes ln. On a loopback address it answers only for loopback host names and AllowedHosts. It may be called
 // once.

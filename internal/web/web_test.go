@@ -98,6 +98,10 @@ func (w *world) Titles(_ context.Context, items []string) (map[string]string, er
 	return titles, w.err
 }
 
+func (w *world) Traces(_ context.Context, user string) (Traces, error) {
+	return Traces{ForgetBefore: event.At(now), Lists: int64(len(user))}, w.err
+}
+
 func (w *world) ActiveUsers(n int) []ActiveUser {
 	return []ActiveUser{{"u1", 3, event.At(now)}, {"u2", 1, event.At(now)}}[:min(n, 2)]
 }

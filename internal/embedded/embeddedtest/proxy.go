@@ -22,6 +22,7 @@ type Proxy struct {
 	requests int           // since the last Break
 	at       int           // the request that breaks, from 0; negative: none
 	kind     Break         // how
+	broken   chan struct{} // closed when it has
 	delay    time.Duration // of every answer
 }
 
@@ -56,11 +57,12 @@ func NewProxy(t testing.TB, to string) *Proxy {
 	return p
 }
 
-// Break breaks the at-th request from now on, counted from 0 over all connections; a negative one breaks none.
-func (p *Proxy) Break(at int, kind Break) {
+// Break breaks the at-th request from now on, counted from 0 over all connections. The channel is closed when it has.
+func (p *Proxy) Break(at int, kind Break) (broken <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.requests, p.at, p.kind = 0, at, kind
+	p.requests, p.at, p.kind, p.broken = 0, at, kind, make(chan struct{})
+	return p.broken
 }
 
 // Requests is how many there were since the last Break.
@@ -106,7 +108,7 @@ func (p *Proxy) accept() {
 			p.end(client, server)
 			return
 		}
-		swallow := make(chan struct{}) // closed when the next answer is not to arrive
+		swallow := make(chan chan struct{}, 1) // the next answer is not to arrive, and what is to be closed then
 		p.open.Add(2)
 		go p.forward(client, server, swallow)
 		go p.back(client, server, swallow)
@@ -123,7 +125,7 @@ func (p *Proxy) end(conns ...net.Conn) {
 }
 
 // forward passes on requests.
-func (p *Proxy) forward(client, server net.Conn, swallow chan struct{}) {
+func (p *Proxy) forward(client, server net.Conn, swallow chan chan struct{}) {
 	defer p.open.Done()
 	buf := make([]byte, 64<<10)
 	for {
@@ -133,7 +135,7 @@ func (p *Proxy) forward(client, server net.Conn, swallow chan struct{}) {
 			return
 		}
 		p.mu.Lock()
-		broken, kind := p.requests == p.at, p.kind
+		broken, kind, done := p.requests == p.at, p.kind, p.broken
 		p.requests++
 		p.mu.Unlock()
 		if broken {
@@ -141,11 +143,12 @@ func (p *Proxy) forward(client, server net.Conn, swallow chan struct{}) {
 			case BreakWithin:
 				_, _ = server.Write(buf[:n/2])
 			case BreakAfter:
-				close(swallow)
+				swallow <- done
 				_, _ = server.Write(buf[:n])
 				return // back closes when the server has answered
 			}
 			p.end(client, server)
+			close(done)
 			return
 		}
 		if _, err := server.Write(buf[:n]); err != nil {
@@ -156,7 +159,7 @@ func (p *Proxy) forward(client, server net.Conn, swallow chan struct{}) {
 }
 
 // back passes on answers.
-func (p *Proxy) back(client, server net.Conn, swallow chan struct{}) {
+func (p *Proxy) back(client, server net.Conn, swallow chan chan struct{}) {
 	defer p.open.Done()
 	defer p.end(client, server)
 	buf := make([]byte, 64<<10)
@@ -166,7 +169,9 @@ func (p *Proxy) back(client, server net.Conn, swallow chan struct{}) {
 			return
 		}
 		select {
-		case <-swallow:
+		case done := <-swallow:
+			p.end(client, server)
+			close(done)
 			return
 		default:
 		}

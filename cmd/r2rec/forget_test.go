@@ -1,0 +1,247 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/r2rec/r2rec/graphcache"
+	"github.com/r2rec/r2rec/internal/adapters"
+	"github.com/r2rec/r2rec/internal/broker"
+	"github.com/r2rec/r2rec/internal/embedded/embeddedtest"
+	"github.com/r2rec/r2rec/internal/event"
+	"github.com/r2rec/r2rec/internal/web"
+	"github.com/redis/go-redis/v9"
+	"github.com/segmentio/kafka-go"
+)
+
+// fails runs a command that has to fail, and returns what it says.
+func (p *place) fails(args ...string) string {
+	p.Helper()
+	var out, errs bytes.Buffer
+	if code := run(p.Context(), args, &out, &errs); code != 1 {
+		p.Errorf("r2rec %s: exit code %d, want 1\n%s%s", strings.Join(args, " "), code, out.String(), errs.String())
+	}
+	return errs.String()
+}
+
+func (p *place) everywhere(args ...string) []string {
+	return append(append(args, p.kafkaArgs()...), p.redisArgs()...)
+}
+
+// society is a few users who chose some of the same items, and the catalogue of these.
+func (p *place) society(users ...string) (edges int64) {
+	p.Helper()
+	var events, items []kafka.Message
+	encode := func(v any, err error) []byte {
+		if err != nil {
+			p.Fatal(err)
+		}
+		return v.([]byte)
+	}
+	for i := range 12 {
+		id := fmt.Sprint("film-", i)
+		raw, err := event.Encode(event.Item{ItemID: id, Title: "Film " + id})
+		items = append(items, kafka.Message{Key: []byte(id), Value: encode(raw, err)})
+	}
+	for u, user := range users {
+		for i := range 8 {
+			item := fmt.Sprint("film-", (i+u)%12)
+			raw, err := event.Encode(event.Interaction{EventID: user + item, UserID: user, ItemID: item, Type: []event.Type{event.Like, event.Purchase}[i%2], Timestamp: event.Time(1_700_000_000_000 + i)})
+			events = append(events, kafka.Message{Key: []byte(user), Value: encode(raw, err)})
+			edges++
+		}
+	}
+	p.publish(broker.Items, items...)
+	p.publish(broker.Interactions, events...)
+	return edges
+}
+
+// By command, over HTTP and by an event: a user who was recommended to, and was shown the list, is gone from all of Redis and from
+// the memory of the server, also after Redis lost everything and the topics were read again, and in a graph that is
+// built anew.
+func TestForgettingByEveryWay(t *testing.T) {
+	embeddedtest.EachSingle(t, func(t *testing.T, k broker.Settings, r *redis.UniversalOptions) {
+		p := newPlace(t, k, r)
+		if said := p.fails(p.everywhere("forget", "nobody-here", "--wait-for", "300ms")...); !strings.Contains(said, "start r2rec consume") {
+			t.Errorf("without a consumer it says %s", said)
+		}
+		users := []string{"stays", "by-command", "over-http", "by-event", "like-them"}
+		edges := p.society(users...)
+		s := p.serve("--consume", "--no-model", "--attribution-window", "1h", "--explore-share", "0")
+		p.eventually("the graph is not filled", func() (bool, string) {
+			st := p.stats()
+			return st.UserEdges == edges && st.Catalogue == 12, fmt.Sprintf("%+v", st)
+		})
+		for _, user := range users {
+			p.eventually("nothing is recommended", func() (bool, string) {
+				status, body := s.ask("GET", "/v1/users/"+user+"/recommendations?fresh=true&shown=true", "")
+				return status == 200 && strings.Contains(body, "decision_id"), body
+			})
+		}
+		traces := func(user string) (t web.Traces) {
+			status, body := s.ask("GET", "/v1/users/"+user+"/traces", "")
+			if status != 200 {
+				p.Fatal(status, body)
+			}
+			p.decode(body, &t)
+			return t
+		}
+		p.eventually("no decision waits for its reward", func() (bool, string) {
+			var pending int64
+			for _, user := range users {
+				pending += traces(user).Pending
+			}
+			return pending == int64(len(users)), fmt.Sprint(pending)
+		})
+
+		var report forgetReport
+		p.decode(p.do(p.everywhere("forget", "by-command", "--json")...), &report)
+		found := report.Found
+		found.Newest = 0
+		if want := (graphcache.Traces{Edges: 8, Settled: 4, Lists: 8, Documents: 2, Joins: 1}); found != want {
+			t.Errorf("the command found %+v, want %+v", found, want)
+		}
+		if want := (graphcache.Traces{Before: report.ForgetBefore}); report.Left != want {
+			t.Errorf("the command left %+v, want %+v", report.Left, want)
+		}
+		var asked event.User
+		status, body := s.ask("DELETE", "/v1/users/over-http", "")
+		if status != 202 {
+			t.Fatal(status, body)
+		}
+		p.decode(body, &asked)
+		before := event.At(time.Now())
+		p.publish(broker.Users, kafka.Message{Key: []byte("by-event"), Value: fmt.Appendf(nil, `{"user_id":"by-event","forget_before":%d}`, before)})
+		for user, before := range map[string]event.Time{"over-http": asked.ForgetBefore, "by-event": before} {
+			p.eventually(user+" is not forgotten", func() (bool, string) {
+				got := traces(user)
+				return got == web.Traces{ForgetBefore: before}, fmt.Sprintf("%+v", got)
+			})
+		}
+		gone := users[1:4]
+		for _, user := range gone {
+			embeddedtest.Nowhere(t, p.rdb, user, "forgotten,")
+			p.eventually("the server still knows why", func() (bool, string) {
+				status, body := s.ask("GET", "/v1/users/"+user+"/why", "")
+				return status == 404, body
+			})
+		}
+		active := func() {
+			t.Helper()
+			if status, body := s.ask("GET", "/v1/users?n=100", ""); status != 200 || strings.Contains(body, "by-") || !strings.Contains(body, "stays") {
+				t.Errorf("active users are %s", body)
+			}
+		}
+		active()
+		want := p.stats()
+		if err := embeddedtest.Flush(t.Context(), p.rdb); err != nil {
+			t.Fatal(err)
+		}
+		p.eventually("the topics are not read again", func() (bool, string) {
+			st := p.stats()
+			return st == want, fmt.Sprintf("%+v, before: %+v", st, want)
+		})
+		for _, user := range gone {
+			p.eventually(user+" came back", func() (bool, string) {
+				got := traces(user)
+				return got == web.Traces{ForgetBefore: got.ForgetBefore} && got.ForgetBefore > 0, fmt.Sprintf("%+v", got)
+			})
+			embeddedtest.Nowhere(t, p.rdb, user, "after a replay")
+		}
+		active()
+		p.rebuildByCommand(want)
+		for _, user := range gone {
+			embeddedtest.Nowhere(t, p.rdb, user, "after a rebuild")
+		}
+	})
+}
+
+// rebuildByCommand wants the same graph after each way of rebuilding.
+func (p *place) rebuildByCommand(want graphcache.Stats) {
+	p.Helper()
+	type report struct {
+		Generation, Total int
+		Before            *int
+		Leftovers         []int
+	}
+	rebuild := func(args ...string) (r report) {
+		p.Helper()
+		p.decode(p.do(p.everywhere(append([]string{"rebuild", "--json", "--grace", "0s", "--pause", "0s"}, args...)...)...), &r)
+		if got := p.stats(); got != want {
+			p.Errorf("after rebuild %v the graph has %+v, want %+v", args, got, want)
+		}
+		return r
+	}
+	if r := rebuild("--keep-old"); r.Generation != 1 || r.Before == nil || *r.Before != 0 || r.Total == 0 {
+		p.Errorf("rebuild --keep-old says %+v", r)
+	}
+	if r := rebuild("--back"); r.Generation != 0 {
+		p.Errorf("rebuild --back says %+v", r)
+	}
+	if err := p.rdb.HSet(p.Context(), "r2:generation", "last", 2, "2", "building by one who was killed").Err(); err != nil {
+		p.Fatal(err)
+	}
+	if r := rebuild("--drop-old"); r.Generation != 0 || len(r.Leftovers) != 1 {
+		p.Errorf("rebuild --drop-old says %+v", r)
+	}
+	if said := p.fails(p.everywhere("rebuild", "--back")...); !strings.Contains(said, "--keep-old") {
+		p.Errorf("where nothing is kept, --back says %s", said)
+	}
+	lease, err := adapters.TakeLease(p.Context(), adapters.LeaseOptions{Client: p.rdb, Key: "r2:rebuild", TTL: time.Minute})
+	if err != nil {
+		p.Fatal(err)
+	}
+	if said := p.fails(p.everywhere("rebuild")...); !strings.Contains(said, "another rebuild is running") {
+		p.Errorf("beside another rebuild it says %s", said)
+	}
+	if err := lease.Release(p.Context()); err != nil {
+		p.Fatal(err)
+	}
+	out := p.do(p.everywhere("rebuild", "--grace", "0s")...)
+	if !strings.Contains(out, "records/s") || !strings.Contains(out, "Generation 3 serves; generation 0 is deleted") {
+		p.Errorf("rebuild says %s", out)
+	}
+}
+
+func TestForgetAndRebuildWrongInput(t *testing.T) {
+	for want, args := range map[string][]string{
+		`--before "yesterday"`:         {"forget", "u", "--before", "yesterday"},
+		"forget_before":                {"forget", "u", "--before", "1970-01-01T00:00:00Z"},
+		"user_id":                      {"forget", " u"},
+		`--from "then"`:                {"rebuild", "--from", "then"},
+		"--back and --drop-old: want ": {"rebuild", "--back", "--drop-old"},
+	} {
+		var out, errs bytes.Buffer
+		if code := run(t.Context(), args, &out, &errs); code != 1 || !strings.Contains(errs.String(), want) {
+			t.Errorf("r2rec %v: exit code %d, %s; want %s", args, code, errs.String(), want)
+		}
+	}
+}
+
+// What is left is told with what to do about it.
+func TestWhatIsLeftOfAUser(t *testing.T) {
+	const before = 1_700_000_000_000
+	for want, left := range map[string]graphcache.Traces{
+		"":                       {Before: before},
+		"another --forget-key":   {},
+		"r2rec rebuild":          {Before: before, Lists: 1, Newest: before - 1},
+		"a later --before":       {Before: before, Later: 1, Newest: before + 5},
+		"wait for their reward":  {Before: before, Joins: 1},
+		"it was asked for again": {Before: before, Documents: 2},
+	} {
+		said := ""
+		if err := leftOver(forgetReport{UserID: "u", ForgetBefore: before, Left: left}); err != nil {
+			said = err.Error()
+		}
+		if (want == "") != (said == "") || !strings.Contains(said, want) {
+			t.Errorf("of %+v it says %q, want %q", left, said, want)
+		}
+	}
+	if raw, err := json.Marshal(forgetReport{}); err != nil || !bytes.Contains(raw, []byte(`"found"`)) {
+		t.Errorf("the report is %s, %v", raw, err)
+	}
+}

@@ -1,0 +1,107 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/r2rec/r2rec/internal/broker"
+	"github.com/r2rec/r2rec/internal/event"
+	"github.com/segmentio/kafka-go"
+)
+
+// recordsSince reads what a topic holds since a time, and then what comes.
+type recordsSince[T any] struct {
+	kafka  *broker.Client
+	topic  string
+	decode func(kafka.Message) (T, error) // what cannot be decoded is left out: others report it
+	since  event.Time
+	every  time.Duration // between two looks for more
+	most   int64         // records of a partition that are read at once; 0: all
+	at     []broker.Offsets
+}
+
+// more is what has come since the last time it was asked.
+func (r *recordsSince[T]) more(ctx context.Context) (found []T, err error) {
+	var parts []broker.Offsets
+	if r.at == nil {
+		parts, err = r.kafka.Since(ctx, r.topic, r.since.Std())
+	} else if parts, err = r.kafka.Offsets(ctx, r.topic); err == nil && len(parts) >= len(r.at) {
+		for i, read := range r.at {
+			parts[i].First = max(parts[i].First, read.Last)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if r.most > 0 {
+		for i := range parts {
+			parts[i].Last = min(parts[i].Last, parts[i].First+r.most)
+		}
+	}
+	err = r.kafka.Read(ctx, r.topic, parts, func(m kafka.Message) error {
+		if x, err := r.decode(m); err == nil {
+			found = append(found, x)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	r.at = parts
+	return found, nil
+}
+
+// follow gives what comes to f until ctx ends. What cannot be read is tried again.
+func (r *recordsSince[T]) follow(ctx context.Context, log *slog.Logger, f func([]T)) error {
+	tick := time.NewTicker(r.every)
+	defer tick.Stop()
+	failing := false
+	for {
+		found, err := r.more(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil && !failing {
+			log.Warn("a topic cannot be read, trying again", "topic", r.topic, "error", err)
+		}
+		if failing = err != nil; !failing {
+			f(found)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// next waits until some have come. What fails is tried again: records that could not be read are not lost.
+func (r *recordsSince[T]) next(ctx context.Context) ([]T, error) {
+	for {
+		found, err := r.more(ctx)
+		if err == nil && len(found) > 0 {
+			return found, nil
+		}
+		pause := time.NewTimer(r.every)
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+			return nil, errors.Join(err, ctx.Err())
+		}
+	}
+}
+
+// rewardsSince reads rewards. r2rec writes them: what is broken is somebody else's.
+func rewardsSince(kc *broker.Client, since event.Time) *recordsSince[event.Reward] {
+	return &recordsSince[event.Reward]{kafka: kc, topic: broker.Rewards, since: since,
+		decode: func(m kafka.Message) (event.Reward, error) { return event.DecodeReward(m.Value) }}
+}
+
+// usersSince reads who is to be forgotten.
+func usersSince(kc *broker.Client, since event.Time) *recordsSince[event.User] {
+	return &recordsSince[event.User]{kafka: kc, topic: broker.Users, since: since,
+		decode: func(m kafka.Message) (event.User, error) { return event.DecodeUser(m.Key, m.Value, event.Latest) }}
+}
