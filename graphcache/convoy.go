@@ -13,7 +13,7 @@ import (
 // because it moves the watermarks of 64 groups. More at once would only make them smaller.
 const (
 	atOnce       = 2
-	worthwhile   = 1000   // events for which a second convoy departs
+	worthwhile   = 6000   // events for which a second convoy departs
 	convoyEvents = 16_384 // that one holds at most; a single larger batch travels alone
 	convoyParts  = 32     // a bit each in what the script advance answers
 )
