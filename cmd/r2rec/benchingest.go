@@ -47,7 +47,7 @@ into the graph: read, decode, validate, apply, trim, watermarks. In turn with it
 The graphs of all three are compared; they have to be equal. Each interaction is a click (60 %), like, purchase, cart, high or
 low rating, dislike or hide. Then interactions are produced at half the rate that was measured, whether or not they are
 keeping up, and visible_p50_ms and visible_p99_ms are the times from the moment when one was due to be produced to that
-when its edges were in the graph; the first second does not count.
+when its edges were in the graph; the first second does not count. The producer is a part of this process.
 
   r2rec bench ingest --redis redis://127.0.0.1:6379/0
   r2rec bench ingest --redis redis://127.0.0.1:6379/0 --kafka 127.0.0.1:9092 --json
@@ -107,16 +107,19 @@ func (c benchIngestCommand) Run(p *process) (err error) {
 	if err != nil {
 		return err
 	}
-	live, err := kafka.topics(p.ctx, c.Partitions)
-	if err != nil {
-		return err
-	}
 	rate := float64(c.Rate)
 	if c.Rate == 0 {
 		rate = median(m.consumer.rates) / 2
 	}
-	visible, acked, err := b.visible(live, rate, time.Duration(c.Seconds)*time.Second)
+	live, err := newLiveRun(events, rate, time.Duration(c.Seconds)*time.Second)
 	if err != nil {
+		return err
+	}
+	topics, err := kafka.topics(p.ctx, c.Partitions)
+	if err != nil {
+		return err
+	}
+	if err := b.live(topics, live); err != nil {
 		return err
 	}
 	if err := p.ctx.Err(); err != nil {
@@ -124,12 +127,12 @@ func (c benchIngestCommand) Run(p *process) (err error) {
 	}
 	shown.close()
 	out := &benchReport{command: "bench ingest", machine: thisMachine()}
-	c.report(out, m, rate, visible, acked, kafka.name())
+	c.report(out, m, live, kafka.name())
 	return out.write(p.stdout, c.JSON)
 }
 
 // report adds the figures.
-func (c benchIngestCommand) report(out *benchReport, m ingestMeasured, rate float64, visible, acked []float64, broker string) {
+func (c benchIngestCommand) report(out *benchReport, m ingestMeasured, live *liveRun, broker string) {
 	what := fmt.Sprintf("%d interactions of %d users and %d items from %s, %d partitions", c.Events, c.Users, c.Items, broker, c.Partitions)
 	speed := func(metric string, s ingestSamples, of string) {
 		out.add(figure{Metric: metric, Value: median(s.rates), Unit: "1/s", Threads: 1, Samples: len(s.rates), Best: slices.Max(s.rates),
@@ -156,10 +159,10 @@ func (c benchIngestCommand) report(out *benchReport, m ingestMeasured, rate floa
 	cpu("redis_cpu_us_per_event", m.consumer.redis, "processor time of Redis under the consumer")
 	cpu("limit_redis_cpu_us_per_event", m.alone.redis, "the same under the limit")
 	cpu("replay_redis_cpu_us_per_event", m.replay.redis, "the same under the replay")
-	late := fmt.Sprintf("from due to be produced to in the graph, at %s events/s", decimal(rate))
-	out.add(figure{Metric: "visible_p50_ms", Value: quantile(visible, .5), Unit: "ms", Threads: 1, Samples: len(visible), Of: late})
-	out.add(figure{Metric: "visible_p99_ms", Value: quantile(visible, .99), Unit: "ms", Threads: 1, Samples: len(visible), Of: late + " (goal: 50 ms)"})
-	out.add(figure{Metric: "acknowledged_p50_ms", Value: quantile(acked, .5), Unit: "ms", Threads: 1, Samples: len(acked), P99: quantile(acked, .99), P90: quantile(acked, .9),
+	late := fmt.Sprintf("from due to be produced to in the graph, at %s events/s", decimal(live.rate))
+	out.add(figure{Metric: "visible_p50_ms", Value: quantile(live.visible, .5), Unit: "ms", Threads: 1, Samples: len(live.visible), Of: late})
+	out.add(figure{Metric: "visible_p99_ms", Value: quantile(live.visible, .99), Unit: "ms", Threads: 1, Samples: len(live.visible), Of: late + " (goal: 50 ms)"})
+	out.add(figure{Metric: "acknowledged_p50_ms", Value: quantile(live.acked, .5), Unit: "ms", Threads: 1, Samples: len(live.acked), P99: quantile(live.acked, .99), P90: quantile(live.acked, .9),
 		Of: "of that, until Kafka had acknowledged it to the producer"})
 }
 

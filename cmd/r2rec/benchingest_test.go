@@ -121,7 +121,7 @@ func TestIngestStreamsGiveTheSameGraph(t *testing.T) {
 		})
 	}
 	t.Run("embedded", func(t *testing.T) { check(t, &redis.Options{Addr: embeddedtest.Redis(t)}) })
-	t.Run("real", func(t *testing.T) { check(t, embeddedtest.RealRedis(t).Simple()) })
+	t.Run("real", func(t *testing.T) { check(t, embeddedtest.OwnRedis(t).Options().Simple()) })
 }
 
 func TestIngestEventsAreWhatWasAskedFor(t *testing.T) {

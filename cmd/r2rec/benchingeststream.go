@@ -3,18 +3,20 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/r2rec/r2rec/graphcache"
 	"github.com/r2rec/r2rec/internal/event"
 	"github.com/redis/go-redis/v9"
-	"golang.org/x/sync/errgroup"
 )
 
 // stream is commands in Redis' protocol, one after the other.
@@ -34,22 +36,57 @@ func oneByOne(graph *graphcache.Cache, events []event.Interaction) (s stream) {
 }
 
 // send gives Redis all commands down one connection, without waiting for replies in between, and returns when the last
-// reply is in. A reply that is an error, also one within a transaction, is the error.
+// reply is in. A reply that is an error, also one within a transaction, is the error. When send returns, Redis works on
+// nothing of it any more.
 func (s *ingestStore) send(ctx context.Context, what stream) (err error) {
 	opt := s.rdb.Options()
 	conn, err := opt.Dialer(ctx, opt.Network, opt.Addr)
 	if err != nil {
 		return fmt.Errorf("connect to redis: %w", err)
 	}
-	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	defer conn.Close()
+	stopWriting := func() { _ = conn.SetWriteDeadline(time.Unix(1, 0)) } // fails on a closed connection only
+	defer context.AfterFunc(ctx, stopWriting)()
 	in := bufio.NewReaderSize(conn, 1<<20)
-	hello := stream{}
+	for _, part := range []stream{greeting(opt), what} {
+		var written, read error
+		var writing sync.WaitGroup
+		writing.Go(func() {
+			if _, written = conn.Write(part.bytes); written != nil {
+				hangUp(conn)
+			}
+		})
+		for i := 0; i < part.commands && read == nil; i++ {
+			read = skipReply(in)
+		}
+		if read != nil {
+			stopWriting()
+		}
+		writing.Wait()
+		if err := errors.Join(read, written); err != nil {
+			hangUp(conn)
+			_ = conn.SetReadDeadline(time.Now().Add(cleanUpWithin))
+			_, _ = io.Copy(io.Discard, conn) // until Redis, which has seen the end, hangs up too
+			return fmt.Errorf("send commands to redis: %w", cmp.Or(context.Cause(ctx), err))
+		}
+	}
+	return nil
+}
+
+// hangUp tells the other side that nothing more will come.
+func hangUp(conn net.Conn) {
+	if half, ok := conn.(interface{ CloseWrite() error }); ok {
+		_ = half.CloseWrite() // fails where the connection is gone, which is as good
+	}
+}
+
+// greeting is what a connection begins with.
+func greeting(opt *redis.Options) (s stream) {
 	add := func(args ...string) {
-		hello.commands++
-		hello.bytes = fmt.Appendf(hello.bytes, "*%d\r\n", len(args))
+		s.commands++
+		s.bytes = fmt.Appendf(s.bytes, "*%d\r\n", len(args))
 		for _, arg := range args {
-			hello.bytes = fmt.Appendf(hello.bytes, "$%d\r\n%s\r\n", len(arg), arg)
+			s.bytes = fmt.Appendf(s.bytes, "$%d\r\n%s\r\n", len(arg), arg)
 		}
 	}
 	switch {
@@ -59,26 +96,7 @@ func (s *ingestStore) send(ctx context.Context, what stream) (err error) {
 		add("AUTH", opt.Password)
 	}
 	add("SELECT", strconv.Itoa(opt.DB))
-	for _, part := range []stream{hello, what} {
-		var eg errgroup.Group
-		eg.Go(func() error {
-			_, err := conn.Write(part.bytes)
-			return err
-		})
-		eg.Go(func() error {
-			for range part.commands {
-				if err := skipReply(in); err != nil {
-					conn.Close() // lets go of the writer
-					return err
-				}
-			}
-			return nil
-		})
-		if err := eg.Wait(); err != nil {
-			return fmt.Errorf("send commands to redis: %w", errors.Join(context.Cause(ctx), err))
-		}
-	}
-	return nil
+	return s
 }
 
 // skipReply reads one reply (RESP2).

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -182,94 +181,4 @@ func (b *ingestBench) consume(graph *graphcache.Cache) (rate float64, err error)
 		return 0, fmt.Errorf("all %d interactions were applied in one batch, which gives no rate: give more --events", n)
 	}
 	return float64(n-a.atFirst) / a.last.Sub(a.first).Seconds(), nil
-}
-
-// visible produces interactions at a steady rate for so long, whether or not they keep up, and returns how many
-// milliseconds each took from when it was due to when it was in the graph, and to when Kafka had acknowledged it. The
-// first second is left out.
-func (b *ingestBench) visible(topics *ingestTopics, rate float64, lasting time.Duration) (ms, acked []float64, err error) {
-	if err := b.store.wipe(b.p.ctx); err != nil {
-		return nil, nil, err
-	}
-	n := min(int(rate*lasting.Seconds()), len(b.events)*int(lasting.Seconds()))
-	var start time.Time
-	due := func(i int) time.Time { return start.Add(time.Duration(float64(i) / rate * float64(time.Second))) }
-	a := newApplied(func(batch []event.Interaction, now time.Time) {
-		for _, in := range batch {
-			if id, isOurs := strings.CutPrefix(in.EventID, "live-"); isOurs {
-				i, err := strconv.Atoi(id)
-				if d := due(i); err == nil && d.Sub(start) >= time.Second {
-					ms = append(ms, now.Sub(d).Seconds()*1000)
-				}
-			}
-		}
-	})
-	err = b.consumer(topics, b.graph, a, func(ctx context.Context) (err error) {
-		w := topics.NewWriter(broker.Interactions)
-		defer func() { err = errors.Join(err, w.Close()) }()
-		// Each partition has had an event before the clock starts: the group is joined, the connections are open.
-		warm := b.events[:min(len(b.events), 20*topics.partitions)]
-		for _, in := range warm {
-			in.EventID = "warm-" + in.EventID
-			m, err := ingestMessage(in)
-			if err == nil {
-				err = w.WriteMessages(ctx, m)
-			}
-			if err != nil {
-				return fmt.Errorf("publish interactions: %w", err)
-			}
-		}
-		if err := a.reached(ctx, int64(len(warm))); err != nil {
-			return err
-		}
-		var failed error
-		var mu sync.Mutex
-		w.Async, w.Completion = true, func(ms []kafka.Message, err error) {
-			now := time.Now()
-			mu.Lock()
-			defer mu.Unlock()
-			failed = errors.Join(failed, err)
-			for _, m := range ms {
-				if d := due(m.WriterData.(int)); d.Sub(start) >= time.Second {
-					acked = append(acked, now.Sub(d).Seconds()*1000)
-				}
-			}
-		}
-		start = time.Now()
-		tick := time.NewTicker(time.Millisecond)
-		defer tick.Stop()
-		for sent := 0; sent < n; {
-			b.shown.set("producing", sent, n)
-			var now []kafka.Message
-			for sent < n && !due(sent).After(time.Now()) {
-				in := b.events[sent%len(b.events)]
-				in.EventID = "live-" + strconv.Itoa(sent)
-				m, err := ingestMessage(in)
-				if err != nil {
-					return err
-				}
-				m.WriterData = sent
-				now = append(now, m)
-				sent++
-			}
-			if err := w.WriteMessages(ctx, now...); err != nil {
-				return fmt.Errorf("publish interactions: %w", err)
-			}
-			select {
-			case <-tick.C:
-			case <-ctx.Done():
-				return context.Cause(ctx)
-			}
-		}
-		if err := a.reached(ctx, int64(len(warm)+n)); err != nil {
-			return err
-		}
-		mu.Lock()
-		defer mu.Unlock()
-		return failed
-	})
-	if err == nil && len(ms) == 0 {
-		err = fmt.Errorf("nothing was produced after the first second, at %.0f events/s", rate)
-	}
-	return ms, acked, err
 }
