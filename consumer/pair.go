@@ -80,7 +80,11 @@ func (p *pair) step(ctx context.Context) error {
 		if s.next > s.end || s.next < s.first { // made again, or deleted before we could read
 			return p.locate(ctx)
 		}
-		s.watchStall(s.next)
+		if s.ahead != nil { // the reader has given what waits for its turn
+			s.gave()
+		} else {
+			s.watchStall(s.next)
+		}
 	}
 	b, err := p.collect(ctx)
 	switch {

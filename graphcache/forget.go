@@ -85,7 +85,7 @@ func (w *watch) read(ctx context.Context) (map[string]event.Time, error) {
 		epochs[g] = pipe.HGet(ctx, w.c.erasingKey(g), epochField)
 	}
 	if _, ok := w.c.rdb.(*redis.ClusterClient); ok { // whose nodes answer side by side
-		_, _ = pipe.Exec(ctx)
+		_, _ = pipe.Exec(ctx) // its commands are looked at below
 		pipe = w.c.rdb.Pipeline()
 	}
 	w.ask(ctx, pipe)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/r2rec/r2rec/internal/parallel"
 	"github.com/r2rec/r2rec/internal/rdb"
 )
 
@@ -132,7 +133,7 @@ const takeAtOnce = 32
 // takeAll makes the nodes out of the server's answers, and returns the lists of which it cannot, and why not for the first.
 func takeAll(lists []*listRead, rooms *rooms) (missed []*listRead, why error) {
 	errs := make([]error, len(lists))
-	inParts(len(lists), takeAtOnce, func(from, to int) {
+	parallel.Parts(len(lists), takeAtOnce, func(from, to int) {
 		t := taker{rooms: rooms}
 		for i, r := range lists[from:to] {
 			errs[from+i] = t.take(r)

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/r2rec/r2rec/internal/event"
+	"github.com/r2rec/r2rec/internal/parallel"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -250,7 +251,7 @@ func (w *walk) snapshot() Snapshot {
 	if len(w.pool) > 0 {
 		c.Candidates = make([]event.Candidate, len(w.pool))
 	}
-	inParts(len(w.pool), countAtOnce, func(from, to int) {
+	parallel.Parts(len(w.pool), countAtOnce, func(from, to int) {
 		commons := w.taste.commons()
 		for i, p := range w.pool[from:to] {
 			it := w.item(p.id)

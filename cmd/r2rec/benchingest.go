@@ -267,7 +267,7 @@ func (b *ingestBench) sample(s *ingestSamples, fill func() (float64, error)) err
 	if err := b.store.wipe(b.p.ctx); err != nil {
 		return err
 	}
-	redis, err := b.store.cpu(b.p.ctx)
+	redis, err := redisCPU(b.p.ctx, b.store.rdb)
 	if err != nil {
 		return err
 	}
@@ -281,7 +281,7 @@ func (b *ingestBench) sample(s *ingestSamples, fill func() (float64, error)) err
 	if after, _ := cpuTime(); told {
 		s.own = append(s.own, perEvent(after-own))
 	}
-	if after, err := b.store.cpu(b.p.ctx); err != nil {
+	if after, err := redisCPU(b.p.ctx, b.store.rdb); err != nil {
 		return err
 	} else if after > 0 {
 		s.redis = append(s.redis, perEvent(after-redis))

@@ -73,27 +73,6 @@ func (s *ingestStore) wipe(ctx context.Context) error {
 	return nil
 }
 
-// cpu is the processor time that Redis has used so far; 0: it does not tell.
-func (s *ingestStore) cpu(ctx context.Context) (time.Duration, error) {
-	info, err := s.rdb.InfoMap(ctx, "cpu").Result()
-	var refused redis.Error
-	if errors.As(err, &refused) { // an embedded one knows no such section
-		return 0, nil
-	}
-	if err != nil {
-		return 0, fmt.Errorf("ask redis for its processor time: %w", err)
-	}
-	var used float64
-	for _, name := range []string{"used_cpu_user", "used_cpu_sys"} {
-		seconds, err := strconv.ParseFloat(info["CPU"][name], 64)
-		if err != nil {
-			return 0, nil
-		}
-		used += seconds
-	}
-	return time.Duration(used * float64(time.Second)), nil
-}
-
 // ingestKafka is where topics for the benchmark are made.
 type ingestKafka struct {
 	brokers []string

@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"runtime/pprof"
-	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -15,7 +14,6 @@ import (
 	"github.com/r2rec/r2rec/internal/event"
 	"github.com/r2rec/r2rec/internal/fusion"
 	"github.com/r2rec/r2rec/reasoner"
-	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -49,6 +47,7 @@ func (c benchRetrieveCommand) Run(p *process) (err error) {
 	if err := checkCounts(count{"--requests", c.Requests, 1}, count{"--clients", c.Clients, 2}); err != nil {
 		return err
 	}
+	collectSeldom() // as serve does
 	shown := &stages{p: p}
 	defer shown.close()
 	g, err := openSynthGraph(p, c.synthFlags, redisFlags{Redis: c.Redis, Prefix: c.Prefix, HalfLife: graphcache.DefaultRead.HalfLife, Positive: 4, Negative: 2}, shown)
@@ -134,28 +133,6 @@ func (c benchRetrieveCommand) at(ctx context.Context, g *synthGraph, out *benchR
 		out.add(figure{Metric: "redis_cpu" + suffix + "_ms", Value: (used - store).Seconds() * 1000 / float64(c.Requests), Unit: "ms", Of: "processor time of Redis for a request", Threads: clients})
 	}
 	return a, nil
-}
-
-// redisCPU is the processor time that the servers have used so far; 0: they do not tell.
-func redisCPU(ctx context.Context, rdb redis.UniversalClient) (time.Duration, error) {
-	var sum atomic.Int64
-	err := eachMaster(ctx, rdb, func(ctx context.Context, node redis.UniversalClient) error {
-		info, err := node.InfoMap(ctx, "cpu").Result()
-		var refused redis.Error
-		switch {
-		case errors.As(err, &refused): // an embedded one knows no such section
-			return nil
-		case err != nil:
-			return fmt.Errorf("ask redis for its processor time: %w", err)
-		}
-		for _, name := range []string{"used_cpu_user", "used_cpu_sys"} {
-			if seconds, err := strconv.ParseFloat(info["CPU"][name], 64); err == nil {
-				sum.Add(int64(seconds * float64(time.Second)))
-			}
-		}
-		return nil
-	})
-	return time.Duration(sum.Load()), err
 }
 
 // profile begins the CPU profile that is asked for.

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/r2rec/r2rec/graphcache"
@@ -139,4 +141,26 @@ func eachMaster(ctx context.Context, rdb redis.UniversalClient, f func(ctx conte
 		return cluster.ForEachMaster(ctx, func(ctx context.Context, master *redis.Client) error { return f(ctx, master) })
 	}
 	return f(ctx, rdb)
+}
+
+// redisCPU is the processor time that the servers have used so far; 0: they do not tell.
+func redisCPU(ctx context.Context, rdb redis.UniversalClient) (time.Duration, error) {
+	var sum atomic.Int64
+	err := eachMaster(ctx, rdb, func(ctx context.Context, node redis.UniversalClient) error {
+		info, err := node.InfoMap(ctx, "cpu").Result()
+		var refused redis.Error
+		switch {
+		case errors.As(err, &refused): // an embedded one knows no such section
+			return nil
+		case err != nil:
+			return fmt.Errorf("ask redis for its processor time: %w", err)
+		}
+		for _, name := range []string{"used_cpu_user", "used_cpu_sys"} {
+			if seconds, err := strconv.ParseFloat(info["CPU"][name], 64); err == nil {
+				sum.Add(int64(seconds * float64(time.Second)))
+			}
+		}
+		return nil
+	})
+	return time.Duration(sum.Load()), err
 }

@@ -53,6 +53,7 @@ With --consume it does what r2rec consume does, rewards included; r2rec consume 
 }
 
 func (c serveCommand) Run(p *process) error {
+	collectSeldom()
 	ln, err := listen(c.Listen)
 	if err != nil {
 		return err

@@ -22,7 +22,7 @@ var rows = map[string][]string{
 	"cmd/r2rec": {everything},
 
 	"consumer":   {"internal/event"},
-	"graphcache": {"internal/event", "internal/rdb"},
+	"graphcache": {"internal/event", "internal/rdb", "internal/parallel"},
 	"reasoner":   {"internal/event", "internal/iot", "internal/policy"},
 	"rltrainer":  {"internal/event", "internal/iot", "internal/policy", "internal/adapters", "internal/ope", "internal/fusion", "internal/lm", "internal/eval", "internal/world", "internal/simulate", "internal/chart", "internal/gguf", "internal/lm/proof"},
 
@@ -31,7 +31,7 @@ var rows = map[string][]string{
 	"internal/dataset": {"internal/event"},
 	"internal/iot":     {"internal/event"},
 	"internal/policy":  {"internal/event"},
-	"internal/fusion":  {"internal/event"},
+	"internal/fusion":  {"internal/event", "internal/parallel"},
 	"internal/web":     {"internal/event"},
 
 	"internal/lm": {"internal/event", "internal/iot"},
@@ -50,6 +50,7 @@ var rows = map[string][]string{
 	"internal/gguf":             nil,
 	"internal/safetensors":      {"internal/gguf"},
 	"internal/rdb":              nil,
+	"internal/parallel":         nil,
 
 	"internal/adapters":      {"internal/event", "internal/gguf", "internal/llama/lora", "internal/lm/proof"},
 	"internal/ope":           nil,
