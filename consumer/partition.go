@@ -3,6 +3,8 @@ package consumer
 import (
 	"context"
 	"errors"
+	"math"
+	"time"
 
 	"github.com/cenkalti/backoff/v4"
 	"github.com/segmentio/kafka-go"
@@ -113,29 +115,42 @@ func (p *partition) rewind(ctx context.Context, behind *event.BehindError) error
 	return p.seek(ctx, lowest, lowest > 0)
 }
 
-// fill collects a batch: it waits at most the check interval for a first record, and at most the linger for more.
+// behindLingers is how many lingers a batch waits for what Kafka is known to have.
+const behindLingers = 10
+
+// fill collects a batch: it waits at most the check interval for a first record, and at most the linger for more. Where
+// Kafka then is known to have more, it takes that too: whoever is behind needs large batches.
 func (p *partition) fill(ctx context.Context) error {
 	opt := &p.c.opt
 	p.batch.begin(p.applied)
 	wait, cancel := context.WithTimeout(ctx, opt.CheckInterval)
-	defer cancel()
-	for p.batch.records < opt.MaxBatch && p.batch.bytes < opt.MaxBytes {
+	defer func() { cancel() }()
+	waitFor := func(d time.Duration) {
+		cancel()
+		wait, cancel = context.WithTimeout(ctx, d)
+	}
+	goal := int64(math.MaxInt64)
+	for p.batch.records < opt.MaxBatch && p.batch.bytes < opt.MaxBytes && p.batch.next < goal {
 		m, ok, err := p.fetch(ctx, wait, p.batch.next)
 		switch {
 		case errors.Is(err, kafka.OffsetOutOfRange):
 			p.readErr = err
 			return nil
-		case err != nil || !ok:
+		case err != nil:
 			return err
+		case !ok && p.batch.records > 0 && goal == math.MaxInt64:
+			goal = p.end
+			waitFor(behindLingers * opt.Linger)
+			continue
+		case !ok:
+			return nil
 		}
 		if p.batch.records == 0 {
 			p.gave()
 			// Until the next multiple of the linger: so the partitions end their batches at the same time, and the graph
 			// can take them together.
 			now := opt.Now()
-			linger, cancel := context.WithTimeout(ctx, now.Truncate(opt.Linger).Add(opt.Linger).Sub(now))
-			defer cancel()
-			wait = linger
+			waitFor(now.Truncate(opt.Linger).Add(opt.Linger).Sub(now))
 		}
 		p.batch.add(m, p.notAfter(m))
 	}
