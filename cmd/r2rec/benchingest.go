@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"runtime/pprof"
 	"slices"
 	"strings"
 	"time"
@@ -16,6 +14,8 @@ import (
 )
 
 type benchIngestCommand struct {
+	profileFlags `embed:""`
+
 	Redis  string   `help:"Redis to fill, as redis://user:password@host:port/db, or rediss:// with TLS. Not a Cluster." env:"R2REC_REDIS" default:"redis://127.0.0.1:6379/0" group:"Servers"`
 	Prefix string   `help:"Put before every key. No key with it may exist; those that are made are deleted afterwards." default:"r2bench:" group:"Servers"`
 	Kafka  []string `help:"Kafka brokers to begin with, host:port, without TLS. Its topics get a name of their own and are deleted afterwards. Empty: a broker within this process." env:"R2REC_KAFKA" group:"Servers"`
@@ -30,8 +30,7 @@ type benchIngestCommand struct {
 	Rate       int     `help:"Events a second to produce there; 0: half of what was measured." default:"0" group:"Work"`
 	Seed       uint64  `help:"Of the interactions." default:"1" group:"Work"`
 
-	CPUProfile string `name:"cpu-profile" help:"File to write where this process spent its time in the first run of the consumer, for go tool pprof." type:"path" placeholder:"FILE" group:"Results"`
-	JSON       bool   `help:"Figures for machines, one JSON object a line." group:"Results"`
+	JSON bool `help:"Figures for machines, one JSON object a line." group:"Results"`
 }
 
 // Help is shown by `r2rec bench ingest --help`.
@@ -289,20 +288,13 @@ func (b *ingestBench) sample(s *ingestSamples, fill func() (float64, error)) err
 	return nil
 }
 
-// profiled notes in a file where the process spends its time while f runs; "": nowhere.
+// profiled is f, profiled.
 func profiled(file string, f func() (float64, error)) (v float64, err error) {
-	if file == "" {
-		return f()
-	}
-	to, err := os.Create(file)
+	stop, err := startProfile(file)
 	if err != nil {
-		return 0, fmt.Errorf("--cpu-profile: %w", err)
+		return 0, err
 	}
-	defer func() { err = errors.Join(err, to.Close()) }()
-	if err := pprof.StartCPUProfile(to); err != nil {
-		return 0, fmt.Errorf("--cpu-profile: %w", err)
-	}
-	defer pprof.StopCPUProfile()
+	defer func() { err = errors.Join(err, stop()) }()
 	return f()
 }
 

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"runtime/pprof"
 	"sync/atomic"
 	"time"
 
@@ -18,11 +16,11 @@ import (
 )
 
 type benchRetrieveCommand struct {
-	synthFlags `embed:""`
-	Requests   int    `help:"Requests to measure for each figure." default:"3000" group:"Work"`
-	Clients    int    `help:"Clients that ask at the same time, for the figures that end in their number." default:"32" group:"Work"`
-	Keep       bool   `help:"Leave the graph in Redis; the next run with the same flags finds it and need not build it." group:"Graph"`
-	Profile    string `help:"Write a CPU profile of the requests to this file." type:"path" placeholder:"FILE" group:"Results"`
+	profileFlags `embed:""`
+	synthFlags   `embed:""`
+	Requests     int  `help:"Requests to measure for each figure." default:"3000" group:"Work"`
+	Clients      int  `help:"Clients that ask at the same time, for the figures that end in their number." default:"32" group:"Work"`
+	Keep         bool `help:"Leave the graph in Redis; the next run with the same flags finds it and need not build it." group:"Graph"`
 
 	Redis  string `help:"Redis to build the graph in, as redis://user:password@host:port/db." env:"R2REC_REDIS" default:"redis://127.0.0.1:6379/0" group:"Redis"`
 	Prefix string `help:"Put before every key: has to be the benchmark's own." default:"r2bench:" group:"Redis"`
@@ -68,7 +66,7 @@ func (c benchRetrieveCommand) Run(p *process) (err error) {
 	return out.write(p.stdout, c.JSON)
 }
 
-func (c benchRetrieveCommand) measure(ctx context.Context, g *synthGraph, out *benchReport, shown *stages) error {
+func (c benchRetrieveCommand) measure(ctx context.Context, g *synthGraph, out *benchReport, shown *stages) (err error) {
 	if err := g.RefreshTrends(ctx); err != nil {
 		return err
 	}
@@ -76,11 +74,11 @@ func (c benchRetrieveCommand) measure(ctx context.Context, g *synthGraph, out *b
 	if err := warm.run(ctx, 1, min(200, c.Requests), func(int) { shown.set("warming up", 0, 1) }); err != nil {
 		return err
 	}
-	stop, err := c.profile()
+	stop, err := startProfile(c.CPUProfile)
 	if err != nil {
 		return err
 	}
-	defer stop()
+	defer func() { err = errors.Join(err, stop()) }()
 	graph := fmt.Sprintf("%d users, %d items, %d edges, ids %s, at most %d edges a node", c.Users, c.Items, c.Edges, c.IDs, g.Bound())
 	if g.built > 0 {
 		out.add(figure{Metric: "built_edges_per_second", Value: float64(c.Edges) / g.built.Seconds(), Unit: "edges/s", Of: "the graph's building, catalogue included: " + graph, Threads: threads(0)})
@@ -133,24 +131,6 @@ func (c benchRetrieveCommand) at(ctx context.Context, g *synthGraph, out *benchR
 		out.add(figure{Metric: "redis_cpu" + suffix + "_ms", Value: (used - store).Seconds() * 1000 / float64(c.Requests), Unit: "ms", Of: "processor time of Redis for a request", Threads: clients})
 	}
 	return a, nil
-}
-
-// profile begins the CPU profile that is asked for.
-func (c benchRetrieveCommand) profile() (stop func(), err error) {
-	if c.Profile == "" {
-		return func() {}, nil
-	}
-	f, err := os.Create(c.Profile)
-	if err != nil {
-		return nil, fmt.Errorf("--profile: %w", err)
-	}
-	if err := pprof.StartCPUProfile(f); err != nil {
-		return nil, errors.Join(fmt.Errorf("--profile: %w", err), f.Close())
-	}
-	return func() {
-		pprof.StopCPUProfile()
-		f.Close()
-	}, nil
 }
 
 func (c benchRetrieveCommand) anyUser(g *synthGraph, stream uint64) func() string {
