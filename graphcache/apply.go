@@ -172,7 +172,7 @@ func (c *Cache) joins(batches [][]event.Interaction, forgotten map[string]event.
 // their user's forget_before are ignored. It returns *event.BehindError where the store lost writes, *Error where Redis
 // failed; applying a batch again is harmless, and an empty one only compares the watermarks with span.Start.
 //
-// It takes two round trips: who is forgotten, and everything else. Batches of different partitions that come while others
+// It takes one round trip, and one before it, for who is forgotten, once somebody is. Batches of different partitions that come while others
 // are under way travel together; each has its own result, but for a failure of Redis, which is everybody's.
 func (c *Cache) ApplyInteractions(ctx context.Context, span event.Span, batch []event.Interaction) error {
 	if span.Start == span.End {
@@ -207,17 +207,19 @@ func (c *Cache) travel(ctx context.Context, parts []*part) {
 const attempts = 3
 
 func (c *Cache) travelOnce(ctx context.Context, batches [][]event.Interaction, spans []event.Span) []error {
-	who := c.watch(usersOf(batches...))
-	forgotten, err := who.read(ctx)
+	forgotten, epochs, err := c.forgottenBy(ctx, batches)
 	if err != nil {
 		return slices.Repeat([]error{err}, len(spans))
 	}
 	txs := c.joins(batches, forgotten)
 	for g := range txs {
-		c.advance(&txs[g], who.epochs[g], spans...)
+		c.advance(&txs[g], epochs[g], spans...)
 	}
-	errs := c.settle(ctx, spans, txs, who.ask)
-	if err := c.forgetAgain(ctx, batches, who); err != nil {
+	errs := c.settle(ctx, spans, txs)
+	if slices.ContainsFunc(errs, func(err error) bool { return errors.Is(err, errForgotMeanwhile) }) {
+		c.calm.Store(false)
+	}
+	if err := c.forgetAgain(ctx, batches, forgotten); err != nil {
 		for i := range errs {
 			errs[i] = cmp.Or(errs[i], err)
 		}
@@ -229,8 +231,7 @@ func (c *Cache) travelOnce(ctx context.Context, batches [][]event.Interaction, s
 // For who has the events at hand and can join them again, such as an evaluation.
 func (c *Cache) Join(ctx context.Context, batch []event.Interaction) error {
 	batches := [][]event.Interaction{batch}
-	who := c.watch(usersOf(batch))
-	forgotten, err := who.read(ctx)
+	forgotten, err := c.forgotten(ctx, usersOf(batches...))
 	if err != nil {
 		return err
 	}
@@ -238,8 +239,12 @@ func (c *Cache) Join(ctx context.Context, batch []event.Interaction) error {
 	if len(txs) == 0 {
 		return nil
 	}
-	if _, err := c.run(ctx, txs, who.ask); err != nil {
+	if _, err := c.run(ctx, txs); err != nil {
 		return wrapf(err, "join %d interactions", len(batch))
 	}
-	return c.forgetAgain(ctx, batches, who)
+	// Without a watermark there is no epoch that would hold it back, so it looks whether a forget came meanwhile.
+	if forgotten, err = c.forgotten(ctx, usersOf(batches...)); err != nil {
+		return err
+	}
+	return c.forgetAgain(ctx, batches, forgotten)
 }

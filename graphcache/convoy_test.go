@@ -228,8 +228,8 @@ func (h *beforeWriting) ProcessPipelineHook(next redis.ProcessPipelineHook) redi
 	}
 }
 
-// A user is forgotten after the batch has asked and before it writes: the trip that writes asks again, and what it wrote
-// is removed.
+// A user is forgotten before a batch is written by a process that knows of nobody who was ever forgotten, and so asks
+// nobody: it is told as it writes, and what it wrote is removed.
 func TestForgetBeforeABatchIsWritten(t *testing.T) {
 	embeddedtest.EachRedis(t, func(t *testing.T, opt *redis.UniversalOptions) {
 		ctx := t.Context()

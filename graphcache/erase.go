@@ -81,7 +81,7 @@ func (e *erasure) begin(ctx context.Context) error {
 	if err != nil {
 		return wrap("write who is forgotten", err)
 	}
-	_, err = e.c.rdb.Pipelined(ctx, func(p redis.Pipeliner) error { // batches under way ask again, see watch.read
+	_, err = e.c.rdb.Pipelined(ctx, func(p redis.Pipeliner) error { // batches under way ask again, see epochs
 		for g := range groups {
 			p.HIncrBy(ctx, e.c.erasingKey(g), epochField, 1)
 		}
@@ -128,7 +128,7 @@ type lists struct {
 }
 
 // unlink removes the users from the lists of all items. For many users it reads the lists, and changes only those that
-// name one of them; who is added to a list after it was read is found by who adds, see forgetAgain.
+// name one of them; who is added to a list after it was read is removed by who adds, see forgetAgain.
 func (e *erasure) unlink(ctx context.Context) error {
 	limits := make(map[string]int64, len(e.users))
 	for _, u := range e.users {

@@ -3,6 +3,7 @@ package graphcache
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 
 	"github.com/r2rec/r2rec/internal/event"
@@ -18,89 +19,89 @@ for i = 1, #ARGV, 2 do
 end
 return 1`
 
+// epochs of forgets, one a group. A forget writes its tombstones, then moves every group into a new epoch, and only then
+// looks for edges. So for a user who is not found to be forgotten after the epochs were read, whatever is written to a group
+// in that epoch is written before the forget looks.
+type epochs [groups]string
+
+// noEpoch is that of a group in which nobody was ever forgotten.
+const noEpoch = "0"
+
+// calmEpochs are those of a graph in which nobody was ever forgotten.
+var calmEpochs = epochs(slices.Repeat([]string{noEpoch}, groups))
+
 // forgotten reads the time before which users are forgotten; those who are not are left out.
 func (c *Cache) forgotten(ctx context.Context, of map[string]bool) (map[string]event.Time, error) {
-	return c.watch(of).read(ctx)
+	found, _, err := c.readForgotten(ctx, of)
+	return found, err
 }
 
-// watch is a question that is asked more than once: which of some users are forgotten.
-type watch struct {
-	c             *Cache
-	users, fields [groups][]string // and their keyed hashes
-	cmds          [groups]*redis.SliceCmd
-	epochs        [groups]string // of forgets, as they were before the question was asked first, see read
+// forgottenBy is readForgotten for the users of some batches. While nobody was ever forgotten it asks nobody: who writes in
+// these epochs is told if that is no longer so.
+func (c *Cache) forgottenBy(ctx context.Context, batches [][]event.Interaction) (map[string]event.Time, *epochs, error) {
+	if c.calm.Load() {
+		return nil, &calmEpochs, nil
+	}
+	found, at, err := c.readForgotten(ctx, usersOf(batches...))
+	if err == nil && *at == calmEpochs {
+		c.calm.Store(true)
+	}
+	return found, at, err
 }
 
-func (c *Cache) watch(of map[string]bool) *watch {
-	w := &watch{c: c}
+// readForgotten reads the epochs, and then the time before which users are forgotten; those who are not are left out.
+func (c *Cache) readForgotten(ctx context.Context, of map[string]bool) (map[string]event.Time, *epochs, error) {
+	var users, fields [groups][]string // and their keyed hashes
 	tombstone := c.tombstones()
 	for user := range of {
 		g := group(user)
-		w.users[g] = append(w.users[g], user)
-		w.fields[g] = append(w.fields[g], tombstone(user))
+		users[g] = append(users[g], user)
+		fields[g] = append(fields[g], tombstone(user))
 	}
-	return w
-}
-
-// ask adds the question to a pipeline.
-func (w *watch) ask(ctx context.Context, p redis.Pipeliner) {
+	pipe := c.rdb.Pipeline()
+	var at [groups]*redis.StringCmd
 	for g := range groups {
-		if len(w.fields[g]) > 0 {
-			w.cmds[g] = p.HMGet(ctx, w.c.forgetKey(g), w.fields[g]...)
+		at[g] = pipe.HGet(ctx, c.erasingKey(g), epochField)
+	}
+	if _, ok := c.rdb.(*redis.ClusterClient); ok { // whose nodes answer side by side
+		_, _ = pipe.Exec(ctx) // its commands are looked at below
+		pipe = c.rdb.Pipeline()
+	}
+	var times [groups]*redis.SliceCmd
+	for g := range groups {
+		if len(fields[g]) > 0 {
+			times[g] = pipe.HMGet(ctx, c.forgetKey(g), fields[g]...)
 		}
 	}
-}
-
-// answer is that to the question asked last: the time before which users are forgotten; those who are not are left out.
-func (w *watch) answer() (map[string]event.Time, error) {
-	found := map[string]event.Time{}
-	for g, cmd := range w.cmds {
-		if cmd == nil {
+	_, _ = pipe.Exec(ctx) // its error is the first of the commands', which are looked at
+	read, found := epochs{}, map[string]event.Time{}
+	for g := range groups {
+		switch err := at[g].Err(); {
+		case errors.Is(err, redis.Nil):
+			read[g] = noEpoch
+		case err != nil:
+			return nil, nil, wrap("read who is forgotten", err)
+		default:
+			read[g] = at[g].Val()
+		}
+		if times[g] == nil {
 			continue
 		}
-		if err := cmd.Err(); err != nil {
-			return nil, wrap("read who is forgotten", err)
+		if err := times[g].Err(); err != nil {
+			return nil, nil, wrap("read who is forgotten", err)
 		}
-		for i, v := range cmd.Val() {
+		for i, v := range times[g].Val() {
 			if v == nil {
 				continue
 			}
 			ms, err := strconv.ParseInt(v.(string), 10, 64)
 			if err != nil {
-				return nil, wrapf(err, "read %s", w.c.forgetKey(g))
+				return nil, nil, wrapf(err, "read %s", c.forgetKey(g))
 			}
-			found[w.users[g][i]] = event.Time(ms)
+			found[users[g][i]] = event.Time(ms)
 		}
 	}
-	return found, nil
-}
-
-// read asks for each group's epoch of forgets, and then the question. A forget writes its tombstones, then moves every
-// group into a new epoch, and only then looks for edges. So for a user who is not found to be forgotten here, whatever is
-// written to a group in the epoch of before is written before the forget looks.
-func (w *watch) read(ctx context.Context) (map[string]event.Time, error) {
-	pipe := w.c.rdb.Pipeline()
-	var epochs [groups]*redis.StringCmd
-	for g := range groups {
-		epochs[g] = pipe.HGet(ctx, w.c.erasingKey(g), epochField)
-	}
-	if _, ok := w.c.rdb.(*redis.ClusterClient); ok { // whose nodes answer side by side
-		_, _ = pipe.Exec(ctx) // its commands are looked at below
-		pipe = w.c.rdb.Pipeline()
-	}
-	w.ask(ctx, pipe)
-	_, _ = pipe.Exec(ctx) // its error is the first of the commands', which are looked at
-	for g, cmd := range epochs {
-		switch err := cmd.Err(); {
-		case errors.Is(err, redis.Nil):
-			w.epochs[g] = "0"
-		case err != nil:
-			return nil, wrap("read who is forgotten", err)
-		default:
-			w.epochs[g] = cmd.Val()
-		}
-	}
-	return w.answer()
+	return found, &read, nil
 }
 
 // epochField of the hash r2:{g}:erasing; the others name partitions, with a slash.
@@ -114,18 +115,16 @@ func usersOf(batches ...[]event.Interaction) map[string]bool {
 	return users
 }
 
-// forgetAgain looks at who was asked for once more, after the batches were written, whether one of their users was
-// forgotten meanwhile, and removes what they, or an earlier attempt at them, may have written. A forget writes its
-// tombstone before it looks for edges: so either it finds the batches' edges, or this finds its tombstone. Whoever dies
-// before this has not moved the watermarks of all groups: another epoch keeps them where they are.
-func (c *Cache) forgetAgain(ctx context.Context, batches [][]event.Interaction, who *watch) error {
-	now, err := who.answer()
-	if err != nil || len(now) == 0 {
-		return err
+// forgetAgain removes what batches may have written of users who are forgotten: in an earlier attempt at them, before the
+// users were. It comes after the attempt that knows of the forget. Whoever dies before it has not moved the watermarks of
+// all groups in the earlier attempt, because the forget began another epoch, so the batches will be attempted again.
+func (c *Cache) forgetAgain(ctx context.Context, batches [][]event.Interaction, forgotten map[string]event.Time) error {
+	if len(forgotten) == 0 {
+		return nil
 	}
 	var txs [groups]transaction
 	for in := range each(batches) {
-		at, ok := now[in.UserID]
+		at, ok := forgotten[in.UserID]
 		if !ok || in.Timestamp >= at {
 			continue
 		}
@@ -141,7 +140,7 @@ func (c *Cache) forgetAgain(ctx context.Context, batches [][]event.Interaction, 
 			some = append(some, t)
 		}
 	}
-	_, err = c.run(ctx, some)
+	_, err := c.run(ctx, some)
 	return wrap("forget users in the middle of a batch", err)
 }
 

@@ -46,7 +46,7 @@ func (m *mortal) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proce
 }
 
 // A user is forgotten between any two transactions of a batch that names them, and the process that wrote the batch is
-// killed before it looks once more who was forgotten. Whoever goes on from the watermark leaves nothing of the user.
+// killed before it asks once more who is forgotten. Whoever goes on from the watermark leaves nothing of the user.
 func TestForgetDuringABatchOfAProcessThatDies(t *testing.T) {
 	embeddedtest.EachRedis(t, func(t *testing.T, opt *redis.UniversalOptions) {
 		ctx := t.Context()
@@ -63,7 +63,7 @@ func TestForgetDuringABatchOfAProcessThatDies(t *testing.T) {
 			user, at := fmt.Sprint("u", n), int64(n)
 			rdb := redis.NewUniversalClient(opt)
 			calls := 0
-			rdb.AddHook(&mortal{dies: func(first redis.Cmder) bool { return calls == groups && first.Name() == "hmget" }})
+			rdb.AddHook(&mortal{dies: func(first redis.Cmder) bool { return calls == groups && first.Name() == "hget" }}) // asks once more
 			doomed, err := New(rdb, c.opt)
 			if err != nil {
 				t.Fatal(err)

@@ -109,6 +109,8 @@ type Cache struct {
 	dumps atomic.Bool
 	// convoys are batches of interactions that travel together.
 	convoys convoys
+	// calm tells that nobody was ever forgotten in this graph, when last looked.
+	calm atomic.Bool
 	// between, where set, is called before each transaction, which then travels alone; tests cause faults there.
 	between func()
 }

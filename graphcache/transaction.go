@@ -19,52 +19,39 @@ func (t *transaction) add(cmd ...any) { t.cmds = append(t.cmds, cmd) }
 // clusterFanOut is how many transactions are under way at once where each has to travel alone.
 const clusterFanOut = 8
 
-// question adds commands that read to a pipeline; whoever asks keeps them.
-type question func(ctx context.Context, p redis.Pipeliner)
-
 // run executes the transactions and returns each one's replies, one a command. A single server gets all of them in one
-// round trip, as a pipeline of MULTI ... EXEC; a Cluster, whose client routes by key, one by one. The questions are asked
-// when all transactions are done: on a single server, which works off a pipeline in its order, in the same round trip.
-func (c *Cache) run(ctx context.Context, txs []transaction, then ...question) ([][]any, error) {
-	replies, err := c.runOnce(ctx, txs, then)
+// round trip, as a pipeline of MULTI ... EXEC; a Cluster, whose client routes by key, one by one.
+func (c *Cache) run(ctx context.Context, txs []transaction) ([][]any, error) {
+	replies, err := c.runOnce(ctx, txs)
 	if !isNoScript(err) {
 		return replies, err
 	}
 	if err := advance.Load(ctx, c.rdb).Err(); err != nil { // the server is new, was restarted or failed over
 		return nil, err
 	}
-	return c.runOnce(ctx, txs, then)
+	return c.runOnce(ctx, txs)
 }
 
-func (c *Cache) runOnce(ctx context.Context, txs []transaction, then []question) (replies [][]any, err error) {
-	switch cluster, isCluster := c.rdb.(*redis.ClusterClient); {
-	case c.between != nil && len(txs) > 1:
+func (c *Cache) runOnce(ctx context.Context, txs []transaction) (replies [][]any, err error) {
+	if c.between != nil && len(txs) > 1 {
 		for i := range txs {
 			c.between()
-			r, err := c.runOnce(ctx, txs[i:i+1], nil)
+			r, err := c.runOnce(ctx, txs[i:i+1])
 			if err != nil {
 				return nil, err
 			}
 			replies = append(replies, r...)
 		}
-	case isCluster:
-		replies, err = c.runCluster(ctx, cluster, txs)
-	default:
-		return c.runPipeline(ctx, txs, then)
+		return replies, nil
 	}
-	if err != nil || len(then) == 0 {
-		return replies, err
+	if cluster, ok := c.rdb.(*redis.ClusterClient); ok {
+		return c.runCluster(ctx, cluster, txs)
 	}
-	pipe := c.rdb.Pipeline()
-	for _, ask := range then {
-		ask(ctx, pipe)
-	}
-	_, _ = pipe.Exec(ctx) // whoever asked looks at each answer
-	return replies, nil
+	return c.runPipeline(ctx, txs)
 }
 
 // runPipeline is run on a single server. A transaction of one command needs no MULTI.
-func (c *Cache) runPipeline(ctx context.Context, txs []transaction, then []question) ([][]any, error) {
+func (c *Cache) runPipeline(ctx context.Context, txs []transaction) ([][]any, error) {
 	pipe := c.rdb.Pipeline()
 	last := make([]*redis.Cmd, len(txs)) // EXEC, or the only command
 	queued := make([][]*redis.StatusCmd, len(txs))
@@ -80,9 +67,6 @@ func (c *Cache) runPipeline(ctx context.Context, txs []transaction, then []quest
 			_ = pipe.Process(ctx, queued[i][j]) // which only keeps it
 		}
 		last[i] = pipe.Do(ctx, "exec")
-	}
-	for _, ask := range then {
-		ask(ctx, pipe)
 	}
 	_, _ = pipe.Exec(ctx) // its error is the first of the commands', which are looked at below
 	replies := make([][]any, len(txs))

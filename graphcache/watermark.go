@@ -139,10 +139,10 @@ func (c *Cache) check(ctx context.Context, s event.Span) error {
 }
 
 // settle runs the transactions of batches, each of which ends in a command that advances its group's watermarks and
-// answers as the script advance does, and then asks the questions. It returns the result of each batch.
-func (c *Cache) settle(ctx context.Context, spans []event.Span, txs []transaction, then ...question) []error {
+// answers as the script advance does. It returns the result of each batch.
+func (c *Cache) settle(ctx context.Context, spans []event.Span, txs []transaction) []error {
 	errs := make([]error, len(spans))
-	replies, err := c.run(ctx, txs, then...)
+	replies, err := c.run(ctx, txs)
 	if err != nil {
 		for i, s := range spans {
 			err := wrap("apply "+s.String(), err)
