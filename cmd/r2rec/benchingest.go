@@ -88,8 +88,7 @@ func (c benchIngestCommand) Run(p *process) (err error) {
 	}
 	defer func() { err = errors.Join(err, kafka.close()) }()
 
-	events := ingestEvents(c.Events, c.Users, c.Items, c.Views, c.Seed)
-	b := &ingestBench{p: p, shown: shown, store: store, events: events}
+	b := &ingestBench{p: p, shown: shown, store: store, events: ingestEvents(c.Events, c.Users, c.Items, c.Views, c.Seed)}
 	if b.graph, err = store.graph(p.ctx, store.rdb); err != nil {
 		return err
 	}
@@ -110,10 +109,11 @@ func (c benchIngestCommand) Run(p *process) (err error) {
 	if c.Rate == 0 {
 		rate = median(m.consumer.rates) / 2
 	}
-	live, err := newLiveRun(events, rate, time.Duration(c.Seconds)*time.Second)
+	live, err := newLiveRun(b.events, rate, time.Duration(c.Seconds)*time.Second, 20*c.Partitions)
 	if err != nil {
 		return err
 	}
+	b.events, b.alone, b.replay = nil, stream{}, stream{} // no consumer has them in its memory
 	topics, err := kafka.topics(p.ctx, c.Partitions)
 	if err != nil {
 		return err
