@@ -230,8 +230,8 @@ func TestFromGGUFRefuses(t *testing.T) {
 		"mixed ranks":     {nil, 1, append(good[:2:2], matrices("blk.0.attn_v", 8, 3, 4)...), `"blk.0.attn_v" has rank 3, "blk.0.attn_q" has 2`},
 		"unknown":         {nil, 1, matrices("blk.0.ssm_in", 8, 2, 4), `"blk.0.ssm_in" is no linear layer`},
 		"NaN":             {nil, float32(math.NaN()), good, "A[0][0] is NaN"},
-		"Q4_K": {nil, 1, []gguf.Tensor{{Name: good[0].Name, Type: 12, Shape: []int{256, 2}}, good[1]},
-			"numbers of type Q4_K cannot be read"},
+		"IQ2_XS": {nil, 1, []gguf.Tensor{{Name: good[0].Name, Type: 17, Shape: []int{256, 2}}, good[1]},
+			"numbers of type IQ2_XS cannot be read"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if _, err := FromGGUF(adapterFile(t, c.change, c.value, c.tensors...)); err == nil || !strings.Contains(err.Error(), c.want) {
