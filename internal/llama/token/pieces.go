@@ -92,7 +92,6 @@ func ranks(scores []float32) []uint32 {
 		}
 		return 0
 	})
-	order = slices.Compact(order)
 	number := make(map[float32]uint32, len(order))
 	for i, s := range order {
 		number[s] = uint32(i)
