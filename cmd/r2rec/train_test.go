@@ -30,12 +30,12 @@ import (
 func lived(t *testing.T, k broker.Settings, r *redis.UniversalOptions) *trainer {
 	t.Helper()
 	p := newTrainer(newPlace(t, k, r))
-	p.live(p.base, 640)
+	p.live(p.base, 640, "d")
 	return p
 }
 
-// live has users decide about n lists of a model.
-func (p *trainer) live(model *engine.Model, n int) {
+// live has users decide about n lists of a model, which are called name and a number.
+func (p *trainer) live(model *engine.Model, n int, name string) {
 	p.Helper()
 	t := p.T
 	c, err := broker.New(p.kafka)
@@ -53,7 +53,7 @@ func (p *trainer) live(model *engine.Model, n int) {
 	start := event.At(time.Now().Add(-time.Hour))
 	for i, ctx := range randomContexts(n) {
 		ctx.Candidates = ctx.Candidates[:6]
-		d, err := service.Decide(t.Context(), fmt.Sprint("d", i), fmt.Sprint("u", i%400), start+event.Time(i), ctx, uint64(i))
+		d, err := service.Decide(t.Context(), fmt.Sprint(name, i), fmt.Sprint("u", i%400), start+event.Time(i), ctx, uint64(i))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -43,7 +43,7 @@ func TestTrainerElsewhere(t *testing.T) {
 	}
 	defer model.Close()
 	p := newTrainer(newPlace(t, broker.Settings{Brokers: []string{embeddedtest.Kafka(t)}}, &redis.UniversalOptions{Addrs: []string{embeddedtest.Redis(t)}}))
-	p.live(model, 1000)
+	p.live(model, 1000, "d")
 
 	dir := *trainerKeep
 	if dir == "" {

@@ -186,7 +186,7 @@ def main():
 
     a.out.mkdir(parents=True, exist_ok=True)
     model = trainer.model
-    model.save_pretrained(str(a.out))
+    model.save_pretrained(str(a.out), selected_adapters=["default"])  # GRPO keeps a copy of where it began beside it
     with (a.out / "answers.jsonl").open("w") as f:
         for answer in answers(tokenizer, model, rollouts):
             f.write(json.dumps(answer) + "\n")
