@@ -101,7 +101,7 @@ func (d *Decoder) Member(r *Raw) string {
 	return r.Text
 }
 
-// RawSet is SortedSet for a caller that needs few of the members as text, which is half of the work where they are integers.
+// RawSet is SortedSet for a caller that needs few of the members as text, which is half of the work where they are integers: see Member.
 func (d *Decoder) RawSet(dst []Raw, payload string) ([]Raw, error) {
 	if len(payload) < 1+footer {
 		return dst, fmt.Errorf("%w: %d bytes", ErrCorrupt, len(payload))
