@@ -130,9 +130,14 @@ func copyRows(dst, src kernel.Matrix) {
 	}
 }
 
-// forward computes dst = x Wᵀ, or adds it.
+// forward computes dst = x Wᵀ + b, or adds it.
 func (l *linear) forward(dst, x kernel.Matrix, add bool) {
 	kernel.MulPacked(dst, x, l.packed, add)
+	if l.bias != nil {
+		for r := range dst.Rows {
+			kernel.Axpy(dst.Row(r), 1, l.bias)
+		}
+	}
 	if l.change != nil {
 		l.change.forward(dst, x)
 	}

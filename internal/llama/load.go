@@ -15,7 +15,7 @@ import (
 // linear layers: it is for models that are to be trained.
 //
 // The error names the key or tensor that is missing, has another shape, or is of a kind that this package does not
-// compute (an architecture other than llama, biases, experts, rotary positions scaled by YaRN). Weights that are not
+// compute (another architecture, other biases, experts, rotary positions scaled by YaRN). Weights that are not
 // finite are an error as well.
 func Load(f *gguf.File, keep bool) (*Model, error) {
 	c, err := configOf(f)
@@ -23,7 +23,7 @@ func Load(f *gguf.File, keep bool) (*Model, error) {
 		return nil, fmt.Errorf("load model: %w", err)
 	}
 	r := &reader{f: f, used: map[string]bool{"rope_freqs.weight": true}}
-	m := &Model{Config: c, rope: newRotations(c.Rope, c.HeadDim), source: r}
+	m := &Model{Config: c, rope: newRotations(c), source: r}
 	m.embedding = r.matrix("token_embd.weight", c.Vocabulary, c.Dim)
 	m.output = m.embedding
 	if !c.Tied {
@@ -43,6 +43,9 @@ func Load(f *gguf.File, keep bool) (*Model, error) {
 				return nil, fmt.Errorf("load model: %w", r.err)
 			}
 			*p = newLinear(name, w)
+			if shape.bias {
+				(*p).bias = r.matrix(name+".bias", 1, shape.out).Data
+			}
 			if !keep {
 				(*p).w.Data = nil
 			}
@@ -76,8 +79,8 @@ func configOf(f *gguf.File) (Config, error) {
 	if err != nil {
 		return Config{}, err
 	}
-	if arch != "llama" {
-		return Config{}, fmt.Errorf("general.architecture is %q; only llama models are computed here", arch)
+	if err := checkArchitecture(arch); err != nil {
+		return Config{}, err
 	}
 	k := keys{meta: meta, prefix: arch + "."}
 	c := Config{
@@ -269,6 +272,7 @@ func (m *Model) WithChanges(changes []LowRank) (*Model, error) {
 		kernel.Scale(a.Data, float32(lr.Scale))
 		kernel.Mul(merged, kernel.View(lr.B, shape.out, lr.Rank), a, true)
 		l := newLinear(lr.Target, merged)
+		l.bias = (*at).bias
 		l.changed = true
 		if (*at).w.Data == nil {
 			l.w.Data = nil
