@@ -13,7 +13,7 @@ type pooled struct {
 	id     string
 	origin event.Origin
 	weight float64 // of the chains that support it
-	list   node
+	list   audience
 }
 
 // fillPool gathers the items that chains lead to, the strongest first, then trends and a few drawn from what was chosen
@@ -108,8 +108,8 @@ func (q Query) choose(c event.Context) []event.Candidate {
 func newestOf(cs []pooled) event.Time {
 	t := event.Time(0)
 	for _, c := range cs {
-		for _, e := range c.list.edges {
-			t = max(t, e.At)
+		for i := range c.list.edges {
+			t = max(t, c.list.edges[i].at())
 		}
 	}
 	return t

@@ -103,8 +103,8 @@ type Cache struct {
 	chosen bool
 	// trends as last read by RefreshTrends.
 	trends atomic.Pointer[trends]
-	// rooms are for the lists of snapshots, see rooms.
-	rooms sync.Pool
+	// pools are for the lists of snapshots, see space.
+	pools pools
 	// dumps tells whether lists are read by DUMP.
 	dumps atomic.Bool
 	// convoys are batches of interactions that travel together.

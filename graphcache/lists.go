@@ -1,12 +1,11 @@
 package graphcache
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"slices"
-	"strings"
-	"sync"
 
 	"github.com/redis/go-redis/v9"
 
@@ -30,15 +29,16 @@ type batch struct {
 	c      *Cache
 	dumped bool
 	lists  []*listRead
-	rooms  *rooms // nil: what is read may be kept
+	space  *space // nil: what is read may be kept
 }
 
 // taker makes nodes out of the server's answers.
 type taker struct {
-	decoder rdb.Decoder
-	entries []rdb.Entry // of one list
-	edges   []Edge      // room for those of many
-	rooms   *rooms
+	decoder  rdb.Decoder
+	entries  []rdb.Raw // of one list
+	edges    []Edge    // room for those of many
+	contacts []contact // likewise
+	space    *space
 }
 
 // listRead is a list being read in a batch.
@@ -49,6 +49,9 @@ type listRead struct {
 	edges  *redis.ZSliceCmd
 	degree *redis.IntCmd
 	read   node
+
+	known *index   // where set, an audience is read instead of a node:
+	heard audience // once the batch is sent
 }
 
 // node is what was read, once the batch is sent. A list that does not exist is an empty one.
@@ -70,6 +73,13 @@ func (b *batch) list(ctx context.Context, key string, newest int) *listRead {
 	return r
 }
 
+// audience is list for who of the known stands in it.
+func (b *batch) audience(ctx context.Context, key string, newest int, known *index) *listRead {
+	r := b.list(ctx, key, newest)
+	r.known = known
+	return r
+}
+
 func (r *listRead) byRange(ctx context.Context, p redis.Pipeliner) {
 	r.dump = nil
 	r.edges, r.degree = p.ZRevRangeWithScores(ctx, r.key, 0, int64(max(r.newest, 0))-1), p.ZCard(ctx, r.key)
@@ -85,7 +95,7 @@ func (b *batch) send(ctx context.Context) (trips int, err error) {
 	if err := exec(ctx, b); err != nil {
 		return 1, err
 	}
-	missed, why := takeAll(b.lists, b.rooms)
+	missed, why := takeAll(b.lists, b.space)
 	if len(missed) == 0 {
 		return 1, nil
 	}
@@ -96,7 +106,7 @@ func (b *batch) send(ctx context.Context) (trips int, err error) {
 	if err := exec(ctx, again); err != nil {
 		return 2, err
 	}
-	if _, err := takeAll(missed, b.rooms); err != nil {
+	if _, err := takeAll(missed, b.space); err != nil {
 		return 2, err
 	}
 	if b.c.dumps.CompareAndSwap(true, false) {
@@ -131,10 +141,12 @@ func refused(err error) bool {
 const takeAtOnce = 32
 
 // takeAll makes the nodes out of the server's answers, and returns the lists of which it cannot, and why not for the first.
-func takeAll(lists []*listRead, rooms *rooms) (missed []*listRead, why error) {
+func takeAll(lists []*listRead, space *space) (missed []*listRead, why error) {
 	errs := make([]error, len(lists))
 	parallel.Parts(len(lists), takeAtOnce, func(from, to int) {
-		t := taker{rooms: rooms}
+		// Like every other answer of the server, a DUMP is trusted as it comes over the connection: its checksum is for what
+		// was on a disk, and a fifth of the decoding.
+		t := taker{space: space, decoder: rdb.Decoder{SkipChecksum: true}}
 		for i, r := range lists[from:to] {
 			errs[from+i] = t.take(r)
 		}
@@ -154,9 +166,12 @@ func takeAll(lists []*listRead, rooms *rooms) (missed []*listRead, why error) {
 func (t *taker) take(r *listRead) (err error) {
 	if r.dump == nil {
 		zs := r.edges.Val()
-		r.read = node{edges: t.room(len(zs)), degree: r.degree.Val()}
+		r.read = node{edges: t.edgeRoom(len(zs)), degree: r.degree.Val()}
 		for i, z := range zs {
 			r.read.edges[i] = edge(z.Member.(string), z.Score)
+		}
+		if r.known != nil {
+			r.heard = r.known.audience(r.read)
 		}
 		return nil
 	}
@@ -167,74 +182,48 @@ func (t *taker) take(r *listRead) (err error) {
 	case err != nil:
 		return err
 	}
-	if t.entries, err = t.decoder.SortedSet(t.entries[:0], payload); err != nil {
+	if t.entries, err = t.decoder.RawSet(t.entries[:0], payload); err != nil {
 		return err
 	}
-	if !slices.IsSortedFunc(t.entries, byScore) { // not compact: an encoding of its own order
-		slices.SortFunc(t.entries, byScore)
+	if !inOrder(t.entries) { // not compact: an encoding of its own order
+		slices.SortFunc(t.entries, func(a, b rdb.Raw) int { return byScore(&a, &b) })
 	}
 	n := len(t.entries)
 	kept := n
 	if r.newest > 0 {
 		kept = min(n, r.newest)
 	}
-	r.read = node{edges: t.room(kept), degree: int64(n)}
+	if r.known != nil {
+		r.heard = audience{edges: t.contactRoom(kept), degree: int64(n)}
+		for i := range r.heard.edges {
+			e := &t.entries[n-1-i]
+			r.heard.edges[i] = contact{score: int64(e.Score), who: r.known.ofRaw(e)}
+		}
+		return nil
+	}
+	r.read = node{edges: t.edgeRoom(kept), degree: int64(n)}
 	for i := range r.read.edges {
 		e := &t.entries[n-1-i]
-		r.read.edges[i] = edge(e.Member, e.Score)
+		r.read.edges[i] = edge(t.decoder.Member(e), e.Score)
 	}
 	return nil
 }
 
+func inOrder(entries []rdb.Raw) bool {
+	for i := 1; i < len(entries); i++ {
+		a, b := &entries[i-1], &entries[i]
+		if !(a.Score < b.Score) && byScore(a, b) > 0 {
+			return false
+		}
+	}
+	return true
+}
+
 // byScore is the order of a sorted set.
-func byScore(a, b rdb.Entry) int {
+func byScore(a, b *rdb.Raw) int {
 	if a.Score != b.Score {
 		return cmp.Compare(a.Score, b.Score)
 	}
-	return strings.Compare(a.Member, b.Member)
-}
-
-// roomFor is how many edges are allocated at a time, 64 KiB.
-const roomFor = 2048
-
-// room cuts n edges off what was allocated for many lists.
-func (t *taker) room(n int) []Edge {
-	if len(t.edges) < n {
-		t.edges = t.rooms.take(n)
-	}
-	cut := t.edges[:n:n]
-	t.edges = t.edges[n:]
-	return cut
-}
-
-// rooms are what the lists of one walk are read into, used again by later walks: a quarter of the memory that a snapshot
-// allocates. A nil *rooms gives new memory, which nobody takes back.
-type rooms struct {
-	of    *sync.Pool // of *[]Edge with roomFor elements
-	mu    sync.Mutex
-	taken []*[]Edge
-}
-
-// take gives room for n edges and more. What stands in it is to be written over.
-func (r *rooms) take(n int) []Edge {
-	if r == nil || n > roomFor {
-		return make([]Edge, max(n, roomFor))
-	}
-	room, ok := r.of.Get().(*[]Edge)
-	if !ok {
-		fresh := make([]Edge, roomFor)
-		room = &fresh
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.taken = append(r.taken, room)
-	return *room
-}
-
-// release ends the life of every list that was read into the rooms.
-func (r *rooms) release() {
-	for _, room := range r.taken {
-		r.of.Put(room)
-	}
-	r.taken = nil
+	var x, y [maxMember]byte // enough for most
+	return bytes.Compare(a.Append(x[:0]), b.Append(y[:0]))
 }

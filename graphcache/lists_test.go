@@ -265,11 +265,7 @@ func (d damage) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proces
 
 func TestUselessDumpIsReadByRange(t *testing.T) {
 	for name, change := range map[string]func(*redis.StringCmd){
-		"flipped bit": func(s *redis.StringCmd) {
-			b := []byte(s.Val())
-			b[len(b)/2] ^= 4
-			s.SetVal(string(b))
-		},
+		"cut short":    func(s *redis.StringCmd) { s.SetVal(s.Val()[:len(s.Val())/2]) },
 		"another type": func(s *redis.StringCmd) { s.SetVal("\x63" + s.Val()[1:]) },
 		"empty":        func(s *redis.StringCmd) { s.SetVal("") },
 	} {

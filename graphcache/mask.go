@@ -120,7 +120,9 @@ func (b *basis) without(c event.Context, gone []choice) event.Context {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	lists, pool := slices.Clone(b.lists), slices.Clone(b.pool)
-	for _, g := range gone {
+	who := make([]int32, len(gone))
+	for n, g := range gone {
+		who[n] = b.taste.index.of(g.user)
 		i := slices.IndexFunc(b.neighbours, func(n neighbour) bool { return n.id == g.user })
 		if !lists[i].has(g.item) {
 			continue // gone already: another chain over the same edge
@@ -128,22 +130,22 @@ func (b *basis) without(c event.Context, gone []choice) event.Context {
 		lists[i] = lists[i].without(g.item)
 		for k := range pool {
 			if pool[k].id == g.item {
-				pool[k].list = pool[k].list.without(g.user)
+				pool[k].list = pool[k].list.without(who[n])
 			}
 		}
-		if other := &b.taste.met[b.taste.index[g.user]]; other.degree > 0 {
+		if other := &b.taste.met[who[n]]; other.degree > 0 {
 			other.degree--
 			defer func() { other.degree++ }()
 		}
 	}
-	newest, commons := max(b.others, newestOf(pool)), b.taste.commons()
+	newest, room := max(b.others, newestOf(pool)), b.taste.counting()
 	links := b.links(lists, func(item string) bool { return b.offered[item] })
 	weights := chainWeights(links)
 	c.Candidates = slices.Clone(c.Candidates)
 	for k := range pool {
 		it := &c.Candidates[k]
-		if newest != b.newest || slices.ContainsFunc(gone, func(g choice) bool { return b.pool[k].list.has(g.user) }) {
-			it.Evidence = b.taste.evidence(commons, pool[k].list, it.Categories, newest, b.at)
+		if newest != b.newest || slices.ContainsFunc(who, b.pool[k].list.has) {
+			it.Evidence = b.taste.evidence(room, pool[k].list, it.Categories, newest, b.at)
 		}
 		it.Evidence.Chains = weights[it.ItemID]
 	}

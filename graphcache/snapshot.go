@@ -51,8 +51,8 @@ func (c *Cache) Snapshot(ctx context.Context, q Query) (Snapshot, error) {
 }
 
 func (w *walk) walk(ctx context.Context) (Snapshot, error) {
-	w.rooms = &rooms{of: &w.Cache.rooms}
-	defer w.rooms.release() // what the snapshot keeps of the lists is copied
+	w.space = w.pools.space()
+	defer w.space.release() // what the snapshot keeps of the lists is copied
 	for _, step := range []func(context.Context) error{w.readUser, w.readItems, w.readNeighbours, w.readCandidates} {
 		if err := step(ctx); err != nil {
 			return Snapshot{}, err
@@ -78,13 +78,13 @@ type walk struct {
 	titles     map[string]event.Item
 	// beside, where set, asks for something more in the first round trip, and returns what looks at the answer.
 	beside func(*batch) func() error
-	rooms  *rooms // of the lists; nil: they are kept
+	space  *space // of the lists; nil: they are kept
 }
 
 // trip reads one batch; an empty one costs nothing.
 func (w *walk) trip(ctx context.Context, what string, fill func(*batch)) error {
 	b := w.batch()
-	b.rooms = w.rooms
+	b.space = w.space
 	fill(b)
 	trips, err := b.send(ctx)
 	w.trips += trips
@@ -198,7 +198,7 @@ func (w *walk) readCandidates(ctx context.Context) error {
 	var docs itemReads
 	err := w.trip(ctx, "candidates", func(b *batch) {
 		for i, c := range w.pool {
-			reads[i] = b.list(ctx, w.itemKey(c.id), w.opt.Read.ItemList)
+			reads[i] = b.audience(ctx, w.itemKey(c.id), w.opt.Read.ItemList, &w.taste.index)
 		}
 		docs = w.queueItems(ctx, b, ids)
 	})
@@ -209,7 +209,7 @@ func (w *walk) readCandidates(ctx context.Context) error {
 		return err
 	}
 	for i := range w.pool {
-		w.pool[i].list = reads[i].node()
+		w.pool[i].list = reads[i].heard
 	}
 	if len(w.q.Items) > 0 {
 		return nil
@@ -252,10 +252,10 @@ func (w *walk) snapshot() Snapshot {
 		c.Candidates = make([]event.Candidate, len(w.pool))
 	}
 	parallel.Parts(len(w.pool), countAtOnce, func(from, to int) {
-		commons := w.taste.commons()
+		room := w.taste.counting()
 		for i, p := range w.pool[from:to] {
 			it := w.item(p.id)
-			e := w.taste.evidence(commons, p.list, it.Categories, newest, at)
+			e := w.taste.evidence(room, p.list, it.Categories, newest, at)
 			e.Chains = p.weight
 			c.Candidates[from+i] = event.Candidate{ItemID: p.id, Title: it.Title, Categories: it.Categories, Origin: p.origin, Evidence: e}
 		}

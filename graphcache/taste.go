@@ -13,8 +13,8 @@ import (
 type taste struct {
 	likes, edges float64 // lengths of the user's list: positive edges, and all
 	roots        []root
-	positive     int              // of the roots
-	index        map[string]int32 // of everybody in the roots' lists, into met
+	positive     int   // of the roots
+	index        index // of everybody in the roots' lists, into met
 	met          []acquaintance
 	meetings     []meeting
 	categories   map[string]float64 // share of mentions
@@ -65,7 +65,7 @@ func newTaste(user string, history, roots []Edge, lists []node) *taste {
 	for _, l := range lists {
 		met += len(l.edges)
 	}
-	t := &taste{edges: float64(len(history)), roots: make([]root, len(lists)), index: make(map[string]int32, met),
+	t := &taste{edges: float64(len(history)), roots: make([]root, len(lists)), index: index{size: met},
 		met: make([]acquaintance, 0, met), meetings: make([]meeting, 0, met)} // most are met once
 	for k, h := range event.HalfLives {
 		t.halfLives[k] = float64(h.Milliseconds())
@@ -94,10 +94,10 @@ func newTaste(user string, history, roots []Edge, lists []node) *taste {
 			if o.ID == user {
 				continue
 			}
-			k, ok := t.index[o.ID]
-			if !ok {
+			k := t.index.of(o.ID)
+			if k == stranger {
 				k = int32(len(t.met))
-				t.index[o.ID] = k
+				t.index.add(o.ID, k)
 				t.met = append(t.met, acquaintance{id: o.ID, last: -1})
 			}
 			a := &t.met[k]
@@ -137,15 +137,21 @@ func places(place int, half float64) float64 { return math.Exp2(-float64(place) 
 // lengths of a list, positive edges and all; where not all were read, the positive share of those that were is taken for
 // that of all.
 func (n node) lengths() (liked, all float64) {
+	positive := 0
 	for _, e := range n.edges {
 		if e.Kind.Positive() {
-			liked++
+			positive++
 		}
 	}
-	if len(n.edges) > 0 {
-		liked *= float64(n.degree) / float64(len(n.edges))
+	return lengths(positive, len(n.edges), n.degree)
+}
+
+func lengths(positive, read int, degree int64) (liked, all float64) {
+	liked = float64(positive)
+	if read > 0 {
+		liked *= float64(degree) / float64(read)
 	}
-	return liked, float64(n.degree)
+	return liked, float64(degree)
 }
 
 // closest are at most n of the acquaintances, by index, those who dealt with most of the same things first.
@@ -199,8 +205,9 @@ func (t *taste) mention(categories func(item string) []string) {
 
 // evidence about a candidate. Choices are halved with their age before newest, the newest of all candidates' edges:
 // within a list of candidates that gives the same as any other moment, and never underflows. Ages are counted from
-// asOf. Chains are not counted here. Goroutines may count side by side, each with commons of its own.
-func (t *taste) evidence(commons []common, list node, categories []string, newest, asOf event.Time) event.Evidence {
+// asOf. Chains are not counted here. Goroutines may count side by side, each in a room of its own.
+func (t *taste) evidence(room *counting, list audience, categories []string, newest, asOf event.Time) event.Evidence {
+	commons := room.commons
 	e := event.Evidence{Popularity: int(list.degree)}
 	liked, degree := list.lengths()
 	liked, degree = max(1, liked), max(1, degree)
@@ -210,12 +217,13 @@ func (t *taste) evidence(commons []common, list node, categories []string, newes
 	minimum := float64(minShared(int(t.likes)))
 
 	chosen := 0
-	for _, o := range list.edges {
-		var faded [len(event.HalfLives)]float64
-		positive := o.Kind.Positive()
+	all := room.fade(list, newest, &t.halfLives)
+	for i := range list.edges {
+		o, faded := &list.edges[i], &all[i]
+		at, positive := o.at(), o.positive()
 		if positive {
 			chosen++
-			age := seconds(asOf - o.At)
+			age := seconds(asOf - at)
 			switch chosen {
 			case 1:
 				e.Ages[0] = age
@@ -225,17 +233,14 @@ func (t *taste) evidence(commons []common, list node, categories []string, newes
 				e.Ages[2] = age
 			}
 			e.Ages[3] = age
-			ago := float64(max(0, newest-o.At))
-			for k, h := range t.halfLives {
-				faded[k] = halve(ago / h)
+			for k := range faded {
 				e.Recent[k] += faded[k]
 			}
 		}
-		k, ok := t.index[o.ID]
-		if !ok {
+		if o.who == stranger {
 			continue
 		}
-		a := &t.met[k]
+		a := &t.met[o.who]
 		if a.degree > 0 {
 			e.Interest += a.any * a.any / (t.edges * a.degree)
 			if positive && a.shared > 0 {
@@ -257,7 +262,7 @@ func (t *taste) evidence(commons []common, list node, categories []string, newes
 				c.liked++
 				c.faded += faded[1]
 			}
-			t.sequence(&e, t.roots[meet.root].anyFour/c.norm, float64(o.At-meet.at))
+			t.sequence(&e, t.roots[meet.root].anyFour/c.norm, float64(at-meet.at))
 		}
 	}
 	for i := range t.roots {
@@ -283,8 +288,28 @@ func (t *taste) evidence(commons []common, list node, categories []string, newes
 	return e
 }
 
-// commons is room for what a candidate has in common with each root.
-func (t *taste) commons() []common { return make([]common, len(t.roots)) }
+// counting is room to count the evidence of one candidate after another.
+type counting struct {
+	commons []common                        // with each root
+	faded   [][len(event.HalfLives)]float64 // of each edge
+}
+
+func (t *taste) counting() *counting { return &counting{commons: make([]common, len(t.roots))} }
+
+// fade halves every edge of a list with its age, apart from what is made of it: without a branch between them, the
+// processor computes several at once.
+func (c *counting) fade(list audience, newest event.Time, halfLives *[len(event.HalfLives)]float64) [][len(event.HalfLives)]float64 {
+	if len(c.faded) < len(list.edges) {
+		c.faded = make([][len(event.HalfLives)]float64, max(len(list.edges), 2*len(c.faded)))
+	}
+	for i := range list.edges {
+		ago := float64(max(0, newest-list.edges[i].at()))
+		for k, h := range halfLives {
+			c.faded[i][k] = halve(ago / h)
+		}
+	}
+	return c.faded[:len(list.edges)]
+}
 
 // sequence counts a user who dealt with an item of the history and, gap milliseconds later, with the candidate.
 func (t *taste) sequence(e *event.Evidence, weight, gap float64) {

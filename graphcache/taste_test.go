@@ -201,13 +201,18 @@ func TestHistoryIsAskedForApartFromItsUse(t *testing.T) {
 }
 
 // TestAgesOfTenChoices has dislikes among them, which are no choices.
+// evidenceOf a list, whose newest edge may be of that moment, asked at that moment.
+func evidenceOf(t *taste, list node, categories []string, at event.Time) event.Evidence {
+	return t.evidence(t.counting(), t.index.audience(list), categories, at, at)
+}
+
 func TestAgesOfTenChoices(t *testing.T) {
 	var list node
 	for i := range 24 {
 		list.edges = append(list.edges, Edge{ID: fmt.Sprint(i), At: noon - event.Time(i)*1000, Kind: []Kind{Dislike, Like}[i%2]})
 	}
 	list.degree = 24
-	e := newTaste("u", nil, nil, nil).evidence(nil, list, nil, noon, noon)
+	e := evidenceOf(newTaste("u", nil, nil, nil), list, nil, noon)
 	if want := [4]float64{1, 5, 19, 23}; e.Ages != want {
 		t.Errorf("ages are %v, want %v: the choices are 1, 3, 5, ... 23 seconds old", e.Ages, want)
 	}
@@ -221,11 +226,11 @@ func TestBestIsOfTheNewestTen(t *testing.T) {
 		history[i] = Edge{ID: fmt.Sprint(i), At: event.Time(100 - i), Kind: Like}
 	}
 	lists[10] = both
-	if e := newTaste("u", history, history, lists).evidence(make([]common, len(lists)), both, nil, 1, 1); e.Best != 0 || e.Similar != .5 {
+	if e := evidenceOf(newTaste("u", history, history, lists), both, nil, 1); e.Best != 0 || e.Similar != .5 {
 		t.Errorf("best is %v and similar %v, want 0 and 1/2 for the eleventh", e.Best, e.Similar)
 	}
 	lists[9], lists[10] = lists[10], lists[9]
-	if e := newTaste("u", history, history, lists).evidence(make([]common, len(lists)), both, nil, 1, 1); e.Best != 1 {
+	if e := evidenceOf(newTaste("u", history, history, lists), both, nil, 1); e.Best != 1 {
 		t.Errorf("best is %v, want 1 for the tenth", e.Best)
 	}
 }
@@ -251,7 +256,7 @@ func TestCategoriesFarBack(t *testing.T) {
 		}
 		return nil
 	})
-	if e := taste.evidence(taste.commons(), node{}, []string{"War"}, 1, 1); e.Category != 0 {
+	if e := evidenceOf(taste, node{}, []string{"War"}, 1); e.Category != 0 {
 		t.Errorf("category is %v, want 0", e.Category)
 	}
 }
@@ -260,7 +265,7 @@ func TestCategoriesFarBack(t *testing.T) {
 func TestCategoryIsAShare(t *testing.T) {
 	taste := newTaste("u", []Edge{{ID: "a", At: 1, Kind: Like}}, []Edge{{ID: "a", At: 1, Kind: Like}}, make([]node, 1))
 	taste.mention(func(string) []string { return []string{"War"} })
-	if e := taste.evidence(taste.commons(), node{}, []string{"War", "War"}, 1, 1); e.Category != 1 {
+	if e := evidenceOf(taste, node{}, []string{"War", "War"}, 1); e.Category != 1 {
 		t.Errorf("category is %v, want 1", e.Category)
 	}
 }

@@ -15,11 +15,8 @@ type element struct {
 	isInt bool
 }
 
-func (d *Decoder) member(e element) string {
-	if e.isInt {
-		return d.number(e.n)
-	}
-	return e.text
+func (e element) raw(score float64) Raw {
+	return Raw{Text: e.text, Number: e.n, Integer: e.isInt, Score: score}
 }
 
 func (e element) score() (float64, bool) {
@@ -29,7 +26,7 @@ func (e element) score() (float64, bool) {
 	return parseScore(e.text)
 }
 
-func listpackSet(d *Decoder, dst []Entry, s string) ([]Entry, bool) {
+func listpackSet(dst []Raw, s string) ([]Raw, bool) {
 	if len(s) < lpHeader+1 || uint64(le32(s, 0)) != uint64(len(s)) || s[len(s)-1] != lpEnd {
 		return nil, false
 	}
@@ -37,6 +34,13 @@ func listpackSet(d *Decoder, dst []Entry, s string) ([]Entry, bool) {
 	s = s[:len(s)-1]
 	read := 0
 	for i := lpHeader; i < len(s); read += 2 {
+		if n, next, ok := lpInteger(s, i); ok {
+			if score, end, ok := lpInteger(s, next); ok {
+				dst = append(dst, Raw{Number: n, Integer: true, Score: float64(score)})
+				i = end
+				continue
+			}
+		}
 		m, next, ok := lpElement(s, i)
 		if !ok {
 			return nil, false
@@ -49,11 +53,24 @@ func listpackSet(d *Decoder, dst []Entry, s string) ([]Entry, bool) {
 		if !ok {
 			return nil, false
 		}
-		dst = append(dst, Entry{d.member(m), score})
+		dst = append(dst, m.raw(score))
 		i = next
 	}
 	return dst, read == count || count == lpMany
 }
+
+// lpInteger is lpElement for what most elements are, an integer of 2, 3, 4 or 8 bytes, but for those near the end of s.
+func lpInteger(s string, i int) (n int64, next int, ok bool) {
+	if len(s)-i < 1+8+1 || s[i] < 0xf1 || s[i] > 0xf4 {
+		return 0, 0, false
+	}
+	width := lpWidths[s[i]-0xf1]
+	unused := 64 - 8*width
+	return int64(le64(s, i+1)<<unused) >> unused, i + 1 + int(width) + 1, true
+}
+
+// lpWidths of the encodings from 0xf1 on, in bytes.
+var lpWidths = [...]uint{2, 3, 4, 8}
 
 // lpElement reads the element at s[i:] and finds the next.
 func lpElement(s string, i int) (e element, next int, ok bool) {

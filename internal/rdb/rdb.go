@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -35,6 +36,22 @@ type Entry struct {
 	Score  float64 // never NaN
 }
 
+// Raw is an entry as it stands in the payload. An integer may stand there as such or as text, whatever its size.
+type Raw struct {
+	Text    string
+	Number  int64
+	Integer bool // the member is the decimal digits of Number, instead of Text
+	Score   float64
+}
+
+// Append appends the member's text.
+func (r *Raw) Append(dst []byte) []byte {
+	if r.Integer {
+		return strconv.AppendInt(dst, r.Number, 10)
+	}
+	return append(dst, r.Text...)
+}
+
 // Decoder decodes payloads. The zero value is ready; it must not be copied after its first use, nor be used by two
 // goroutines at once.
 type Decoder struct {
@@ -43,6 +60,7 @@ type Decoder struct {
 
 	text  strings.Builder // what members are made of that do not stand in the payload as they are
 	digit [20]byte
+	raw   []Raw // of one set
 }
 
 // chunk is how many bytes of text are allocated at a time.
@@ -63,6 +81,28 @@ const (
 // appended. Members are parts of the payload, which they keep alive, or of texts that the decoder allocates for many at
 // once; so decoding a set allocates nothing but room in dst, and a chunk of 16 KiB once in a while.
 func (d *Decoder) SortedSet(dst []Entry, payload string) ([]Entry, error) {
+	raw, err := d.RawSet(d.raw[:0], payload)
+	if err != nil {
+		return dst, err
+	}
+	d.raw = raw
+	dst = slices.Grow(dst, len(raw))
+	for i := range raw {
+		dst = append(dst, Entry{d.Member(&raw[i]), raw[i].Score})
+	}
+	return dst, nil
+}
+
+// Member is the text of an entry's member; for an integer the decoder makes it.
+func (d *Decoder) Member(r *Raw) string {
+	if r.Integer {
+		return d.number(r.Number)
+	}
+	return r.Text
+}
+
+// RawSet is SortedSet for a caller that needs few of the members as text, which is half of the work where they are integers: see Member.
+func (d *Decoder) RawSet(dst []Raw, payload string) ([]Raw, error) {
 	if len(payload) < 1+footer {
 		return dst, fmt.Errorf("%w: %d bytes", ErrCorrupt, len(payload))
 	}
@@ -72,7 +112,7 @@ func (d *Decoder) SortedSet(dst []Entry, payload string) ([]Entry, error) {
 	}
 	v := value{d: d, rest: payload[1 : len(payload)-footer]}
 	var (
-		set []Entry
+		set []Raw
 		ok  bool
 	)
 	switch t := payload[0]; t {
@@ -225,15 +265,15 @@ func (v *value) compressed() (string, bool) {
 }
 
 // packed reads a compact set: one string that holds all entries.
-func (v *value) packed(dst []Entry, set func(*Decoder, []Entry, string) ([]Entry, bool)) ([]Entry, bool) {
+func (v *value) packed(dst []Raw, set func([]Raw, string) ([]Raw, bool)) ([]Raw, bool) {
 	s, ok := v.str()
 	if !ok {
 		return nil, false
 	}
-	return set(v.d, dst, s)
+	return set(dst, s)
 }
 
-func (v *value) skipList(dst []Entry, score func() (float64, bool)) ([]Entry, bool) {
+func (v *value) skipList(dst []Raw, score func() (float64, bool)) ([]Raw, bool) {
 	n, encoded, ok := v.length()
 	if !ok || encoded {
 		return nil, false
@@ -247,7 +287,7 @@ func (v *value) skipList(dst []Entry, score func() (float64, bool)) ([]Entry, bo
 		if !ok || math.IsNaN(x) {
 			return nil, false
 		}
-		dst = append(dst, Entry{member, x})
+		dst = append(dst, Raw{Text: member, Score: x})
 	}
 	return dst, true
 }

@@ -8,7 +8,7 @@ const (
 	zlWide   = 0xfe
 )
 
-func ziplistSet(d *Decoder, dst []Entry, s string) ([]Entry, bool) {
+func ziplistSet(dst []Raw, s string) ([]Raw, bool) {
 	if len(s) < zlHeader+1 || uint64(le32(s, 0)) != uint64(len(s)) || s[len(s)-1] != lpEnd {
 		return nil, false
 	}
@@ -28,7 +28,7 @@ func ziplistSet(d *Decoder, dst []Entry, s string) ([]Entry, bool) {
 		if !ok {
 			return nil, false
 		}
-		dst = append(dst, Entry{d.member(m), score})
+		dst = append(dst, m.raw(score))
 		i = next
 	}
 	return dst, read == count || count == lpMany
