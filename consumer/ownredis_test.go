@@ -96,27 +96,38 @@ func TestRedisLosesWhatItHad(t *testing.T) {
 // A Redis that may not write any more refuses a batch until it may again: nothing is lost, memory does not grow, the
 // consumer tries at its own pace, and health says which it is.
 func TestRedisThatTakesNoWrites(t *testing.T) {
+	maxMemory := func(bytes string) func(redis.UniversalClient) error {
+		return func(rdb redis.UniversalClient) error { return rdb.ConfigSet(t.Context(), "maxmemory", bytes).Err() }
+	}
+	single := func(t *testing.T) (all, one *redis.UniversalOptions) {
+		server := embeddedtest.OwnRedis(t)
+		return server.Options(), server.Options()
+	}
 	for name, tc := range map[string]struct {
+		servers       func(t *testing.T) (all, one *redis.UniversalOptions) // what holds the graph, and what is spoilt
 		says          string
 		spoil, repair func(rdb redis.UniversalClient) error
 	}{
-		"full": {
-			says:   "Redis is full",
-			spoil:  func(rdb redis.UniversalClient) error { return rdb.ConfigSet(t.Context(), "maxmemory", "1").Err() },
-			repair: func(rdb redis.UniversalClient) error { return rdb.ConfigSet(t.Context(), "maxmemory", "0").Err() },
+		"full": {servers: single, says: "Redis is full", spoil: maxMemory("1"), repair: maxMemory("0")},
+		"a full master of a cluster": {
+			servers: func(t *testing.T) (all, one *redis.UniversalOptions) {
+				cluster := embeddedtest.OwnCluster(t)
+				return cluster.Options(), cluster.Servers[1].Options()
+			},
+			says: "Redis is full", spoil: maxMemory("1"), repair: maxMemory("0"),
 		},
 		"read-only replica": {
-			says:   "read-only replica",
+			servers: single, says: "read-only replica",
 			spoil:  func(rdb redis.UniversalClient) error { return rdb.SlaveOf(t.Context(), "127.0.0.1", "1").Err() },
 			repair: func(rdb redis.UniversalClient) error { return rdb.SlaveOf(t.Context(), "no", "one").Err() },
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := fakeCluster(t)
-			server := embeddedtest.OwnRedis(t)
-			admin := redis.NewUniversalClient(server.Options())
+			all, one := tc.servers(t)
+			admin, looker, rdb := redis.NewUniversalClient(one), redis.NewUniversalClient(all), redis.NewUniversalClient(all)
 			defer admin.Close()
-			rdb := redis.NewUniversalClient(server.Options())
+			defer looker.Close()
 			defer rdb.Close()
 			random := rand.New(rand.NewChaCha8(seed(t)))
 			log := history(random, 600)
@@ -126,7 +137,7 @@ func TestRedisThatTakesNoWrites(t *testing.T) {
 			opt.MaxBatch, opt.QueueCapacity = 20, 10
 			opt.Backoff = nil // its own: 50 ms and more
 			r := start(t, opt)
-			c.awaitGraph(openGraph(t, admin), log[:100])
+			c.awaitGraph(openGraph(t, looker), log[:100])
 
 			if err := tc.spoil(admin); err != nil {
 				t.Fatal(err)
@@ -150,7 +161,7 @@ func TestRedisThatTakesNoWrites(t *testing.T) {
 			if err := tc.repair(admin); err != nil {
 				t.Fatal(err)
 			}
-			c.awaitGraph(openGraph(t, admin), log)
+			c.awaitGraph(openGraph(t, looker), log)
 			c.eventually("health says that all is well", func() bool { return idle(r) })
 			r.stop()
 			// The first pause is 50 ms, half of it random, and the next ones are longer.

@@ -69,6 +69,11 @@ func (c *Cache) configureLists(ctx context.Context) error {
 			err = fmt.Errorf("DUMP of %v reads as %v", probe, got)
 		}
 	}
+	if err != nil && retriableReply(err.Error()) {
+		c.dumps.Store(true) // it takes no writes now; whoever meets a DUMP that cannot be used goes on with ranges
+		c.opt.Logger.Info("redis cannot be asked now whether it dumps lists: that is tried", "error", err)
+		return nil
+	}
 	c.dumps.Store(err == nil)
 	if err != nil {
 		c.opt.Logger.Info("lists are read by range, which is several times slower: redis does not dump them", "error", err)

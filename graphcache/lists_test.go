@@ -147,6 +147,15 @@ func TestConfigureReadsItsProbe(t *testing.T) {
 	}
 }
 
+// A Redis that is full when a process starts does not make it read slowly for the rest of its life.
+func TestConfigureInAFullRedis(t *testing.T) {
+	rdb := client(t, &redis.UniversalOptions{Addrs: []string{embeddedtest.OwnRedis(t, "--maxmemory", "1kb").Addr}})
+	c, log := reader(t, rdb, ListsAuto)
+	if err := c.Configure(t.Context()); err != nil || !c.dumps.Load() || !strings.Contains(log.String(), "OOM") {
+		t.Errorf("a full Redis: error %v, dumps is %v; log: %s", err, c.dumps.Load(), log)
+	}
+}
+
 // told answers for the server what rdbcompression is, which other tests change meanwhile.
 type told string
 

@@ -94,12 +94,22 @@ func takeUp(ctx context.Context, o *RoundOptions, state adapters.State) (*round,
 
 // begin is the note of a round that begins now.
 func (r *round) begin(ctx context.Context, state adapters.State) (note, error) {
+	learned := ""
+	if r.Import.Path != "" {
+		var err error
+		if learned, err = fileDigest(r.Import.Path); err != nil {
+			return note{}, fmt.Errorf("read what was learned elsewhere: %w", err)
+		}
+	}
 	options, err := json.Marshal(struct {
 		Learn LearnOptions
 		Gate  GateOptions
 		Share float64
 		Seed  uint64
-	}{r.Learn, r.Gate, r.Share, r.Seed})
+		// What was learned elsewhere, if it was.
+		Adapter string     `json:",omitempty"`
+		Before  event.Time `json:",omitempty"`
+	}{r.Learn, r.Gate, r.Share, r.Seed, learned, r.Import.Before})
 	if err != nil {
 		return note{}, err
 	}

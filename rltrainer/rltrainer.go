@@ -4,6 +4,7 @@
 //	events or a synthetic world -> graph -> Example -> Fit
 //	decisions and rewards -> Join -> Rollout -> FitClicks, Prepare -> Task -> Improve
 //	                                         -> Choices -> Example -> Fit
+//	                         -> Export -> a trainer elsewhere -> Import
 //	                         held-out rollouts -> FitClicks, Judge -> the gate's samples
 //	rewards since a roll-out began -> Watch -> forward or back
 //

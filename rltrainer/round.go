@@ -84,6 +84,8 @@ type RoundOptions struct {
 	Teacher Teacher      // required
 	Learn   LearnOptions
 	Gate    GateOptions
+	// Import is an adapter that was learned elsewhere: the round learns nothing itself, and has the gate judge that.
+	Import Import
 	// Share of the users who get a promoted adapter first. Default .1; 1: all at once.
 	Share float64
 
@@ -92,6 +94,18 @@ type RoundOptions struct {
 	Logger *slog.Logger                        // Default: discarded
 	Told   func(doing string, done, total int) // hears of progress. Default: nobody
 }
+
+// Import is an adapter's file that was made elsewhere (Export), and when the decisions end that it was learned from.
+type Import struct {
+	Path   string     // GGUF
+	Before event.Time // no decision from then on taught it
+}
+
+// Defaults that more than one job shares.
+const (
+	defaultStaleness = 30 * 24 * time.Hour
+	defaultHeld      = .5
+)
 
 // LearnOptions say what a round learns from, and how. The defaults of learning are those that did best on validation cases of
 // replayed data (docs/learning.md).
@@ -109,7 +123,7 @@ type LearnOptions struct {
 
 func (o *RoundOptions) fill() error {
 	l := &o.Learn
-	setDefault(&l.Staleness, 30*24*time.Hour)
+	setDefault(&l.Staleness, defaultStaleness)
 	setDefault(&l.Least, 500)
 	setDefault(&l.SFTSteps, 100)
 	setDefault(&l.SFTRate, 1e-3)

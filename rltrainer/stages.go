@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 
@@ -31,20 +32,20 @@ func (r *round) gather(ctx context.Context) (m material, err error) {
 		return m, err
 	}
 	joined := Join(decisions, rewards, JoinOptions{Model: r.note.Model, Since: r.note.Since})
-	var judges []Rollout
-	for _, x := range joined.Rollouts {
-		if x.Decision.Timestamp > r.note.Used && x.Decision.Model.Adapter == r.note.Parent {
-			judges = append(judges, x)
-		}
-	}
-	_, m.held = Split(judges, r.Gate.Held)
-	m.training = joined.Rollouts
-	if len(m.held) > 0 {
-		m.training = before(joined.Rollouts, m.held[0].Decision.Timestamp)
+	if r.Import.Path != "" {
+		m.held = judges(joined.Rollouts, max(r.note.Used, r.Import.Before-1), r.note.Parent)
+	} else {
+		m.training, m.held = cut(joined.Rollouts, r.note.Used, r.note.Parent, r.Gate.Held)
 	}
 	rep := &r.note.Report
 	rep.Read, rep.Repeated, rep.Dropped = read, joined.Repeated, joined.Dropped
 	rep.Training, rep.Held, rep.Users = len(m.training), len(m.held), users(m.training)
+	if r.Import.Path != "" {
+		if len(m.held) == 0 {
+			return m, r.finish(NothingToLearn, fmt.Sprintf("no decision since %s that the adapter was not learned from, that no gate has used, and that was made by what is current: the gate has nothing to go by", r.Import.Before))
+		}
+		return m, nil
+	}
 	if len(m.training) < r.Learn.Least || len(m.held) == 0 {
 		return m, r.finish(NothingToLearn, fmt.Sprintf("%d decisions to learn from, and %d for the gate: want %d and some more", len(m.training), len(m.held), r.Learn.Least))
 	}
@@ -54,6 +55,25 @@ func (r *round) gather(ctx context.Context) (m material, err error) {
 		}
 	}
 	return m, nil
+}
+
+// cut divides rollouts into those that teach and those held out for the gate: the newest share of those that can judge.
+func cut(rollouts []Rollout, used event.Time, parent string, share float64) (training, held []Rollout) {
+	_, held = Split(judges(rollouts, used, parent), share)
+	if len(held) == 0 {
+		return rollouts, nil
+	}
+	return before(rollouts, held[0].Decision.Timestamp), held
+}
+
+// judges are the rollouts that a gate may go by: those that none has used, made by the adapter that is current.
+func judges(rollouts []Rollout, used event.Time, parent string) (out []Rollout) {
+	for _, r := range rollouts {
+		if r.Decision.Timestamp > used && r.Decision.Model.Adapter == parent {
+			out = append(out, r)
+		}
+	}
+	return out
 }
 
 // before is the rollouts older than a time, of those in the order of time.
@@ -77,6 +97,16 @@ func users(rollouts []Rollout) int {
 func (r *round) learn(ctx context.Context, m material) error {
 	if there(r.path(adapterFile)) {
 		return nil
+	}
+	if r.Import.Path != "" {
+		raw, err := os.ReadFile(r.Import.Path)
+		if err != nil {
+			return fmt.Errorf("read what was learned elsewhere: %w", err)
+		}
+		return gguf.WriteFile(r.path(adapterFile), func(w io.Writer) error {
+			_, err := w.Write(raw)
+			return err
+		})
 	}
 	q, err := FitClicks(m.training, Folds)
 	if err != nil {
@@ -214,7 +244,7 @@ type GateOptions struct {
 }
 
 func (o *GateOptions) fill() {
-	setDefault(&o.Held, .5)
+	setDefault(&o.Held, defaultHeld)
 	setDefault(&o.Detect, ope.DefaultDetect)
 }
 

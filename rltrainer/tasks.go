@@ -71,8 +71,7 @@ func prepare(ctx context.Context, reference Ranker, r Rollout, q []float64, o Ta
 	if err != nil {
 		return Task{}, err
 	}
-	t := Task{Prompt: p, Values: append([]float64(nil), q...), Offset: make([]float64, len(graph)), Scale: d.ModelWeight / d.Temperature}
-	t.Values[r.First] += min(1/d.Slate[0].Probability, MaxWeight) * (r.Reward - q[r.First])
+	t := Task{Prompt: p, Values: values(r, q), Offset: make([]float64, len(graph)), Scale: d.ModelWeight / d.Temperature}
 	for i, g := range graph {
 		t.Offset[i] = (1 - d.ModelWeight) / d.Temperature * math.Log(g)
 	}
@@ -94,6 +93,13 @@ func prepare(ctx context.Context, reference Ranker, r Rollout, q []float64, o Ta
 	}
 	t.Reference = t.policy(scores)
 	return t, nil
+}
+
+// values are R̂, see Prepare.
+func values(r Rollout, q []float64) []float64 {
+	v := append([]float64(nil), q...)
+	v[r.First] += min(1/r.Decision.Slate[0].Probability, MaxWeight) * (r.Reward - q[r.First])
+	return v
 }
 
 // policy is log π for the model's scores.

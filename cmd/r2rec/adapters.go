@@ -20,6 +20,7 @@ type adaptersCommand struct {
 	Show     adaptersShowCommand     `cmd:"" help:"Show one adapter: its manifest, its gate, where it stands in the log."`
 	Diff     adaptersDiffCommand     `cmd:"" help:"Compare two adapters: their weights, and their answers to the canaries."`
 	Promote  adaptersPromoteCommand  `cmd:"" help:"Begin to serve an adapter, to a share of the users or to all."`
+	Import   adaptersImportCommand   `cmd:"" help:"Have the gate judge an adapter that another trainer made, and promote it if it passes."`
 	Rollback adaptersRollbackCommand `cmd:"" help:"Take back what is rolled out, or go back to what was served before."`
 	Prune    adaptersPruneCommand    `cmd:"" help:"Delete the files of adapters that nobody will go back to."`
 }

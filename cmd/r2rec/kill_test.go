@@ -100,9 +100,13 @@ func newDoomed(t *testing.T, random *rand.Rand) *doomed {
 
 func (d *doomed) newMember() *member {
 	d.Helper()
-	m := &member{}
-	args := append([]string{"consume", "--log-level", "warn", "--session-timeout", "1s", "--group", d.kafka.TopicPrefix + "group"}, d.kafkaArgs()...)
-	m.cmd = exec.Command(os.Args[0], append(args, d.slow.redisArgs()...)...)
+	return d.start(d.slow.everywhere("consume", "--log-level", "warn", "--session-timeout", "1s", "--group", d.kafka.TopicPrefix+"group"))
+}
+
+// start runs this program in a process of its own.
+func (d *doomed) start(args []string) *member {
+	d.Helper()
+	m := &member{cmd: exec.Command(os.Args[0], args...)}
 	m.cmd.Env = append(os.Environ(), asProgram+"=1")
 	m.cmd.Stderr = &m.errs
 	if err := m.cmd.Start(); err != nil {

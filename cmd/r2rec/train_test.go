@@ -18,6 +18,7 @@ import (
 	"github.com/r2rec/r2rec/internal/broker"
 	"github.com/r2rec/r2rec/internal/embedded/embeddedtest"
 	"github.com/r2rec/r2rec/internal/event"
+	"github.com/r2rec/r2rec/internal/lm/engine"
 	"github.com/r2rec/r2rec/internal/simulate"
 	"github.com/r2rec/r2rec/rltrainer"
 	"github.com/redis/go-redis/v9"
@@ -29,20 +30,28 @@ import (
 func lived(t *testing.T, k broker.Settings, r *redis.UniversalOptions) *trainer {
 	t.Helper()
 	p := newTrainer(newPlace(t, k, r))
+	p.live(p.base, 640)
+	return p
+}
+
+// live has users decide about n lists of a model.
+func (p *trainer) live(model *engine.Model, n int) {
+	p.Helper()
+	t := p.T
 	c, err := broker.New(p.kafka)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	who, err := p.base.Identity(t.Context())
+	who, err := model.Identity(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	service := simulate.Service{Model: p.base, Identity: who, Temperature: 1.5}
+	service := simulate.Service{Model: model, Identity: who, Temperature: 1.5}
 	draw := rand.New(rand.NewPCG(7, 7))
 	var decisions, rewards []kafka.Message
 	start := event.At(time.Now().Add(-time.Hour))
-	for i, ctx := range randomContexts(640) {
+	for i, ctx := range randomContexts(n) {
 		ctx.Candidates = ctx.Candidates[:6]
 		d, err := service.Decide(t.Context(), fmt.Sprint("d", i), fmt.Sprint("u", i%400), start+event.Time(i), ctx, uint64(i))
 		if err != nil {
@@ -64,7 +73,6 @@ func lived(t *testing.T, k broker.Settings, r *redis.UniversalOptions) *trainer 
 			t.Fatal(err)
 		}
 	}
-	return p
 }
 
 func message[T event.Contract](t *testing.T, user string, v T) kafka.Message {

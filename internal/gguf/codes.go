@@ -48,6 +48,49 @@ var codings = map[Type]coding{
 			halves(codes[32*b:], src[20*b+4:20*b+20])
 		}
 	}},
+	Q4_K: {4, 32, func(src []byte, codes []int8, scales, least []float32) {
+		for b := range len(codes) / blockK {
+			block := src[144*b:]
+			sixBitScales(block, scales[8*b:], least[8*b:])
+			for g := range 4 {
+				halves(codes[blockK*b+64*g:], block[16+32*g:48+32*g])
+			}
+		}
+	}},
+	Q5_K: {8, 32, func(src []byte, codes []int8, scales, least []float32) {
+		for b := range len(codes) / blockK {
+			block := src[176*b:]
+			sixBitScales(block, scales[8*b:], least[8*b:])
+			for g := range 4 {
+				halves(codes[blockK*b+64*g:], block[48+32*g:80+32*g])
+			}
+			for i := range blockK {
+				codes[blockK*b+i] |= int8(block[16+i%32]>>(i/32)&1) << 4
+			}
+		}
+	}},
+	Q6_K: {8, 16, func(src []byte, codes []int8, scales, least []float32) {
+		for b := range len(codes) / blockK {
+			block := src[210*b:]
+			for g := range 16 {
+				scales[16*b+g], least[16*b+g] = half(block[208:])*float32(int8(block[192+g])), 0
+			}
+			for i := range blockK {
+				quarter, at := i/32%4, i%32
+				low := block[i/128*64+quarter%2*32+at] >> (quarter / 2 * 4) & 15
+				high := block[128+i/128*32+at] >> (2 * quarter) & 3
+				codes[blockK*b+i] = int8(low|high<<4) - 32
+			}
+		}
+	}},
+}
+
+// sixBitScales are those of the groups of a block of Q4_K and Q5_K.
+func sixBitScales(block []byte, scales, least []float32) {
+	for g := range 8 {
+		s, m := sixBits(block[4:16], g)
+		scales[g], least[g] = half(block)*float32(s), -half(block[2:])*float32(m)
+	}
 }
 
 // halves splits bytes into the codes of their lower halves and then those of their upper ones.

@@ -6,9 +6,9 @@
 // Tensor data stays where it is, in the mapped file, until its numbers are asked for. A tensor that is copied keeps its
 // bytes; one that is written is rounded to nearest, ties to even.
 //
-// Versions 2 and 3 are read (they share one layout), version 3 is written. Tensors of type F32, F16, BF16, Q8_0, Q4_0 and
-// Q4_1 can be read as numbers, and all but the last two written from numbers; all other types are known by name and size,
-// so that such a file opens and can be copied.
+// Versions 2 and 3 are read (they share one layout), version 3 is written. Tensors of type F32, F16, BF16, Q8_0, Q4_0,
+// Q4_1, Q5_0, Q5_1, Q2_K to Q6_K, IQ4_NL and IQ4_XS can be read as numbers, and the first four written from numbers; all
+// other types are known by name and size, so that such a file opens and can be copied.
 //
 // What the keys and tensors mean is left to the caller.
 package gguf

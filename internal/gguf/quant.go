@@ -51,6 +51,31 @@ var decoders = map[Type]func(dst []float32, src []byte){
 			}
 		}
 	},
+	Q5_0: decodeQ50, Q5_1: decodeQ51,
+	Q2_K: decodeQ2K, Q3_K: decodeQ3K, Q4_K: decodeQ4K, Q5_K: decodeQ5K, Q6_K: decodeQ6K,
+	IQ4_NL: decodeIQ4NL, IQ4_XS: decodeIQ4XS,
+}
+
+// decodeQ50: blocks of 32 with a scale, 4 bytes of fifth bits, and 16 bytes of values.
+func decodeQ50(dst []float32, src []byte) {
+	for ; len(dst) > 0; dst, src = dst[32:], src[22:] {
+		scale, high := half(src), binary.LittleEndian.Uint32(src[2:])
+		for i, q := range src[6:22] {
+			dst[i] = scale * float32(int(q&15)|int(high>>i&1<<4)-16)
+			dst[i+16] = scale * float32(int(q>>4)|int(high>>(i+16)&1<<4)-16)
+		}
+	}
+}
+
+// decodeQ51: as Q5_0, with a minimum after the scale.
+func decodeQ51(dst []float32, src []byte) {
+	for ; len(dst) > 0; dst, src = dst[32:], src[24:] {
+		scale, least, high := half(src), half(src[2:]), binary.LittleEndian.Uint32(src[4:])
+		for i, q := range src[8:24] {
+			dst[i] = float32(scale*float32(uint32(q&15)|high>>i&1<<4)) + least
+			dst[i+16] = float32(scale*float32(uint32(q>>4)|high>>(i+16)&1<<4)) + least
+		}
+	}
 }
 
 func half(b []byte) float32 { return FromF16(binary.LittleEndian.Uint16(b)) }

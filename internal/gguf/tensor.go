@@ -45,7 +45,7 @@ func (t Tensor) RowsFloat32(dst []float32, first, n int) ([]float32, error) {
 	case t.data == nil:
 		return nil, fmt.Errorf("tensor %q: has no data", t.Name)
 	case decode == nil:
-		return nil, fmt.Errorf("tensor %q: numbers of type %v cannot be read: convert the model to F16, BF16, Q8_0, Q4_0 or Q4_1", t.Name, t.Type)
+		return nil, fmt.Errorf("tensor %q: numbers of type %v cannot be read: take the model in another quantization, such as Q8_0, Q6_K or Q4_K_M", t.Name, t.Type)
 	case first < 0 || n < 0 || first > t.Rows()-n:
 		return nil, fmt.Errorf("tensor %q: rows %d to %d of %d do not exist", t.Name, first, first+n-1, t.Rows())
 	}

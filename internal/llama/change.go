@@ -60,6 +60,11 @@ func (l *linear) backward(dx, dy, x kernel.Matrix, g Gradients) {
 	if l.trained != frozen {
 		kernel.MulTransA(kernel.View(g[l.trained], l.w.Rows, l.w.Cols), dy, x, true)
 	}
+	if l.trainedBias != frozen {
+		for r := range dy.Rows {
+			kernel.Axpy(g[l.trainedBias], 1, dy.Row(r))
+		}
+	}
 	if dx.Data != nil {
 		kernel.Mul(dx, dy, l.w, true)
 	}
@@ -73,7 +78,7 @@ type Parameter struct {
 	Name  string    // as in a GGUF file: "blk.0.attn_q.weight", "blk.0.attn_q.weight.lora_a"
 	Value []float32 // the model's own; after changing it, call Trainable.Refresh
 	Rows  int       // of the matrix
-	Norm  bool      // weights of a normalisation, which weight decay should leave alone
+	Norm  bool      // weights of a normalisation, or biases, which weight decay should leave alone
 }
 
 // Gradients hold one gradient for each parameter, in the order of Trainable.Parameters.
@@ -127,6 +132,9 @@ func (m *Model) TrainAll() (*Trainable, error) {
 		})
 		for _, p := range l.linears() {
 			(*p).trained = t.add((*p).name+".weight", (*p).w.Data, (*p).w.Rows)
+			if (*p).bias != nil {
+				(*p).trainedBias = t.addNorm((*p).name+".bias", (*p).bias)
+			}
 		}
 	}
 	return t, nil
@@ -142,7 +150,7 @@ func (m *Model) ownLayers() (*Model, error) {
 	for i := range own.layers {
 		for _, p := range own.layers[i].linears() {
 			l := **p
-			l.trained = frozen
+			l.trained, l.trainedBias = frozen, frozen
 			*p = &l
 		}
 	}

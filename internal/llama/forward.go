@@ -156,7 +156,7 @@ type product struct {
 	dst kernel.Matrix
 }
 
-// forward computes dst = x Wᵀ of layers with the same input, or adds it. The threads share out the columns, which changes
+// forward computes dst = x Wᵀ + b of layers with the same input, or adds it. The threads share out the columns, which changes
 // no bit.
 func forward(threads int, x kernel.Matrix, add bool, products ...product) {
 	const panel = 32 // columns that stay together
@@ -183,6 +183,11 @@ func forward(threads int, x kernel.Matrix, add bool, products ...product) {
 		})
 	}
 	for _, p := range products {
+		if p.l.bias != nil {
+			for r := range p.dst.Rows {
+				kernel.Axpy(p.dst.Row(r), 1, p.l.bias)
+			}
+		}
 		if p.l.change != nil {
 			p.l.change.forward(p.dst, x)
 		}

@@ -8,7 +8,8 @@
 //
 // The architecture is that of Llama 2 and 3 (Touvron et al. 2023, arXiv 2307.09288): RMS normalisation before each
 // block, grouped-query attention with rotary positions, a SwiGLU feed-forward layer, no biases, and an output layer of its
-// own or the transposed embedding. All arithmetic is float32; quantized weights are kept as codes and become, in the
+// own or the transposed embedding; or that of Qwen 2 and 2.5 (Yang et al. 2024, arXiv 2407.10671), which is the same with
+// biases of queries, keys and values. All arithmetic is float32; quantized weights are kept as codes and become, in the
 // registers, the numbers that they stand for, so that activations are not rounded as llama.cpp's are.
 //
 // What it promises: the same weights, tokens and positions give the same bits on every run of one machine, whatever the
@@ -39,7 +40,7 @@ type Config struct {
 	Epsilon      float64
 	Tied         bool // the output layer is the transposed embedding
 	Rope         Rope
-	Architecture string // "llama"
+	Architecture string // "llama" or "qwen2"
 }
 
 // Check finds what is wrong with a shape.
@@ -61,6 +62,9 @@ func (c Config) Check() error {
 	case !(c.Epsilon > 0) || math.IsInf(c.Epsilon, 0):
 		return fmt.Errorf("llama: epsilon of the normalisation is %v, must be positive", c.Epsilon)
 	}
+	if err := checkArchitecture(c.Architecture); err != nil {
+		return fmt.Errorf("llama: %w", err)
+	}
 	return c.Rope.check(c.HeadDim)
 }
 
@@ -73,6 +77,9 @@ func (c Config) Parameters() int {
 	n := c.Vocabulary*c.Dim + c.Dim
 	if !c.Tied {
 		n += c.Vocabulary * c.Dim
+	}
+	if c.biased() {
+		n += c.Layers * (c.Queries() + 2*c.KV())
 	}
 	return n + c.Layers*(2*c.Dim+2*c.Dim*c.Queries()+2*c.Dim*c.KV()+3*c.Dim*c.FeedForward)
 }
@@ -109,14 +116,16 @@ func (l *layer) linears() []**linear {
 	return []**linear{&l.q, &l.k, &l.v, &l.o, &l.gate, &l.up, &l.down}
 }
 
-// linear is a layer y = W x, optionally with a low-rank change that is being trained.
+// linear is a layer y = W x + b, optionally with a low-rank change that is being trained.
 type linear struct {
-	name    string        // as in the file, without ".weight"
-	w       kernel.Matrix // out x in; without data where only the packed form is kept
-	packed  *kernel.Packed
-	change  *change
-	changed bool // a low-rank change was added, so that the source has other weights
-	trained int  // the index of its gradient; -1: it is frozen
+	name        string        // as in the file, without ".weight"
+	w           kernel.Matrix // out x in; without data where only the packed form is kept
+	packed      *kernel.Packed
+	bias        []float32 // nil: none
+	change      *change
+	changed     bool // a low-rank change was added, so that the source has other weights
+	trained     int  // the index of its gradient; -1: it is frozen
+	trainedBias int
 }
 
 var (
@@ -127,10 +136,11 @@ var (
 )
 
 // New makes a model with random weights, drawn from a normal distribution with deviation 1/√in for the linear layers,
-// those that write into the residual stream further divided by √(2 layers), and spread for the embedding.
+// those that write into the residual stream further divided by √(2 layers), and spread for the embedding and for biases.
+// Without an architecture it is a llama model.
 func New(c Config, spread float64, seed uint64) (*Model, error) {
 	if c.Architecture == "" {
-		c.Architecture = "llama"
+		c.Architecture = archLlama
 	}
 	if err := c.Check(); err != nil {
 		return nil, err
@@ -151,7 +161,7 @@ func New(c Config, spread float64, seed uint64) (*Model, error) {
 		}
 		return m
 	}
-	m := &Model{Config: c, embedding: table{Matrix: normal(c.Vocabulary, c.Dim, spread)}, norm: ones(c.Dim), rope: newRotations(c.Rope, c.HeadDim)}
+	m := &Model{Config: c, embedding: table{Matrix: normal(c.Vocabulary, c.Dim, spread)}, norm: ones(c.Dim), rope: newRotations(c)}
 	m.output = m.embedding
 	if !c.Tied {
 		m.output = table{Matrix: normal(c.Vocabulary, c.Dim, 1/math.Sqrt(float64(c.Dim)))}
@@ -166,6 +176,9 @@ func New(c Config, spread float64, seed uint64) (*Model, error) {
 				deviation *= into
 			}
 			*p = newLinear(layerName(i, shape.name), normal(shape.out, shape.in, deviation))
+			if shape.bias {
+				(*p).bias = normal(1, shape.out, spread).Data
+			}
 		}
 		m.layers = append(m.layers, l)
 	}
@@ -177,13 +190,16 @@ type shape struct {
 	name     string
 	out, in  int
 	residual bool // its output is added to the residual stream
+	bias     bool
 }
 
 // shapes in the order of layer.linears.
 func (c Config) shapes() []shape {
 	return []shape{
-		{"attn_q", c.Queries(), c.Dim, false}, {"attn_k", c.KV(), c.Dim, false}, {"attn_v", c.KV(), c.Dim, false}, {"attn_output", c.Dim, c.Queries(), true},
-		{"ffn_gate", c.FeedForward, c.Dim, false}, {"ffn_up", c.FeedForward, c.Dim, false}, {"ffn_down", c.Dim, c.FeedForward, true},
+		{name: "attn_q", out: c.Queries(), in: c.Dim, bias: c.biased()}, {name: "attn_k", out: c.KV(), in: c.Dim, bias: c.biased()},
+		{name: "attn_v", out: c.KV(), in: c.Dim, bias: c.biased()}, {name: "attn_output", out: c.Dim, in: c.Queries(), residual: true},
+		{name: "ffn_gate", out: c.FeedForward, in: c.Dim}, {name: "ffn_up", out: c.FeedForward, in: c.Dim},
+		{name: "ffn_down", out: c.Dim, in: c.FeedForward, residual: true},
 	}
 }
 
@@ -210,7 +226,7 @@ func (c Config) LinearShape(name string) (out, in int) {
 func layerName(i int, name string) string { return fmt.Sprintf("blk.%d.%s", i, name) }
 
 func newLinear(name string, w kernel.Matrix) *linear {
-	return &linear{name: name, w: w, packed: kernel.Pack(w), trained: frozen}
+	return &linear{name: name, w: w, packed: kernel.Pack(w), trained: frozen, trainedBias: frozen}
 }
 
 func ones(n int) []float32 {

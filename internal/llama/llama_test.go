@@ -128,8 +128,7 @@ func TestANewModelIsThatOfItsSeed(t *testing.T) {
 }
 
 func TestShapes(t *testing.T) {
-	for _, tied := range []bool{true, false} {
-		m := small(t, tied)
+	for _, m := range []*Model{small(t, true), small(t, false), smallQwen2(t)} {
 		n := 0
 		for _, tensor := range saved(t, m, gguf.F32, nil).Tensors() {
 			n += tensor.Len()

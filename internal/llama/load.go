@@ -10,13 +10,13 @@ import (
 	"github.com/r2rec/r2rec/internal/llama/kernel"
 )
 
-// Load reads a model from a GGUF file. Weights of Q4_0, Q4_1 and Q8_0 stay as they are quantized, those of other types
+// Load reads a model from a GGUF file. Weights of Q4_0, Q4_1, Q8_0, Q4_K, Q5_K and Q6_K stay quantized, those of other types
 // become float32, which changes no bit of what is computed. The file has to stay open as long as WithChanges is to be used.
 // Where keep is set, the weights are also there in float32 and in the order that gradients need, which about doubles the
 // memory: it is for models that are to be trained.
 //
 // The error names the key or tensor that is missing, has another shape, or is of a kind that this package does not
-// compute (an architecture other than llama, biases, experts, rotary positions scaled by YaRN). Weights that are not
+// compute (another architecture, other biases, experts, rotary positions scaled by YaRN). Weights that are not
 // finite are an error as well.
 func Load(f *gguf.File, keep bool) (*Model, error) {
 	c, err := configOf(f)
@@ -24,7 +24,7 @@ func Load(f *gguf.File, keep bool) (*Model, error) {
 		return nil, fmt.Errorf("load model: %w", err)
 	}
 	r := &reader{f: f, used: map[string]bool{"rope_freqs.weight": true}}
-	m := &Model{Config: c, rope: newRotations(c.Rope, c.HeadDim), source: r}
+	m := &Model{Config: c, rope: newRotations(c), source: r}
 	m.embedding = r.table("token_embd.weight", c.Vocabulary, c.Dim, keep)
 	m.output = m.embedding
 	if !c.Tied {
@@ -42,6 +42,9 @@ func Load(f *gguf.File, keep bool) (*Model, error) {
 			*p = r.linear(name, shape.out, shape.in, keep)
 			if r.err != nil {
 				return nil, fmt.Errorf("load model: %w", r.err)
+			}
+			if shape.bias {
+				(*p).bias = r.matrix(name+".bias", 1, shape.out).Data
 			}
 		}
 		m.layers = append(m.layers, l)
@@ -75,8 +78,8 @@ func configOf(f *gguf.File) (Config, error) {
 	if err != nil {
 		return Config{}, err
 	}
-	if arch != "llama" {
-		return Config{}, fmt.Errorf("general.architecture is %q; only llama models are computed here", arch)
+	if err := checkArchitecture(arch); err != nil {
+		return Config{}, err
 	}
 	k := keys{meta: meta, prefix: arch + "."}
 	c := Config{
@@ -268,6 +271,7 @@ func (m *Model) WithChanges(changes []LowRank) (*Model, error) {
 		kernel.Scale(a.Data, float32(lr.Scale))
 		kernel.Mul(merged, kernel.View(lr.B, shape.out, lr.Rank), a, true)
 		l := newLinear(lr.Target, merged)
+		l.bias = (*at).bias
 		l.changed = true
 		if (*at).w.Data == nil {
 			l.w.Data = nil

@@ -66,7 +66,7 @@ func stretched(t testing.TB) *Model {
 }
 
 func TestAModelIsWhatItWasBeforeItWasSaved(t *testing.T) {
-	for name, m := range map[string]*Model{"tied": small(t, true), "own output": small(t, false), "stretched positions": stretched(t)} {
+	for name, m := range map[string]*Model{"tied": small(t, true), "own output": small(t, false), "stretched positions": stretched(t), "qwen2": smallQwen2(t)} {
 		want := logits(t, m)
 		for _, keep := range []bool{false, true} {
 			for as, most := range map[gguf.Type]float64{gguf.F32: 0, gguf.F16: .02, gguf.BF16: .15} {

@@ -47,7 +47,7 @@ func (r *reader) linear(name string, out, in int, keep bool) *linear {
 		}
 		return l
 	}
-	l := &linear{name: name, w: kernel.Matrix{Rows: out, Cols: in, Stride: in}, packed: kernel.PackCodes(codes), trained: frozen}
+	l := &linear{name: name, w: kernel.Matrix{Rows: out, Cols: in, Stride: in}, packed: kernel.PackCodes(codes), trained: frozen, trainedBias: frozen}
 	if keep {
 		l.w = r.matrix(name+".weight", out, in)
 	}

@@ -8,8 +8,9 @@ import (
 	"github.com/r2rec/r2rec/internal/llama/kernel"
 )
 
-// Rope says how positions turn queries and keys (Su et al. 2021, "RoFormer", arXiv 2104.09864): the pair of neighbouring
-// numbers 2i and 2i+1 of a head turns by position x Base^(-2i/Dims) / (Scale x Factors[i]).
+// Rope says how positions turn queries and keys (Su et al. 2021, "RoFormer", arXiv 2104.09864): the pair i of numbers of
+// a head turns by position x Base^(-2i/Dims) / (Scale x Factors[i]). It is 2i and 2i+1 in llama models, i and i + Dims/2 in
+// qwen2.
 type Rope struct {
 	Base    float64   // 10,000 in Llama 2, 500,000 in Llama 3
 	Dims    int       // of each head that turn; the others stay. At most the head's dimension, even
@@ -38,13 +39,15 @@ func (r Rope) check(headDim int) error {
 
 // rotations are the cosines and sines of positions, computed as far as anybody has asked.
 type rotations struct {
-	dims  int
-	turns []float64 // a position, one a pair
-	table atomic.Pointer[[]float32]
+	dims   int
+	halves bool
+	turns  []float64 // a position, one a pair
+	table  atomic.Pointer[[]float32]
 }
 
-func newRotations(r Rope, headDim int) *rotations {
-	t := &rotations{dims: r.Dims, turns: make([]float64, r.Dims/2)}
+func newRotations(c Config) *rotations {
+	r := c.Rope
+	t := &rotations{dims: r.Dims, halves: c.halves(), turns: make([]float64, r.Dims/2)}
 	scale := r.Scale
 	if scale == 0 {
 		scale = 1
@@ -94,11 +97,24 @@ func (t *rotations) turn(x kernel.Matrix, headDim int, positions []int, back boo
 		row, cs := x.Row(r), table[pos*t.dims:(pos+1)*t.dims]
 		for h := 0; h < len(row); h += headDim {
 			head := row[h : h+t.dims]
+			if t.halves {
+				turnHalves(head[:t.dims/2], head[t.dims/2:], cs, sign)
+				continue
+			}
 			for i := 0; i+1 < len(head) && i+1 < len(cs); i += 2 {
 				a, b, cos, sin := head[i], head[i+1], cs[i], sign*cs[i+1]
 				head[i] = a*cos - b*sin
 				head[i+1] = a*sin + b*cos
 			}
 		}
+	}
+}
+
+// turnHalves turns the pairs that a number of low and its like in high are.
+func turnHalves(low, high, cs []float32, sign float32) {
+	for i, a := range low {
+		b, cos, sin := high[i], cs[2*i], sign*cs[2*i+1]
+		low[i] = a*cos - b*sin
+		high[i] = a*sin + b*cos
 	}
 }

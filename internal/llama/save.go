@@ -45,6 +45,9 @@ func (m *Model) Save(w io.Writer, as gguf.Type, extra *gguf.Metadata) error {
 		add(layerName(i, "ffn_norm.weight"), l.feedForwardNorm, 1, m.Dim)
 		for _, p := range l.linears() {
 			add((*p).name+".weight", (*p).w.Data, (*p).w.Rows, (*p).w.Cols)
+			if (*p).bias != nil {
+				add((*p).name+".bias", (*p).bias, 1, len((*p).bias))
+			}
 		}
 	}
 	described := make([]gguf.Tensor, len(tensors))

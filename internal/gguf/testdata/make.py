@@ -1,6 +1,7 @@
 """Writes gguf-py.gguf with llama.cpp's own gguf package (pip install gguf==0.19.0), as an independent source of truth.
 
-Each tensor TYPE holds the numbers of "source" in that type, TYPE.numbers what the package reads from it again.
+Each tensor TYPE holds the numbers of "source" in that type, TYPE.numbers what the package reads from it again. Types that
+the package only reads hold blocks of random bits instead, whose scales alone are chosen: every bit of a layout counts.
 """
 import sys
 
@@ -24,7 +25,19 @@ for t in ("F16", "BF16", "Q8_0", "Q4_0", "Q4_1"):
     data = gguf.quantize(source, kind)
     w.add_tensor(t, data, raw_dtype=kind)
     w.add_tensor(t + ".numbers", gguf.dequantize(data, kind))
-w.add_tensor("Q4_K", np.zeros((2, 144), np.uint8), raw_dtype=gguf.GGMLQuantizationType.Q4_K)
+# By type: the offsets of the scales and minima of a block.
+for t, halves in {"Q5_0": [0], "Q5_1": [0, 2], "Q2_K": [80, 82], "Q3_K": [108], "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208],
+                  "IQ4_NL": [0], "IQ4_XS": [0]}.items():
+    kind = gguf.GGMLQuantizationType[t]
+    values, size = gguf.GGML_QUANT_SIZES[kind]
+    random = np.random.default_rng(2)
+    blocks = random.integers(0, 256, size=(2 * 256 // values, size), dtype=np.uint8)
+    for at in halves:
+        blocks[:, at:at + 2] = random.normal(size=(len(blocks), 1)).astype(np.float16).view(np.uint8)
+    data = blocks.reshape(2, -1)
+    w.add_tensor(t, data, raw_dtype=kind)
+    w.add_tensor(t + ".numbers", gguf.dequantize(data, kind))
+w.add_tensor("IQ2_XS", np.zeros((2, 74), np.uint8), raw_dtype=gguf.GGMLQuantizationType.IQ2_XS)
 w.write_header_to_file()
 w.write_kv_data_to_file()
 w.write_tensors_to_file()

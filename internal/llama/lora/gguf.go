@@ -10,9 +10,8 @@ import (
 )
 
 const (
-	architecture = "llama"
-	suffixA      = ".weight.lora_a"
-	suffixB      = ".weight.lora_b"
+	suffixA = ".weight.lora_a"
+	suffixB = ".weight.lora_b"
 
 	keyType         = "general.type"
 	keyArchitecture = "general.architecture"
@@ -47,7 +46,7 @@ func Write(path string, a *Adapter) error {
 // FromGGUF reads an adapter from a file with the tensors lora_a, of shape [in, rank], and lora_b, of shape [rank, out],
 // of each layer, in any type whose numbers can be read.
 func FromGGUF(f *gguf.File) (*Adapter, error) {
-	for _, want := range [][2]string{{keyType, "adapter"}, {keyAdapterType, "lora"}, {keyArchitecture, architecture}} {
+	for _, want := range [][2]string{{keyType, "adapter"}, {keyAdapterType, "lora"}} {
 		got, err := f.Metadata.String(want[0])
 		if err != nil {
 			return nil, err
@@ -61,6 +60,12 @@ func FromGGUF(f *gguf.File) (*Adapter, error) {
 	}
 	a := new(Adapter)
 	var err error
+	if a.Architecture, err = f.Metadata.String(keyArchitecture); err != nil {
+		return nil, err
+	}
+	if err := adapts(a.Architecture); err != nil {
+		return nil, fmt.Errorf("metadata key %q is %w", keyArchitecture, err)
+	}
 	if a.Alpha, err = f.Metadata.Float(keyAlpha); err != nil {
 		return nil, err
 	}
@@ -124,7 +129,7 @@ func WriteGGUF(w io.Writer, a *Adapter) error {
 	}
 	m := new(gguf.Metadata)
 	gguf.Set(m, keyType, "adapter")
-	gguf.Set(m, keyArchitecture, architecture)
+	gguf.Set(m, keyArchitecture, a.architecture())
 	gguf.Set(m, keyAdapterType, "lora")
 	gguf.Set(m, keyAlpha, float32(a.Alpha))
 	a.Manifest.set(m)

@@ -1,6 +1,6 @@
-// Package lora keeps LoRA adapters as data and as files: low-rank changes of a llama model's linear layers (Hu et al.,
-// "LoRA: Low-Rank Adaptation of Large Language Models", 2021), in the GGUF form that llama.cpp and Ollama load and in the
-// PEFT form of Hugging Face, or merged into a whole model.
+// Package lora keeps LoRA adapters as data and as files: low-rank changes of the linear layers of a llama or qwen2 model
+// (Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", 2021), in the GGUF form that llama.cpp and Ollama load
+// and in the PEFT form of Hugging Face, or merged into a whole model.
 //
 // It promises that an adapter that was read is sound: known layers, one rank, matching shapes, finite numbers. Fits holds
 // it against the base model, Manifest.Check against what a server does with it.
@@ -9,6 +9,7 @@
 package lora
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -16,10 +17,11 @@ import (
 
 // Adapter is a low-rank change of some of a model's linear layers: W + Alpha/Rank * B A.
 type Adapter struct {
-	Rank     int
-	Alpha    float64 // positive, and a float32 in files
-	Pairs    []Pair
-	Manifest Manifest
+	Architecture string // of the base model: "llama", which empty counts as, or "qwen2"
+	Rank         int
+	Alpha        float64 // positive, and a float32 in files
+	Pairs        []Pair
+	Manifest     Manifest
 }
 
 // Pair is the change of one layer.
@@ -33,8 +35,26 @@ type Pair struct {
 // Scale is the factor of B A: Alpha/Rank.
 func (a *Adapter) Scale() float64 { return a.Alpha / float64(a.Rank) }
 
+const (
+	archLlama = "llama"
+	archQwen2 = "qwen2"
+)
+
+func (a *Adapter) architecture() string { return cmp.Or(a.Architecture, archLlama) }
+
+// adapts refuses an architecture that no adapter here is for.
+func adapts(name string) error {
+	if name != archLlama && name != archQwen2 {
+		return fmt.Errorf("%.100q: adapters are for %q and %q", name, archLlama, archQwen2)
+	}
+	return nil
+}
+
 // Check tells whether the adapter is sound in itself. An error names the target and what is wrong with it.
 func (a *Adapter) Check() error {
+	if err := adapts(a.architecture()); err != nil {
+		return fmt.Errorf("architecture %w", err)
+	}
 	if len(a.Pairs) == 0 {
 		return errors.New("the adapter changes no layer")
 	}

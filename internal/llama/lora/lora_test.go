@@ -30,7 +30,7 @@ func numbers(n int, first float32) []float32 {
 
 // sample is an adapter of rank 2 on layers of the model that sampleBase makes.
 func sample() *Adapter {
-	return &Adapter{Rank: 2, Alpha: 3, Manifest: manifest, Pairs: []Pair{
+	return &Adapter{Architecture: "llama", Rank: 2, Alpha: 3, Manifest: manifest, Pairs: []Pair{
 		{Target: "blk.0.attn_q", In: 32, Out: 24, A: numbers(64, 1), B: numbers(48, -9)},
 		{Target: "blk.0.attn_k", In: 32, Out: 12, A: numbers(64, 2), B: numbers(24, 3)},
 		{Target: "blk.1.ffn_down", In: 64, Out: 32, A: numbers(128, 4), B: numbers(64, 5)},
@@ -38,7 +38,7 @@ func sample() *Adapter {
 	}}
 }
 
-var heads = Heads{Query: 4, KV: 2}
+var heads = Heads{Query: 4, KV: 2, Architecture: "llama"}
 
 // The file has what llama-adapter.cpp asks for, under the names and in the shapes that it expects.
 func TestGGUFIsWhatLlamaCppExpects(t *testing.T) {
@@ -215,7 +215,7 @@ func TestFromGGUFRefuses(t *testing.T) {
 	}{
 		"a model":         {set("general.type", "model"), 1, good, `"general.type" is "model": want "adapter"`},
 		"control vector":  {set("adapter.type", "control_vector"), 1, good, `want "lora"`},
-		"qwen2":           {set("general.architecture", "qwen2"), 1, good, `want "llama"`},
+		"mamba":           {set("general.architecture", "mamba"), 1, good, `"general.architecture" is "mamba": adapters are for "llama" and "qwen2"`},
 		"no alpha":        {func(m *gguf.Metadata) { m.Delete(keyAlpha) }, 1, good, `"adapter.lora.alpha": missing`},
 		"alpha 0":         {func(m *gguf.Metadata) { gguf.Set(m, keyAlpha, float32(0)) }, 1, good, "alpha 0"},
 		"alpha as text":   {set("adapter.lora.alpha", "16"), 1, good, "is no floating-point number"},
@@ -230,8 +230,8 @@ func TestFromGGUFRefuses(t *testing.T) {
 		"mixed ranks":     {nil, 1, append(good[:2:2], matrices("blk.0.attn_v", 8, 3, 4)...), `"blk.0.attn_v" has rank 3, "blk.0.attn_q" has 2`},
 		"unknown":         {nil, 1, matrices("blk.0.ssm_in", 8, 2, 4), `"blk.0.ssm_in" is no linear layer`},
 		"NaN":             {nil, float32(math.NaN()), good, "A[0][0] is NaN"},
-		"Q4_K": {nil, 1, []gguf.Tensor{{Name: good[0].Name, Type: 12, Shape: []int{256, 2}}, good[1]},
-			"numbers of type Q4_K cannot be read"},
+		"IQ2_XS": {nil, 1, []gguf.Tensor{{Name: good[0].Name, Type: 17, Shape: []int{256, 2}}, good[1]},
+			"numbers of type IQ2_XS cannot be read"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if _, err := FromGGUF(adapterFile(t, c.change, c.value, c.tensors...)); err == nil || !strings.Contains(err.Error(), c.want) {

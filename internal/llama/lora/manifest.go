@@ -12,7 +12,8 @@ import (
 // Manifest says what an adapter was learned for. The zero value stands for an adapter that does not say.
 //
 // GGUF files have it in their metadata, each field under "r2rec." and its JSON name: base_digest, readout,
-// tokenizer_digest, parent (where there is one) and note as strings, prompt_version and steps as int64, seed as uint64.
+// tokenizer_digest, parent (where there is one) and note as strings, prompt_version, steps and learned_before (where it is
+// known) as int64, seed as uint64.
 // PEFT folders have it in r2rec.json.
 type Manifest struct {
 	BaseDigest      string `json:"base_digest"`      // SHA-256 of the base model's GGUF file, in lower-case hexadecimal
@@ -25,6 +26,9 @@ type Manifest struct {
 	Seed   uint64 `json:"seed"`
 	Steps  int    `json:"steps"`
 	Note   string `json:"note,omitempty"`
+
+	// LearnedBefore is Unix time in ms: no decision from then on taught it, so the gate may judge it by them. 0: it does not say.
+	LearnedBefore int64 `json:"learned_before,omitempty"`
 }
 
 // MismatchError says that an adapter was learned for something else than what a server has.
@@ -74,6 +78,8 @@ func (m Manifest) check() error {
 		return fmt.Errorf("manifest: parent %.80q: want 64 lower-case hexadecimal digits, or nothing", m.Parent)
 	case m.Steps < 0:
 		return fmt.Errorf("manifest: steps %d: want 0 or more", m.Steps)
+	case m.LearnedBefore < 0:
+		return fmt.Errorf("manifest: learned_before %d: want 0 or more", m.LearnedBefore)
 	}
 	return nil
 }
@@ -95,6 +101,9 @@ func (m Manifest) set(metadata *gguf.Metadata) {
 	gguf.Set(metadata, manifestKey("seed"), m.Seed)
 	gguf.Set(metadata, manifestKey("steps"), int64(m.Steps))
 	gguf.Set(metadata, manifestKey("note"), m.Note)
+	if m.LearnedBefore != 0 {
+		gguf.Set(metadata, manifestKey("learned_before"), m.LearnedBefore)
+	}
 }
 
 // manifestFrom reads the manifest of an adapter that r2rec wrote; of any other, the zero value.
@@ -103,7 +112,7 @@ func manifestFrom(metadata *gguf.Metadata) (Manifest, error) {
 	if !metadata.Has(manifestKey("base_digest")) {
 		return m, nil
 	}
-	var faults [8]error
+	var faults [9]error
 	var prompt, steps int64
 	m.BaseDigest, faults[0] = metadata.String(manifestKey("base_digest"))
 	m.Readout, faults[1] = metadata.String(manifestKey("readout"))
@@ -114,6 +123,9 @@ func manifestFrom(metadata *gguf.Metadata) (Manifest, error) {
 	m.Note, faults[6] = metadata.String(manifestKey("note"))
 	if metadata.Has(manifestKey("parent")) {
 		m.Parent, faults[7] = metadata.String(manifestKey("parent"))
+	}
+	if metadata.Has(manifestKey("learned_before")) {
+		m.LearnedBefore, faults[8] = metadata.Int(manifestKey("learned_before"))
 	}
 	if err := errors.Join(faults[:]...); err != nil {
 		return Manifest{}, err

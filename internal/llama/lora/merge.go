@@ -20,8 +20,8 @@ func (a *Adapter) Fits(base *gguf.File) error {
 	if err != nil {
 		return fmt.Errorf("base model: %w", err)
 	}
-	if name != architecture {
-		return fmt.Errorf("base model: its architecture is %.100q: adapters are for %q", name, architecture)
+	if name != a.architecture() {
+		return fmt.Errorf("base model: its architecture is %.100q, and the adapter is for %q", name, a.architecture())
 	}
 	for _, p := range a.Pairs {
 		t, ok := base.Tensor(p.Target + weight)

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -186,7 +187,7 @@ func TestAdapterThatDoesNotFit(t *testing.T) {
 		change func(*Adapter)
 		want   string
 	}{
-		"architecture": {otherArchitecture, func(*Adapter) {}, `architecture is "qwen2"`},
+		"architecture": {otherArchitecture, func(*Adapter) {}, `architecture is "qwen2", and the adapter is for "llama"`},
 		"none":         {noArchitecture, func(*Adapter) {}, `"general.architecture": missing`},
 		"block":        {nil, func(a *Adapter) { a.Pairs[1].Target = "blk.7.attn_k" }, `the base model has no tensor "blk.7.attn_k.weight"`},
 		"in and out": {nil, func(a *Adapter) { a.Pairs[1].In, a.Pairs[1].A = 8, numbers(16, 1) },
@@ -228,15 +229,75 @@ func TestHeadsOf(t *testing.T) {
 		change func(*gguf.Metadata)
 		want   string
 	}{
-		"both":       {nil, "{4 2} <nil>"},
-		"no kv":      {func(m *gguf.Metadata) { m.Delete("llama.attention.head_count_kv") }, "{4 4} <nil>"},
-		"none":       {func(m *gguf.Metadata) { m.Delete("llama.attention.head_count") }, `{0 0} metadata key "llama.attention.head_count": missing`},
-		"0":          {func(m *gguf.Metadata) { gguf.Set(m, "llama.attention.head_count", uint32(0)) }, "{0 0} the model has 0 query and 2 key heads: want 1 to 65536 of each"},
-		"each layer": {func(m *gguf.Metadata) { gguf.Set(m, "llama.attention.head_count_kv", []uint32{2, 2}) }, `{0 0} metadata key "llama.attention.head_count_kv": []uint32 is no integer of 0 or more`},
+		"both":       {nil, "{4 2 llama} <nil>"},
+		"no kv":      {func(m *gguf.Metadata) { m.Delete("llama.attention.head_count_kv") }, "{4 4 llama} <nil>"},
+		"none":       {func(m *gguf.Metadata) { m.Delete("llama.attention.head_count") }, `{0 0 } metadata key "llama.attention.head_count": missing`},
+		"0":          {func(m *gguf.Metadata) { gguf.Set(m, "llama.attention.head_count", uint32(0)) }, "{0 0 } the model has 0 query and 2 key heads: want 1 to 65536 of each"},
+		"each layer": {func(m *gguf.Metadata) { gguf.Set(m, "llama.attention.head_count_kv", []uint32{2, 2}) }, `{0 0 } metadata key "llama.attention.head_count_kv": []uint32 is no integer of 0 or more`},
 	} {
 		h, err := HeadsOf(sampleBase(t, gguf.F16, c.change))
 		if got := fmt.Sprint(h, err); got != c.want {
 			t.Errorf("%s: got %s, want %s", name, got, c.want)
 		}
+	}
+}
+
+// Adapters of qwen2 models say so, and have their rows where Hugging Face has them.
+func TestAdaptersOfQwen2(t *testing.T) {
+	a := sample()
+	a.Architecture = "qwen2"
+	var file bytes.Buffer
+	if err := WriteGGUF(&file, a); err != nil {
+		t.Fatal(err)
+	}
+	f, err := gguf.Parse(file.Bytes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := FromGGUF(f)
+	if diff := cmp.Diff(a, got); err != nil || diff != "" {
+		t.Error(err, diff)
+	}
+	base := sampleBase(t, gguf.F16, func(m *gguf.Metadata) {
+		gguf.Set(m, "general.architecture", "qwen2")
+		gguf.Set(m, "qwen2.attention.head_count", uint32(4))
+	})
+	if err := a.Fits(base); err != nil {
+		t.Error(err)
+	}
+	if err := sample().Fits(base); err == nil || !strings.Contains(err.Error(), `architecture is "qwen2", and the adapter is for "llama"`) {
+		t.Error("an adapter of a llama model:", err)
+	}
+	heads, err := HeadsOf(base)
+	if err != nil || heads != (Heads{4, 4, "qwen2"}) {
+		t.Error(heads, err)
+	}
+	dir := filepath.Join(t.TempDir(), "adapter")
+	if err := WritePEFT(dir, a, heads); err != nil {
+		t.Fatal(err)
+	}
+	turned, err := ReadPEFT(dir, Heads{4, 2, "llama"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	back, err := ReadPEFT(dir, heads)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if back.Architecture != "qwen2" {
+		t.Errorf("the adapter is for %q", back.Architecture)
+	}
+	for i, p := range a.Pairs {
+		same := func(a *Adapter) bool {
+			at := slices.IndexFunc(a.Pairs, func(q Pair) bool { return q.Target == p.Target })
+			return cmp.Equal(a.Pairs[at].B, p.B)
+		}
+		if !same(back) || same(turned) != (i >= 2) { // the first two are q and k
+			t.Errorf("%s: the rows are where they were: %v; taken for a llama model's: %v", p.Target, same(back), same(turned))
+		}
+	}
+	a.Architecture = "mamba"
+	if err := a.Check(); err == nil || !strings.Contains(err.Error(), `architecture "mamba": adapters are for`) {
+		t.Error(err)
 	}
 }

@@ -36,7 +36,7 @@ func ReadPEFT(dir string, heads Heads) (*Adapter, error) {
 }
 
 func readPEFT(dir string, heads Heads) (*Adapter, error) {
-	a := new(Adapter)
+	a := &Adapter{Architecture: heads.Architecture}
 	var err error
 	if a.Rank, a.Alpha, err = readConfig(dir); err != nil {
 		return nil, err

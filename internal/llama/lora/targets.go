@@ -15,7 +15,7 @@ type target struct {
 	module string // GGUF name within the block, such as "attn_q", or "output"
 }
 
-// modules pairs the names of a block's linear layers in GGUF with those in Hugging Face's llama.
+// modules pairs the names of a block's linear layers in GGUF with those in Hugging Face's llama and qwen2.
 var modules = []struct{ gguf, peft string }{
 	{"attn_q", "self_attn.q_proj"},
 	{"attn_k", "self_attn.k_proj"},
@@ -49,7 +49,7 @@ func parseTarget(name string) (target, error) {
 			}
 		}
 	}
-	return target{}, fmt.Errorf("target %.100q is no linear layer of a llama model, such as blk.0.attn_q", name)
+	return target{}, fmt.Errorf("target %.100q is no linear layer of a llama or qwen2 model, such as blk.0.attn_q", name)
 }
 
 // parsePEFT reads the Hugging Face name of a layer.
@@ -66,7 +66,7 @@ func parsePEFT(name string) (target, error) {
 			}
 		}
 	}
-	return target{}, fmt.Errorf("target %.100q is no linear layer of a llama model, such as model.layers.0.self_attn.q_proj", name)
+	return target{}, fmt.Errorf("target %.100q is no linear layer of a llama or qwen2 model, such as model.layers.0.self_attn.q_proj", name)
 }
 
 // String is the GGUF name of the layer without ".weight".
@@ -87,19 +87,30 @@ func (t target) peft() string {
 	return lmHead
 }
 
-// Heads are the numbers of attention heads of a model. They decide the order of the rows of q and k: Hugging Face has
-// the two halves of a head's rotary pairs one after the other, GGUF has the pairs side by side.
-type Heads struct{ Query, KV int }
+// Heads are the numbers of attention heads of a model, and its architecture. They decide the order of the rows of q and k:
+// Hugging Face has the two halves of a head's rotary pairs one after the other, and so has GGUF for qwen2; for llama it
+// has the pairs side by side.
+type Heads struct {
+	Query, KV    int
+	Architecture string // as in Adapter
+}
 
-// HeadsOf reads them from a llama model's metadata.
+// HeadsOf reads them from a model's metadata.
 func HeadsOf(base *gguf.File) (Heads, error) {
 	const maxHeads = 1 << 16
-	query, err := base.Metadata.Uint("llama.attention.head_count")
+	name, err := base.Metadata.String(keyArchitecture)
+	if err != nil {
+		return Heads{}, err
+	}
+	if err := adapts(name); err != nil {
+		return Heads{}, fmt.Errorf("base model: its architecture is %w", err)
+	}
+	query, err := base.Metadata.Uint(name + ".attention.head_count")
 	if err != nil {
 		return Heads{}, err
 	}
 	kv := query
-	if key := "llama.attention.head_count_kv"; base.Metadata.Has(key) {
+	if key := name + ".attention.head_count_kv"; base.Metadata.Has(key) {
 		if kv, err = base.Metadata.Uint(key); err != nil {
 			return Heads{}, err
 		}
@@ -107,15 +118,16 @@ func HeadsOf(base *gguf.File) (Heads, error) {
 	if query < 1 || query > maxHeads || kv < 1 || kv > maxHeads {
 		return Heads{}, fmt.Errorf("the model has %d query and %d key heads: want 1 to %d of each", query, kv, maxHeads)
 	}
-	return Heads{int(query), int(kv)}, nil
+	return Heads{int(query), int(kv), name}, nil
 }
 
 // of is the number of heads that the rows of a layer are permuted in, 0 for none.
 func (h Heads) of(t target) int {
-	switch t.module {
-	case "attn_q":
+	switch {
+	case h.Architecture == archQwen2:
+	case t.module == "attn_q":
 		return h.Query
-	case "attn_k":
+	case t.module == "attn_k":
 		return h.KV
 	}
 	return 0

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"hash"
 	"io"
+	"math"
 )
 
 // digest writes every field with its length before it, so that no two vocabularies write the same bytes.
@@ -23,11 +24,13 @@ func digest(v Vocabulary) string {
 		writeInt(h, *s.id)
 	}
 	for _, flag := range []bool{v.AddBOS, v.AddEOS} {
-		if flag {
-			writeInt(h, 1)
-		} else {
-			writeInt(h, 0)
+		writeBool(h, flag)
+	}
+	if v.Model == modelPieces {
+		for _, s := range v.Scores {
+			writeInt(h, int(math.Float32bits(s)))
 		}
+		writeBool(h, v.SpacePrefix)
 	}
 	return hex.EncodeToString(h.Sum(nil))
 }
@@ -37,6 +40,14 @@ func writeStrings(h hash.Hash, list []string) {
 	for _, s := range list {
 		writeInt(h, len(s))
 		io.WriteString(h, s)
+	}
+}
+
+func writeBool(h hash.Hash, b bool) {
+	if b {
+		writeInt(h, 1)
+	} else {
+		writeInt(h, 0)
 	}
 }
 

@@ -34,7 +34,8 @@ func (t *Tokenizer) EncodeOffsets(text string, o Options) (tokens []int32, ends 
 	return e.tokens, e.ends
 }
 
-// Decode returns the bytes of the tokens, special ones as their text.
+// Decode returns the bytes of the tokens, special ones as their text, and with the space that SentencePiece put before
+// the text.
 func (t *Tokenizer) Decode(tokens []int32) string { return string(t.AppendDecode(nil, tokens)) }
 
 // AppendDecode appends the bytes of the tokens to dst, special ones as their text.
@@ -51,6 +52,7 @@ type encoder struct {
 	tokens   []int32
 	withEnds bool
 	ends     []int
+	inText   bool // the last token is one of text, and no special one
 }
 
 func (e *encoder) encode(text string, o Options) {
@@ -89,21 +91,31 @@ func (e *encoder) parse(text string, from int, special []int32) {
 			e.parse(text[:at], from, special[k+1:])
 			text, from = text[at+len(piece):], from+at+len(piece)
 			e.add(id, from)
+			e.inText = false
 		}
 	}
 	e.text(text, from)
 }
 
-// text encodes a part of the text without special tokens.
+// text encodes a part of the text without special tokens. Before each part that begins a text, or follows a special
+// token, SentencePiece has a space where the vocabulary says so.
 func (e *encoder) text(text string, from int) {
+	prefixed := e.t.vocabulary.SpacePrefix && !e.inText
 	for i := 0; i < len(text); {
 		end := e.t.split(text, i)
-		first := len(e.tokens)
-		e.tokens = e.t.appendWord(e.tokens, text[i:end])
-		if e.withEnds {
-			e.addEnds(text[i:end], from+i, e.tokens[first:])
+		first, word := len(e.tokens), text[i:end]
+		if prefixed {
+			e.tokens = e.t.appendWord(e.tokens, " "+word)
+		} else {
+			e.tokens = e.t.appendWord(e.tokens, word)
 		}
-		i = end
+		switch {
+		case e.withEnds && e.t.ranks != nil:
+			e.addPieceEnds(word, from+i, e.tokens[first:], prefixed)
+		case e.withEnds:
+			e.addEnds(word, from+i, e.tokens[first:])
+		}
+		prefixed, e.inText, i = false, true, end
 	}
 }
 
@@ -143,11 +155,15 @@ func (t *Tokenizer) mergeWord(dst []int32, word string) []int32 {
 			return append(dst, id)
 		}
 	}
-	if len(word) <= shortWord {
+	if t.ranks == nil && len(word) <= shortWord {
 		return t.mergeShort(dst, word)
 	}
 	m := t.scratch.Get().(*merger)
-	dst = t.mergeLong(dst, word, m)
+	if t.ranks != nil {
+		dst = t.mergePieces(dst, word, m)
+	} else {
+		dst = t.mergeLong(dst, word, m)
+	}
 	if len(word) <= maxKeptWord {
 		t.scratch.Put(m)
 	}

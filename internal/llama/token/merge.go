@@ -1,6 +1,9 @@
 package token
 
-import "math/bits"
+import (
+	"math/bits"
+	"slices"
+)
 
 // noRank is the rank of a pair that no merge joins.
 const noRank = ^uint32(0)
@@ -111,11 +114,9 @@ type link struct {
 // mergeLong does what mergeShort does, in n log n for a word of n bytes.
 func (t *Tokenizer) mergeLong(dst []int32, word string, m *merger) []int32 {
 	n := len(word)
-	m.steps = 0
-	m.heap.keys, m.heap.steps = m.heap.keys[:0], &m.steps
-	m.list = m.list[:0]
+	m.begin(n)
 	for i := range n {
-		m.list = append(m.list, link{id: t.byteTokens[word[i]], prev: int32(i - 1), next: int32(i + 1), rank: noRank})
+		m.list[i] = link{id: t.byteTokens[word[i]], prev: int32(i - 1), next: int32(i + 1), rank: noRank}
 	}
 	m.list[n-1].next = -1
 	for i := range n - 1 {
@@ -144,6 +145,16 @@ func (t *Tokenizer) mergeLong(dst []int32, word string, m *merger) []int32 {
 		}
 	}
 	return dst
+}
+
+// begin makes room for the links of n bytes, which are of no pair yet, and empties the heap.
+func (m *merger) begin(n int) {
+	m.steps = 0
+	m.heap.keys, m.heap.steps = m.heap.keys[:0], &m.steps
+	m.list = slices.Grow(m.list[:0], n)[:n]
+	for i := range m.list {
+		m.list[i].rank = noRank
+	}
 }
 
 // rate finds the rank of a token with the next one.

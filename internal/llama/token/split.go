@@ -18,15 +18,20 @@ type preTokenizer struct {
 	addBOS bool
 }
 
-// preTokenizerNamed finds a pre-tokenizer by tokenizer.ggml.pre.
+// preTokenizerNamed finds a pre-tokenizer by tokenizer.ggml.pre: those of llama-vocab.cpp (as of Ollama 0.17.4) that cut
+// words in one of these ways.
 func preTokenizerNamed(name string) (pre preTokenizer, ok bool) {
 	switch name {
-	case "smollm":
+	case "smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b":
 		return preTokenizer{split: splitSmolLM}, true
-	case "gpt-2":
+	case "gpt-2", "phi-2", "gigachat", "mellum", "mpt", "olmo", "jais", "exaone4", "granite-docling":
 		return preTokenizer{split: splitGPT2}, true
-	case "llama-bpe":
+	case "llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2":
 		return preTokenizer{split: splitLlama3, wholeWords: true, addBOS: true}, true
+	case "dbrx", "smaug-bpe":
+		return preTokenizer{split: splitLlama3}, true
+	case "qwen2", "deepseek-r1-qwen", "kormo", "megrez", "stablelm2":
+		return preTokenizer{split: splitQwen2}, true
 	case "default":
 		return preTokenizer{split: splitDefault}, true
 	}
@@ -199,7 +204,13 @@ func splitPart(text string, i int, cut class) int {
 }
 
 // splitLlama3: (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+
-func splitLlama3(text string, i int) int {
+func splitLlama3(text string, i int) int { return splitLetters(text, i, 3) }
+
+// splitQwen2 is splitLlama3 with single numbers, \p{N}.
+func splitQwen2(text string, i int) int { return splitLetters(text, i, 1) }
+
+// splitLetters takes at most so many numbers for a word.
+func splitLetters(text string, i, numbers int) int {
 	if n := contraction(text[i:], true); n > 0 {
 		return i + n
 	}
@@ -212,7 +223,7 @@ func splitLlama3(text string, i int) int {
 	case next == letter && kind != number && text[i] != '\r' && text[i] != '\n':
 		return run(text, i+size, letter)
 	case kind == number:
-		for n := 0; n < 3 && kind == number; n++ {
+		for n := 0; n < numbers && kind == number; n++ {
 			i += size
 			kind, size = classAt(text, i)
 		}

@@ -12,14 +12,15 @@ import (
 	"unicode/utf8"
 )
 
-var preNames = []string{"smollm", "llama-bpe", "gpt-2", "default"}
+var preNames = []string{"smollm", "llama-bpe", "qwen2", "gpt-2", "default"}
 
 // The reference cuts texts with the regular expressions themselves, one list of alternatives after the other, each on
 // the parts that the one before has left. What no alternative matches is a word, too.
 var referenceStages = map[string][][]alternative{
 	"gpt-2":     {gpt2Pattern},
 	"smollm":    {{matching(`\p{N}`)}, gpt2Pattern},
-	"llama-bpe": {llama3Pattern},
+	"llama-bpe": {lettersPattern(`\p{N}{1,3}`)},
+	"qwen2":     {lettersPattern(`\p{N}`)},
 	"default":   {{matching(`[\p{P}$+<=>^~|]+`)}, gpt2Pattern, {matching(`\p{N}+`)}, {matching(`[0-9][0-9][0-9]`)}},
 }
 
@@ -28,9 +29,11 @@ var gpt2Pattern = []alternative{
 	spacesBeforeSpace,
 }
 
-var llama3Pattern = []alternative{
-	matching(`'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD]`), matching(`[^\r\n\p{L}\p{N}]?\p{L}+`),
-	matching(`\p{N}{1,3}`), matching(` ?[^\s\p{L}\p{N}]+[\r\n]*`), matching(`\s*[\r\n]+`), spacesBeforeSpace, matching(`\s+`),
+func lettersPattern(numbers string) []alternative {
+	return []alternative{
+		matching(`'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD]`), matching(`[^\r\n\p{L}\p{N}]?\p{L}+`),
+		matching(numbers), matching(` ?[^\s\p{L}\p{N}]+[\r\n]*`), matching(`\s*[\r\n]+`), spacesBeforeSpace, matching(`\s+`),
+	}
 }
 
 // alternative returns how many bytes it matches at the start of a text, or 0.

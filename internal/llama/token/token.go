@@ -1,8 +1,9 @@
-// Package token turns text into the token ids of a language model and back: byte-level BPE as GPT-2 introduced it, from
-// the vocabulary that a GGUF file carries, with the words cut as llama.cpp cuts them.
+// Package token turns text into the token ids of a language model and back, from the vocabulary that a GGUF file carries:
+// byte-level BPE as GPT-2 introduced it, with the words cut as llama.cpp cuts them, and the BPE of SentencePiece, which
+// Llama 2 and Mistral use.
 //
 // It promises the ids of llama.cpp (and so of Ollama) for any valid UTF-8 text. Bytes that are no valid UTF-8 become the
-// tokens of exactly these bytes, where llama.cpp puts U+FFFD in their place. Special tokens come out of a text only
+// tokens of exactly these bytes, where llama.cpp puts others in their place. Special tokens come out of a text only
 // where the caller asks for it: no text from outside can inject one. Every step is linear or n log n in the text, and a
 // Tokenizer is safe for concurrent use.
 //
@@ -10,6 +11,7 @@
 package token
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -24,6 +26,7 @@ const (
 	Control     int32 = 3
 	UserDefined int32 = 4
 	Unused      int32 = 5
+	Byte        int32 = 6 // in SentencePiece: "<0x0A>"
 )
 
 // None stands for a special token that a vocabulary does not have.
@@ -32,15 +35,17 @@ const None = -1
 // Vocabulary is all that determines a tokenizer, as the metadata of a GGUF file names it. The id of a token is its place
 // in Tokens.
 type Vocabulary struct {
-	Model  string   // tokenizer.ggml.model: "gpt2" is byte-level BPE, and the only one here
-	Pre    string   // tokenizer.ggml.pre: "smollm", "llama-bpe", "gpt-2" or "default"
-	Tokens []string // tokenizer.ggml.tokens: each byte of a normal token written as one character of GPT-2's alphabet
-	Types  []int32  // tokenizer.ggml.token_type: one for each token
-	Merges []string // tokenizer.ggml.merges: "left right", the first one goes first
+	Model  string    // tokenizer.ggml.model: "gpt2" is byte-level BPE, "llama" is SentencePiece
+	Pre    string    // tokenizer.ggml.pre, of byte-level BPE only: how words are cut: "smollm", "llama-bpe", "qwen2", "gpt-2", "default" and names that mean the same
+	Tokens []string  // tokenizer.ggml.tokens: in byte-level BPE each byte of a normal token written as one character of GPT-2's alphabet, in SentencePiece each space as U+2581
+	Types  []int32   // tokenizer.ggml.token_type: one for each token
+	Merges []string  // tokenizer.ggml.merges, of byte-level BPE only: "left right", the first one goes first
+	Scores []float32 // tokenizer.ggml.scores, of SentencePiece only: one for each token, the highest one goes first
 
 	BOS, EOS, EOT, EOM, UNK, PAD int // tokenizer.ggml.*_token_id; None where there is none
 
 	AddBOS, AddEOS bool   // tokenizer.ggml.add_bos_token, add_eos_token: what Options.AddSpecial adds
+	SpacePrefix    bool   // tokenizer.ggml.add_space_prefix, of SentencePiece only: a text is read as if a space stood before it
 	ChatTemplate   string // tokenizer.chat_template
 }
 
@@ -58,6 +63,7 @@ type Tokenizer struct {
 	byteTokens   [256]int32       // None where no token stands for a byte
 	missingBytes []byte
 	merges       mergeTable
+	ranks        []uint32 // by id, in SentencePiece: the lowest goes first
 	words        cache
 	scratch      sync.Pool // of *merger
 }
@@ -65,17 +71,13 @@ type Tokenizer struct {
 // New checks a vocabulary and makes a tokenizer of it. The vocabulary must not be changed afterwards. An error names the
 // metadata key that is missing, contradictory or not supported.
 func New(v Vocabulary) (*Tokenizer, error) {
-	pre, err := preTokenizerOf(v)
-	if err != nil {
-		return nil, err
-	}
-	t := &Tokenizer{vocabulary: v, split: pre.split, wholeWords: pre.wholeWords}
+	t := &Tokenizer{vocabulary: v}
 	t.scratch.New = func() any { return new(merger) }
-	byText, err := t.readTokens(v)
-	if err != nil {
-		return nil, err
+	read := t.readBPE
+	if v.Model == modelPieces {
+		read = t.readPieces
 	}
-	if err := t.readMerges(v, byText); err != nil {
+	if err := read(v); err != nil {
 		return nil, err
 	}
 	if err := checkSpecialIDs(v); err != nil {
@@ -87,41 +89,85 @@ func New(v Vocabulary) (*Tokenizer, error) {
 	return t, nil
 }
 
+// readBPE fills everything about the tokens of a byte-level BPE.
+func (t *Tokenizer) readBPE(v Vocabulary) error {
+	pre, err := preTokenizerOf(v)
+	if err != nil {
+		return err
+	}
+	t.split, t.wholeWords = pre.split, pre.wholeWords
+	byText, err := t.readTokens(v)
+	if err != nil {
+		return err
+	}
+	return t.readMerges(v, byText)
+}
+
 func preTokenizerOf(v Vocabulary) (preTokenizer, error) {
-	if v.Model != "gpt2" {
-		return preTokenizer{}, fmt.Errorf(`tokenizer.ggml.model is %q: only "gpt2" (byte-level BPE) is supported`, v.Model)
+	if v.Model != modelBPE {
+		return preTokenizer{}, fmt.Errorf("tokenizer.ggml.model is %q: supported are %q (byte-level BPE) and %q (SentencePiece)", v.Model, modelBPE, modelPieces)
 	}
 	pre, ok := preTokenizerNamed(v.Pre)
 	if !ok {
-		return preTokenizer{}, fmt.Errorf("tokenizer.ggml.pre is %q: supported are smollm, llama-bpe, gpt-2 and default", v.Pre)
+		return preTokenizer{}, fmt.Errorf("tokenizer.ggml.pre is %q: supported are smollm, llama-bpe, qwen2, gpt-2, default, and names that llama.cpp treats like one of them", v.Pre)
 	}
 	return pre, nil
 }
 
-// readTokens fills everything but the merges, and returns the ids by the text of the file.
-func (t *Tokenizer) readTokens(v Vocabulary) (map[string]int32, error) {
+func checkTokens(v Vocabulary) error {
 	n := len(v.Tokens)
 	switch {
 	case n == 0:
-		return nil, fmt.Errorf("tokenizer.ggml.tokens is empty")
+		return errors.New("tokenizer.ggml.tokens is empty")
 	case n > math.MaxInt32:
-		return nil, fmt.Errorf("tokenizer.ggml.tokens has %d tokens, more than an id can count", n)
+		return fmt.Errorf("tokenizer.ggml.tokens has %d tokens, more than an id can count", n)
 	case len(v.Types) != n:
-		return nil, fmt.Errorf("tokenizer.ggml.token_type has %d entries and tokenizer.ggml.tokens %d: they must be equal", len(v.Types), n)
+		return fmt.Errorf("tokenizer.ggml.token_type has %d entries and tokenizer.ggml.tokens %d: they must be equal", len(v.Types), n)
+	case v.Model == modelPieces && len(v.Scores) != n:
+		return fmt.Errorf("tokenizer.ggml.scores has %d entries and tokenizer.ggml.tokens %d: they must be equal", len(v.Scores), n)
 	}
+	if i := slices.Index(v.Tokens, ""); i >= 0 {
+		return fmt.Errorf("tokenizer.ggml.tokens[%d] is empty", i)
+	}
+	return nil
+}
+
+// clear makes room for n tokens.
+func (t *Tokenizer) clear(n int) {
 	for b := range t.byteTokens {
 		t.byteTokens[b] = None
 	}
-	byText := make(map[string]int32, n)
 	t.pieces = make([]string, n)
 	t.ids = make(map[string]int32, n)
 	t.specialIDs = map[string]int32{}
+}
+
+func (t *Tokenizer) addSpecial(id int, text string) {
+	t.pieces[id] = text
+	t.special = append(t.special, int32(id))
+	t.specialIDs[text] = int32(id)
+}
+
+// finishTokens is for when all tokens are known.
+func (t *Tokenizer) finishTokens() {
+	for b, id := range t.byteTokens {
+		if id == None {
+			t.missingBytes = append(t.missingBytes, byte(b))
+		}
+	}
+	slices.SortStableFunc(t.special, func(a, b int32) int { return len(t.pieces[b]) - len(t.pieces[a]) })
+}
+
+// readTokens fills everything but the merges, and returns the ids by the text of the file.
+func (t *Tokenizer) readTokens(v Vocabulary) (map[string]int32, error) {
+	if err := checkTokens(v); err != nil {
+		return nil, err
+	}
+	t.clear(len(v.Tokens))
+	byText := make(map[string]int32, len(v.Tokens))
 	var piece []byte
 	for i, text := range v.Tokens {
 		id := int32(i)
-		if text == "" {
-			return nil, fmt.Errorf("tokenizer.ggml.tokens[%d] is empty", i)
-		}
 		if first, ok := byText[text]; ok {
 			return nil, fmt.Errorf("tokenizer.ggml.tokens[%d] is %q, as tokens[%d] is already", i, text, first)
 		}
@@ -138,19 +184,12 @@ func (t *Tokenizer) readTokens(v Vocabulary) (map[string]int32, error) {
 				t.byteTokens[piece[0]] = id
 			}
 		case Control, Unknown, UserDefined:
-			t.pieces[i] = text
-			t.special = append(t.special, id)
-			t.specialIDs[text] = id
+			t.addSpecial(i, text)
 		default:
 			return nil, fmt.Errorf("tokenizer.ggml.token_type[%d] (%q) is %d: byte-level BPE has 1 to 5", i, text, v.Types[i])
 		}
 	}
-	for b, id := range t.byteTokens {
-		if id == None {
-			t.missingBytes = append(t.missingBytes, byte(b))
-		}
-	}
-	slices.SortStableFunc(t.special, func(a, b int32) int { return len(t.pieces[b]) - len(t.pieces[a]) })
+	t.finishTokens()
 	return byText, nil
 }
 
@@ -249,6 +288,10 @@ func (t *Tokenizer) Piece(id int32) string {
 // ID returns the token that stands for exactly this text, as " yes". Special tokens are not among them.
 func (t *Tokenizer) ID(piece string) (int32, bool) {
 	id, ok := t.ids[piece]
+	if !ok && len(piece) == 1 {
+		id = t.byteTokens[piece[0]]
+		ok = id != None
+	}
 	return id, ok
 }
 

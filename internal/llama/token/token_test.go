@@ -76,9 +76,9 @@ func TestNewNamesWhatIsWrong(t *testing.T) {
 		change func(v *Vocabulary)
 		want   string
 	}{
-		"another model":         {func(v *Vocabulary) { v.Model = "llama" }, `tokenizer.ggml.model is "llama"`},
+		"another model":         {func(v *Vocabulary) { v.Model = "bert" }, `tokenizer.ggml.model is "bert"`},
 		"no pre-tokenizer":      {func(v *Vocabulary) { v.Pre = "" }, `tokenizer.ggml.pre is ""`},
-		"another pre-tokenizer": {func(v *Vocabulary) { v.Pre = "qwen2" }, `tokenizer.ggml.pre is "qwen2"`},
+		"another pre-tokenizer": {func(v *Vocabulary) { v.Pre = "tekken" }, `tokenizer.ggml.pre is "tekken"`},
 		"no tokens":             {func(v *Vocabulary) { v.Tokens, v.Types = nil, nil }, "tokenizer.ggml.tokens is empty"},
 		"too few types":         {func(v *Vocabulary) { v.Types = v.Types[1:] }, "tokenizer.ggml.token_type has 257 entries and tokenizer.ggml.tokens 258"},
 		"no such type":          {func(v *Vocabulary) { v.Types[3] = 6 }, `tokenizer.ggml.token_type[3] ("ă") is 6`},
@@ -219,9 +219,9 @@ func TestMetadataComeBack(t *testing.T) {
 	if _, err := ReadVocabulary(&m); err == nil || !strings.Contains(err.Error(), "tokenizer.ggml.eos_token_id is 2147483648") {
 		t.Errorf("error %v for an EOS out of range", err)
 	}
-	gguf.Set(&m, "tokenizer.ggml.model", "llama")
+	gguf.Set(&m, "tokenizer.ggml.model", "bert")
 	m.Delete("tokenizer.ggml.merges")
-	if _, err := ReadVocabulary(&m); err == nil || !strings.Contains(err.Error(), `tokenizer.ggml.model is "llama"`) {
-		t.Errorf("error %v for a SentencePiece model", err)
+	if _, err := ReadVocabulary(&m); err == nil || !strings.Contains(err.Error(), `tokenizer.ggml.model is "bert"`) {
+		t.Errorf("error %v for a model of words", err)
 	}
 }

@@ -159,7 +159,7 @@ func TestTrainNamesWhatIsWrong(t *testing.T) {
 	}{
 		"too small":             {256, TrainOptions{}, "size is 256: 256 bytes, 1 special and 0 required tokens take up to 257"},
 		"too small for words":   {259, TrainOptions{Required: []string{" yes"}}, "take up to 260"},
-		"another pre-tokenizer": {500, TrainOptions{Pre: "qwen2"}, `"qwen2"`},
+		"another pre-tokenizer": {500, TrainOptions{Pre: "tekken"}, `"tekken"`},
 		"two words":             {500, TrainOptions{Required: []string{"yes no"}}, `Required has "yes no"`},
 		"two digits":            {500, TrainOptions{Required: []string{"12"}}, `Required has "12"`},
 		"an empty word":         {500, TrainOptions{Required: []string{""}}, `Required has ""`},

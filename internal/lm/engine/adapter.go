@@ -74,7 +74,7 @@ func (m *Model) zeroAdapter(o AdapterOptions) (*lora.Adapter, error) {
 			return nil, fmt.Errorf("target %q: must be one of %v", name, layers)
 		}
 	}
-	a := &lora.Adapter{Rank: o.Rank, Alpha: o.Alpha, Manifest: m.manifest()}
+	a := &lora.Adapter{Architecture: m.weights.Architecture, Rank: o.Rank, Alpha: o.Alpha, Manifest: m.manifest()}
 	random := rand.New(rand.NewPCG(o.Seed, 0x6c6f7261))
 	for i := range m.weights.Layers {
 		for _, name := range layers {

@@ -226,6 +226,15 @@ func (m *Model) Identity(context.Context) (event.Model, error) { return m.identi
 // Shape is that of the model.
 func (m *Model) Shape() llama.Config { return m.weights.Config }
 
+// Tokens are those of a prompt as this model reads it, for a trainer that has to read the same.
+func (m *Model) Tokens(p iot.Prompt) ([]int32, error) {
+	t, err := m.reader.read(p)
+	return t.tokens, err
+}
+
+// Manifest is what an adapter has to say that is learned for this model elsewhere.
+func (m *Model) Manifest() lora.Manifest { return m.manifest() }
+
 // Rank returns the log-share of each candidate of the prompt's context, in the order of the context. The error wraps one
 // of package lm's, or the context's where the caller gave up.
 func (m *Model) Rank(ctx context.Context, p iot.Prompt) ([]float64, error) {

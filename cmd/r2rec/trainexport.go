@@ -1,0 +1,131 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/r2rec/r2rec/internal/gguf"
+	"github.com/r2rec/r2rec/internal/lm/engine"
+	"github.com/r2rec/r2rec/rltrainer"
+)
+
+type trainExportCommand struct {
+	Out         string        `arg:"" help:"Folder to write into; it is made where there is none." type:"path" placeholder:"DIR"`
+	Staleness   time.Duration `help:"Decisions older than this are left out." default:"720h" group:"Export"`
+	Held        float64       `help:"Share of the unused decisions, the newest, that is left to the gate." default:"0.5" group:"Export"`
+	JSON        bool          `help:"One JSON object that says what was written." group:"Export"`
+	engineFlags `embed:""`
+	kafkaFlags  `embed:""`
+}
+
+// Files of an export.
+const (
+	rolloutsFile = "rollouts.jsonl"
+	manifestFile = "r2rec.json" // which a PEFT folder brings back
+)
+
+// Help is shown by `r2rec train export --help`.
+func (trainExportCommand) Help() string {
+	return `Writes what a round would learn from now, for a trainer elsewhere, such as the job in deploy/trainer on a machine with a
+GPU. DIR/` + rolloutsFile + ` has a line a decision that explored and was shown:
+
+    prompt, prompt_tokens                   as the model that serves reads it
+    completion, log_probability, reward     what was acted on, how it was drawn, what it earned
+    completions, values, reference          every answer, its doubly robust value, the serving model's log-share
+    chosen, weight                          what was chosen of all that was shown (-1: nothing), and what it counts
+
+DIR/` + manifestFile + ` says which model, readout, prompt and tokenizer that is, and when the decisions end: put it beside the adapter,
+as the job does, and r2rec adapters import judges it by decisions from then on. The readout has to be letters. Users'
+ids are not written; titles of what they liked are, where the prompt has them.
+
+  r2rec train export out --model SmolLM2-135M-Instruct.gguf --readout letters
+  python deploy/trainer/train.py grpo --export out --model SmolLM2-135M-Instruct.gguf --out adapter
+  r2rec adapters import adapter --model SmolLM2-135M-Instruct.gguf`
+}
+
+// trainExported is what the command says for machines.
+type trainExported struct {
+	Command string `json:"command"`
+	Out     string `json:"out"`
+	rltrainer.ExportReport
+}
+
+func (c trainExportCommand) Run(p *process) (err error) {
+	if !(c.Held > 0 && c.Held < 1) {
+		return fmt.Errorf("--held %v: want more than 0, and less than 1", c.Held)
+	}
+	model, err := c.engineFlags.open(engine.Options{Concurrency: 1})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, model.Close()) }()
+	who, err := model.Identity(p.ctx)
+	if err != nil {
+		return err
+	}
+	kc, err := connectKafka(p, c.kafkaFlags)
+	if err != nil {
+		return err
+	}
+	defer kc.Close()
+	log, err := adapterLog(p, kc)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, log.Close()) }()
+	state, err := log.State(p.ctx)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(c.Out, 0o700); err != nil {
+		return err
+	}
+	shown := &stages{p: p}
+	shown.held = c.JSON
+	defer shown.close()
+	shown.set("reading decisions and rewards", 0, 1)
+	var rep rltrainer.ExportReport
+	err = gguf.WriteFile(filepath.Join(c.Out, rolloutsFile), func(w io.Writer) error {
+		out := bufio.NewWriter(w)
+		lines := json.NewEncoder(out)
+		lines.SetEscapeHTML(false)
+		n := 0
+		var err error
+		rep, err = rltrainer.Export(p.ctx, rltrainer.ExportOptions{History: history{kc}, State: state, Model: who, Staleness: c.Staleness, Held: c.Held, Now: time.Now, Tokens: model.Tokens},
+			func(x rltrainer.Exported) error {
+				n++
+				shown.set("writing decisions", n, n)
+				return lines.Encode(x)
+			})
+		if err == nil && rep.Rollouts == 0 {
+			err = fmt.Errorf("nothing to export: %s", rep.Why())
+		}
+		return errors.Join(err, out.Flush())
+	})
+	if err != nil {
+		return err
+	}
+	m := model.Manifest()
+	m.Parent, m.LearnedBefore = state.Current, int64(rep.Before)
+	err = gguf.WriteFile(filepath.Join(c.Out, manifestFile), func(w io.Writer) error {
+		e := json.NewEncoder(w)
+		e.SetIndent("", "  ")
+		return e.Encode(m)
+	})
+	if err != nil {
+		return err
+	}
+	shown.close()
+	if c.JSON {
+		return json.NewEncoder(p.stdout).Encode(trainExported{"train export", c.Out, rep})
+	}
+	_, err = fmt.Fprintf(p.stdout, "%d decisions of %d users before %s, in %d of which something was chosen, are in %s.\n%d later ones are left to the gate. Left out: %s.\n",
+		rep.Rollouts, rep.Users, rep.Before, rep.Choices, filepath.Join(c.Out, rolloutsFile), rep.Held, rep.Why())
+	return err
+}

@@ -1,0 +1,154 @@
+package rltrainer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/r2rec/r2rec/internal/adapters"
+	"github.com/r2rec/r2rec/internal/event"
+	"github.com/r2rec/r2rec/internal/iot"
+)
+
+// Exported is one rollout for a trainer elsewhere: the prompt as it was read, what may be answered, and what each answer is
+// worth. The slices are one an answer, in the order of the candidates. It names no user.
+type Exported struct {
+	DecisionID string     `json:"decision_id"`
+	Timestamp  event.Time `json:"timestamp"`
+	Prompt     string     `json:"prompt"`
+	Tokens     []int32    `json:"prompt_tokens"` // as the model that serves reads it: a trainer that reads others must not go on
+
+	Completion     string  `json:"completion"`      // the answer that was acted on: what stood in slot 1
+	LogProbability float64 `json:"log_probability"` // with which it was drawn: of the final policy, graph's share and temperature included
+	Reward         float64 `json:"reward"`          // that slot 1 earned
+
+	Completions []string  `json:"completions"`
+	Values      []float64 `json:"values"`    // R̂, the doubly robust value of each, see Prepare
+	Reference   []float64 `json:"reference"` // log-share that the serving model gave each
+
+	Chosen int     `json:"chosen"` // index of what was chosen of all that was shown; -1: nothing was
+	Weight float64 `json:"weight"` // that the choice counts, see Choices; 1 on average
+}
+
+// ExportOptions of Export. The zero value of a field takes the default its comment states.
+type ExportOptions struct {
+	History   History        // required
+	State     adapters.State // of the log of adapters
+	Model     event.Model    // that is to learn; its readout has to be letters
+	Staleness time.Duration  // decisions older than this are left out. Default 30 days
+	Held      float64        // share of the unused decisions, the newest, that is left to the gate. Default .5
+	Now       func() time.Time
+	// Tokens is how the model reads a prompt. Required.
+	Tokens func(iot.Prompt) ([]int32, error)
+}
+
+// ExportReport says what was written, and what was left out.
+type ExportReport struct {
+	Rollouts int            `json:"rollouts"`
+	Choices  int            `json:"choices"` // of them, those in which something was chosen
+	Users    int            `json:"users"`
+	Before   event.Time     `json:"before"` // all of them were decided before this
+	Held     int            `json:"held"`   // left to the gate
+	Read     ReadCounts     `json:"read"`
+	Repeated int            `json:"repeated"`
+	Dropped  map[Reason]int `json:"dropped"`
+}
+
+// ErrNoLetters says that a readout is learned here and nowhere else.
+var ErrNoLetters = errors.New("only the readout letters can be learned by another engine: it alone is an answer in words")
+
+// Export gives f the rollouts that a round would learn from now, in the order of time, and leaves the newest to the gate,
+// as a round does.
+func Export(ctx context.Context, o ExportOptions, f func(Exported) error) (rep ExportReport, err error) {
+	setDefault(&o.Staleness, defaultStaleness)
+	setDefault(&o.Held, defaultHeld)
+	switch {
+	case o.History == nil || o.Tokens == nil || o.Now == nil:
+		return rep, errors.New("export: History, Tokens and Now are required")
+	case o.Model.Readout != "letters":
+		return rep, fmt.Errorf("export for readout %q: %w", o.Model.Readout, ErrNoLetters)
+	case !(o.Held > 0 && o.Held < 1):
+		return rep, fmt.Errorf("export: the share of decisions for the gate is %v, must be between 0 and 1", o.Held)
+	}
+	mark, err := o.History.Mark(ctx)
+	if err != nil {
+		return rep, fmt.Errorf("export: find where decisions and rewards end: %w", err)
+	}
+	since := event.At(o.Now().Add(-o.Staleness))
+	decisions, rewards, read, err := recall(ctx, o.History, since, mark)
+	if err != nil {
+		return rep, fmt.Errorf("export: %w", err)
+	}
+	joined := Join(decisions, rewards, JoinOptions{Model: o.Model, Since: since})
+	training, held := cut(joined.Rollouts, o.State.Used, o.State.Current, o.Held)
+	rep = ExportReport{Rollouts: len(training), Users: users(training), Held: len(held), Read: read, Repeated: joined.Repeated, Dropped: joined.Dropped}
+	switch {
+	case len(training) == 0:
+		return rep, nil
+	case len(held) > 0:
+		rep.Before = held[0].Decision.Timestamp
+	default:
+		rep.Before = training[len(training)-1].Decision.Timestamp + 1
+	}
+	q, err := FitClicks(training, Folds)
+	if err != nil {
+		return rep, fmt.Errorf("export: %w", err)
+	}
+	choices := Choices(training) // one a rollout in which something was chosen, in their order
+	rep.Choices = len(choices)
+	for i, r := range training {
+		x, err := exported(r, q.Q[i], o.Tokens)
+		if err != nil {
+			return rep, fmt.Errorf("export decision %.80q: %w", r.Decision.DecisionID, err)
+		}
+		if r.Chosen >= 0 {
+			x.Weight, choices = choices[0].Weight, choices[1:]
+		}
+		if err := f(x); err != nil {
+			return rep, err
+		}
+		if err := ctx.Err(); err != nil {
+			return rep, fmt.Errorf("export: %w", err)
+		}
+	}
+	return rep, nil
+}
+
+func exported(r Rollout, q []float64, tokens func(iot.Prompt) ([]int32, error)) (Exported, error) {
+	d := r.Decision
+	p, err := iot.Build(d.Model.PromptVersion, d.Context, d.Seed)
+	if err != nil {
+		return Exported{}, err
+	}
+	x := Exported{DecisionID: d.DecisionID, Timestamp: d.Timestamp, Prompt: p.Text, Reward: r.Reward, Chosen: r.Chosen,
+		LogProbability: math.Log(d.Slate[0].Probability), Values: values(r, q)}
+	if x.Tokens, err = tokens(p); err != nil {
+		return Exported{}, err
+	}
+	for i, letter := range p.Letters {
+		x.Completions = append(x.Completions, " "+string(rune(letter)))
+		x.Reference = append(x.Reference, math.Log(*d.Scores[i].Model))
+	}
+	x.Completion = x.Completions[r.First]
+	return x, nil
+}
+
+// Why says in words what was left out.
+func (r ExportReport) Why() string {
+	if len(r.Dropped) == 0 {
+		if r.Read.Decisions == 0 {
+			return "no decision that was shown has a reward yet"
+		}
+		return "none"
+	}
+	var parts []string
+	for _, why := range slices.Sorted(maps.Keys(r.Dropped)) {
+		parts = append(parts, fmt.Sprintf("%d %s", r.Dropped[why], why))
+	}
+	return strings.Join(parts, ", ")
+}
