@@ -1,10 +1,12 @@
 package llama
 
 import (
+	"math/rand/v2"
 	"slices"
 	"testing"
 
 	"github.com/r2rec/r2rec/internal/gguf"
+	"github.com/r2rec/r2rec/internal/llama/kernel"
 )
 
 // quantized is a file of a small model whose rows fill whole blocks.
@@ -89,6 +91,42 @@ func TestQuantizedWeightsCanBeTrained(t *testing.T) {
 			if (*p).packed.Coded() {
 				t.Errorf("%s computes with what was read", (*p).name)
 			}
+		}
+	}
+}
+
+func TestThreadsThatShareOutColumnsGiveTheBitsOfOne(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	random := func(rows, cols int) kernel.Matrix {
+		m := kernel.View(make([]float32, rows*cols), rows, cols)
+		for i := range m.Data {
+			m.Data[i] = float32(r.NormFloat64())
+		}
+		return m
+	}
+	const in = 4096 // so much work that many threads are worth waking
+	x := random(2, in)
+	var layers []*linear
+	for _, out := range []int{200, 96, 330} {
+		l := newLinear("", random(out, in))
+		l.bias = random(1, out).Data
+		layers = append(layers, l)
+	}
+	outputs := func(threads int) (all []float32) {
+		var products []product
+		for _, l := range layers {
+			products = append(products, product{l, kernel.View(make([]float32, 2*l.w.Rows), 2, l.w.Rows)})
+		}
+		forward(threads, x, false, products...)
+		for _, p := range products {
+			all = append(all, p.dst.Data...)
+		}
+		return all
+	}
+	want := outputs(1)
+	for threads := 2; threads < 12; threads++ {
+		if !slices.Equal(outputs(threads), want) {
+			t.Errorf("%d threads give other bits", threads)
 		}
 	}
 }
