@@ -44,7 +44,8 @@ matrices beside a loop of multiply-adds that nothing on the core can beat.
   r2rec bench lm
   r2rec bench lm --model SmolLM2-135M-Instruct.Q4_1.gguf --ollama http://127.0.0.1:11434 --ollama-model smollm2:135m --json
 
-The engine computes in float32 whatever the file holds; an Ollama computes with the file's own quantized numbers.`
+The engine keeps quantized weights as they are and computes in float32 with the numbers that they stand for; an Ollama
+also rounds what is multiplied with them.`
 }
 
 func (c benchLMCommand) check() error {

@@ -20,25 +20,54 @@ func (c Config) attention(out, q kernel.Matrix, positions []int, k *cache, layer
 	q, out = q.Columns(head*d, (head+1)*d), out.Columns(head*d, (head+1)*d)
 	for r0 := 0; r0 < len(positions); r0 += blockRows {
 		r1 := min(r0+blockRows, len(positions))
-		n := positions[r1-1] + 1
-		s := kernel.View(scores[:(r1-r0)*n], r1-r0, n)
-		kernel.Mul(s, q.Slice(r0, r1), keys.Columns(0, n), false)
-		var sums [blockRows]float32
-		for i := range s.Rows {
-			row := s.Row(i)
-			seen := row[:positions[r0+i]+1]
-			top := kernel.Max(seen)
-			sums[i] = kernel.ExpSum(seen, scale, top)
-			clear(row[len(seen):])
-			if logSums != nil {
-				logSums[r0+i] = scale*top + float32(math.Log(float64(sums[i])))
-			}
+		var sums []float32
+		if logSums != nil {
+			sums = logSums[r0:r1]
 		}
-		o := out.Slice(r0, r1)
-		kernel.Mul(o, s, values.Slice(0, n), false)
-		for i := range o.Rows {
-			kernel.Scale(o.Row(i), 1/sums[i])
+		attend(out.Slice(r0, r1), q.Slice(r0, r1), keys, values, positions[r0:r1], scale, scores, sums)
+	}
+}
+
+// attentionOfOne is attention of a single row for all heads that share the keys and values of head kv, which are read once
+// for them. logSums, unless nil, are of all heads.
+func (c Config) attentionOfOne(out, q kernel.Matrix, position int, k *cache, layer, kv int, scores []float32, logSums []float32) {
+	d, group := c.HeadDim, c.Heads/c.KVHeads
+	scale := float32(1 / math.Sqrt(float64(d)))
+	keys, values := k.keysOf(layer, kv), k.valuesOf(layer).Columns(kv*d, (kv+1)*d)
+	var positions [blockRows]int
+	for h0 := kv * group; h0 < (kv+1)*group; h0 += blockRows {
+		h1 := min(h0+blockRows, (kv+1)*group)
+		for i := range h1 - h0 {
+			positions[i] = position
 		}
+		var sums []float32
+		if logSums != nil {
+			sums = logSums[h0:h1]
+		}
+		heads := func(m kernel.Matrix) kernel.Matrix { return kernel.View(m.Row(0)[h0*d:h1*d], h1-h0, d) }
+		attend(heads(out), heads(q), keys, values, positions[:h1-h0], scale, scores, sums)
+	}
+}
+
+// attend is the attention of at most blockRows rows, of one head's queries or of several, over one head's keys and values.
+func attend(out, q, keys, values kernel.Matrix, positions []int, scale float32, scores []float32, logSums []float32) {
+	n := positions[len(positions)-1] + 1
+	s := kernel.View(scores[:len(positions)*n], len(positions), n)
+	kernel.Mul(s, q, keys.Columns(0, n), false)
+	var sums [blockRows]float32
+	for i := range s.Rows {
+		row := s.Row(i)
+		seen := row[:positions[i]+1]
+		top := kernel.Max(seen)
+		sums[i] = kernel.ExpSum(seen, scale, top)
+		clear(row[len(seen):])
+		if logSums != nil {
+			logSums[i] = scale*top + float32(math.Log(float64(sums[i])))
+		}
+	}
+	kernel.Mul(out, s, values.Slice(0, n), false)
+	for i := range out.Rows {
+		kernel.Scale(out.Row(i), 1/sums[i])
 	}
 }
 

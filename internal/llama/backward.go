@@ -242,7 +242,7 @@ func normaliseGrad(dx kernel.Matrix, dw []float32, dy, x kernel.Matrix, w, inver
 func (t *Trainable) logitsGrad(dHidden, d, hidden kernel.Matrix, ids []int32, g Gradients) {
 	dOut := t.gradient(g, t.output)
 	if ids == nil {
-		kernel.Mul(dHidden, d, t.Model.output, false)
+		kernel.Mul(dHidden, d, t.Model.output.Matrix, false)
 		if dOut != nil {
 			kernel.MulTransA(kernel.View(dOut, t.Vocabulary, t.Dim), d, hidden, true)
 		}

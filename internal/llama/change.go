@@ -117,6 +117,7 @@ func (m *Model) TrainAll() (*Trainable, error) {
 	if err != nil {
 		return nil, err
 	}
+	own.numbers()
 	t := &Trainable{Model: own, embeddings: true}
 	t.embedding = t.add("token_embd.weight", m.embedding.Data, m.Vocabulary)
 	t.output = t.embedding

@@ -41,10 +41,10 @@ func (p *pass) layer(i int, t *trace) {
 	l, c := &p.m.layers[i], p.m.Config
 	past := p.positions[0]
 	values := p.cache.valuesOf(i).Slice(past, past+t.x.Rows)
-	p.rows(t.x.Rows, func(_, r0, r1 int) {
-		normalise(t.n1.Slice(r0, r1), t.x.Slice(r0, r1), l.attentionNorm, c.Epsilon, t.r1[r0:r1])
-		l.k.forward(t.k.Slice(r0, r1), t.n1.Slice(r0, r1), false)
-		l.v.forward(values.Slice(r0, r1), t.n1.Slice(r0, r1), false)
+	p.rows(t.x.Rows, func(threads, r0, r1 int) {
+		n1 := t.n1.Slice(r0, r1)
+		normalise(n1, t.x.Slice(r0, r1), l.attentionNorm, c.Epsilon, t.r1[r0:r1])
+		forward(threads, n1, false, product{l.k, t.k.Slice(r0, r1)}, product{l.v, values.Slice(r0, r1)})
 		p.m.rope.turn(t.k.Slice(r0, r1), c.HeadDim, p.positions[r0:r1], false)
 	})
 	p.cache.store(i, past, t.k)
@@ -58,10 +58,37 @@ func (p *pass) layer(i int, t *trace) {
 	if asking == 0 {
 		return
 	}
-	p.rows(asking, func(_, r0, r1 int) {
-		l.q.forward(t.q.Slice(r0, r1), t.nq.Slice(r0, r1), false)
+	p.rows(asking, func(threads, r0, r1 int) {
+		forward(threads, t.nq.Slice(r0, r1), false, product{l.q, t.q.Slice(r0, r1)})
 		p.m.rope.turn(t.q.Slice(r0, r1), c.HeadDim, t.positions[r0:r1], false)
 	})
+	if asking == 1 {
+		spread(p.threads, c.KVHeads, 1, func(worker, kv0, kv1 int) {
+			for kv := kv0; kv < kv1; kv++ {
+				c.attentionOfOne(t.att, t.q, t.positions[0], p.cache, i, kv, p.scores[worker], t.logSums)
+			}
+		})
+	} else {
+		p.attendAll(i, t)
+	}
+	p.rows(asking, func(threads, r0, r1 int) {
+		x1, n2, x2 := t.x1.Slice(r0, r1), t.n2.Slice(r0, r1), t.x2.Slice(r0, r1)
+		gate, up, act := t.gate.Slice(r0, r1), t.up.Slice(r0, r1), t.act.Slice(r0, r1)
+		copyRows(x1, t.xq.Slice(r0, r1))
+		forward(threads, t.att.Slice(r0, r1), true, product{l.o, x1})
+		normalise(n2, x1, l.feedForwardNorm, c.Epsilon, t.r2[r0:r1])
+		forward(threads, n2, false, product{l.gate, gate}, product{l.up, up})
+		for r := range act.Rows {
+			kernel.SwiGLU(act.Row(r), gate.Row(r), up.Row(r))
+		}
+		copyRows(x2, x1)
+		forward(threads, act, true, product{l.down, x2})
+	})
+}
+
+// attendAll is the attention of all rows that ask, head by head.
+func (p *pass) attendAll(i int, t *trace) {
+	c, asking := p.m.Config, len(t.positions)
 	spread(p.threads, c.Heads, 1, func(worker, h0, h1 int) {
 		for h := h0; h < h1; h++ {
 			var logSums []float32
@@ -71,24 +98,17 @@ func (p *pass) layer(i int, t *trace) {
 			c.attention(t.att, t.q, t.positions, p.cache, i, h, p.scores[worker], logSums)
 		}
 	})
-	p.rows(asking, func(_, r0, r1 int) {
-		x1, n2, x2 := t.x1.Slice(r0, r1), t.n2.Slice(r0, r1), t.x2.Slice(r0, r1)
-		gate, up, act := t.gate.Slice(r0, r1), t.up.Slice(r0, r1), t.act.Slice(r0, r1)
-		copyRows(x1, t.xq.Slice(r0, r1))
-		l.o.forward(x1, t.att.Slice(r0, r1), true)
-		normalise(n2, x1, l.feedForwardNorm, c.Epsilon, t.r2[r0:r1])
-		l.gate.forward(gate, n2, false)
-		l.up.forward(up, n2, false)
-		for r := range act.Rows {
-			kernel.SwiGLU(act.Row(r), gate.Row(r), up.Row(r))
-		}
-		copyRows(x2, x1)
-		l.down.forward(x2, act, true)
-	})
 }
 
-// rows does f for all rows, over the pass's threads.
-func (p *pass) rows(n int, f func(worker, r0, r1 int)) { spread(p.threads, n, 32, f) }
+// rows does f for all rows, over the pass's threads, or with all of these where the rows are too few to be shared out.
+func (p *pass) rows(n int, f func(threads, r0, r1 int)) {
+	const grain = 32
+	if n < 2*grain {
+		f(p.threads, 0, n)
+		return
+	}
+	spread(p.threads, n, grain, func(_, r0, r1 int) { f(1, r0, r1) })
+}
 
 // spread cuts 0 to n into runs of at least grain, one a thread, and does f for each; the caller's goroutine is one of
 // the threads.
@@ -130,43 +150,72 @@ func copyRows(dst, src kernel.Matrix) {
 	}
 }
 
-// forward computes dst = x Wᵀ + b, or adds it.
-func (l *linear) forward(dst, x kernel.Matrix, add bool) {
-	kernel.MulPacked(dst, x, l.packed, add)
-	if l.bias != nil {
-		for r := range dst.Rows {
-			kernel.Axpy(dst.Row(r), 1, l.bias)
-		}
+// product is a linear layer and where its output goes.
+type product struct {
+	l   *linear
+	dst kernel.Matrix
+}
+
+// forward computes dst = x Wᵀ + b of layers with the same input, or adds it. The threads share out the columns, which changes
+// no bit.
+func forward(threads int, x kernel.Matrix, add bool, products ...product) {
+	const panel = 32 // columns that stay together
+	panels := 0
+	for _, p := range products {
+		panels += (p.dst.Cols + panel - 1) / panel
 	}
-	if l.change != nil {
-		l.change.forward(dst, x)
+	// A thread gets work for longer than waking it takes, some microseconds.
+	grain := max(1, 1<<18/(panel*max(1, x.Rows*x.Cols)))
+	if threads = min(threads, panels/grain); threads <= 1 {
+		for _, p := range products {
+			kernel.MulPacked(p.dst, x, p.l.packed, add)
+		}
+	} else {
+		spread(threads, panels, grain, func(_, from, to int) {
+			for _, p := range products {
+				n := (p.dst.Cols + panel - 1) / panel
+				if j0, j1 := max(0, from)*panel, min(to*panel, p.dst.Cols); j0 < j1 {
+					columns := p.l.packed.Columns(j0, j1)
+					kernel.MulPacked(p.dst.Columns(j0, j1), x, &columns, add)
+				}
+				from, to = from-n, to-n
+			}
+		})
+	}
+	for _, p := range products {
+		if p.l.bias != nil {
+			for r := range p.dst.Rows {
+				kernel.Axpy(p.dst.Row(r), 1, p.l.bias)
+			}
+		}
+		if p.l.change != nil {
+			p.l.change.forward(p.dst, x)
+		}
 	}
 }
 
 // embed fills rows with the embeddings of tokens.
 func (m *Model) embed(x kernel.Matrix, tokens []int32) {
 	for r, id := range tokens {
-		copy(x.Row(r), m.embedding.Row(int(id)))
+		if row := m.embedding.row(x.Row(r), int(id)); m.embedding.Data != nil {
+			copy(x.Row(r), row)
+		}
 	}
 }
 
 // logits of some tokens, or of all where ids is nil, for rows of normalised hidden states: dst is rows x tokens.
 func (m *Model) logits(dst, hidden kernel.Matrix, ids []int32, threads int) {
 	if ids != nil {
-		for r := range hidden.Rows {
-			row := hidden.Row(r)
-			for j, id := range ids {
-				dst.Row(r)[j] = kernel.Dot(row, m.output.Row(int(id)))
-			}
+		scratch := make([]float32, m.Dim)
+		for j, id := range ids {
+			m.output.dot(dst.Columns(j, j+1), int(id), hidden, scratch)
 		}
 		return
 	}
 	spread(threads, m.Vocabulary, 1024, func(_, v0, v1 int) {
+		scratch := make([]float32, m.Dim)
 		for v := v0; v < v1; v++ {
-			w := m.output.Row(v)
-			for r := range hidden.Rows {
-				dst.Row(r)[v] = kernel.Dot(w, hidden.Row(r))
-			}
+			m.output.dot(dst.Columns(v, v+1), v, hidden, scratch)
 		}
 	})
 }

@@ -9,11 +9,13 @@
 // The architecture is that of Llama 2 and 3 (Touvron et al. 2023, arXiv 2307.09288): RMS normalisation before each
 // block, grouped-query attention with rotary positions, a SwiGLU feed-forward layer, no biases, and an output layer of its
 // own or the transposed embedding; or that of Qwen 2 and 2.5 (Yang et al. 2024, arXiv 2407.10671), which is the same with
-// biases of queries, keys and values. All arithmetic is float32.
+// biases of queries, keys and values. All arithmetic is float32; quantized weights are kept as codes and become, in the
+// registers, the numbers that they stand for, so that activations are not rounded as llama.cpp's are.
 //
 // What it promises: the same weights, tokens and positions give the same bits on every run of one machine, whatever the
-// number of threads and however a text is cut into calls; memory is known beforehand (see Config.SessionBytes); and what
-// a file holds is checked before it is used, so that a wrong file gives an error that says what is wrong with it.
+// number of threads, however a text is cut into calls, and whether quantized weights are kept as codes or as numbers;
+// memory is known beforehand (see Config.SessionBytes); and what a file holds is checked before it is used, so that a wrong
+// file gives an error that says what is wrong with it.
 package llama
 
 import (
@@ -94,8 +96,8 @@ func (c Config) SessionBytes(positions, threads int) int {
 // Model is the weights of a language model.
 type Model struct {
 	Config
-	embedding kernel.Matrix // vocabulary x dim
-	output    kernel.Matrix // the same where tied
+	embedding table // vocabulary x dim
+	output    table // the same where tied
 	norm      []float32
 	layers    []layer
 	rope      *rotations
@@ -159,10 +161,10 @@ func New(c Config, spread float64, seed uint64) (*Model, error) {
 		}
 		return m
 	}
-	m := &Model{Config: c, embedding: normal(c.Vocabulary, c.Dim, spread), norm: ones(c.Dim), rope: newRotations(c)}
+	m := &Model{Config: c, embedding: table{Matrix: normal(c.Vocabulary, c.Dim, spread)}, norm: ones(c.Dim), rope: newRotations(c)}
 	m.output = m.embedding
 	if !c.Tied {
-		m.output = normal(c.Vocabulary, c.Dim, 1/math.Sqrt(float64(c.Dim)))
+		m.output = table{Matrix: normal(c.Vocabulary, c.Dim, 1/math.Sqrt(float64(c.Dim)))}
 	}
 	into := 1 / math.Sqrt(2*float64(c.Layers))
 	for i := range c.Layers {

@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"testing"
 	"time"
 )
@@ -103,6 +104,23 @@ func BenchmarkFewRows(b *testing.B) {
 				b.ReportMetric(readTook.Seconds()/took.Seconds(), "of-reading")
 			})
 		})
+	}
+}
+
+// A product with codes is compared with that of the numbers they stand for.
+func BenchmarkOneRowOfCodes(b *testing.B) {
+	for _, s := range []struct{ k, n int }{{576, 1536}, {1536, 576}, {576, 49152}} {
+		for _, bits := range []int{4, 8} {
+			b.Run(fmt.Sprintf("%dx%d/%d bits", s.k, s.n, bits), func(b *testing.B) {
+				codes, w := randomCodes(rand.New(rand.NewPCG(1, 2)), s.n, s.k, bits, 32)
+				c, a, p, coded := filled(1, s.n, s.n), filled(1, s.k, s.k), Pack(w), PackCodes(codes)
+				b.ResetTimer()
+				took, numbersTook := quickest(b, func() { MulPacked(c, a, coded, false) }, func() { MulPacked(c, a, p, false) })
+				b.ReportMetric(float64(s.k*s.n)/took.Seconds()/1e9, "G/s")
+				b.ReportMetric(float64(len(coded.coded.codes)+4*len(coded.coded.scales))/took.Seconds()/1e9, "GB/s")
+				b.ReportMetric(numbersTook.Seconds()/took.Seconds(), "x-numbers")
+			})
+		}
 	}
 }
 

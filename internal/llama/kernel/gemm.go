@@ -23,6 +23,10 @@ func MulTransA(c, a, b Matrix, add bool) {
 func MulPacked(c, a Matrix, b *Packed, add bool) {
 	agree(c, a.Rows, a.Cols, b.k, b.n)
 	a.check()
+	if b.coded != nil {
+		multiplyCoded(c, a, b, add)
+		return
+	}
 	multiply(c, a.Data, a.Stride, 1, right{b.data, b.k, b.n, 0}, add)
 }
 

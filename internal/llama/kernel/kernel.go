@@ -1,8 +1,8 @@
-// Package kernel holds the loops in which the embedded language model spends its time: float32 matrix products and the
-// element-wise functions of a transformer.
+// Package kernel holds the loops in which the embedded language model spends its time: float32 matrix products, with
+// weights that may be kept as quantized codes, and the element-wise functions of a transformer.
 //
 // Every function has a version in plain Go, which says what it computes, and where the processor has them one for AVX2
-// and one for AVX-512, written by the program in the folder gen. The fastest one is chosen when the program starts.
+// and one for AVX-512 (codes: AVX2 alone, which AVX-512 shares), written by the program in the folder gen. The fastest one is chosen when the program starts.
 //
 // What it promises: each version gives the same result for the same input on every run, and a row of a product does not
 // depend on which other rows are computed with it, so that work can be split over any number of threads without

@@ -128,3 +128,43 @@ func swiGLUGradAVX512(dgate []float32, dup []float32, d []float32, gate []float3
 //
 //go:noescape
 func fmaAVX512(n int)
+
+// vectorCodes4xAVX2 computes C += x W for one row x and a panel of 32 columns. k is a positive multiple of block.
+//
+//go:noescape
+func vectorCodes4xAVX2(k int, x *float32, codes *byte, scales *float32, block int, c *float32)
+
+// expandPanel4xAVX2 writes k rows of a panel of 32 columns as numbers. k is a positive multiple of block.
+//
+//go:noescape
+func expandPanel4xAVX2(k int, codes *byte, scales *float32, block int, dst *float32)
+
+// expandRow4xAVX2 writes blocks of so many groups of 16 as numbers; scales are a scale and a least value a block. Both counts are positive.
+//
+//go:noescape
+func expandRow4xAVX2(blocks int, codes *byte, scales *float32, groups int, dst *float32)
+
+// dotCodes4xAVX2 is the sum of w[i] x[i] over rounds of 32 values, at least 1. second is the distance in bytes from the scale and least value of the first 16 values of a round to those of the others: 0 where they are the same, or 8.
+//
+//go:noescape
+func dotCodes4xAVX2(rounds int, codes *byte, scales *float32, second int, x *float32) float32
+
+// vectorCodes8xAVX2 computes C += x W for one row x and a panel of 32 columns. k is a positive multiple of block.
+//
+//go:noescape
+func vectorCodes8xAVX2(k int, x *float32, codes *byte, scales *float32, block int, c *float32)
+
+// expandPanel8xAVX2 writes k rows of a panel of 32 columns as numbers. k is a positive multiple of block.
+//
+//go:noescape
+func expandPanel8xAVX2(k int, codes *byte, scales *float32, block int, dst *float32)
+
+// expandRow8xAVX2 writes blocks of so many groups of 16 as numbers; scales are a scale and a least value a block. Both counts are positive.
+//
+//go:noescape
+func expandRow8xAVX2(blocks int, codes *byte, scales *float32, groups int, dst *float32)
+
+// dotCodes8xAVX2 is the sum of w[i] x[i] over rounds of 32 values, at least 1. second is the distance in bytes from the scale and least value of the first 16 values of a round to those of the others: 0 where they are the same, or 8.
+//
+//go:noescape
+func dotCodes8xAVX2(rounds int, codes *byte, scales *float32, second int, x *float32) float32

@@ -5437,3 +5437,402 @@ loop:
 	JNZ         loop
 	VZEROUPPER
 	RET
+
+// func vectorCodes4xAVX2(k int, x *float32, codes *byte, scales *float32, block int, c *float32)
+// Requires: AVX, AVX2, FMA3
+TEXT ·vectorCodes4xAVX2(SB), NOSPLIT, $0-48
+	MOVQ         x+8(FP), AX
+	MOVQ         c+40(FP), CX
+	VMOVUPS      (CX), Y0
+	VMOVUPS      32(CX), Y1
+	VMOVUPS      64(CX), Y2
+	VMOVUPS      96(CX), Y3
+	MOVQ         k+0(FP), DX
+	MOVQ         codes+16(FP), BX
+	MOVQ         scales+24(FP), SI
+	MOVQ         block+32(FP), DI
+	MOVL         $0x0000000f, R8
+	VMOVD        R8, X15
+	VPBROADCASTD X15, Y15
+
+block:
+	VMOVUPS (SI), Y4
+	VMOVUPS 128(SI), Y8
+	VMOVUPS 32(SI), Y5
+	VMOVUPS 160(SI), Y9
+	VMOVUPS 64(SI), Y6
+	VMOVUPS 192(SI), Y10
+	VMOVUPS 96(SI), Y7
+	VMOVUPS 224(SI), Y11
+	ADDQ    $0x00000100, SI
+	MOVQ    DI, R8
+
+row:
+	VBROADCASTSS (AX), Y12
+	VPMOVZXBD    (BX), Y13
+	VPAND        Y15, Y13, Y14
+	VCVTDQ2PS    Y14, Y14
+	VFMADD213PS  Y8, Y4, Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VPSRLD       $0x04, Y13, Y13
+	VCVTDQ2PS    Y13, Y13
+	VFMADD213PS  Y9, Y5, Y13
+	VFMADD231PS  Y12, Y13, Y1
+	VPMOVZXBD    8(BX), Y13
+	VPAND        Y15, Y13, Y14
+	VCVTDQ2PS    Y14, Y14
+	VFMADD213PS  Y10, Y6, Y14
+	VFMADD231PS  Y12, Y14, Y2
+	VPSRLD       $0x04, Y13, Y13
+	VCVTDQ2PS    Y13, Y13
+	VFMADD213PS  Y11, Y7, Y13
+	VFMADD231PS  Y12, Y13, Y3
+	ADDQ         $0x04, AX
+	ADDQ         $0x10, BX
+	DECQ         R8
+	JNZ          row
+	SUBQ         DI, DX
+	JNZ          block
+	VMOVUPS      Y0, (CX)
+	VMOVUPS      Y1, 32(CX)
+	VMOVUPS      Y2, 64(CX)
+	VMOVUPS      Y3, 96(CX)
+	VZEROUPPER
+	RET
+
+// func expandPanel4xAVX2(k int, codes *byte, scales *float32, block int, dst *float32)
+// Requires: AVX, AVX2, FMA3
+TEXT ·expandPanel4xAVX2(SB), NOSPLIT, $0-40
+	MOVQ         dst+32(FP), AX
+	MOVQ         k+0(FP), CX
+	MOVQ         codes+8(FP), DX
+	MOVQ         scales+16(FP), BX
+	MOVQ         block+24(FP), SI
+	MOVL         $0x0000000f, DI
+	VMOVD        DI, X15
+	VPBROADCASTD X15, Y15
+
+block:
+	VMOVUPS (BX), Y4
+	VMOVUPS 128(BX), Y8
+	VMOVUPS 32(BX), Y5
+	VMOVUPS 160(BX), Y9
+	VMOVUPS 64(BX), Y6
+	VMOVUPS 192(BX), Y10
+	VMOVUPS 96(BX), Y7
+	VMOVUPS 224(BX), Y11
+	ADDQ    $0x00000100, BX
+	MOVQ    SI, DI
+
+row:
+	VPMOVZXBD   (DX), Y13
+	VPAND       Y15, Y13, Y14
+	VCVTDQ2PS   Y14, Y14
+	VFMADD213PS Y8, Y4, Y14
+	VMOVUPS     Y14, (AX)
+	VPSRLD      $0x04, Y13, Y13
+	VCVTDQ2PS   Y13, Y13
+	VFMADD213PS Y9, Y5, Y13
+	VMOVUPS     Y13, 32(AX)
+	VPMOVZXBD   8(DX), Y13
+	VPAND       Y15, Y13, Y14
+	VCVTDQ2PS   Y14, Y14
+	VFMADD213PS Y10, Y6, Y14
+	VMOVUPS     Y14, 64(AX)
+	VPSRLD      $0x04, Y13, Y13
+	VCVTDQ2PS   Y13, Y13
+	VFMADD213PS Y11, Y7, Y13
+	VMOVUPS     Y13, 96(AX)
+	ADDQ        $0x00000080, AX
+	ADDQ        $0x10, DX
+	DECQ        DI
+	JNZ         row
+	SUBQ        SI, CX
+	JNZ         block
+	VZEROUPPER
+	RET
+
+// func expandRow4xAVX2(blocks int, codes *byte, scales *float32, groups int, dst *float32)
+// Requires: AVX, AVX2, FMA3
+TEXT ·expandRow4xAVX2(SB), NOSPLIT, $0-40
+	MOVQ         blocks+0(FP), AX
+	MOVQ         codes+8(FP), CX
+	MOVQ         scales+16(FP), DX
+	MOVQ         groups+24(FP), BX
+	MOVQ         dst+32(FP), SI
+	MOVL         $0x0000000f, DI
+	VMOVD        DI, X15
+	VPBROADCASTD X15, Y15
+
+block:
+	VBROADCASTSS (DX), Y4
+	VBROADCASTSS 4(DX), Y8
+	ADDQ         $0x08, DX
+	MOVQ         BX, DI
+
+group:
+	VPMOVZXBD   (CX), Y13
+	VPAND       Y15, Y13, Y14
+	VCVTDQ2PS   Y14, Y14
+	VFMADD213PS Y8, Y4, Y14
+	VMOVUPS     Y14, (SI)
+	VPSRLD      $0x04, Y13, Y13
+	VCVTDQ2PS   Y13, Y13
+	VFMADD213PS Y8, Y4, Y13
+	VMOVUPS     Y13, 32(SI)
+	ADDQ        $0x08, CX
+	ADDQ        $0x40, SI
+	DECQ        DI
+	JNZ         group
+	DECQ        AX
+	JNZ         block
+	VZEROUPPER
+	RET
+
+// func dotCodes4xAVX2(rounds int, codes *byte, scales *float32, second int, x *float32) float32
+// Requires: AVX, AVX2, FMA3
+TEXT ·dotCodes4xAVX2(SB), NOSPLIT, $0-44
+	MOVQ         rounds+0(FP), AX
+	MOVQ         codes+8(FP), CX
+	MOVQ         scales+16(FP), DX
+	MOVQ         second+24(FP), BX
+	MOVQ         x+32(FP), SI
+	VXORPS       Y0, Y0, Y0
+	VXORPS       Y1, Y1, Y1
+	VXORPS       Y2, Y2, Y2
+	VXORPS       Y3, Y3, Y3
+	MOVL         $0x0000000f, DI
+	VMOVD        DI, X15
+	VPBROADCASTD X15, Y15
+
+round:
+	VBROADCASTSS (DX), Y4
+	VBROADCASTSS 4(DX), Y8
+	VPMOVZXBD    (CX), Y13
+	VPAND        Y15, Y13, Y14
+	VCVTDQ2PS    Y14, Y14
+	VFMADD213PS  Y8, Y4, Y14
+	VFMADD231PS  (SI), Y14, Y0
+	VPSRLD       $0x04, Y13, Y13
+	VCVTDQ2PS    Y13, Y13
+	VFMADD213PS  Y8, Y4, Y13
+	VFMADD231PS  32(SI), Y13, Y1
+	ADDQ         BX, DX
+	VBROADCASTSS (DX), Y4
+	VBROADCASTSS 4(DX), Y8
+	VPMOVZXBD    8(CX), Y13
+	VPAND        Y15, Y13, Y14
+	VCVTDQ2PS    Y14, Y14
+	VFMADD213PS  Y8, Y4, Y14
+	VFMADD231PS  64(SI), Y14, Y2
+	VPSRLD       $0x04, Y13, Y13
+	VCVTDQ2PS    Y13, Y13
+	VFMADD213PS  Y8, Y4, Y13
+	VFMADD231PS  96(SI), Y13, Y3
+	ADDQ         $0x08, DX
+	ADDQ         $0x10, CX
+	ADDQ         $0x00000080, SI
+	DECQ         AX
+	JNZ          round
+	VADDPS       Y3, Y0, Y0
+	VADDPS       Y2, Y1, Y1
+	VADDPS       Y1, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPS       X1, X0, X0
+	VPERMILPS    $0x0e, X0, X1
+	VADDPS       X1, X0, X0
+	VPERMILPS    $0x01, X0, X1
+	VADDPS       X1, X0, X0
+	VMOVSS       X0, ret+40(FP)
+	VZEROUPPER
+	RET
+
+// func vectorCodes8xAVX2(k int, x *float32, codes *byte, scales *float32, block int, c *float32)
+// Requires: AVX, AVX2, FMA3
+TEXT ·vectorCodes8xAVX2(SB), NOSPLIT, $0-48
+	MOVQ    x+8(FP), AX
+	MOVQ    c+40(FP), CX
+	VMOVUPS (CX), Y0
+	VMOVUPS 32(CX), Y1
+	VMOVUPS 64(CX), Y2
+	VMOVUPS 96(CX), Y3
+	MOVQ    k+0(FP), DX
+	MOVQ    codes+16(FP), BX
+	MOVQ    scales+24(FP), SI
+	MOVQ    block+32(FP), DI
+
+block:
+	VMOVUPS (SI), Y4
+	VMOVUPS 128(SI), Y8
+	VMOVUPS 32(SI), Y5
+	VMOVUPS 160(SI), Y9
+	VMOVUPS 64(SI), Y6
+	VMOVUPS 192(SI), Y10
+	VMOVUPS 96(SI), Y7
+	VMOVUPS 224(SI), Y11
+	ADDQ    $0x00000100, SI
+	MOVQ    DI, R8
+
+row:
+	VBROADCASTSS (AX), Y12
+	VPMOVSXBD    (BX), Y13
+	VCVTDQ2PS    Y13, Y13
+	VFMADD213PS  Y8, Y4, Y13
+	VFMADD231PS  Y12, Y13, Y0
+	VPMOVSXBD    8(BX), Y14
+	VCVTDQ2PS    Y14, Y14
+	VFMADD213PS  Y9, Y5, Y14
+	VFMADD231PS  Y12, Y14, Y1
+	VPMOVSXBD    16(BX), Y13
+	VCVTDQ2PS    Y13, Y13
+	VFMADD213PS  Y10, Y6, Y13
+	VFMADD231PS  Y12, Y13, Y2
+	VPMOVSXBD    24(BX), Y14
+	VCVTDQ2PS    Y14, Y14
+	VFMADD213PS  Y11, Y7, Y14
+	VFMADD231PS  Y12, Y14, Y3
+	ADDQ         $0x04, AX
+	ADDQ         $0x20, BX
+	DECQ         R8
+	JNZ          row
+	SUBQ         DI, DX
+	JNZ          block
+	VMOVUPS      Y0, (CX)
+	VMOVUPS      Y1, 32(CX)
+	VMOVUPS      Y2, 64(CX)
+	VMOVUPS      Y3, 96(CX)
+	VZEROUPPER
+	RET
+
+// func expandPanel8xAVX2(k int, codes *byte, scales *float32, block int, dst *float32)
+// Requires: AVX, AVX2, FMA3
+TEXT ·expandPanel8xAVX2(SB), NOSPLIT, $0-40
+	MOVQ dst+32(FP), AX
+	MOVQ k+0(FP), CX
+	MOVQ codes+8(FP), DX
+	MOVQ scales+16(FP), BX
+	MOVQ block+24(FP), SI
+
+block:
+	VMOVUPS (BX), Y4
+	VMOVUPS 128(BX), Y8
+	VMOVUPS 32(BX), Y5
+	VMOVUPS 160(BX), Y9
+	VMOVUPS 64(BX), Y6
+	VMOVUPS 192(BX), Y10
+	VMOVUPS 96(BX), Y7
+	VMOVUPS 224(BX), Y11
+	ADDQ    $0x00000100, BX
+	MOVQ    SI, DI
+
+row:
+	VPMOVSXBD   (DX), Y13
+	VCVTDQ2PS   Y13, Y13
+	VFMADD213PS Y8, Y4, Y13
+	VMOVUPS     Y13, (AX)
+	VPMOVSXBD   8(DX), Y14
+	VCVTDQ2PS   Y14, Y14
+	VFMADD213PS Y9, Y5, Y14
+	VMOVUPS     Y14, 32(AX)
+	VPMOVSXBD   16(DX), Y13
+	VCVTDQ2PS   Y13, Y13
+	VFMADD213PS Y10, Y6, Y13
+	VMOVUPS     Y13, 64(AX)
+	VPMOVSXBD   24(DX), Y14
+	VCVTDQ2PS   Y14, Y14
+	VFMADD213PS Y11, Y7, Y14
+	VMOVUPS     Y14, 96(AX)
+	ADDQ        $0x00000080, AX
+	ADDQ        $0x20, DX
+	DECQ        DI
+	JNZ         row
+	SUBQ        SI, CX
+	JNZ         block
+	VZEROUPPER
+	RET
+
+// func expandRow8xAVX2(blocks int, codes *byte, scales *float32, groups int, dst *float32)
+// Requires: AVX, AVX2, FMA3
+TEXT ·expandRow8xAVX2(SB), NOSPLIT, $0-40
+	MOVQ blocks+0(FP), AX
+	MOVQ codes+8(FP), CX
+	MOVQ scales+16(FP), DX
+	MOVQ groups+24(FP), BX
+	MOVQ dst+32(FP), SI
+
+block:
+	VBROADCASTSS (DX), Y4
+	VBROADCASTSS 4(DX), Y8
+	ADDQ         $0x08, DX
+	MOVQ         BX, DI
+
+group:
+	VPMOVSXBD   (CX), Y13
+	VCVTDQ2PS   Y13, Y13
+	VFMADD213PS Y8, Y4, Y13
+	VMOVUPS     Y13, (SI)
+	VPMOVSXBD   8(CX), Y14
+	VCVTDQ2PS   Y14, Y14
+	VFMADD213PS Y8, Y4, Y14
+	VMOVUPS     Y14, 32(SI)
+	ADDQ        $0x10, CX
+	ADDQ        $0x40, SI
+	DECQ        DI
+	JNZ         group
+	DECQ        AX
+	JNZ         block
+	VZEROUPPER
+	RET
+
+// func dotCodes8xAVX2(rounds int, codes *byte, scales *float32, second int, x *float32) float32
+// Requires: AVX, AVX2, FMA3
+TEXT ·dotCodes8xAVX2(SB), NOSPLIT, $0-44
+	MOVQ   rounds+0(FP), AX
+	MOVQ   codes+8(FP), CX
+	MOVQ   scales+16(FP), DX
+	MOVQ   second+24(FP), BX
+	MOVQ   x+32(FP), SI
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+
+round:
+	VBROADCASTSS (DX), Y4
+	VBROADCASTSS 4(DX), Y8
+	VPMOVSXBD    (CX), Y13
+	VCVTDQ2PS    Y13, Y13
+	VFMADD213PS  Y8, Y4, Y13
+	VFMADD231PS  (SI), Y13, Y0
+	VPMOVSXBD    8(CX), Y14
+	VCVTDQ2PS    Y14, Y14
+	VFMADD213PS  Y8, Y4, Y14
+	VFMADD231PS  32(SI), Y14, Y1
+	ADDQ         BX, DX
+	VBROADCASTSS (DX), Y4
+	VBROADCASTSS 4(DX), Y8
+	VPMOVSXBD    16(CX), Y13
+	VCVTDQ2PS    Y13, Y13
+	VFMADD213PS  Y8, Y4, Y13
+	VFMADD231PS  64(SI), Y13, Y2
+	VPMOVSXBD    24(CX), Y14
+	VCVTDQ2PS    Y14, Y14
+	VFMADD213PS  Y8, Y4, Y14
+	VFMADD231PS  96(SI), Y14, Y3
+	ADDQ         $0x08, DX
+	ADDQ         $0x20, CX
+	ADDQ         $0x00000080, SI
+	DECQ         AX
+	JNZ          round
+	VADDPS       Y3, Y0, Y0
+	VADDPS       Y2, Y1, Y1
+	VADDPS       Y1, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPS       X1, X0, X0
+	VPERMILPS    $0x0e, X0, X1
+	VADDPS       X1, X0, X0
+	VPERMILPS    $0x01, X0, X1
+	VADDPS       X1, X0, X0
+	VMOVSS       X0, ret+40(FP)
+	VZEROUPPER
+	RET

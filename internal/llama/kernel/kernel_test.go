@@ -95,6 +95,8 @@ func TestWhatDoesNotFitPanics(t *testing.T) {
 	cut := Matrix{Data: make([]float32, 15), Rows: 4, Cols: 4, Stride: 4}
 	wide := View(make([]float32, 20), 4, 5)
 	packed := Pack(square)
+	codes, numbers := randomCodes(rand.New(rand.NewPCG(17, 18)), 4, 32, 4, 32)
+	coded, table := PackCodes(codes), NewTable(codes)
 	everyVersion(t, func(t *testing.T) {
 		for name, call := range map[string]func(){
 			"Dot":                 func() { Dot(x, short) },
@@ -123,6 +125,13 @@ func TestWhatDoesNotFitPanics(t *testing.T) {
 			"MulPacked into wide": func() { MulPacked(wide, square, packed, false) },
 			"Repack":              func() { packed.Repack(wide) },
 			"Transpose":           func() { Transpose(wide, wide) },
+			"MulPacked of codes":  func() { MulPacked(wide, square, coded, false) },
+			"Repack of codes":     func() { coded.Repack(numbers) },
+			"Columns":             func() { packed.Columns(1, 4) },
+			"Columns beyond":      func() { packed.Columns(0, 5) },
+			"Row of a Table":      func() { table.Row(short, 1) },
+			"Dot of a Table":      func() { table.Dot(1, short, x) },
+			"PackCodes":           func() { codes.Cols = 24; PackCodes(codes) },
 		} {
 			func() {
 				defer func() {
@@ -140,12 +149,18 @@ func TestNothingAllocates(t *testing.T) {
 	everyVersion(t, func(t *testing.T) {
 		a, b, c, d := filled(50, 50, 50), filled(50, 50, 50), filled(50, 50, 50), filled(50, 50, 50)
 		p := Pack(b)
+		codes, _ := randomCodes(rand.New(rand.NewPCG(19, 20)), 50, 64, 4, 16)
+		coded, table, in, out := PackCodes(codes), NewTable(codes), filled(3, 64, 64), filled(3, 50, 50)
 		calls := map[string]func(){
 			"Mul":       func() { Mul(c, a, b, false) },
 			"MulTransA": func() { MulTransA(c, a, b, true) },
 			"MulPacked": func() { MulPacked(c, a, p, false) },
 			"Repack":    func() { p.Repack(b) },
 			"Transpose": func() { Transpose(d, a) },
+			"one row":   func() { MulPacked(out.Slice(0, 1), in.Slice(0, 1), coded, false) },
+			"codes":     func() { MulPacked(out, in, coded, false) },
+			"Table":     func() { table.Dot(49, in.Row(0), out.Data) },
+			"Columns":   func() { part := coded.Columns(32, 50); MulPacked(out.Columns(32, 50), in, &part, false) },
 		}
 		for _, f := range elementwises {
 			s := make([][]float32, f.slices)

@@ -4,9 +4,12 @@ import "fmt"
 
 // Packed is the right-hand side of many products, k x n, stored in the order in which the kernels read it: panels of
 // panelCols columns, each dense and row by row. The last panel is filled with zeros up to half or all of that width.
+// The numbers may be kept as codes (see PackCodes).
 type Packed struct {
-	k, n int
-	data []float32
+	k, n  int
+	data  []float32
+	coded *coded // instead of data
+	first int    // column of coded that counts as column 0
 }
 
 // Pack stores Wᵀ for products with it: W is n x k, as a linear layer keeps its weights (out x in).
@@ -17,8 +20,29 @@ func Pack(w Matrix) *Packed {
 	return p
 }
 
-// Repack stores Wᵀ again after W has changed; its shape must be the same.
+// Coded says whether the numbers are kept as codes, which do not change.
+func (p *Packed) Coded() bool { return p.coded != nil }
+
+// Columns is the view of the columns of the right-hand side from j0 up to j1, both multiples of 32 but for the last end.
+func (p *Packed) Columns(j0, j1 int) Packed {
+	if j0 < 0 || j0 > j1 || j1 > p.n || j0%panelCols != 0 || j1%panelCols != 0 && j1 != p.n {
+		panic(fmt.Sprintf("kernel: columns %d to %d of %d, packed in panels of %d", j0, j1, p.n, panelCols))
+	}
+	view := Packed{k: p.k, n: j1 - j0}
+	if p.coded == nil {
+		view.data = p.data[min(p.k*j0, len(p.data)):]
+		return view
+	}
+	view.coded = p.coded
+	view.first = p.first + j0
+	return view
+}
+
+// Repack stores Wᵀ again after W has changed; its shape must be the same. What is kept as codes cannot be stored again.
 func (p *Packed) Repack(w Matrix) {
+	if p.coded != nil {
+		panic("kernel: codes packed again")
+	}
 	if w.Rows != p.n || w.Cols != p.k {
 		panic(fmt.Sprintf("kernel: %d x %d packed again as %d x %d", p.n, p.k, w.Rows, w.Cols))
 	}

@@ -27,3 +27,18 @@ func swiGLUGrad(dgate, dup, d, gate, up []float32) { swiGLUGradGeneric(dgate, du
 func softmaxGrad(d, p []float32, scale, mean float32) { softmaxGradGeneric(d, p, scale, mean) }
 
 func fmaLoop(rounds int) (flops float64) { return fmaLoopGeneric(rounds) }
+
+// vectorCodes is what the generic version does for any number of rows.
+func vectorCodes([]float32, int, int, []byte, []float32, []float32) {
+	panic("kernel: no version for one row")
+}
+
+func expandPanel(k, bits, block int, codes []byte, scales []float32, dst []float32) {
+	expandPanelGeneric(k, bits, block, codes, scales, dst)
+}
+
+func expandRow(bits, block int, codes []byte, scales []float32, dst []float32) {
+	expandRowGeneric(bits, block, codes, scales, dst)
+}
+
+func dotCodes(int, int, []byte, []float32, []float32) (sum float32, ok bool) { return 0, false }

@@ -11,5 +11,6 @@ func main() {
 		exponential(v)
 		peak(v)
 	}
+	codes(avx2)
 	Generate()
 }
