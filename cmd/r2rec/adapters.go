@@ -93,24 +93,28 @@ type adapterDesk struct {
 	state adapters.State
 }
 
-func (f adapterPlaces) connect(p *process) (d *adapterDesk, err error) {
-	d = &adapterDesk{}
-	if d.store, err = f.store(p.ctx); err != nil {
+func (f adapterPlaces) connect(p *process) (*adapterDesk, error) {
+	store, err := f.store(p.ctx)
+	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			_ = d.close() // what went wrong before is told
-		}
-	}()
-	if d.kafka, err = connectKafka(p, f.kafkaFlags); err != nil {
+	d := &adapterDesk{store: store}
+	if err := d.open(p, f.kafkaFlags); err != nil {
+		_ = d.close() // what went wrong before is told
 		return nil, err
+	}
+	return d, nil
+}
+
+func (d *adapterDesk) open(p *process, f kafkaFlags) (err error) {
+	if d.kafka, err = connectKafka(p, f); err != nil {
+		return err
 	}
 	if d.log, err = adapterLog(p, d.kafka); err != nil {
-		return nil, err
+		return err
 	}
 	d.state, err = d.log.State(p.ctx)
-	return d, err
+	return err
 }
 
 func (d *adapterDesk) close() error {

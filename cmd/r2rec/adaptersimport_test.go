@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -165,4 +167,14 @@ func learnedFile(t *testing.T, p *trainer) learned {
 	out := learned{filepath.Join(t.TempDir(), "learned.gguf"), later[0].Decision.Timestamp}
 	fail(gguf.WriteFile(out.path, l.Write))
 	return out
+}
+
+// Whoever is interrupted while Kafka is away is told so, and nothing else.
+func TestAdaptersWithoutKafka(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var out, errs bytes.Buffer
+	if code := run(ctx, []string{"adapters", "list", "--adapters", t.TempDir(), "--kafka", "127.0.0.1:1"}, &out, &errs); code == 0 || out.Len() > 0 {
+		t.Errorf("exit code %d, %s%s", code, out.String(), errs.String())
+	}
 }
