@@ -19,6 +19,7 @@
 package llama
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -40,7 +41,7 @@ type Config struct {
 	Epsilon      float64
 	Tied         bool // the output layer is the transposed embedding
 	Rope         Rope
-	Architecture string // "llama" or "qwen2"
+	Architecture string // "llama", which "" stands for, or "qwen2"
 }
 
 // Check finds what is wrong with a shape.
@@ -62,7 +63,7 @@ func (c Config) Check() error {
 	case !(c.Epsilon > 0) || math.IsInf(c.Epsilon, 0):
 		return fmt.Errorf("llama: epsilon of the normalisation is %v, must be positive", c.Epsilon)
 	}
-	if err := checkArchitecture(c.Architecture); err != nil {
+	if err := checkArchitecture(cmp.Or(c.Architecture, archLlama)); err != nil {
 		return fmt.Errorf("llama: %w", err)
 	}
 	return c.Rope.check(c.HeadDim)
