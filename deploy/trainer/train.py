@@ -18,6 +18,7 @@ import json
 import math
 import pathlib
 import random
+import shutil
 import sys
 import time
 
@@ -193,6 +194,7 @@ def main():
     manifest.update(seed=a.seed, steps=a.steps, note=f"learned by {a.method} in TRL")
     (a.out / "r2rec.json").write_text(json.dumps(manifest, indent=2) + "\n")
     (a.out / "training.json").write_text(json.dumps({"method": a.method, "rollouts": len(rollouts), "seconds": took, "device": str(model.device), "history": history}, indent=1) + "\n")
+    shutil.rmtree(a.out / "work", ignore_errors=True)  # where TRL would keep checkpoints
     last = next((h for h in reversed(history) if "loss" in h), {})
     print(f"{a.method}: {a.steps} steps of {a.batch} decisions in {took:.0f} s on {model.device}; " + ", ".join(f"{k} {v:.4g}" for k, v in last.items() if k in ("loss", "reward", "kl", "entropy", "grad_norm")))
 
