@@ -81,6 +81,11 @@ func before(t testing.TB, server string, handle func(w http.ResponseWriter, r *h
 	pass := httputil.NewSingleHostReverseProxy(to)
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !handle(w, r) {
+			// Otherwise the server closes the request's body once the answer begins, which may be before the proxy has read
+			// that it is at its end; then the proxy closes its connection to Ollama amid the answer.
+			if err := http.NewResponseController(w).EnableFullDuplex(); err != nil {
+				t.Error(err)
+			}
 			pass.ServeHTTP(w, r)
 		}
 	}))
