@@ -69,7 +69,7 @@ func (c evalCommand) lm(p *process, data *dataset.Dataset) (k contestant, err er
 		if err != nil {
 			return nil, err
 		}
-		g.words = who.PromptVersion == iot.Words
+		g.words = iot.Worded(who.PromptVersion)
 		return promptedRanker{live.NewPrompted(g, ranked), g, owned}, nil
 	}
 	if k.Ranker, err = over(p.ctx, model); err != nil {

@@ -136,7 +136,7 @@ func (g evalGraph) ask(p *process, shown *stages, data *dataset.Dataset, cases [
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, graph.close()) }()
-	graph.words = who.PromptVersion == iot.Words
+	graph.words = iot.Worded(who.PromptVersion)
 	told := func(yield func(event.Interaction, error) bool) {
 		for in, err := range data.Interactions() {
 			if err != nil {
@@ -154,7 +154,7 @@ func (g evalGraph) ask(p *process, shown *stages, data *dataset.Dataset, cases [
 type engineFlags struct {
 	Model   string `help:"GGUF file of a Llama-family model; empty: the base model that travels with the program." type:"existingfile" placeholder:"FILE" group:"Model"`
 	Readout string `help:"How a model that does not say is read: lines (each candidate at the end of its line, the default) or letters (at the end of the prompt)." enum:",lines,letters" default:"" placeholder:"lines|letters" group:"Model"`
-	Prompt  int    `help:"Which version of the prompt a model that does not say reads: 1 (words, the default) or 2 (figures)." placeholder:"1|2" group:"Model"`
+	Prompt  int    `help:"Which version of the prompt a model that does not say reads: 1 (words, the default), 2 (figures) or 3 (thoughts)." placeholder:"1|2|3" group:"Model"`
 }
 
 // open opens the model for more options.

@@ -39,6 +39,7 @@ type CandidateLine struct {
 // contentOf takes from a context what a prompt of unlimited size says.
 func contentOf(c event.Context, p Prompt) Content {
 	s := Content{Version: p.Version}
+	limits := boundsOf[p.Version]
 	if p.Version == Figures {
 		digits := digitsOf(c.Candidates)
 		for _, i := range p.Order {
@@ -46,9 +47,9 @@ func contentOf(c event.Context, p Prompt) Content {
 		}
 		return s
 	}
-	likes := make(map[string]int, maxLikes)
-	for k, h := range c.History[:min(len(c.History), maxLikes)] {
-		s.Likes = append(s.Likes, title(h.Title, h.ItemID))
+	likes := make(map[string]int, limits.likes)
+	for k, h := range c.History[:min(len(c.History), limits.likes)] {
+		s.Likes = append(s.Likes, shorten(title(h.Title, h.ItemID), limits.titleRunes))
 		likes[h.ItemID] = k + 1
 	}
 	letters := make(map[string]byte, len(c.Candidates))
@@ -58,10 +59,10 @@ func contentOf(c event.Context, p Prompt) Content {
 	titles := historyTitles(c)
 	for k, ch := range c.Chains[:min(len(c.Chains), maxNumber)] {
 		to, ok := letters[ch.ItemID]
-		if !ok || len(s.Chains) == maxChains {
+		if !ok || len(s.Chains) == limits.chains {
 			continue
 		}
-		line := ChainLine{Number: k + 1, Like: likes[ch.Via], Title: titles.of(ch.Via), Shared: min(max(ch.Shared, 0), maxNumber), Letter: to}
+		line := ChainLine{Number: k + 1, Like: likes[ch.Via], Title: shorten(titles.of(ch.Via), limits.titleRunes), Shared: min(max(ch.Shared, 0), maxNumber), Letter: to}
 		if line.Like > 0 {
 			line.Title = s.Likes[line.Like-1]
 		}
@@ -70,9 +71,9 @@ func contentOf(c event.Context, p Prompt) Content {
 	digits := digitsOf(c.Candidates)
 	for _, i := range p.Order {
 		it := c.Candidates[i]
-		line := CandidateLine{Title: title(it.Title, it.ItemID), Digits: digits[i]}
+		line := CandidateLine{Title: shorten(title(it.Title, it.ItemID), limits.titleRunes), Digits: digits[i]}
 		for _, name := range it.Categories {
-			if name = cleanCategory(name); name != "" && len(line.Categories) < maxCategories {
+			if name = cleanCategory(name); name != "" && len(line.Categories) < limits.categories {
 				line.Categories = append(line.Categories, name)
 			}
 		}
@@ -113,9 +114,9 @@ func (s *Content) hasCategories() bool {
 	return false
 }
 
-// isTitle tells whether s can be the title of an item in a prompt.
-func isTitle(s string) bool {
-	return s != "" && Clean(s) == s && utf8.RuneCountInString(s) <= maxTitleRunes
+// isTitle tells whether s can be the title of an item in a prompt where titles have at most so many runes.
+func isTitle(s string, runes int) bool {
+	return s != "" && Clean(s) == s && utf8.RuneCountInString(s) <= runes
 }
 
 // titlesByID are the cleaned titles of a user's history.

@@ -32,9 +32,13 @@ import (
 // Versions of prompts: layout, bounds and budget. Whenever the same context and seed would give other bytes, that is
 // another version. A model reads the version that it was trained on.
 const (
-	Words   = 1 // likes, chains, and candidates with title, categories and digits: for models that know words
-	Figures = 2 // candidates with nothing but digits: for small models, which read evidence and nothing else
+	Words    = 1 // likes, chains, and candidates with title, categories and digits: for models that know words
+	Figures  = 2 // candidates with nothing but digits: for small models, which read evidence and nothing else
+	Thoughts = 3 // as Words, shorter, for models that say why before they answer: see Prompt.Thinking
 )
+
+// Worded tells whether a version's prompts have titles, likes and chains.
+func Worded(version int) bool { return version != Figures }
 
 // MaxCandidates is the most candidates that a prompt holds: the letters A to T.
 const MaxCandidates = 20
@@ -44,11 +48,24 @@ const MaxCandidates = 20
 // context of 4096 tokens reads every prompt, and has 96 left for its own marks and the answer.
 const MaxBytes = 4000
 
-// Bounds of a prompt of this version, before the budget takes more away.
+// bounds of a version's prompts, before the budget takes more away.
+type bounds struct {
+	likes, chains int
+	categories    int // of a candidate
+	titleRunes    int
+}
+
+// A thought costs a model as much as the prompt that it rests on, for it is written token by token and learned in groups:
+// so that prompt is short.
+var boundsOf = map[int]bounds{
+	Words:    {likes: 20, chains: 20, categories: maxCategories, titleRunes: maxTitleRunes},
+	Figures:  {},
+	Thoughts: {likes: 10, chains: 12, titleRunes: 40},
+}
+
+// Bounds of all versions.
 const (
-	maxLikes         = 20
-	maxChains        = 20
-	maxCategories    = 3    // a candidate
+	maxCategories    = 3    // that are looked at of a candidate
 	maxTitleRunes    = 60   // of a title
 	maxCategoryRunes = 24   // of a category
 	minTitleRunes    = 7    // what the budget leaves of a title at least
@@ -59,7 +76,7 @@ var (
 	// ErrCandidates says that a context has no candidates, or more than there are letters.
 	ErrCandidates = errors.New("a prompt holds 1 to 20 candidates")
 	// ErrVersion says that nobody here knows how to write such a prompt.
-	ErrVersion = errors.New("prompts have version 1 (words) or 2 (figures)")
+	ErrVersion = errors.New("prompts have version 1 (words), 2 (figures) or 3 (thoughts)")
 )
 
 // Prompt is a rendered context, and how to read an answer to it.
@@ -76,7 +93,7 @@ type Prompt struct {
 // Nothing else goes in: a decision's context, seed and prompt version give its prompt again.
 //
 // Titles are shortened to 60 runes, and of each kind only the first few are taken: 20 likes, 20 chains (those that lead
-// to a candidate), 3 categories a candidate. If that is over MaxBytes, parts are left out until it fits: chains from
+// to a candidate), 3 categories a candidate; of Thoughts 40 runes, 10 likes, 12 chains and no categories. If that is over MaxBytes, parts are left out until it fits: chains from
 // the weakest on, likes from the oldest on, then all categories, then titles are halved. Candidates and their digits
 // are never left out. The error is ErrCandidates or ErrVersion.
 func Build(version int, c event.Context, seed uint64) (Prompt, error) {
@@ -87,7 +104,8 @@ func Build(version int, c event.Context, seed uint64) (Prompt, error) {
 // less than half of MaxBytes.
 func build(version int, c event.Context, seed uint64, budget int) (Prompt, error) {
 	n := len(c.Candidates)
-	if version != Words && version != Figures {
+	limits, known := boundsOf[version]
+	if !known {
 		return Prompt{}, fmt.Errorf("build prompt of version %d: %w", version, ErrVersion)
 	}
 	if n < 1 || n > MaxCandidates {
@@ -99,7 +117,7 @@ func build(version int, c event.Context, seed uint64, budget int) (Prompt, error
 	}
 	p.Content = contentOf(c, p)
 	p.Text = p.Content.render()
-	for titles := maxTitleRunes; len(p.Text) > budget && p.Content.shrink(&titles); {
+	for titles := limits.titleRunes; len(p.Text) > budget && p.Content.shrink(&titles); {
 		p.Text = p.Content.render()
 	}
 	sum := sha256.Sum256([]byte(p.Text))

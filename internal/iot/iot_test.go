@@ -62,7 +62,7 @@ func TestFigures(t *testing.T) {
 	if bare, err := Build(Figures, c, 7); err != nil || bare.Text != p.Text {
 		t.Errorf("another text without titles, likes and chains (error %v):\n%s", err, cmp.Diff(p.Text, bare.Text))
 	}
-	for _, version := range []int{0, 3, -1} {
+	for _, version := range []int{0, 4, -1} {
 		if _, err := Build(version, c, 7); !errors.Is(err, ErrVersion) {
 			t.Errorf("version %d: %v", version, err)
 		}

@@ -28,8 +28,11 @@ func Parse(text string) (Content, error) {
 // parse is Parse without a budget.
 func parse(text string) (Content, error) {
 	s := Content{Version: Words}
-	if strings.HasPrefix(text, candidatesHeading) {
+	switch {
+	case strings.HasPrefix(text, candidatesHeading):
 		s.Version = Figures
+	case strings.Contains(text, "\n"+thinkLine):
+		s.Version = Thoughts
 	}
 	if err := s.read(text); err != nil {
 		return Content{}, fmt.Errorf("parse prompt: %w", err)
@@ -47,7 +50,7 @@ func parse(text string) (Content, error) {
 // read takes the content of every section out of a text.
 func (s *Content) read(text string) error {
 	body := text
-	if s.Version == Words {
+	if s.worded() {
 		_, body, _ = strings.Cut(text, "\n\n")
 	}
 	for section := range strings.SplitSeq(body, "\n\n") {
@@ -130,11 +133,12 @@ func digitsIn(text string) (digits [Digits]byte) {
 
 // check holds a content that was read to what contentOf can give.
 func (s *Content) check() error {
-	if n := len(s.Candidates); n < 1 || n > MaxCandidates || len(s.Likes) > maxLikes || len(s.Chains) > maxChains {
+	limits := boundsOf[s.Version]
+	if n := len(s.Candidates); n < 1 || n > MaxCandidates || len(s.Likes) > limits.likes || len(s.Chains) > limits.chains {
 		return fmt.Errorf("it has %d candidates, %d likes and %d chains", n, len(s.Likes), len(s.Chains))
 	}
 	for _, t := range s.Likes {
-		if !isTitle(t) {
+		if !isTitle(t, limits.titleRunes) {
 			return fmt.Errorf("like %q is not clean", t)
 		}
 	}
@@ -145,14 +149,14 @@ func (s *Content) check() error {
 			return fmt.Errorf("chain %d is out of turn", c.Number)
 		case int(c.Letter-'A') >= len(s.Candidates):
 			return fmt.Errorf("chain %d leads to %c, which no candidate has", c.Number, c.Letter)
-		case !isTitle(c.Title):
+		case !isTitle(c.Title, limits.titleRunes):
 			return fmt.Errorf("chain %d starts from %q, which is not clean", c.Number, c.Title)
 		}
 		last = c.Number
 	}
 	var largest [Digits]byte
 	for j, c := range s.Candidates {
-		if s.Version == Words && !isTitle(c.Title) || len(c.Categories) > maxCategories ||
+		if s.worded() && !isTitle(c.Title, limits.titleRunes) || len(c.Categories) > limits.categories ||
 			slices.ContainsFunc(c.Categories, func(name string) bool { return name == "" || cleanCategory(name) != name }) {
 			return fmt.Errorf("candidate %c, %q of %q, is not clean", letter(j), c.Title, c.Categories)
 		}

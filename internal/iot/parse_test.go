@@ -76,7 +76,7 @@ func checkRoundTrip(t failer, c event.Context, seed uint64) {
 	if diff := cmp.Diff(p.Content, got); diff != "" {
 		t.Fatalf("what Build put in and what Parse found:\n%s", diff)
 	}
-	if len(got.Candidates) != len(c.Candidates) || len(got.Likes) != min(len(c.History), maxLikes) {
+	if len(got.Candidates) != len(c.Candidates) || len(got.Likes) != min(len(c.History), boundsOf[Words].likes) {
 		t.Fatalf("%d candidates and %d likes went in, %d and %d came out:\n%s", len(c.Candidates), len(c.History), len(got.Candidates), len(got.Likes), p.Text)
 	}
 	digits := digitsOf(c.Candidates)
@@ -284,7 +284,7 @@ func TestParseRefusesWhatBuildDoesNotWrite(t *testing.T) {
 // TestAChainNamesTheLikeThatIsListed, also where the history holds an item twice under two titles.
 func TestAChainNamesTheLikeThatIsListed(t *testing.T) {
 	c := small()
-	for range maxLikes {
+	for range boundsOf[Words].likes {
 		c.History = append(c.History, event.HistoryItem{ItemID: "1", Title: "Toy Story 2"})
 	}
 	p := mustBuild(t, c, 1)
@@ -292,7 +292,7 @@ func TestAChainNamesTheLikeThatIsListed(t *testing.T) {
 		t.Error(diff)
 	}
 	c.History[len(c.History)-1].Title = "Not listed"
-	if got := mustBuild(t, c, 1).Content.Chains[0]; got.Title != "Toy Story 2" || got.Like != maxLikes {
+	if got := mustBuild(t, c, 1).Content.Chains[0]; got.Title != "Toy Story 2" || got.Like != boundsOf[Words].likes {
 		t.Errorf("the chain starts from %+v", got)
 	}
 }

@@ -12,7 +12,8 @@ const (
 	chainsHeading     = "Chains, strongest first: like > items shared with a like-minded user > candidate that this user chose:"
 	candidatesHeading = "Candidates, with digits that compare them, 9 is the most: chosen by like-minded users, similar to the likes, " +
 		"next after them, together with them, recent, popular, long known, in liked categories:"
-	answer = "Answer:"
+	thinkLine = "First give up to 4 reasons, each with the numbers of its chains in brackets and their candidate's letter."
+	answer    = "Answer:"
 )
 
 // render writes a prompt and notes where its candidates' lines end.
@@ -22,14 +23,14 @@ const (
 // the others one of every three, and from the line's end each of them is always equally far away.
 func (s *Content) render() string {
 	var b strings.Builder
-	if s.Version == Words {
+	if s.worded() {
 		s.renderWords(&b)
 	}
 	b.WriteString(candidatesHeading + "\n")
 	s.Ends = make([]int, len(s.Candidates))
 	for j, c := range s.Candidates {
 		b.WriteByte(letter(j))
-		if s.Version == Words {
+		if s.worded() {
 			b.WriteString(`. "` + c.Title + `"`)
 			if len(c.Categories) > 0 {
 				b.WriteString(" [" + strings.Join(c.Categories, ", ") + "]")
@@ -42,11 +43,18 @@ func (s *Content) render() string {
 		s.Ends[j] = b.Len()
 		b.WriteByte('\n')
 	}
-	b.WriteString("\n" + replyLine(len(s.Candidates)) + "\n" + answer)
+	b.WriteByte('\n')
+	if s.Version == Thoughts {
+		b.WriteString(thinkLine + " ")
+	}
+	b.WriteString(replyLine(len(s.Candidates)) + "\n" + answer)
 	return b.String()
 }
 
-// renderWords writes what stands before the candidates' heading in the version Words.
+// worded tells whether there are titles, likes and chains.
+func (s *Content) worded() bool { return Worded(s.Version) }
+
+// renderWords writes what stands before the candidates' heading.
 func (s *Content) renderWords(b *strings.Builder) {
 	b.WriteString(task)
 	if len(s.Likes) > 0 {

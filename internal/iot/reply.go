@@ -1,0 +1,230 @@
+package iot
+
+import (
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/r2rec/r2rec/internal/event"
+)
+
+// What a model writes after Prompt.Thinking: lines of the form "[3, 7] B: words", and "Answer: B".
+const (
+	thoughtHeading = "Thought:\n"
+	// MaxReasons is the most lines of a thought that are read.
+	MaxReasons = 4
+	// maxReasonRunes bounds the words of a line.
+	maxReasonRunes = 240
+)
+
+// More faults, which only what a model wrote can have.
+const (
+	Malformed  Fault = "malformed"   // the line is not of the form
+	OtherTitle Fault = "other_title" // its words name an item of the prompt that the cited chains do not touch
+	TooMany    Fault = "too_many"    // it comes after MaxReasons others
+)
+
+var (
+	reasonForm = regexp.MustCompile(`^\[(\d{1,4}(?:, ?\d{1,4}){0,9})\] ([A-T]): (.+)$`)
+	answerForm = regexp.MustCompile(`^Answer: ?([A-T])\b`)
+)
+
+// Reply is what is left of what a model wrote.
+type Reply struct {
+	// Thought has the reasons that are grounded: each cites chains that stand in the prompt and lead to the candidate whose
+	// letter it names, and its words name no item of the prompt beside those that the chains touch.
+	Thought event.Thought
+	// Dropped are the other lines: one *UngroundedError each.
+	Dropped []error
+	// Answer is the index of the context's candidate that it chose; -1: none.
+	Answer int
+}
+
+// Thinking is what a model goes on from that is to say why before it answers. It takes a prompt of version Thoughts.
+func (p Prompt) Thinking() string { return strings.TrimSuffix(p.Text, answer) + thoughtHeading }
+
+// After is the prompt with a thought before its last line, so that the next token is a letter as before. Without a step it
+// is the prompt itself. Its digest and its content stay those of the prompt, which the thought does not belong to.
+func (p Prompt) After(t event.Thought, c event.Context) Prompt {
+	if len(t.Steps) > 0 {
+		p.Text = p.Thinking() + p.reasons(t, c) + answer
+	}
+	return p
+}
+
+// WriteReply is what a model is to write after Thinking: a thought, and the letter of a candidate.
+func (p Prompt) WriteReply(t event.Thought, c event.Context, candidate int) string {
+	return p.reasons(t, c) + answer + " " + string(p.Letters[candidate])
+}
+
+// reasons writes a thought's steps, one a line. Steps about no candidate are left out.
+func (p Prompt) reasons(t event.Thought, c event.Context) string {
+	var b strings.Builder
+	for _, s := range t.Steps {
+		i := candidateOf(c, s.ItemID)
+		if i < 0 || len(s.Chains) == 0 {
+			continue
+		}
+		b.WriteByte('[')
+		for k, n := range s.Chains {
+			if k > 0 {
+				b.WriteString(", ")
+			}
+			b.WriteString(strconv.Itoa(n))
+		}
+		b.WriteString("] " + string(p.Letters[i]) + ": " + s.Text + "\n")
+	}
+	return b.String()
+}
+
+// ReadReply reads what a model wrote after Thinking. Whatever it is, what comes back is grounded in the prompt and the
+// context that it was built from.
+func (p Prompt) ReadReply(c event.Context, text string) Reply {
+	r := Reply{Thought: event.Thought{By: event.Reasoned, Steps: []event.Step{}}, Answer: -1}
+	n := 0
+	for line := range strings.Lines(text) {
+		if line = strings.TrimSpace(line); line == "" {
+			continue
+		}
+		if m := answerForm.FindStringSubmatch(line); m != nil {
+			if j := int(m[1][0] - 'A'); j < len(p.Order) {
+				r.Answer = p.Order[j]
+			}
+			break // what comes after the answer explains nothing
+		}
+		n++
+		s, err := p.reason(c, line)
+		if err == nil && len(r.Thought.Steps) == MaxReasons {
+			err = &UngroundedError{Fault: TooMany}
+		}
+		if err != nil {
+			err.Step, err.ItemID = n, s.ItemID
+			r.Dropped = append(r.Dropped, err)
+			continue
+		}
+		r.Thought.Steps = append(r.Thought.Steps, s)
+	}
+	return r
+}
+
+// reason reads one line.
+func (p Prompt) reason(c event.Context, line string) (s event.Step, e *UngroundedError) {
+	m := reasonForm.FindStringSubmatch(line)
+	if m == nil || int(m[2][0]-'A') >= len(p.Order) {
+		return s, &UngroundedError{Fault: Malformed}
+	}
+	s = event.Step{ItemID: c.Candidates[p.Order[m[2][0]-'A']].ItemID, Text: shorten(Clean(m[3]), maxReasonRunes)}
+	for number := range strings.SplitSeq(m[1], ",") {
+		n, _ := strconv.Atoi(strings.TrimSpace(number)) // the form lets only numbers through
+		k := slices.IndexFunc(p.Content.Chains, func(l ChainLine) bool { return l.Number == n })
+		switch {
+		case k < 0 || n > len(c.Chains):
+			return s, &UngroundedError{Fault: UnknownChain, Chain: n}
+		case c.Chains[n-1].ItemID != s.ItemID:
+			return s, &UngroundedError{Fault: OtherItem, Chain: n}
+		case !slices.Contains(s.Chains, n):
+			s.Chains = append(s.Chains, n)
+		}
+	}
+	switch {
+	case s.Text == "":
+		return s, &UngroundedError{Fault: NoWords}
+	case p.namesOthers(s, m[2][0]):
+		return s, &UngroundedError{Fault: OtherTitle}
+	}
+	return s, nil
+}
+
+// namesOthers tells whether a step's words name an item of the prompt that its chains do not touch. A title that is part
+// of one that they do touch counts as that.
+func (p Prompt) namesOthers(s event.Step, letter byte) bool {
+	own := []string{spoken(p.Content.Candidates[letter-'A'].Title)}
+	for _, l := range p.Content.Chains {
+		if slices.Contains(s.Chains, l.Number) {
+			own = append(own, spoken(l.Title))
+		}
+	}
+	words := strings.ToLower(s.Text)
+	for _, t := range own {
+		words = cutOut(words, t)
+	}
+	others := func(title string) bool {
+		t := spoken(title)
+		return utf8.RuneCountInString(t) >= minNamedRunes && !slices.Contains(own, t) && cutOut(words, t) != words
+	}
+	return slices.ContainsFunc(p.Content.Likes, others) ||
+		slices.ContainsFunc(p.Content.Candidates, func(l CandidateLine) bool { return others(l.Title) })
+}
+
+// minNamedRunes is how long a title is at least that words are searched for: shorter ones, such as "M", are also words.
+const minNamedRunes = 4
+
+var yearForm = regexp.MustCompile(` \(\d{4}\)$`)
+
+// spoken is a title as it may stand in a sentence: lower case, and without a year at its end.
+func spoken(title string) string { return strings.ToLower(yearForm.ReplaceAllString(title, "")) }
+
+// cutOut replaces whole words in a text by a mark that no title has.
+func cutOut(text, words string) string {
+	if words == "" {
+		return text
+	}
+	var b strings.Builder
+	for at := 0; at < len(text); {
+		i := strings.Index(text[at:], words)
+		if i < 0 {
+			b.WriteString(text[at:])
+			break
+		}
+		start, end := at+i, at+i+len(words)
+		before, _ := utf8.DecodeLastRuneInString(text[:start])
+		after, _ := utf8.DecodeRuneInString(text[end:])
+		if wordRune(before) || wordRune(after) {
+			b.WriteString(text[at:end])
+		} else {
+			b.WriteString(text[at:start] + "\n")
+		}
+		at = end
+	}
+	return b.String()
+}
+
+func wordRune(r rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) }
+
+func candidateOf(c event.Context, item string) int {
+	return slices.IndexFunc(c.Candidates, func(it event.Candidate) bool { return it.ItemID == item })
+}
+
+// Masked is a thought as it can still be said of a masked context: what rests on chains that are gone falls, and the
+// numbers of the others become those of the masked context, whose list is shorter.
+func Masked(t event.Thought, c, masked event.Context) event.Thought {
+	kept := t
+	kept.Steps = []event.Step{}
+	for _, s := range t.Steps {
+		chains := make([]int, 0, len(s.Chains))
+		for _, n := range s.Chains {
+			if k := sameChain(c, n, masked); k > 0 {
+				chains = append(chains, k)
+			}
+		}
+		if len(chains) > 0 {
+			s.Chains, s.Contributions = chains, nil
+			kept.Steps = append(kept.Steps, s)
+		}
+	}
+	return kept
+}
+
+// sameChain is the number in another context of chain n of a context; 0: it is not there.
+func sameChain(c event.Context, n int, other event.Context) int {
+	if n < 1 || n > len(c.Chains) {
+		return 0
+	}
+	was := c.Chains[n-1]
+	return 1 + slices.IndexFunc(other.Chains, func(ch event.Chain) bool {
+		return ch.Via == was.Via && ch.Neighbour == was.Neighbour && ch.ItemID == was.ItemID
+	})
+}
