@@ -19,9 +19,9 @@ type Without func(chains ...event.Chain) (event.Context, error)
 const stepsPerItem = 3
 
 // explain finds the thought behind the slate: chains are proposed and masked, and what contributes nothing is not
-// shown. held is the model that ranked, where one did. Whatever goes wrong costs only the contributions of what was not measured yet.
-func (r *Reasoner) explain(ctx context.Context, d event.Decision, held Model, without Without) event.Thought {
-	proposed := iot.Explain(d.Context, d.Slate, stepsPerItem)
+// shown. held is the model that ranked, where one did, and said what it wrote before it did. Whatever goes wrong costs only the contributions of what was not measured yet.
+func (r *Reasoner) explain(ctx context.Context, d event.Decision, held Model, said event.Thought, without Without) event.Thought {
+	proposed := iot.Propose(said, d.Context, d.Slate, stepsPerItem)
 	if without == nil {
 		return proposed
 	}
@@ -35,7 +35,7 @@ func (r *Reasoner) explain(ctx context.Context, d event.Decision, held Model, wi
 		before = r.withoutModel(before)
 	}
 	contributions, err := measure(d.Context, proposed, logShares(before), without, func(c event.Context) ([]float64, error) {
-		scores, err := r.rankMasked(measuring, held, d, c, by)
+		scores, err := r.rankMasked(measuring, held, said, d, c, by)
 		return logShares(scores), err
 	})
 	if err != nil && measuring.Err() == nil {
@@ -53,16 +53,18 @@ func (r *Reasoner) explain(ctx context.Context, d event.Decision, held Model, wi
 }
 
 // rankMasked ranks the candidates of a masked context as the decision ranked them: with its seed, and where by says so
-// by the model that ranked.
-func (r *Reasoner) rankMasked(ctx context.Context, held Model, d event.Decision, masked event.Context, by event.Source) ([]event.Score, error) {
+// by the model that ranked, with what can still be said of its thought: a chain that is masked is gone from the evidence,
+// from the prompt and from the thought.
+func (r *Reasoner) rankMasked(ctx context.Context, held Model, said event.Thought, d event.Decision, masked event.Context, by event.Source) ([]event.Score, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	var model []float64
 	if by == event.Reasoned {
 		was := *d.Model
+		left := iot.Masked(said, d.Context, masked)
 		d.Context = masked
-		shares, is, err := r.ask(ctx, held, d)
+		shares, is, err := r.ask(ctx, held, d, func(p *iot.Prompt) ([]float64, error) { return held.Rank(ctx, p.After(left, masked)) })
 		if err != nil {
 			return nil, err
 		}

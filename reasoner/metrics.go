@@ -1,10 +1,12 @@
 package reasoner
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/r2rec/r2rec/internal/event"
+	"github.com/r2rec/r2rec/internal/iot"
 )
 
 type metrics struct {
@@ -13,6 +15,7 @@ type metrics struct {
 	chains     *prometheus.CounterVec
 	cited      prometheus.Counter
 	ungrounded prometheus.Counter
+	lines      *prometheus.CounterVec
 	unlogged   prometheus.Counter
 	unstored   prometheus.Counter
 }
@@ -29,6 +32,8 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 			Help: "Recommendations with a thought that shows at least one chain."}),
 		ungrounded: prometheus.NewCounter(prometheus.CounterOpts{Name: "r2rec_ungrounded_steps_total",
 			Help: "Steps of thoughts that cited what is not in the graph, and were not shown."}),
+		lines: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "r2rec_thought_lines_total",
+			Help: "Lines of thoughts that models wrote, by what became of them: grounded, or the fault for which they were dropped before anybody saw them."}, []string{"fate"}),
 		unlogged: prometheus.NewCounter(prometheus.CounterOpts{Name: "r2rec_decisions_not_logged_total",
 			Help: "Decisions that Kafka did not take; their documents carry no decision id."}),
 		unstored: prometheus.NewCounter(prometheus.CounterOpts{Name: "r2rec_recommendations_not_stored_total",
@@ -37,12 +42,23 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	if reg == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.made, m.seconds, m.chains, m.cited, m.ungrounded, m.unlogged, m.unstored} {
+	for _, c := range []prometheus.Collector{m.made, m.seconds, m.chains, m.cited, m.ungrounded, m.lines, m.unlogged, m.unstored} {
 		if err := reg.Register(c); err != nil {
 			return nil, fmt.Errorf("reasoner: register metrics: %w", err)
 		}
 	}
 	return m, nil
+}
+
+// wrote counts the lines of what a model wrote.
+func (m *metrics) wrote(r iot.Reply) {
+	m.lines.WithLabelValues("grounded").Add(float64(len(r.Thought.Steps)))
+	for _, err := range r.Dropped {
+		var e *iot.UngroundedError
+		if errors.As(err, &e) {
+			m.lines.WithLabelValues(string(e.Fault)).Inc()
+		}
+	}
 }
 
 // thought counts the chains of a thought that was served.

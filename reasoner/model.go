@@ -19,17 +19,17 @@ const (
 
 // reason holds a model for the decision's user and asks it; release has to be called when the decision is made. Whatever
 // goes wrong is logged, counted by the caller and answered with why the graph ranks.
-func (r *Reasoner) reason(ctx context.Context, d event.Decision) (held Model, release func(), logShares []float64, who *event.Model, fallback string) {
+func (r *Reasoner) reason(ctx context.Context, d event.Decision) (held Model, release func(), logShares []float64, said event.Thought, who *event.Model, fallback string) {
 	start := r.opt.Now()
-	held, release, logShares, m, err := r.holdAndAsk(ctx, d)
+	held, release, logShares, said, m, err := r.holdAndAsk(ctx, d)
 	r.metrics.seconds.WithLabelValues("model").Observe(r.opt.Now().Sub(start).Seconds())
 	if err == nil {
-		return held, release, logShares, &m, ""
+		return held, release, logShares, said, &m, ""
 	}
 	var n interface{ Nonsense() bool }
 	switch {
 	case ctx.Err() != nil: // the caller left; that says nothing about the model
-		return nil, release, nil, nil, ""
+		return nil, release, nil, event.Thought{}, nil, ""
 	case errors.As(err, &n) && n.Nonsense():
 		fallback = FallbackNonsense
 	case errors.Is(err, context.DeadlineExceeded):
@@ -38,23 +38,32 @@ func (r *Reasoner) reason(ctx context.Context, d event.Decision) (held Model, re
 		fallback = FallbackUnavailable
 	}
 	r.opt.Logger.Warn("the graph's ranking is served instead of the model's", "user", d.UserID, "decision", d.DecisionID, "why", fallback, "error", err)
-	return nil, release, nil, nil, fallback
+	return nil, release, nil, event.Thought{}, nil, fallback
 }
 
 // holdAndAsk waits for model, turn and answer, all together for ModelTimeout at most.
-func (r *Reasoner) holdAndAsk(ctx context.Context, d event.Decision) (held Model, release func(), logShares []float64, who event.Model, err error) {
+func (r *Reasoner) holdAndAsk(ctx context.Context, d event.Decision) (held Model, release func(), logShares []float64, said event.Thought, who event.Model, err error) {
 	ctx, cancel := context.WithTimeout(ctx, r.opt.ModelTimeout)
 	defer cancel()
 	held, release, err = r.opt.Models.Hold(ctx, d.UserID)
 	if err != nil {
-		return nil, func() {}, nil, event.Model{}, err
+		return nil, func() {}, nil, said, event.Model{}, err
 	}
-	logShares, who, err = r.ask(ctx, held, d)
-	return held, release, logShares, who, err
+	logShares, who, err = r.ask(ctx, held, d, func(p *iot.Prompt) ([]float64, error) {
+		thinker, ok := held.(Thinker)
+		if !ok || p.Version != iot.Thoughts {
+			return held.Rank(ctx, *p)
+		}
+		reply, shares, err := thinker.Think(ctx, d.Context, *p)
+		said, *p = reply.Thought, p.After(reply.Thought, d.Context)
+		r.metrics.wrote(reply)
+		return shares, err
+	})
+	return held, release, logShares, said, who, err
 }
 
-// ask waits for a turn and for the answer.
-func (r *Reasoner) ask(ctx context.Context, held Model, d event.Decision) ([]float64, event.Model, error) {
+// ask waits for a turn and for the answer, which rank gives to a prompt. It leaves there the prompt that was read.
+func (r *Reasoner) ask(ctx context.Context, held Model, d event.Decision, rank func(*iot.Prompt) ([]float64, error)) ([]float64, event.Model, error) {
 	select {
 	case r.turns <- struct{}{}:
 		defer func() { <-r.turns }()
@@ -69,7 +78,7 @@ func (r *Reasoner) ask(ctx context.Context, held Model, d event.Decision) ([]flo
 	if err != nil {
 		return nil, event.Model{}, err
 	}
-	shares, err := held.Rank(ctx, prompt)
+	shares, err := rank(&prompt)
 	if err != nil {
 		return nil, event.Model{}, err
 	}

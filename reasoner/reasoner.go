@@ -72,6 +72,14 @@ type Model interface {
 	Rank(ctx context.Context, p iot.Prompt) ([]float64, error)
 }
 
+// Thinker is a Model that can say why before it answers.
+type Thinker interface {
+	Model
+	// Think writes a thought about the prompt of a context, and ranks as Rank does, of the prompt with what is grounded of
+	// the thought before its answer. It is asked for prompts of iot.Thoughts only.
+	Think(ctx context.Context, c event.Context, p iot.Prompt) (said iot.Reply, logShares []float64, err error)
+}
+
 // Models says which model answers whom. Only is one model for everybody, a Switch changes it while requests go on.
 type Models interface {
 	// Hold returns the model that answers the user. It stays what it is, and open, until release is called, which has to
@@ -258,21 +266,22 @@ func (r *Reasoner) Recommend(ctx context.Context, req Request) (event.Recommenda
 
 	var held Model
 	var model []float64
+	var said event.Thought
 	switch {
 	case r.opt.Models == nil:
 	case d.Control:
 		d.Fallback = FallbackControl
 	default:
 		var release func()
-		held, release, model, d.Model, d.Fallback = r.reason(ctx, d)
+		held, release, model, said, d.Model, d.Fallback = r.reason(ctx, d)
 		defer release()
 	}
 	if model != nil {
-		d.Source, d.ModelWeight = event.Reasoned, r.opt.ModelWeight
+		d.Source, d.ModelWeight, d.Said = event.Reasoned, r.opt.ModelWeight, said.Steps
 	}
 	d.Scores = policy.Pool(r.graphShares(d.Context), model, r.opt.ModelWeight)
 	d.Slate = policy.Slate(d, req.K)
-	thought, ungrounded := iot.Check(r.explain(ctx, d, held, snap.Without), d.Context, d.Slate)
+	thought, ungrounded := iot.Check(r.explain(ctx, d, held, said, snap.Without), d.Context, d.Slate)
 	if err := ctx.Err(); err != nil { // nobody waits for it any more: no decision is made
 		return event.Recommendation{}, event.Decision{}, fmt.Errorf("recommend for user %q: %w", req.User, err)
 	}

@@ -121,7 +121,7 @@ func Export(ctx context.Context, o ExportOptions, f func(Exported) error) (rep E
 
 func exported(r Rollout, q []float64, tokens func(iot.Prompt) ([]int32, error)) (Exported, error) {
 	d := r.Decision
-	p, err := iot.Build(d.Model.PromptVersion, d.Context, d.Seed)
+	p, err := iot.Asked(d)
 	if err != nil {
 		return Exported{}, err
 	}

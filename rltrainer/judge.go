@@ -35,7 +35,7 @@ func judge(ctx context.Context, r Ranker, of Rollout, q []float64) (ope.Sample, 
 	if !ok || len(q) != len(graph) {
 		return ope.Sample{}, fmt.Errorf("it has %d candidates, %d scores and %d values", len(d.Context.Candidates), len(d.Scores), len(q))
 	}
-	p, err := iot.Build(d.Model.PromptVersion, d.Context, d.Seed)
+	p, err := iot.Asked(d)
 	if err != nil {
 		return ope.Sample{}, err
 	}

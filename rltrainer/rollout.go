@@ -122,7 +122,7 @@ func rollout(d event.Decision, earned map[int]event.Reward, o JoinOptions) (Roll
 	if !shown || first.Examination <= 0 && first.Value == 0 {
 		return Rollout{}, NotShown
 	}
-	if p, err := iot.Build(d.Model.PromptVersion, d.Context, d.Seed); err != nil || p.Digest != d.Model.PromptDigest {
+	if p, err := iot.Asked(d); err != nil || p.Digest != d.Model.PromptDigest {
 		return Rollout{}, OtherPrompt
 	}
 	r := Rollout{Decision: d, First: candidate(d, d.Slate[0].ItemID), Reward: first.Value, Chosen: -1}

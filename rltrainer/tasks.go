@@ -67,7 +67,7 @@ func prepare(ctx context.Context, reference Ranker, r Rollout, q []float64, o Ta
 	if !ok || len(q) != len(graph) {
 		return Task{}, fmt.Errorf("it has %d candidates, %d scores and %d values", len(d.Context.Candidates), len(d.Scores), len(q))
 	}
-	p, err := iot.Build(d.Model.PromptVersion, d.Context, d.Seed)
+	p, err := iot.Asked(d)
 	if err != nil {
 		return Task{}, err
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/r2rec/r2rec/graphcache"
 	"github.com/r2rec/r2rec/internal/broker"
 	"github.com/r2rec/r2rec/internal/fusion"
+	"github.com/r2rec/r2rec/internal/iot"
 	"github.com/r2rec/r2rec/internal/lm"
 	"github.com/r2rec/r2rec/internal/lm/engine"
 	"github.com/r2rec/r2rec/internal/lm/ollama"
@@ -72,6 +73,7 @@ type modelFlags struct {
 	Adapter      string        `help:"GGUF file of a LoRA adapter for the model that runs within this program, as r2rec lm tune writes it." env:"R2REC_ADAPTER" type:"existingfile" placeholder:"FILE" group:"Model"`
 	Ollama       string        `help:"URL of an Ollama server that runs the model instead, such as http://127.0.0.1:11434." env:"R2REC_OLLAMA" placeholder:"URL" group:"Model"`
 	NoModel      bool          `help:"Use no language model: the graph ranks." env:"R2REC_NO_MODEL" group:"Model"`
+	Think        int           `help:"Have the model write a thought of at most so many tokens before it answers, which is shown as far as the graph bears it out; 0: it answers at once, which is faster and so far ranks no worse (docs/thoughts.md). For a --model that was taught to." env:"R2REC_THINK" placeholder:"TOKENS" group:"Model"`
 	ModelTimeout time.Duration `help:"Longest wait for the model before the graph's ranking is served." env:"R2REC_MODEL_TIMEOUT" default:"20s" group:"Model"`
 	ModelWeight  *float64      `help:"The model's part in the ranking beside the graph's, 0 to 1. Default: 0.5; 0.25 with --ollama." env:"R2REC_MODEL_WEIGHT" placeholder:"PART" group:"Model"`
 }
@@ -113,6 +115,9 @@ const warmWithin = 2 * time.Minute
 
 // open makes the model ready. It is nil where none is wanted; why says so.
 func (f modelFlags) open(p *process) (m reasoner.Model, why string, err error) {
+	if err := f.checkThink(); err != nil {
+		return nil, "", err
+	}
 	switch {
 	case f.NoModel && (f.Ollama != "" || f.Model != "" || f.Adapter != ""):
 		return nil, "", errors.New("--no-model excludes --model, --adapter and --ollama")
@@ -123,12 +128,40 @@ func (f modelFlags) open(p *process) (m reasoner.Model, why string, err error) {
 	case f.Ollama != "":
 		return f.client(p)
 	}
-	m, err = engine.Open(engine.Options{Path: f.Model, Adapter: f.Adapter})
+	o := engine.Options{Path: f.Model, Adapter: f.Adapter}
+	if f.Think > 0 {
+		o.Readout, o.PromptVersion = engine.Letters, iot.Thoughts
+	}
+	e, err := engine.Open(o)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("--model: %w; it names a GGUF file here, or with --ollama URL a model of that server", err)
 	}
-	return m, "", err
+	if f.Think > 0 && err == nil {
+		return thinkingModel{e, lm.Thinker{Writer: e, Ranker: e, Most: f.Think}}, "", nil
+	}
+	return e, "", err
 }
+
+// checkThink finds out where --think does not go.
+func (f modelFlags) checkThink() error {
+	switch {
+	case f.Think < 0:
+		return fmt.Errorf("--think %d: want tokens, or 0 for no thought", f.Think)
+	case f.Think > 0 && (f.Ollama != "" || f.NoModel):
+		return errors.New("--think is for a model that runs within this program: leave out --ollama and --no-model")
+	case f.Think > 0 && f.Model == "":
+		return errors.New("--think needs a --model that knows words: the one that travels with the program knows figures only")
+	}
+	return nil
+}
+
+// thinkingModel says why before it answers.
+type thinkingModel struct {
+	*engine.Model
+	lm.Thinker
+}
+
+var _ reasoner.Thinker = thinkingModel{}
 
 // only is a model that stays; nil: the graph ranks.
 func only(m reasoner.Model) reasoner.Models {

@@ -4,6 +4,7 @@ package main
 type lmCommand struct {
 	Pretrain lmPretrainCommand `cmd:"" help:"Make the base model from synthetic worlds, from nothing."`
 	Tune     lmTuneCommand     `cmd:"" help:"Teach a model your data: fit a LoRA adapter on what your users chose."`
+	Traces   lmTracesCommand   `cmd:"" help:"Have a model write why users chose what they chose, to learn thinking from."`
 }
 
 // Help is shown by `r2rec lm --help`.

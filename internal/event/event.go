@@ -91,6 +91,7 @@ type Decision struct {
 	Context     Context `json:"context"`            // what the prompt was built from
 	Scores      []Score `json:"scores"`             // one a candidate, in the order of Context.Candidates
 	Slate       []Slot  `json:"slate"`              // the K items that were drawn, first slot first
+	Said        []Step  `json:"said,omitempty"`     // what the model wrote before it answered, as it stands in the prompt: about any of the candidates
 	Thought     Thought `json:"thought"`
 }
 
@@ -217,11 +218,20 @@ type Masking struct {
 	Positive int    `json:"positive"` // of the measured: without it the item's share would be smaller
 }
 
+// Author is who wrote one of its steps.
+func (t Thought) Author(s Step) Source {
+	if s.By != "" {
+		return s.By
+	}
+	return t.By
+}
+
 // Step is one argument for one shown item.
 type Step struct {
 	ItemID string `json:"item_id"`
 	Text   string `json:"text"`
-	Chains []int  `json:"chains"` // numbers of the Context's chains that it cites; 1 is the first
+	By     Source `json:"by,omitempty"` // who wrote it, where that is not who wrote the thought: graph, for items that a model has no word for
+	Chains []int  `json:"chains"`       // numbers of the Context's chains that it cites; 1 is the first
 
 	// Contributions has one entry a chain, or none at all: by how much the log of the item's share would fall without
 	// that chain, in nats; null where it was not measured. Thought.Masking says by which ranking.

@@ -89,24 +89,42 @@ func (d Decision) validateThought() *Error {
 	if err := checkOneOf("thought.by", d.Thought.By, Reasoned, Graph); err != nil {
 		return err
 	}
+	for i, s := range d.Said {
+		err := s.validate(d.Context)
+		if err == nil && !slices.ContainsFunc(d.Context.Candidates, func(c Candidate) bool { return c.ItemID == s.ItemID }) {
+			err = reject(InvalidField, "item_id", s.ItemID, "must be a candidate")
+		}
+		if err != nil {
+			return err.within("said", i)
+		}
+	}
 	for i, s := range d.Thought.Steps {
-		err := checkRequired("text", s.Text, maxText)
+		err := s.validate(d.Context)
 		if err == nil && !slices.ContainsFunc(d.Slate, func(slot Slot) bool { return slot.ItemID == s.ItemID }) {
 			err = reject(InvalidField, "item_id", s.ItemID, "must be an item of the slate")
-		}
-		for j, n := range s.Chains {
-			if err == nil && (n < 1 || n > len(d.Context.Chains)) {
-				err = reject(InvalidField, "", strconv.Itoa(n), "must be the number of a chain of the context").within("chains", j)
-			}
-		}
-		if err == nil {
-			err = s.validateContributions()
 		}
 		if err != nil {
 			return err.within("thought.steps", i)
 		}
 	}
 	return d.Thought.Masking.validate().within("thought.masking", -1)
+}
+
+func (s Step) validate(c Context) *Error {
+	if err := checkRequired("text", s.Text, maxText); err != nil {
+		return err
+	}
+	if s.By != "" {
+		if err := checkOneOf("by", s.By, Reasoned, Graph); err != nil {
+			return err
+		}
+	}
+	for j, n := range s.Chains {
+		if n < 1 || n > len(c.Chains) {
+			return reject(InvalidField, "", strconv.Itoa(n), "must be the number of a chain of the context").within("chains", j)
+		}
+	}
+	return s.validateContributions()
 }
 
 func (s Step) validateContributions() *Error {

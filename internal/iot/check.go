@@ -45,10 +45,10 @@ func Check(t event.Thought, c event.Context, slate []event.Slot) (event.Thought,
 	kept.Steps = []event.Step{}
 	var errs []error
 	for i, s := range t.Steps {
-		if t.By != event.Graph {
+		if t.Author(s) != event.Graph {
 			s.Text = shorten(Clean(s.Text), maxStepRunes)
 		}
-		if e := ungrounded(s, t.By, c, slate); e != nil {
+		if e := ungrounded(s, t.Author(s), c, slate); e != nil {
 			e.Step, e.ItemID = i+1, s.ItemID
 			errs = append(errs, e)
 			continue

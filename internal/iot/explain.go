@@ -39,6 +39,35 @@ func Explain(c event.Context, slate []event.Slot, perItem int) event.Thought {
 	return t
 }
 
+// Propose is what a model said about the items of a slate, in the slate's order, and for those that it has no word for
+// what Explain finds. Where it has no word for any of them, the thought is the graph's.
+func Propose(said event.Thought, c event.Context, slate []event.Slot, perItem int) event.Thought {
+	found := Explain(c, slate, perItem)
+	t := event.Thought{By: event.Reasoned, Steps: []event.Step{}}
+	words := false
+	for _, slot := range slate {
+		about := func(s event.Step) bool { return s.ItemID == slot.ItemID }
+		if !slices.ContainsFunc(said.Steps, about) {
+			if i := slices.IndexFunc(found.Steps, about); i >= 0 {
+				step := found.Steps[i]
+				step.By = event.Graph
+				t.Steps = append(t.Steps, step)
+			}
+			continue
+		}
+		words = true
+		for _, s := range said.Steps {
+			if about(s) {
+				t.Steps = append(t.Steps, s)
+			}
+		}
+	}
+	if !words {
+		return found
+	}
+	return t
+}
+
 // strongest are the numbers of the strongest chains to an item, at most n, one of each neighbour: two chains over the
 // same choice of the same neighbour stand and fall together, so that they are one argument.
 func strongest(c event.Context, item string, n int) []int {

@@ -32,11 +32,11 @@ func Faithful(t event.Thought, c event.Context, contributions map[int]float64) e
 				s.Contributions[i] = &nats
 			}
 		}
-		if t.By != event.Graph && cited > 0 && len(s.Chains) == 0 {
+		if t.Author(s) != event.Graph && cited > 0 && len(s.Chains) == 0 {
 			continue
 		}
 		i := slices.IndexFunc(c.Candidates, func(it event.Candidate) bool { return it.ItemID == s.ItemID })
-		if t.By == event.Graph && i >= 0 {
+		if t.Author(s) == event.Graph && i >= 0 {
 			s.Text = words(c, c.Candidates[i], s.Chains, titles)
 		}
 		kept.Steps = append(kept.Steps, s)

@@ -120,9 +120,13 @@ func build(version int, c event.Context, seed uint64, budget int) (Prompt, error
 	for titles := limits.titleRunes; len(p.Text) > budget && p.Content.shrink(&titles); {
 		p.Text = p.Content.render()
 	}
-	sum := sha256.Sum256([]byte(p.Text))
-	p.Digest = hex.EncodeToString(sum[:])
+	p.Digest = digest(p.Text)
 	return p, nil
+}
+
+func digest(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return hex.EncodeToString(sum[:])
 }
 
 // ContentFree renders a version of the prompt that says nothing about any of its n candidates: every title is "N/A" and every digit 0.

@@ -47,12 +47,19 @@ type Reply struct {
 func (p Prompt) Thinking() string { return strings.TrimSuffix(p.Text, answer) + thoughtHeading }
 
 // After is the prompt with a thought before its last line, so that the next token is a letter as before. Without a step it
-// is the prompt itself. Its digest and its content stay those of the prompt, which the thought does not belong to.
+// is the prompt itself. The content stays that of the prompt.
 func (p Prompt) After(t event.Thought, c event.Context) Prompt {
 	if len(t.Steps) > 0 {
 		p.Text = p.Thinking() + p.reasons(t, c) + answer
+		p.Digest = digest(p.Text)
 	}
 	return p
+}
+
+// Asked is the prompt that a decision's model read, with what it wrote before it answered. The error is that of Build.
+func Asked(d event.Decision) (Prompt, error) {
+	p, err := Build(d.Model.PromptVersion, d.Context, d.Seed)
+	return p.After(event.Thought{Steps: d.Said}, d.Context), err
 }
 
 // WriteReply is what a model is to write after Thinking: a thought, and the letter of a candidate.

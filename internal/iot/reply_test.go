@@ -51,11 +51,15 @@ func TestReplyIsReadAgain(t *testing.T) {
 		t.Error(diff)
 	}
 	after := p.After(thought, c)
-	if want := p.Thinking() + strings.TrimSuffix(text, " "+y); after.Text != want || after.Digest != p.Digest {
+	if want := p.Thinking() + strings.TrimSuffix(text, " "+y); after.Text != want || after.Digest != digest(want) {
 		t.Errorf("with the thought before the answer, the prompt is\n%s", after.Text)
 	}
 	if bare := p.After(event.Thought{}, c); bare.Text != p.Text {
 		t.Errorf("without a thought, it is another prompt")
+	}
+	d := event.Decision{Model: &event.Model{PromptVersion: Thoughts}, Context: c, Seed: 7, Said: thought.Steps}
+	if asked, err := Asked(d); err != nil || asked.Text != after.Text || asked.Digest != after.Digest {
+		t.Errorf("a decision's model is said to have read (error %v)\n%s", err, asked.Text)
 	}
 }
 

@@ -13,6 +13,7 @@ package token
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -304,6 +305,9 @@ func (t *Tokenizer) Special(text string) (int32, bool) {
 // Ends tells whether a token ends a generation: the vocabulary's EOS, EOT and EOM, and the tokens that llama.cpp knows by
 // their text.
 func (t *Tokenizer) Ends(id int32) bool { return t.ends[id] }
+
+// EndTokens are all tokens that Ends, ascending.
+func (t *Tokenizer) EndTokens() []int32 { return slices.Sorted(maps.Keys(t.ends)) }
 
 // MissingBytes lists the bytes that no token stands for, ascending. They vanish from a text that is encoded, as they do
 // in llama.cpp; where there are none, decoding gives back every text exactly. (SmolLM2 lacks some control characters.)

@@ -87,7 +87,7 @@ func TestReadoutOfAModelThatDoesNotSay(t *testing.T) {
 	for want, o := range map[string]Options{
 		"the adapter is for readout letters, the server has lines": {Path: model, Adapter: adapter, Readout: Lines},
 		"the adapter is for prompt_version 2, the server has 1":    {Path: model, Adapter: adapter, PromptVersion: iot.Words},
-		"prompts have version 1 (words) or 2 (figures)":            {Path: model, PromptVersion: 9},
+		"prompts have version 1 (words), 2 (figures) or 3 (thoughts)":            {Path: model, PromptVersion: 9},
 		`readout "aloud": must be lines or letters`:                {Path: model, Readout: "aloud"},
 	} {
 		wantRefused(t, o, want)
@@ -141,7 +141,7 @@ func TestOpenRefusesModels(t *testing.T) {
 		{Options{Path: toyAdapter(t, good)}, "it is an adapter: name the model that it belongs to"},
 		{Options{Path: speechless}, `readout lines: the vocabulary has no token " yes"`},
 		{Options{Path: read("pointwise")}, `readout "pointwise": must be lines or letters`},
-		{Options{Path: set(keyPrompt, 3)}, "prompt of version 3"},
+		{Options{Path: set(keyPrompt, 4)}, "prompt of version 4"},
 		{Options{Path: rewritten(t, good, func(m *gguf.Metadata) { m.Delete(keyPrompt) }, nil)}, keyPrompt},
 		{Options{Path: set("llama.block_count", 3)}, "blk.2."},
 		{Options{Path: good, Readout: Letters}, "the model was taught the readout lines and prompts of version 2; letters and 1 are asked for"},

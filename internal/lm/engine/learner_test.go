@@ -247,7 +247,7 @@ func TestNewAdapterRefuses(t *testing.T) {
 func TestNewModelRefuses(t *testing.T) {
 	for want, change := range map[string]func(*ModelOptions){
 		"prompt of version 0":                func(o *ModelOptions) { o.PromptVersion = 0 },
-		"prompt of version 3":                func(o *ModelOptions) { o.PromptVersion = 3 },
+		"prompt of version 4":                func(o *ModelOptions) { o.PromptVersion = 4 },
 		`readout ""`:                         func(o *ModelOptions) { o.Readout = "" },
 		"spread of the embedding":            func(o *ModelOptions) { o.Spread = 0 },
 		"layers is 0":                        func(o *ModelOptions) { o.Shape.Layers = 0 },

@@ -1,0 +1,158 @@
+package rltrainer
+
+import (
+	"context"
+	"errors"
+	"math"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/r2rec/r2rec/internal/event"
+	"github.com/r2rec/r2rec/internal/iot"
+	"github.com/r2rec/r2rec/internal/lm"
+)
+
+// scripted writes what it is told to, one text a call, and keeps what it read.
+type scripted struct {
+	says []string
+	read []string
+	told []lm.WriteOptions
+	fail error
+}
+
+func (s *scripted) Write(_ context.Context, text string, n int, o lm.WriteOptions) ([]lm.Written, error) {
+	said := s.says[len(s.read)%len(s.says)]
+	s.read, s.told = append(s.read, text), append(s.told, o)
+	return []lm.Written{{Text: said}}, s.fail
+}
+
+// convinced gives an item a larger share the more often a prompt's thought has a word.
+type convinced struct{ word string }
+
+func (c convinced) Rank(_ context.Context, p iot.Prompt) ([]float64, error) {
+	_, thought, _ := strings.Cut(p.Text, "Thought:")
+	shares := make([]float64, len(p.Letters))
+	for i := range shares {
+		shares[i] = -3 + float64(strings.Count(thought, c.word))
+	}
+	return shares, nil
+}
+
+// chained is an example in which a rival has the strongest chain, and what was chosen two others.
+func chained() Example {
+	return Example{Chosen: 1, Context: event.Context{
+		History: []event.HistoryItem{{ItemID: "h1", Title: "Heat"}, {ItemID: "h2", Title: "Casino"}},
+		Candidates: []event.Candidate{
+			{ItemID: "rival", Title: "The Rival"}, {ItemID: "chosen", Title: "The Chosen One"}, {ItemID: "alone", Title: "Nobody's"}, {ItemID: "weak", Title: "The Weak"},
+		},
+		Chains: []event.Chain{
+			{Via: "h1", Neighbour: "ann", ItemID: "rival", Shared: 5},
+			{Via: "h2", Neighbour: "bob", ItemID: "chosen", Shared: 4},
+			{Via: "h1", Neighbour: "bob", ItemID: "chosen", Shared: 4},
+			{Via: "h1", Neighbour: "cid", ItemID: "chosen", Shared: 2},
+			{Via: "h1", Neighbour: "ann", ItemID: "weak", Shared: 5},
+		},
+	}}
+}
+
+func TestTeachMasksWhatComesLater(t *testing.T) {
+	s := &scripted{says: []string{" It is close to Heat. ", "Who knows Casino goes on to The Chosen One, a good one."}}
+	trace, err := Teach(t.Context(), s, convinced{"good"}, 3, chained(), TraceOptions{Seed: 1})
+	must(t, err)
+	if trace.Fate != Kept || trace.Tries != 1 || trace.Before != -3 || trace.After != -2 {
+		t.Fatalf("the trace is %+v", trace)
+	}
+	want := []event.Step{
+		{ItemID: "rival", Chains: []int{1}, Text: "It is close to Heat."},
+		{ItemID: "chosen", Chains: []int{2, 4}, Text: "Who knows Casino goes on to The Chosen One, a good one."},
+	}
+	if diff := cmp.Diff(want, trace.Steps); diff != "" {
+		t.Error(diff)
+	}
+	p, err := iot.Build(iot.Thoughts, chained().Context, trace.Seed)
+	must(t, err)
+	if trace.Prompt != p.Thinking() || p.ReadReply(chained().Context, trace.Completion).Answer != 1 {
+		t.Errorf("it is to be learned as %q after\n%s", trace.Completion, trace.Prompt)
+	}
+	first, last := s.read[0], s.read[1]
+	if !strings.Contains(first, `went on to "The Rival"`) || strings.Contains(first, "The Chosen One") || strings.Contains(first, "The user went on") {
+		t.Errorf("for the rival, the teacher reads\n%s", first)
+	}
+	if !strings.HasPrefix(last, first+" It is close to Heat.\n") || !strings.Contains(last, `The user went on to "The Chosen One"`) {
+		t.Errorf("for what was chosen, the teacher reads\n%s", last)
+	}
+	if strings.Contains(last, "The Weak") {
+		t.Error("a rival weaker than what was chosen has a word")
+	}
+}
+
+func TestTeachFilters(t *testing.T) {
+	const fine = "It is close to Heat."
+	for _, test := range []struct {
+		why   string
+		says  []string // of a try: the rival's reason, and the one of what was chosen
+		after float64
+		fate  Fate
+		tries int
+	}{
+		{"helps", []string{fine, "A good way over Casino."}, -2, Kept, 1},
+		{"helps at the second try", []string{fine, "No use.", fine, "A good way."}, -2, Kept, 2},
+		{"names what no chain touches", []string{fine, "A good way from Nobody's."}, 0, Ungrounded, 3},
+		{"says nothing", []string{fine, ""}, 0, Ungrounded, 3},
+		{"says nothing that can be shown", []string{fine, "\u200b"}, 0, Ungrounded, 3},
+		{"says more than a line", []string{fine, "A good way.\nAnswer: A"}, -2, Kept, 1},
+		{"gives it away", []string{fine, "A good way, and the correct one."}, 0, Leaking, 3},
+		{"gives it away, in capitals", []string{"The ANSWER follows.", "A good way."}, 0, Leaking, 3},
+		{"does not help", []string{fine, "A way."}, -3, Unhelpful, 3},
+	} {
+		trace, err := Teach(t.Context(), &scripted{says: test.says}, convinced{"good"}, 0, chained(), TraceOptions{})
+		must(t, err)
+		if trace.Fate != test.fate || trace.Tries != test.tries || trace.After != test.after {
+			t.Errorf("a thought that %s: %s after %d tries (%s), share %v; want %s after %d, %v",
+				test.why, trace.Fate, trace.Tries, trace.Why, trace.After, test.fate, test.tries, test.after)
+		}
+	}
+	e := chained()
+	e.Chosen = 2
+	s := &scripted{says: []string{"nobody asks"}}
+	if trace, err := Teach(t.Context(), s, convinced{"good"}, 0, e, TraceOptions{}); err != nil || trace.Fate != NoChain || len(s.read) != 0 {
+		t.Errorf("nothing leads to what was chosen: %+v, %v, %d texts written", trace, err, len(s.read))
+	}
+}
+
+func TestTeachDrawsAnewAndTheSame(t *testing.T) {
+	run := func(example int) *scripted {
+		s := &scripted{says: []string{"No use."}}
+		_, err := Teach(t.Context(), s, convinced{"good"}, example, chained(), TraceOptions{Seed: 5, Tries: 2, Temperature: .5})
+		must(t, err)
+		return s
+	}
+	s := run(0)
+	if diff := cmp.Diff(s.told, run(0).told); diff != "" {
+		t.Errorf("another time it is asked otherwise:\n%s", diff)
+	}
+	if first, second := s.told[0], s.told[2]; first.Seed == second.Seed || math.Abs(second.Temperature-first.Temperature-.2) > 1e-9 {
+		t.Errorf("the second try is drawn like the first: %+v, %+v", first, second)
+	}
+	if run(1).told[0].Seed == s.told[0].Seed {
+		t.Error("two examples are drawn alike")
+	}
+}
+
+func TestTeachErrors(t *testing.T) {
+	for _, o := range []TraceOptions{{Steps: iot.MaxReasons + 1}, {Tries: -1}, {Temperature: 3}, {Temperature: math.NaN()}, {MostTokens: -1}} {
+		if _, err := Teach(t.Context(), &scripted{says: []string{""}}, convinced{}, 0, chained(), o); err == nil {
+			t.Errorf("%+v is accepted", o)
+		}
+	}
+	failing := &scripted{says: []string{""}, fail: lm.ErrUnavailable}
+	if _, err := Teach(t.Context(), failing, convinced{}, 7, chained(), TraceOptions{}); !errors.Is(err, lm.ErrUnavailable) || !strings.Contains(err.Error(), "example 7") {
+		t.Errorf("a teacher that fails: %v", err)
+	}
+	e := chained()
+	e.Chosen = 4
+	if _, err := Teach(t.Context(), failing, convinced{}, 0, e, TraceOptions{}); err == nil {
+		t.Error("a candidate that is not there was chosen, and nobody says so")
+	}
+}
