@@ -34,7 +34,7 @@ type Fate string
 // The fates, in the order in which the filters stand: a trace has that of the first which it does not pass.
 const (
 	NoChain    Fate = "no_chain"   // no chain of the prompt leads to what was chosen: no thought can be grounded
-	Ungrounded Fate = "ungrounded" // see iot.Fault
+	Ungrounded Fate = "ungrounded" // see iot.Fault; or a reason does not name what it is for
 	Leaking    Fate = "leaking"    // it speaks of the answer as given
 	Unhelpful  Fate = "unhelpful"  // it makes what was chosen no likelier
 	Kept       Fate = "kept"
@@ -47,7 +47,7 @@ var Fates = []Fate{NoChain, Ungrounded, Leaking, Unhelpful, Kept}
 type TraceOptions struct {
 	Steps       int     // reasons of a thought, at most: the others speak for the strongest rivals. Default 2.
 	Tries       int     // thoughts that are written until one is kept. Default 3.
-	Temperature float64 // of the first try; each further one has .2 more. Default .7.
+	Temperature float64 // of the first try; each further one has .2 more. Default .3.
 	MostTokens  int     // of a reason. Default 40.
 	Seed        uint64
 }
@@ -67,7 +67,7 @@ func (o *TraceOptions) fill() error {
 		}
 	}
 	if o.Temperature == 0 {
-		o.Temperature = .7
+		o.Temperature = .3
 	}
 	if !(o.Temperature > 0 && o.Temperature <= 2) {
 		return fmt.Errorf("traces: Temperature is %v, must be above 0 and at most 2", o.Temperature)
@@ -118,11 +118,12 @@ func (t *Trace) try(ctx context.Context, teacher lm.Writer, pupil Ranker, p iot.
 	thought := event.Thought{By: event.Reasoned}
 	teaching := iot.NewTeaching(e.Context)
 	for i, chains := range plan {
-		written, err := teacher.Write(ctx, teaching.Ask(chains, i == len(plan)-1), 1, o)
+		text, opening := teaching.Ask(chains, i == len(plan)-1)
+		written, err := teacher.Write(ctx, text, 1, o)
 		if err != nil {
 			return err
 		}
-		reason, _, _ := strings.Cut(strings.TrimSpace(written[0].Text), "\n")
+		reason, _, _ := strings.Cut(strings.TrimSpace(opening+written[0].Text), "\n")
 		teaching.Told(reason)
 		thought.Steps = append(thought.Steps, event.Step{ItemID: e.Context.Chains[chains[0]-1].ItemID, Chains: chains, Text: reason})
 	}
@@ -134,7 +135,11 @@ func (t *Trace) try(ctx context.Context, teacher lm.Writer, pupil Ranker, p iot.
 		t.Why = fmt.Sprint(errors.Join(read.Dropped...))
 		return nil
 	}
-	for _, s := range read.Thought.Steps {
+	for i, s := range read.Thought.Steps {
+		if !iot.Names(s, e.Context) {
+			t.Fate, t.Why = Ungrounded, fmt.Sprintf("reason %d does not name what it is for", i+1)
+			return nil
+		}
 		if said := leak.FindString(s.Text); said != "" {
 			t.Fate, t.Why = Leaking, fmt.Sprintf("it says %q", said)
 			return nil

@@ -57,15 +57,15 @@ func chained() Example {
 }
 
 func TestTeachMasksWhatComesLater(t *testing.T) {
-	s := &scripted{says: []string{" It is close to Heat. ", "Who knows Casino goes on to The Chosen One, a good one."}}
+	s := &scripted{says: []string{" it is close. ", " it is a good one."}}
 	trace, err := Teach(t.Context(), s, convinced{"good"}, 3, chained(), TraceOptions{Seed: 1})
 	must(t, err)
 	if trace.Fate != Kept || trace.Tries != 1 || trace.Before != -3 || trace.After != -2 {
 		t.Fatalf("the trace is %+v", trace)
 	}
 	want := []event.Step{
-		{ItemID: "rival", Chains: []int{1}, Text: "It is close to Heat."},
-		{ItemID: "chosen", Chains: []int{2, 4}, Text: "Who knows Casino goes on to The Chosen One, a good one."},
+		{ItemID: "rival", Chains: []int{1}, Text: "Whoever enjoys Heat may like The Rival, since it is close."},
+		{ItemID: "chosen", Chains: []int{2, 4}, Text: "Whoever enjoys Casino may like The Chosen One, since it is a good one."},
 	}
 	if diff := cmp.Diff(want, trace.Steps); diff != "" {
 		t.Error(diff)
@@ -79,7 +79,7 @@ func TestTeachMasksWhatComesLater(t *testing.T) {
 	if !strings.Contains(first, `went on to "The Rival"`) || strings.Contains(first, "The Chosen One") || strings.Contains(first, "The user went on") {
 		t.Errorf("for the rival, the teacher reads\n%s", first)
 	}
-	if !strings.HasPrefix(last, first+" It is close to Heat.\n") || !strings.Contains(last, `The user went on to "The Chosen One"`) {
+	if !strings.HasPrefix(last, first+" it is close.\n") || !strings.Contains(last, `The user went on to "The Chosen One"`) {
 		t.Errorf("for what was chosen, the teacher reads\n%s", last)
 	}
 	if strings.Contains(last, "The Weak") {
@@ -88,7 +88,7 @@ func TestTeachMasksWhatComesLater(t *testing.T) {
 }
 
 func TestTeachFilters(t *testing.T) {
-	const fine = "It is close to Heat."
+	const fine = " it is close."
 	for _, test := range []struct {
 		why   string
 		says  []string // of a try: the rival's reason, and the one of what was chosen
@@ -96,15 +96,14 @@ func TestTeachFilters(t *testing.T) {
 		fate  Fate
 		tries int
 	}{
-		{"helps", []string{fine, "A good way over Casino."}, -2, Kept, 1},
-		{"helps at the second try", []string{fine, "No use.", fine, "A good way."}, -2, Kept, 2},
-		{"names what no chain touches", []string{fine, "A good way from Nobody's."}, 0, Ungrounded, 3},
-		{"says nothing", []string{fine, ""}, 0, Ungrounded, 3},
-		{"says nothing that can be shown", []string{fine, "\u200b"}, 0, Ungrounded, 3},
-		{"says more than a line", []string{fine, "A good way.\nAnswer: A"}, -2, Kept, 1},
-		{"gives it away", []string{fine, "A good way, and the correct one."}, 0, Leaking, 3},
-		{"gives it away, in capitals", []string{"The ANSWER follows.", "A good way."}, 0, Leaking, 3},
-		{"does not help", []string{fine, "A way."}, -3, Unhelpful, 3},
+		{"helps", []string{fine, " both are good."}, -2, Kept, 1},
+		{"helps at the second try", []string{fine, " of no use.", fine, " it is good."}, -2, Kept, 2},
+		{"names what no chain touches", []string{fine, " like Nobody's, it is good."}, 0, Ungrounded, 3},
+		{"says another title before its own ends", []string{fine, "-ish! The Rival"}, 0, Ungrounded, 3},
+		{"says more than a line", []string{fine, " it is good.\nAnswer: A"}, -2, Kept, 1},
+		{"gives it away", []string{fine, " it is good, and the correct one."}, 0, Leaking, 3},
+		{"gives it away, in capitals", []string{" the ANSWER follows.", " it is good."}, 0, Leaking, 3},
+		{"does not help", []string{fine, " it is there."}, -3, Unhelpful, 3},
 	} {
 		trace, err := Teach(t.Context(), &scripted{says: test.says}, convinced{"good"}, 0, chained(), TraceOptions{})
 		must(t, err)

@@ -31,7 +31,7 @@ type lmTracesCommand struct {
 
 	Steps       int     `help:"Reasons of a thought, at most: the last is for what was chosen, those before it for the strongest rivals." default:"2" group:"Thoughts"`
 	Tries       int     `help:"Thoughts to write about a case until one is kept." default:"3" group:"Thoughts"`
-	Temperature float64 `help:"Of the first try; each further one has .2 more." default:"0.7" group:"Thoughts"`
+	Temperature float64 `help:"Of the first try; each further one has .2 more." default:"0.3" group:"Thoughts"`
 	MostTokens  int     `help:"Tokens of a reason, at most." default:"40" group:"Thoughts"`
 	Seed        uint64  `help:"Seed of what is drawn: cases, prompts, texts." default:"1" group:"Thoughts"`
 	JSON        bool    `help:"Figures for machines, one JSON object." name:"json" group:"Results"`

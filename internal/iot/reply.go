@@ -171,8 +171,20 @@ const minNamedRunes = 4
 
 var yearForm = regexp.MustCompile(` \(\d{4}\)$`)
 
+func withoutYear(title string) string { return yearForm.ReplaceAllString(title, "") }
+
 // spoken is a title as it may stand in a sentence: lower case, and without a year at its end.
-func spoken(title string) string { return strings.ToLower(yearForm.ReplaceAllString(title, "")) }
+func spoken(title string) string { return strings.ToLower(withoutYear(title)) }
+
+// Names tells whether a step's words name the candidate that it is about.
+func Names(s event.Step, c event.Context) bool {
+	i := candidateOf(c, s.ItemID)
+	if i < 0 {
+		return false
+	}
+	words := strings.ToLower(s.Text)
+	return cutOut(words, spoken(title(c.Candidates[i].Title, s.ItemID))) != words
+}
 
 // cutOut replaces whole words in a text by a mark that no title has.
 func cutOut(text, words string) string {
