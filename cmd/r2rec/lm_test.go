@@ -283,6 +283,7 @@ func TestLMWrongInput(t *testing.T) {
 	s.write("none.csv", "user_id,item_id,rating,timestamp\n")
 	pretrain := func(more ...string) []string { return tiny(out, more...) }
 	tune := func(more ...string) []string { return s.tune(out, more...) }
+	traces := func(more ...string) []string { return s.traces(out, append([]string{"--model", s.file("text")}, more...)...) }
 	type wrong struct {
 		args []string
 		code int
@@ -323,6 +324,16 @@ func TestLMWrongInput(t *testing.T) {
 		{tune("--readout", "letters"), 1, "the model was taught the readout lines"},
 		{tune("--prompt", "1"), 1, "the model was taught the readout lines and prompts of version 2"},
 		{tune("--met", "0"), 1, "--met 0"},
+
+		{[]string{"traces"}, 2, "--events"},
+		{traces("--steps", "5"), 1, "--steps 5: want at most 4"},
+		{traces("--tries", "0"), 1, "--tries 0: want 1 or more"},
+		{traces("--temperature", "0"), 1, "--temperature 0: want above 0"},
+		{traces("--temperature", "NaN"), 1, "--temperature NaN"},
+		{traces("--dropped", out), 1, "--dropped " + out + ": --out is to be written there"},
+		{traces("--fit-before", "tomorrow"), 1, `--fit-before: "tomorrow" is no time`},
+		{traces(), 1, "open GGUF file " + s.file("text")},
+
 		{s.tune(filepath.Join(dir, "missing", "out.gguf")), 1, "--adapter-out " + filepath.Join(dir, "missing", "out.gguf")},
 		{s.tune(filepath.Join(s.file("text"), "out.gguf")), 1, "is no folder"},
 	}

@@ -123,6 +123,8 @@ func (c lmTracesCommand) Run(p *process) (err error) {
 	if err != nil {
 		return err
 	}
+	shown.close()
+	p.log.Info("cases asked", "cases", len(examples), "before", before.String())
 	begun := time.Now()
 	traces, err := c.write(p, shown, teacher, pupil, examples)
 	if err != nil {

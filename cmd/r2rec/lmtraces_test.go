@@ -1,0 +1,106 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/r2rec/r2rec/internal/gguf"
+	"github.com/r2rec/r2rec/rltrainer"
+)
+
+// wordy is a small model that does not say how it is read, and so can be asked to write.
+func (s slice) wordy() string {
+	s.Helper()
+	model, path := s.file("taught.gguf"), s.file("wordy.gguf")
+	lmDo(s.T, tiny(model)...)
+	f, err := gguf.Open(model)
+	s.must(err)
+	defer f.Close()
+	s.words(f, path)
+	return path
+}
+
+func (s slice) traces(out string, more ...string) []string {
+	return append([]string{"traces", "--events", s.file("events.csv"), "--items", s.file("items.csv"), "--fit-before", s.before, "--cases", "40", "--most-tokens", "6", "--out", out}, more...)
+}
+
+// Every case has one fate. What is kept can be learned, and a run that was stopped goes on to the same bytes.
+func TestTraces(t *testing.T) {
+	s := newSlice(t)
+	model := s.wordy()
+	kept, dropped := s.file("kept.jsonl"), s.file("dropped.jsonl")
+	code, printed, log := lmRun(t.Context(), s.traces(kept, "--model", model, "--dropped", dropped, "--json")...)
+	if code != 0 {
+		t.Fatalf("exit code %d: %s", code, log)
+	}
+	var told struct {
+		Cases int
+		Fates map[rltrainer.Fate]int
+		Tries int
+	}
+	s.must(json.Unmarshal([]byte(printed), &told))
+	sum := 0
+	for _, n := range told.Fates {
+		sum += n
+	}
+	traces := readTraces(t, kept)
+	if told.Cases == 0 || sum != told.Cases || len(traces) != told.Fates[rltrainer.Kept] || len(traces)+len(readTraces(t, dropped)) != told.Cases || told.Tries == 0 {
+		t.Errorf("%d kept in the file, told %+v", len(traces), told)
+	}
+	for _, trace := range traces {
+		if trace.Fate != rltrainer.Kept || !(trace.After > trace.Before) || !strings.HasSuffix(trace.Prompt, "Thought:\n") || !strings.Contains(trace.Completion, "\nAnswer: ") {
+			t.Errorf("kept: %+v", trace)
+		}
+	}
+	for _, trace := range readTraces(t, dropped) {
+		if trace.Fate == rltrainer.Kept {
+			t.Errorf("dropped: %+v", trace)
+		}
+	}
+
+	again := s.file("again.jsonl")
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	go func() {
+		for ctx.Err() == nil {
+			if data, err := os.ReadFile(again + ".partial"); err == nil && bytes.Count(data, []byte("\n")) > 5 {
+				cancel()
+			}
+			time.Sleep(time.Millisecond) // until there is something to go on from
+		}
+	}()
+	if code, printed, log := lmRun(ctx, s.traces(again, "--model", model)...); code != 0 || printed != "" {
+		t.Fatalf("stopped in the middle: exit code %d, printed %q, %s", code, printed, log)
+	}
+	partial := readFile(t, again+".partial")
+	if code, _, log := lmRun(t.Context(), s.traces(again, "--model", model, "--seed", "9")...); code != 1 || !strings.Contains(log, "of other flags, models or data; remove the file to begin anew") {
+		t.Errorf("with another seed: exit code %d, %s", code, log)
+	}
+	s.must(os.WriteFile(again+".partial", partial[:len(partial)-1], 0o644)) // killed while it wrote a line
+	if code, _, log := lmRun(t.Context(), s.traces(again, "--model", model)...); code != 0 {
+		t.Fatalf("going on: exit code %d, %s", code, log)
+	}
+	if !bytes.Equal(readFile(t, again), readFile(t, kept)) {
+		t.Error("the file is not that of a run without a break")
+	}
+	if _, err := os.Stat(again + ".partial"); err == nil {
+		t.Error("what was done so far stays behind")
+	}
+}
+
+func readTraces(t *testing.T, path string) (traces []rltrainer.Trace) {
+	t.Helper()
+	for line := range strings.Lines(string(readFile(t, path))) {
+		var trace rltrainer.Trace
+		if err := json.Unmarshal([]byte(line), &trace); err != nil {
+			t.Fatal(err)
+		}
+		traces = append(traces, trace)
+	}
+	return traces
+}
