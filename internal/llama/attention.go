@@ -12,7 +12,7 @@ const blockRows = 64
 // attention of query rows at ascending positions over a layer's cached keys and values, which hold at least the
 // positions up to each row's own. out and q are rows x queries. scores is scratch of blockRows x positions. Where
 // logSums is not nil, the log of each row's sum of exponentials is kept there, head by head, for the way back.
-func (c Config) attention(out, q kernel.Matrix, positions []int, k *cache, layer, head int, scores []float32, logSums []float32) {
+func (c Config) attention(out, q kernel.Matrix, positions []int, b *branches, k *cache, layer, head int, scores []float32, logSums []float32) {
 	d := c.HeadDim
 	scale := float32(1 / math.Sqrt(float64(d)))
 	kv := head / (c.Heads / c.KVHeads)
@@ -24,7 +24,7 @@ func (c Config) attention(out, q kernel.Matrix, positions []int, k *cache, layer
 		if logSums != nil {
 			sums = logSums[r0:r1]
 		}
-		attend(out.Slice(r0, r1), q.Slice(r0, r1), keys, values, positions[r0:r1], scale, scores, sums)
+		attend(out.Slice(r0, r1), q.Slice(r0, r1), keys, values, positions[r0:r1], b, scale, scores, sums)
 	}
 }
 
@@ -45,22 +45,28 @@ func (c Config) attentionOfOne(out, q kernel.Matrix, position int, k *cache, lay
 			sums = logSums[h0:h1]
 		}
 		heads := func(m kernel.Matrix) kernel.Matrix { return kernel.View(m.Row(0)[h0*d:h1*d], h1-h0, d) }
-		attend(heads(out), heads(q), keys, values, positions[:h1-h0], scale, scores, sums)
+		attend(heads(out), heads(q), keys, values, positions[:h1-h0], nil, scale, scores, sums)
 	}
 }
 
 // attend is the attention of at most blockRows rows, of one head's queries or of several, over one head's keys and values.
-func attend(out, q, keys, values kernel.Matrix, positions []int, scale float32, scores []float32, logSums []float32) {
+func attend(out, q, keys, values kernel.Matrix, positions []int, b *branches, scale float32, scores []float32, logSums []float32) {
 	n := positions[len(positions)-1] + 1
 	s := kernel.View(scores[:len(positions)*n], len(positions), n)
 	kernel.Mul(s, q, keys.Columns(0, n), false)
 	var sums [blockRows]float32
 	for i := range s.Rows {
 		row := s.Row(i)
-		seen := row[:positions[i]+1]
+		seen, more := b.seen(row, positions[i])
 		top := kernel.Max(seen)
+		if len(more) > 0 {
+			top = max(top, kernel.Max(more))
+		}
 		sums[i] = kernel.ExpSum(seen, scale, top)
-		clear(row[len(seen):])
+		if len(more) > 0 {
+			sums[i] += kernel.ExpSum(more, scale, top)
+		}
+		clear(row[positions[i]+1:])
 		if logSums != nil {
 			logSums[i] = scale*top + float32(math.Log(float64(sums[i])))
 		}
@@ -77,6 +83,7 @@ func attend(out, q, keys, values kernel.Matrix, positions []int, scale float32, 
 type attentionGrad struct {
 	c                  Config
 	positions          []int
+	branches           *branches
 	q, out, dOut       kernel.Matrix
 	keys, values       kernel.Matrix // positions x kv
 	keysT              *cache
@@ -106,9 +113,13 @@ func (g *attentionGrad) head(head int) {
 		kernel.Mul(dS, dOut.Slice(r0, r1), valuesT.Columns(0, n), false)
 		for i := range p.Rows {
 			row := p.Row(i)
-			seen := row[:g.positions[r0+i]+1]
-			kernel.ExpSum(seen, scale, g.logSums[head*len(g.positions)+r0+i]/scale)
-			clear(row[len(seen):])
+			seen, more := g.branches.seen(row, g.positions[r0+i])
+			top := g.logSums[head*len(g.positions)+r0+i] / scale
+			kernel.ExpSum(seen, scale, top)
+			if len(more) > 0 {
+				kernel.ExpSum(more, scale, top)
+			}
+			clear(row[g.positions[r0+i]+1:])
 			mean := kernel.Dot(dOut.Row(r0+i), out.Row(r0+i))
 			kernel.SoftmaxGrad(dS.Row(i), row, scale, mean)
 		}

@@ -13,7 +13,8 @@ type Pass struct {
 	p      pass
 	traces []trace
 	tokens []int32
-	rows   []int // 0, 1, 2, ...
+	joined []int32 // scratch of ForwardBranches
+	rows   []int   // 0, 1, 2, ...
 	want   []int
 	hidden kernel.Matrix
 	r      []float32 // of the last normalisation
@@ -26,7 +27,7 @@ type wayBack struct {
 	dx, dn, dxq, dnq, dAtt, dQ kernel.Matrix
 	dAct, dGate, dUp, dK, dV   kernel.Matrix
 	scores, grads, vts         []float32
-	logits                     []float32
+	logits, turned             []float32
 }
 
 // NewPass makes a pass that grows with the texts it reads.
@@ -36,7 +37,11 @@ func (t *Trainable) NewPass() *Pass { return &Pass{t: t} }
 func (c Config) PassBytes(positions, logits int) int {
 	layer := 7*c.Dim + 2*c.Queries() + c.KV() + 3*c.FeedForward + c.Heads + 2
 	back := 5*c.Dim + 2*c.Queries() + 3*c.FeedForward + 2*c.KV() + 2*blockRows + c.HeadDim
-	return 4 * (positions*(c.Layers*layer+back+2*c.Layers*c.KV()+blockRows) + logits)
+	turned := 0
+	if rows := logits / c.Vocabulary; rows >= manyRows {
+		turned = rows * (c.Dim + someLogits)
+	}
+	return 4 * (positions*(c.Layers*layer+back+2*c.Layers*c.KV()+blockRows) + logits + turned)
 }
 
 // grow makes room for n positions.
@@ -78,6 +83,11 @@ func (p *Pass) Forward(tokens []int32, want []int) error {
 	if len(tokens) > c.Context {
 		return fmt.Errorf("llama: %d tokens, and the model reads at most %d: %w", len(tokens), c.Context, ErrTooLong)
 	}
+	return p.forward(tokens, nil, want)
+}
+
+func (p *Pass) forward(tokens []int32, b *branches, want []int) error {
+	c := p.t.Config
 	if err := c.checkText(tokens, want); err != nil {
 		return err
 	}
@@ -87,7 +97,7 @@ func (p *Pass) Forward(tokens []int32, want []int) error {
 	p.grow(len(tokens))
 	p.tokens, p.want = append(p.tokens[:0], tokens...), append(p.want[:0], want...)
 	n := len(tokens)
-	p.p.positions, p.p.want, p.p.wanted = p.rows[:n], p.want, p.want
+	p.p.positions, p.p.want, p.p.wanted, p.p.branches = p.rows[:n], p.want, p.want, b
 	p.t.embed(p.traces[0].x.Slice(0, n), tokens)
 	for i := range p.traces {
 		t := p.trace(i)
@@ -122,8 +132,37 @@ func (p *Pass) Logits(ids []int32) kernel.Matrix {
 		p.back.logits = make([]float32, need)
 	}
 	out := kernel.View(p.back.logits[:len(p.want)*cols], len(p.want), cols)
-	p.t.logits(out, p.hidden.Slice(0, len(p.want)), ids, 1)
+	hidden := p.hidden.Slice(0, len(p.want))
+	if weights := p.t.Model.output.Matrix; ids == nil && len(p.want) >= manyRows && weights.Data != nil {
+		p.logitsOfMany(out, hidden, weights)
+	} else {
+		p.t.logits(out, hidden, ids, 1)
+	}
 	return out
+}
+
+// manyRows is how many rows of logits are worth a product of matrices, which wants its input turned over and turns its
+// output over.
+const manyRows = 16
+
+// someLogits are as many tokens of the vocabulary as are worked on at once.
+const someLogits = 512
+
+// logitsOfMany computes out = hidden Wᵀ, some of the vocabulary at a time.
+func (p *Pass) logitsOfMany(out, hidden, weights kernel.Matrix) {
+	const some = someLogits
+	rows, dim := hidden.Rows, hidden.Cols
+	if need := rows * (dim + some); cap(p.back.turned) < need {
+		p.back.turned = make([]float32, need)
+	}
+	turned := kernel.View(p.back.turned[:rows*dim], dim, rows)
+	kernel.Transpose(turned, hidden)
+	for v := 0; v < weights.Rows; v += some {
+		n := min(some, weights.Rows-v)
+		z := kernel.View(p.back.turned[rows*dim:rows*(dim+n)], n, rows)
+		kernel.Mul(z, weights.Slice(v, v+n), turned, false)
+		kernel.Transpose(out.Columns(v, v+n), z)
+	}
 }
 
 // Backward adds to g the gradient of a loss whose gradient by the logits of ids (nil: all tokens) is d, one row for each
@@ -184,13 +223,13 @@ func (p *Pass) layerGrad(i int, t *trace, dx2 kernel.Matrix, below bool, g Gradi
 	l.o.backward(dAtt, dx1, t.att, g)
 	clearRows(dK)
 	clearRows(dV)
-	a := attentionGrad{c: c, positions: t.positions, q: t.q, out: t.att, dOut: dAtt, keys: t.k, values: p.p.cache.valuesOf(i).Slice(0, n),
+	a := attentionGrad{c: c, positions: t.positions, branches: p.p.branches, q: t.q, out: t.att, dOut: dAtt, keys: t.k, values: p.p.cache.valuesOf(i).Slice(0, n),
 		keysT: p.p.cache, layer: i, logSums: t.logSums, dQ: dQ, dK: dK, dV: dV, scores: b.scores, grads: b.grads, vts: b.vts}
 	for h := range c.Heads {
 		a.head(h)
 	}
-	p.t.rope.turn(dQ, c.HeadDim, t.positions, true)
-	p.t.rope.turn(dK, c.HeadDim, p.rows[:n], true)
+	p.t.rope.turn(dQ, c.HeadDim, p.p.branches.standing(t.positions), true)
+	p.t.rope.turn(dK, c.HeadDim, p.p.branches.standing(p.rows[:n]), true)
 	var dn, dnq kernel.Matrix
 	if below || p.t.norms[i][0] != frozen {
 		dn = b.dn.Slice(0, n)

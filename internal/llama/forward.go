@@ -15,6 +15,7 @@ type pass struct {
 	positions []int       // of the rows
 	want      []int       // rows whose last hidden state is asked for, ascending
 	wanted    []int       // their positions
+	branches  *branches   // nil: the rows are one text, and stand where they are counted
 	scores    [][]float32 // scratch of attention, one a thread
 }
 
@@ -45,7 +46,7 @@ func (p *pass) layer(i int, t *trace) {
 		n1 := t.n1.Slice(r0, r1)
 		normalise(n1, t.x.Slice(r0, r1), l.attentionNorm, c.Epsilon, t.r1[r0:r1])
 		forward(threads, n1, false, product{l.k, t.k.Slice(r0, r1)}, product{l.v, values.Slice(r0, r1)})
-		p.m.rope.turn(t.k.Slice(r0, r1), c.HeadDim, p.positions[r0:r1], false)
+		p.m.rope.turn(t.k.Slice(r0, r1), c.HeadDim, p.branches.standing(p.positions[r0:r1]), false)
 	})
 	p.cache.store(i, past, t.k)
 	if !t.everything {
@@ -60,9 +61,9 @@ func (p *pass) layer(i int, t *trace) {
 	}
 	p.rows(asking, func(threads, r0, r1 int) {
 		forward(threads, t.nq.Slice(r0, r1), false, product{l.q, t.q.Slice(r0, r1)})
-		p.m.rope.turn(t.q.Slice(r0, r1), c.HeadDim, t.positions[r0:r1], false)
+		p.m.rope.turn(t.q.Slice(r0, r1), c.HeadDim, p.branches.standing(t.positions[r0:r1]), false)
 	})
-	if asking == 1 {
+	if asking == 1 && p.branches == nil {
 		spread(p.threads, c.KVHeads, 1, func(worker, kv0, kv1 int) {
 			for kv := kv0; kv < kv1; kv++ {
 				c.attentionOfOne(t.att, t.q, t.positions[0], p.cache, i, kv, p.scores[worker], t.logSums)
@@ -95,7 +96,7 @@ func (p *pass) attendAll(i int, t *trace) {
 			if t.logSums != nil {
 				logSums = t.logSums[h*asking : (h+1)*asking]
 			}
-			c.attention(t.att, t.q, t.positions, p.cache, i, h, p.scores[worker], logSums)
+			c.attention(t.att, t.q, t.positions, p.branches, p.cache, i, h, p.scores[worker], logSums)
 		}
 	})
 }

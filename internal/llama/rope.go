@@ -3,6 +3,7 @@ package llama
 import (
 	"fmt"
 	"math"
+	"slices"
 	"sync/atomic"
 
 	"github.com/r2rec/r2rec/internal/llama/kernel"
@@ -88,7 +89,7 @@ func (t *rotations) turn(x kernel.Matrix, headDim int, positions []int, back boo
 	if len(positions) == 0 {
 		return
 	}
-	table := t.upTo(positions[len(positions)-1] + 1)
+	table := t.upTo(slices.Max(positions) + 1)
 	sign := float32(1)
 	if back {
 		sign = -1

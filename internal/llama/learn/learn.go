@@ -28,9 +28,12 @@ import (
 // Example is a text and what is to be said at some of its positions.
 type Example struct {
 	Tokens []int32
-	Want   []int   // indices of the tokens after which logits are asked for, ascending
-	IDs    []int32 // tokens whose logits are asked for; nil: the whole vocabulary
-	Loss   Loss    // of these logits
+	// Branches are ways in which the text goes on, each read as if the others were not there; the text is passed through
+	// once for all of them.
+	Branches [][]int32
+	Want     []int   // indices of the tokens after which logits are asked for, ascending; they count on through the branches
+	IDs      []int32 // tokens whose logits are asked for; nil: the whole vocabulary
+	Loss     Loss    // of these logits
 }
 
 // Options of a Trainer. The zero value of a field takes the default its comment states.
@@ -154,6 +157,9 @@ func (tr *Trainer) Step(ctx context.Context, batch []Example) (Report, error) {
 	for i, e := range batch {
 		r.Loss += losses[i] / float64(len(batch))
 		r.Tokens += len(e.Tokens)
+		for _, b := range e.Branches {
+			r.Tokens += len(b)
+		}
 	}
 	g := tr.grads[0]
 	for _, more := range tr.grads[1:] {
@@ -210,7 +216,7 @@ func read(t *llama.Trainable, p *llama.Pass, e Example) (float64, kernel.Matrix,
 	if e.Loss == nil {
 		return 0, kernel.Matrix{}, errors.New("it has no loss")
 	}
-	if err := p.Forward(e.Tokens, e.Want); err != nil {
+	if err := p.ForwardBranches(e.Tokens, e.Branches, e.Want); err != nil {
 		return 0, kernel.Matrix{}, err
 	}
 	z := p.Logits(e.IDs)
