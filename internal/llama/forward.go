@@ -12,11 +12,13 @@ type pass struct {
 	m         *Model
 	threads   int
 	cache     *cache
-	positions []int       // of the rows
-	want      []int       // rows whose last hidden state is asked for, ascending
-	wanted    []int       // their positions
-	branches  *branches   // nil: the rows are one text, and stand where they are counted
-	scores    [][]float32 // scratch of attention, one a thread
+	caches    []*cache      // of each row, where every row is the end of a text of its own; nil: cache is of all
+	values    kernel.Matrix // scratch of those rows' values
+	positions []int         // of the rows
+	want      []int         // rows whose last hidden state is asked for, ascending
+	wanted    []int         // their positions
+	branches  *branches     // nil: the rows are one text, and stand where they are counted
+	scores    [][]float32   // scratch of attention, one a thread
 }
 
 // trace is what a layer computed on the way. A pass that has to find its way back keeps one for each layer; one that does
@@ -40,15 +42,24 @@ type trace struct {
 // others give their keys and values, since nothing after it reads their output.
 func (p *pass) layer(i int, t *trace) {
 	l, c := &p.m.layers[i], p.m.Config
-	past := p.positions[0]
-	values := p.cache.valuesOf(i).Slice(past, past+t.x.Rows)
+	values := p.values
+	if p.caches == nil {
+		past := p.positions[0]
+		values = p.cache.valuesOf(i).Slice(past, past+t.x.Rows)
+	}
 	p.rows(t.x.Rows, func(threads, r0, r1 int) {
 		n1 := t.n1.Slice(r0, r1)
 		normalise(n1, t.x.Slice(r0, r1), l.attentionNorm, c.Epsilon, t.r1[r0:r1])
 		forward(threads, n1, false, product{l.k, t.k.Slice(r0, r1)}, product{l.v, values.Slice(r0, r1)})
 		p.m.rope.turn(t.k.Slice(r0, r1), c.HeadDim, p.branches.standing(p.positions[r0:r1]), false)
 	})
-	p.cache.store(i, past, t.k)
+	if p.caches == nil {
+		p.cache.store(i, p.positions[0], t.k)
+	}
+	for r, c := range p.caches {
+		c.store(i, p.positions[r], t.k.Slice(r, r+1))
+		copy(c.valuesOf(i).Row(p.positions[r]), values.Row(r))
+	}
 	if !t.everything {
 		for r, row := range p.want {
 			copy(t.xq.Row(r), t.x.Row(row))
@@ -63,13 +74,16 @@ func (p *pass) layer(i int, t *trace) {
 		forward(threads, t.nq.Slice(r0, r1), false, product{l.q, t.q.Slice(r0, r1)})
 		p.m.rope.turn(t.q.Slice(r0, r1), c.HeadDim, p.branches.standing(t.positions[r0:r1]), false)
 	})
-	if asking == 1 && p.branches == nil {
+	switch {
+	case p.caches != nil:
+		p.attendApart(i, t)
+	case asking == 1 && p.branches == nil:
 		spread(p.threads, c.KVHeads, 1, func(worker, kv0, kv1 int) {
 			for kv := kv0; kv < kv1; kv++ {
 				c.attentionOfOne(t.att, t.q, t.positions[0], p.cache, i, kv, p.scores[worker], t.logSums)
 			}
 		})
-	} else {
+	default:
 		p.attendAll(i, t)
 	}
 	p.rows(asking, func(threads, r0, r1 int) {
@@ -97,6 +111,17 @@ func (p *pass) attendAll(i int, t *trace) {
 				logSums = t.logSums[h*asking : (h+1)*asking]
 			}
 			c.attention(t.att, t.q, t.positions, p.branches, p.cache, i, h, p.scores[worker], logSums)
+		}
+	})
+}
+
+// attendApart is the attention of rows that have a cache each.
+func (p *pass) attendApart(i int, t *trace) {
+	c := p.m.Config
+	spread(p.threads, len(p.caches)*c.KVHeads, 1, func(worker, from, to int) {
+		for j := from; j < to; j++ {
+			r, kv := j/c.KVHeads, j%c.KVHeads
+			c.attentionOfOne(t.att.Slice(r, r+1), t.q.Slice(r, r+1), t.positions[r], p.caches[r], i, kv, p.scores[worker], nil)
 		}
 	})
 }

@@ -81,6 +81,9 @@ const (
 func (s *Session) Generate(ctx context.Context, tokens []int32, o GenerateOptions) iter.Seq2[Token, error] {
 	return func(yield func(Token, error) bool) {
 		g, err := s.generation(tokens, o)
+		if err == nil {
+			g.logits = kernel.View(make([]float32, s.m.Vocabulary), 1, s.m.Vocabulary)
+		}
 		for err == nil {
 			var t Token
 			if t, err = g.next(ctx); err == nil && (!yield(t, nil) || t.Finish != Unfinished) {
@@ -133,7 +136,6 @@ func (s *Session) generation(tokens []int32, o GenerateOptions) (*generation, er
 	if o.Most > 0 && o.Most < room-len(tokens) {
 		g.last = len(tokens) + o.Most
 	}
-	g.logits = kernel.View(make([]float32, s.m.Vocabulary), 1, s.m.Vocabulary)
 	return g, nil
 }
 
@@ -143,7 +145,11 @@ func (g *generation) next(ctx context.Context) (Token, error) {
 		return Token{}, err
 	}
 	g.s.m.logits(g.logits, h.states, nil, g.s.threads)
-	z := g.logits.Data
+	return g.choose(g.logits.Data)
+}
+
+// choose goes on by a token, by the logits after the last one.
+func (g *generation) choose(z []float32) (Token, error) {
 	logSum, err := logSumExp(z)
 	if err != nil {
 		return Token{}, fmt.Errorf("after token %d: %w", len(g.tokens)-1, err)

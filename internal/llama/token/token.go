@@ -306,6 +306,16 @@ func (t *Tokenizer) Special(text string) (int32, bool) {
 // their text.
 func (t *Tokenizer) Ends(id int32) bool { return t.ends[id] }
 
+// End is the token to end a text with: the vocabulary's EOS, or else EOT or EOM; ok is false where it has none.
+func (t *Tokenizer) End() (id int32, ok bool) {
+	for _, id := range []int{t.vocabulary.EOS, t.vocabulary.EOT, t.vocabulary.EOM} {
+		if id != None {
+			return int32(id), true
+		}
+	}
+	return 0, false
+}
+
 // EndTokens are all tokens that Ends, ascending.
 func (t *Tokenizer) EndTokens() []int32 { return slices.Sorted(maps.Keys(t.ends)) }
 

@@ -5,14 +5,13 @@ import (
 	"fmt"
 	"math"
 
-	"github.com/r2rec/r2rec/internal/llama/token"
 	"github.com/r2rec/r2rec/internal/lm"
 )
 
 // LogProbs are the log-probabilities, in nats and over the whole vocabulary, of each token of texts that all go on from
 // one, which is read once. The error wraps one of package lm's, or the context's where the caller gave up.
 func (m *Model) LogProbs(ctx context.Context, text string, continuations [][]int32) ([][]float64, error) {
-	prompt := m.tokenizer.Encode(text, token.Options{AddSpecial: true})
+	prompt := m.reader.encode(text)
 	if len(prompt) == 0 {
 		return nil, fmt.Errorf("log-probabilities after an empty text: %w", lm.ErrNonsense)
 	}

@@ -7,36 +7,59 @@ import (
 	"math/rand/v2"
 
 	"github.com/r2rec/r2rec/internal/llama"
+	"github.com/r2rec/r2rec/internal/llama/learn"
 	"github.com/r2rec/r2rec/internal/llama/token"
 	"github.com/r2rec/r2rec/internal/lm"
 )
 
-var _ lm.Writer = (*Model)(nil)
+var (
+	_ lm.Writer      = (*Model)(nil)
+	_ lm.Writer      = apprentice{}
+	_ lm.TextLearner = (*Learner)(nil)
+)
 
-// Write implements lm.Writer.
+// Write implements lm.Writer. All n texts are written at once, and the text that they go on from is read once; where the
+// last one began like it, only from where it differs.
 func (m *Model) Write(ctx context.Context, text string, n int, o lm.WriteOptions) ([]lm.Written, error) {
-	if o.Most < 1 || n < 1 {
-		return nil, fmt.Errorf("write %d texts of at most %d tokens: want 1 or more of both", n, o.Most)
+	if err := checkWriting(n, o); err != nil {
+		return nil, err
 	}
-	tokens := m.tokenizer.Encode(text, token.Options{AddSpecial: true})
+	tokens := m.reader.encode(text)
 	s, err := m.take(ctx, min(len(tokens)+o.Most, m.weights.Context))
 	if err != nil {
 		return nil, err
 	}
 	defer func() { m.sessions <- s }()
+	return m.reader.write(ctx, s, tokens, n, o)
+}
+
+func checkWriting(n int, o lm.WriteOptions) error {
+	if n < 1 || o.Most < 1 {
+		return fmt.Errorf("write %d texts of at most %d tokens: want 1 or more of both", n, o.Most)
+	}
+	return nil
+}
+
+// encode reads a text that is not the readout's.
+func (r *reader) encode(text string) []int32 {
+	return r.tokenizer.Encode(text, token.Options{AddSpecial: true})
+}
+
+func (r *reader) write(ctx context.Context, s *llama.Session, tokens []int32, n int, o lm.WriteOptions) ([]lm.Written, error) {
+	g := llama.GenerateOptions{Most: o.Most, Temperature: o.Temperature, Pieces: r.tokenizer, StopTokens: r.tokenizer.EndTokens(), Stop: o.Stop}
+	all, err := s.GenerateMany(ctx, tokens, g.AtOnce(n, func(i int) uint64 { return rand.NewPCG(o.Seed, uint64(i)).Uint64() }))
+	switch {
+	case errors.Is(err, llama.ErrTooLong):
+		return nil, fmt.Errorf("%w: %w", lm.ErrPromptTooLong, err)
+	case errors.Is(err, llama.ErrNotFinite):
+		return nil, fmt.Errorf("%w: %w", lm.ErrNonsense, err)
+	case err != nil:
+		return nil, err
+	}
 	out := make([]lm.Written, n)
-	for i := range out {
-		g := llama.GenerateOptions{Most: o.Most, Temperature: o.Temperature, Seed: seedOf(o.Seed, i), Pieces: m.tokenizer, StopTokens: m.tokenizer.EndTokens(), Stop: o.Stop}
-		for t, err := range s.Generate(ctx, tokens, g) {
-			switch {
-			case errors.Is(err, llama.ErrTooLong):
-				return nil, fmt.Errorf("%w: %w", lm.ErrPromptTooLong, err)
-			case errors.Is(err, llama.ErrNotFinite):
-				return nil, fmt.Errorf("%w: %w", lm.ErrNonsense, err)
-			case err != nil:
-				return nil, err
-			}
-			w := &out[i]
+	for i, tokens := range all {
+		w := &out[i]
+		for _, t := range tokens {
 			w.Text += t.Text
 			w.Tokens, w.LogProbs = append(w.Tokens, t.ID), append(w.LogProbs, t.LogProb)
 			w.Whole = t.Finish == llama.Stopped
@@ -45,5 +68,47 @@ func (m *Model) Write(ctx context.Context, text string, n int, o lm.WriteOptions
 	return out, nil
 }
 
-// seedOf is the seed of text i.
-func seedOf(seed uint64, i int) uint64 { return rand.NewPCG(seed, uint64(i)).Uint64() }
+// Writer writes by the weights as they are at each call.
+func (l *Learner) Writer() lm.Writer { return apprentice{l} }
+
+type apprentice struct{ l *Learner }
+
+// Write implements lm.Writer. It is safe for concurrent use while nothing is learned.
+func (a apprentice) Write(ctx context.Context, text string, n int, o lm.WriteOptions) ([]lm.Written, error) {
+	if err := checkWriting(n, o); err != nil {
+		return nil, err
+	}
+	tokens := a.l.reader.encode(text)
+	s, err := a.l.trainable.NewSession(min(max(1, len(tokens)+o.Most), a.l.trainable.Context), 1)
+	if err != nil {
+		return nil, err
+	}
+	return a.l.reader.write(ctx, s, tokens, n, o)
+}
+
+// LearnTexts implements lm.TextLearner.
+func (l *Learner) LearnTexts(ctx context.Context, batch []lm.TextLesson) (lm.Progress, error) {
+	examples := make([]learn.Example, len(batch))
+	for i, lesson := range batch {
+		ways := make([]learn.Continuation, len(lesson.Continuations))
+		for j, c := range lesson.Continuations {
+			ways[j] = learn.Continuation{Tokens: c.Tokens, Objective: learn.TokenObjective(c.Objective)}
+		}
+		var err error
+		if examples[i], err = learn.Continue(l.reader.encode(lesson.Text), ways); err != nil {
+			return lm.Progress{}, fmt.Errorf("lesson %d of the batch: %w", i, err)
+		}
+	}
+	r, err := l.trainer.Step(ctx, examples)
+	return lm.Progress{Step: r.Step, Loss: r.Loss, Gradient: r.Gradient, Rate: r.Rate, Tokens: r.Tokens, Skipped: r.Skipped}, err
+}
+
+// Completion are the tokens of a text that another goes on by, with the one that ends texts where the vocabulary has one:
+// what is to be learned of a completion.
+func (l *Learner) Completion(text string) []int32 {
+	tokens := l.reader.tokenizer.Encode(text, token.Options{})
+	if end, ok := l.reader.tokenizer.End(); ok {
+		tokens = append(tokens, end)
+	}
+	return tokens
+}
