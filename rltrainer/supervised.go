@@ -31,8 +31,8 @@ func Fit(ctx context.Context, l lm.Learner, examples []Example, o FitOptions) er
 	if len(examples) == 0 {
 		return errors.New("fit: there are no examples to learn from")
 	}
-	if o.Steps < 1 || o.Batch < 1 || o.From < 0 || o.From > o.Steps {
-		return fmt.Errorf("fit: %d steps of %d examples from step %d on: steps and batch must be positive, and the first step among them", o.Steps, o.Batch, o.From)
+	if err := o.check(); err != nil {
+		return err
 	}
 	order := newOrder(o.Seed, len(examples))
 	for step := o.From; step < o.Steps; step++ {
@@ -61,6 +61,44 @@ func Fit(ctx context.Context, l lm.Learner, examples []Example, o FitOptions) er
 				return err
 			}
 		}
+	}
+	return nil
+}
+
+// FitTexts teaches a learner how texts go on: supervised fine-tuning on completions. Epochs, order and resuming are as Fit
+// has them; the prompt version is not looked at.
+func FitTexts(ctx context.Context, l lm.TextLearner, lessons []lm.TextLesson, o FitOptions) error {
+	if len(lessons) == 0 {
+		return errors.New("fit: there are no texts to learn from")
+	}
+	if err := o.check(); err != nil {
+		return err
+	}
+	order := newOrder(o.Seed, len(lessons))
+	for step := o.From; step < o.Steps; step++ {
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("fit: step %d: %w", step+1, err)
+		}
+		batch := make([]lm.TextLesson, o.Batch)
+		for i := range batch {
+			batch[i] = lessons[order.at(step*o.Batch+i)]
+		}
+		told, err := l.LearnTexts(ctx, batch)
+		if err != nil {
+			return fmt.Errorf("fit: %w", err)
+		}
+		if o.Told != nil {
+			if err := o.Told(told); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (o FitOptions) check() error {
+	if o.Steps < 1 || o.Batch < 1 || o.From < 0 || o.From > o.Steps {
+		return fmt.Errorf("fit: %d steps of %d examples from step %d on: steps and batch must be positive, and the first step among them", o.Steps, o.Batch, o.From)
 	}
 	return nil
 }

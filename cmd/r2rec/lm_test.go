@@ -283,7 +283,15 @@ func TestLMWrongInput(t *testing.T) {
 	s.write("none.csv", "user_id,item_id,rating,timestamp\n")
 	pretrain := func(more ...string) []string { return tiny(out, more...) }
 	tune := func(more ...string) []string { return s.tune(out, more...) }
-	traces := func(more ...string) []string { return s.traces(out, append([]string{"--model", s.file("text")}, more...)...) }
+	traces := func(more ...string) []string {
+		return s.traces(out, append([]string{"--model", s.file("text")}, more...)...)
+	}
+	s.write("none", "\n")
+	s.write("half", `{"prompt": "a", "completion": "b"}`+"\n"+`{"prompt": "a"}`+"\n")
+	s.write("number", `{"prompt": 1, "completion": "b"}`)
+	texts := func(name string, more ...string) []string {
+		return append([]string{"tune", "--texts", s.file(name), "--adapter-out", out}, more...)
+	}
 	type wrong struct {
 		args []string
 		code int
@@ -309,7 +317,14 @@ func TestLMWrongInput(t *testing.T) {
 		{tiny("/proc/out.gguf"), 1, "--out /proc/out.gguf"},
 		{pretrain("--checkpoint", out), 1, "--checkpoint " + out + ": --out is to be written there"},
 
-		{[]string{"tune"}, 2, "--events"},
+		{[]string{"tune"}, 2, "--adapter-out"},
+		{[]string{"tune", "--adapter-out", out}, 1, "name what to learn from: --events and --fit-before, or --texts"},
+		{tune("--texts", s.file("text")), 1, "--texts says all that is learned: leave out --events, --items and --fit-before"},
+		{texts("text"), 1, "text:1: invalid character"},
+		{texts("none"), 1, "none has no texts"},
+		{texts("half"), 1, "half:2: completion is missing or empty"},
+		{texts("number"), 1, "number:1: "},
+		{texts("half", "--plot", filepath.Join(dir, "missing", "plot.svg")), 1, "--plot " + filepath.Join(dir, "missing", "plot.svg")},
 		{tune("--cases", "0"), 1, "--cases 0: want 1 or more"},
 		{tune("--alpha=-1"), 1, "alpha -1"},
 		{tune("--rank", "0"), 1, "--rank 0: want 1 or more"},

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
 
+	"github.com/r2rec/r2rec/internal/chart"
 	"github.com/r2rec/r2rec/internal/gguf"
 	"github.com/r2rec/r2rec/internal/llama/learn"
 	"github.com/r2rec/r2rec/internal/lm"
@@ -19,6 +21,7 @@ import (
 // checkpointFlags say how a run survives its end.
 type checkpointFlags struct {
 	Checkpoint      string `help:"Keep the state of learning in this file. Where it is there already, the run goes on from it, if it was begun with the same flags and data. Removed when all is done." type:"path" placeholder:"FILE" group:"Learning"`
+	Plot            string `help:"Draw the loss of each step into this SVG file; of a run that goes on, from where it went on." type:"path" placeholder:"FILE" group:"Learning"`
 	CheckpointEvery int    `help:"Steps between two writings of --checkpoint." default:"100" group:"Learning"`
 }
 
@@ -55,8 +58,12 @@ func (l learning) check() error {
 	if err := checkWritable(l.outFlag, l.out); err != nil {
 		return err
 	}
-	if l.Checkpoint != "" {
-		return checkWritable("--checkpoint", l.Checkpoint)
+	for _, file := range []struct{ flag, path string }{{"--checkpoint", l.Checkpoint}, {"--plot", l.Plot}} {
+		if file.path != "" {
+			if err := checkWritable(file.flag, file.path); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }
@@ -66,9 +73,19 @@ func (l learning) options(run string) learn.Options {
 	return learn.Options{Optimiser: learn.AdamW{Rate: l.rate, Decay: l.decay}, Schedule: learn.Trapezoid(l.steps, 20, .3, .03), Workers: l.threads, Run: run}
 }
 
+// lesson leads a learner through the steps after those that are taken, and tells of each.
+type lesson func(ctx context.Context, from int, told func(lm.Progress) error) error
+
+// fit is supervised fine-tuning on examples.
+func (l learning) fit(learner *engine.Learner, examples []rltrainer.Example, promptVersion int) lesson {
+	return func(ctx context.Context, from int, told func(lm.Progress) error) error {
+		return rltrainer.Fit(ctx, learner, examples, rltrainer.FitOptions{PromptVersion: promptVersion, Steps: l.steps, Batch: l.batch, Seed: l.seed, From: from, Told: told})
+	}
+}
+
 // run teaches the learner and writes what came of it. Held, if not nil, measures it on the way: what it gives is logged
 // every hundred steps.
-func (l learning) run(p *process, shown *stages, learner *engine.Learner, examples []rltrainer.Example, promptVersion int, held func(context.Context) ([]any, error)) error {
+func (l learning) run(p *process, shown *stages, learner *engine.Learner, teach lesson, held func(context.Context) ([]any, error)) error {
 	trainer := learner.Trainer()
 	if l.Checkpoint != "" {
 		err := trainer.Resume(l.Checkpoint)
@@ -80,10 +97,12 @@ func (l learning) run(p *process, shown *stages, learner *engine.Learner, exampl
 		}
 	}
 	loss, counted := 0., 0
+	var curve chart.Line
 	told := func(at lm.Progress) error {
 		shown.set("learning", at.Step, l.steps)
 		loss += at.Loss
 		counted++
+		curve.X, curve.Y = append(curve.X, float64(at.Step)), append(curve.Y, at.Loss)
 		if l.Checkpoint != "" && at.Step%l.CheckpointEvery == 0 {
 			if err := trainer.Save(l.Checkpoint); err != nil {
 				return fmt.Errorf("--checkpoint: %w", err)
@@ -105,7 +124,7 @@ func (l learning) run(p *process, shown *stages, learner *engine.Learner, exampl
 		p.log.Info("learning", said...)
 		return nil
 	}
-	err := rltrainer.Fit(p.ctx, learner, examples, rltrainer.FitOptions{PromptVersion: promptVersion, Steps: l.steps, Batch: l.batch, Seed: l.seed, From: trainer.Steps(), Told: told})
+	err := teach(p.ctx, trainer.Steps(), told)
 	shown.close()
 	if err != nil && p.ctx.Err() != nil && l.Checkpoint != "" { // told to stop: what was learned since the last writing is kept
 		if saved := trainer.Save(l.Checkpoint); saved != nil {
@@ -118,6 +137,15 @@ func (l learning) run(p *process, shown *stages, learner *engine.Learner, exampl
 	}
 	if err := gguf.WriteFile(l.out, learner.Write); err != nil {
 		return fmt.Errorf("%s: %w", l.outFlag, err)
+	}
+	if l.Plot != "" {
+		curve.Name = "mean loss of the batch, nats"
+		err := gguf.WriteFile(l.Plot, func(w io.Writer) error {
+			return chart.Write(w, "Learning", fmt.Sprintf("%d steps of %d", l.steps, l.batch), chart.Panel{Title: "Loss", XLabel: "step", Lines: []chart.Line{curve}})
+		})
+		if err != nil {
+			return fmt.Errorf("--plot: %w", err)
+		}
 	}
 	if l.Checkpoint != "" {
 		if err := os.Remove(l.Checkpoint); err != nil && !errors.Is(err, fs.ErrNotExist) {

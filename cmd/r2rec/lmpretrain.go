@@ -85,7 +85,7 @@ func (c lmPretrainCommand) Run(p *process) error {
 	if err != nil {
 		return err
 	}
-	err = l.run(p, shown, learner, learnFrom, iot.Figures, func(ctx context.Context) ([]any, error) {
+	err = l.run(p, shown, learner, l.fit(learner, learnFrom, iot.Figures), func(ctx context.Context) ([]any, error) {
 		score, err := rltrainer.Measure(ctx, learner, held, iot.Figures)
 		return []any{"held_cross_entropy", round(score.CrossEntropy), "held_hr1", round(score.HR1), "held", score.Examples}, err
 	})

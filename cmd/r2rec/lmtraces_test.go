@@ -10,6 +10,9 @@ import (
 	"time"
 
 	"github.com/r2rec/r2rec/internal/gguf"
+	"github.com/r2rec/r2rec/internal/iot"
+	"github.com/r2rec/r2rec/internal/lm"
+	"github.com/r2rec/r2rec/internal/lm/engine"
 	"github.com/r2rec/r2rec/rltrainer"
 )
 
@@ -90,6 +93,41 @@ func TestTraces(t *testing.T) {
 	}
 	if _, err := os.Stat(again + ".partial"); err == nil {
 		t.Error("what was done so far stays behind")
+	}
+}
+
+// A model that learned texts goes on as they do; so does one that was stopped on the way.
+func TestTuneTexts(t *testing.T) {
+	s := newSlice(t)
+	model, adapter, plot := s.wordy(), s.file("adapter.gguf"), s.file("plot.svg")
+	const prompt, completion = "Likes, newest first:", " 1. A\n2. B"
+	line, err := json.Marshal(map[string]any{"prompt": prompt, "completion": completion, "seed": 3})
+	s.must(err)
+	s.write("texts.jsonl", strings.Repeat(string(line)+"\n", 5))
+	args := []string{"tune", "--texts", s.file("texts.jsonl"), "--model", model, "--readout", "letters", "--prompt", "3", "--steps", "300", "--batch", "2", "--rate", "2e-2", "--rank", "16"}
+	log := lmDo(t, append(args, "--adapter-out", adapter, "--plot", plot)...)
+	if !strings.Contains(log, "texts=5") || !strings.Contains(log, "step=300") {
+		t.Errorf("the log says %s", log)
+	}
+	if drawn := string(readFile(t, plot)); !strings.Contains(drawn, "<svg") || !strings.Contains(drawn, "Loss") {
+		t.Errorf("the plot is %.200s", drawn)
+	}
+	written := func(adapter string) string {
+		m, err := engine.Open(engine.Options{Path: model, Adapter: adapter, Readout: engine.Letters, PromptVersion: iot.Thoughts})
+		s.must(err)
+		defer m.Close()
+		w, err := m.Write(t.Context(), prompt, 1, lm.WriteOptions{Most: 20})
+		s.must(err)
+		return w[0].Text
+	}
+	if got := written(adapter); !strings.HasPrefix(got, completion) {
+		t.Errorf("with the adapter it goes on %q, want %q; without %q", got, completion, written(""))
+	}
+	again, checkpoint := s.file("again.gguf"), s.file("run.ckpt")
+	killedAt(t, checkpoint, append(args, "--adapter-out", again, "--checkpoint", checkpoint, "--checkpoint-every", "1"))
+	lmDo(t, append(args, "--adapter-out", again, "--checkpoint", checkpoint)...)
+	if !bytes.Equal(readFile(t, again), readFile(t, adapter)) {
+		t.Error("a run that was stopped gives another file")
 	}
 }
 

@@ -14,9 +14,10 @@ import (
 )
 
 type lmTuneCommand struct {
-	Events     string `help:"CSV of interactions: user_id,item_id,rating,timestamp in Unix seconds; an empty rating is a click. May be gzipped." required:"" type:"existingfile" placeholder:"FILE" group:"Data"`
+	Events     string `help:"CSV of interactions: user_id,item_id,rating,timestamp in Unix seconds; an empty rating is a click. May be gzipped." type:"existingfile" placeholder:"FILE" group:"Data"`
 	Items      string `help:"CSV of the catalogue: item_id,title,categories joined by |. May be gzipped." type:"existingfile" placeholder:"FILE" group:"Data"`
-	FitBefore  string `help:"Learn from what happened before this time, Unix seconds or RFC 3339." required:"" placeholder:"TIME" group:"Data"`
+	FitBefore  string `help:"Learn from what happened before this time, Unix seconds or RFC 3339." placeholder:"TIME" group:"Data"`
+	Texts      string `help:"Learn how texts go on instead: a file of JSON objects, one a line, with the fields prompt and completion; others are not looked at." type:"existingfile" placeholder:"FILE" group:"Data"`
 	Cases      int    `help:"About how many cases to draw and learn from." default:"10000" group:"Data"`
 	AdapterOut string `help:"Write the adapter to this GGUF file." required:"" type:"path" placeholder:"FILE" group:"Data"`
 	evalGraph  `embed:""`
@@ -46,6 +47,11 @@ Keep the newest events out of it to measure how well it ranks them; then fit on 
   r2rec eval --events events.csv --items items.csv --cases test.jsonl --ranker lm --adapter films.gguf
   r2rec serve --adapter films.gguf
 
+With --texts it learns completions of prompts instead, whatever they are about: the loss is the mean over a completion's
+tokens, and the one that ends it. The adapter is one for --adapter, and for Ollama.
+
+  r2rec lm tune --texts traces.jsonl --model SmolLM2-135M-Instruct.Q4_1.gguf --readout letters --prompt 3 --adapter-out thinks.gguf
+
 --checkpoint FILE makes a long run one that can be ended at any time: the same command goes on where it stood.`
 }
 
@@ -59,6 +65,12 @@ func (c lmTuneCommand) Run(p *process) (err error) {
 	}
 	if c.Rank < 1 {
 		return fmt.Errorf("--rank %d: want 1 or more", c.Rank)
+	}
+	if c.Texts != "" {
+		return c.tuneTexts(p, l)
+	}
+	if c.Events == "" || c.FitBefore == "" {
+		return errors.New("name what to learn from: --events and --fit-before, or --texts")
 	}
 	before, err := parseMoment(c.FitBefore)
 	if err != nil {
@@ -101,7 +113,7 @@ func (c lmTuneCommand) Run(p *process) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := l.run(p, shown, learner, examples, who.PromptVersion, nil); err != nil {
+	if err := l.run(p, shown, learner, l.fit(learner, examples, who.PromptVersion), nil); err != nil {
 		return err
 	}
 	p.log.Info("adapter written", "file", c.AdapterOut, "model", who.Name, "took", time.Since(begun).Round(time.Second))

@@ -1,0 +1,105 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/r2rec/r2rec/internal/lm"
+	"github.com/r2rec/r2rec/internal/lm/engine"
+	"github.com/r2rec/r2rec/rltrainer"
+)
+
+// tuneTexts fits an adapter on completions of prompts.
+func (c lmTuneCommand) tuneTexts(p *process, l learning) (err error) {
+	if c.Events != "" || c.Items != "" || c.FitBefore != "" {
+		return errors.New("--texts says all that is learned: leave out --events, --items and --fit-before")
+	}
+	texts, digest, err := readTexts(c.Texts)
+	if err != nil {
+		return fmt.Errorf("--texts: %w", err)
+	}
+	model, err := c.engineFlags.open(engine.Options{Trainable: true})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, model.Close()) }()
+	who, err := model.Identity(p.ctx)
+	if err != nil {
+		return err
+	}
+	learner, err := model.NewAdapter(engine.AdapterOptions{Rank: c.Rank, Alpha: c.Alpha, Targets: c.Targets, Seed: c.Seed,
+		Note: "supervised fine-tuning on the texts of " + filepath.Base(c.Texts),
+		Learn: l.options(fmt.Sprintf("lm tune --texts %.12s --steps %d --batch %d --alpha %v --seed %d, model %.12s, read by %s of prompt %d",
+			digest, c.Steps, c.Batch, c.Alpha, c.Seed, who.Digest, who.Readout, who.PromptVersion))})
+	if err != nil {
+		return fmt.Errorf("--rank %d, --alpha %v: %w", c.Rank, c.Alpha, err)
+	}
+	lessons, longest := make([]lm.TextLesson, len(texts)), 0
+	for i, t := range texts {
+		lessons[i] = lm.TextLesson{Text: t.Prompt, Continuations: []lm.Continuation{{Tokens: learner.Completion(t.Completion)}}}
+		longest = max(longest, len(lessons[i].Continuations[0].Tokens))
+	}
+	p.log.Info("texts read", "file", c.Texts, "texts", len(texts), "longest_completion", longest)
+	shown := &stages{p: p}
+	defer shown.close()
+	if err := l.run(p, shown, learner, func(ctx context.Context, from int, told func(lm.Progress) error) error {
+		return rltrainer.FitTexts(ctx, learner, lessons, rltrainer.FitOptions{Steps: l.steps, Batch: l.batch, Seed: l.seed, From: from, Told: told})
+	}, nil); err != nil {
+		return err
+	}
+	p.log.Info("adapter written", "file", c.AdapterOut, "model", who.Name)
+	return nil
+}
+
+// promptAndCompletion is a line of --texts.
+type promptAndCompletion struct {
+	Prompt     string `json:"prompt"`
+	Completion string `json:"completion"`
+}
+
+// longestLine bounds a line of --texts.
+const longestLine = 4 << 20
+
+// readTexts reads a file whole. The error names the line, and what in it is missing or wrong.
+func readTexts(path string) (texts []promptAndCompletion, digest string, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, "", err
+	}
+	defer f.Close()
+	sum := sha256.New()
+	lines := bufio.NewScanner(f)
+	lines.Buffer(nil, longestLine)
+	n := 0
+	for lines.Scan() {
+		n++
+		if len(lines.Bytes()) == 0 {
+			continue
+		}
+		sum.Write(append(lines.Bytes(), '\n'))
+		var t promptAndCompletion
+		if err := json.Unmarshal(lines.Bytes(), &t); err != nil {
+			return nil, "", fmt.Errorf("%s:%d: %w; want an object with the texts prompt and completion", path, n, err)
+		}
+		for _, field := range []struct{ name, value string }{{"prompt", t.Prompt}, {"completion", t.Completion}} {
+			if field.value == "" {
+				return nil, "", fmt.Errorf("%s:%d: %s is missing or empty", path, n, field.name)
+			}
+		}
+		texts = append(texts, t)
+	}
+	if err := lines.Err(); err != nil {
+		return nil, "", fmt.Errorf("%s:%d: %w; a line has at most %d bytes", path, n+1, err, longestLine)
+	}
+	if len(texts) == 0 {
+		return nil, "", fmt.Errorf("%s has no texts", path)
+	}
+	return texts, hex.EncodeToString(sum.Sum(nil)), nil
+}
