@@ -110,7 +110,7 @@ func TestBenchTrain(t *testing.T) {
 			args = append(args, "--model", model)
 		}
 		figures := bench(t, args...)
-		if got, want := metrics(figures), "full_tokens_per_second lora_tokens_per_second peers_missing"; got != want {
+		if got, want := metrics(figures), "full_tokens_per_second group_alone_samples_per_second group_samples_per_second group_speedup lora_tokens_per_second peers_missing"; got != want {
 			t.Errorf("metrics %s, want %s", got, want)
 		}
 		if f := figures[peersMissing]; f.Peer != "PyTorch" || !strings.Contains(f.Of, "not installed") {
@@ -128,6 +128,9 @@ func TestBenchTrainBesideAPeer(t *testing.T) {
 	figures := bench(t, strings.Fields("bench train --steps 1 --batch 1 --tokens 60 --json --python "+python)...)
 	if got, want := figures["ratio_to_pytorch"].Value, figures["lora_tokens_per_second"].Value/50; math.Abs(got/want-1) > 1e-9 {
 		t.Errorf("the ratio is %v, want %v", got, want)
+	}
+	if got, want := figures["group_ratio_to_pytorch"].Value, figures["group_samples_per_second"].Value/(50./464); math.Abs(got/want-1) > 1e-9 {
+		t.Errorf("of groups the ratio is %v, want %v: a sample is 464 tokens there", got, want)
 	}
 	if _, is := figures[peersMissing]; is || figures["ratio_to_pytorch"].Peer != "PyTorch 2" {
 		t.Errorf("%+v", figures)

@@ -32,7 +32,8 @@ type benchTrainCommand struct {
 // Help is shown by `r2rec bench train --help`.
 func (benchTrainCommand) Help() string {
 	return `Times steps of learning, forward, backward and AdamW, on texts of made-up tokens: of a LoRA adapter that learns the
-last four tokens of each text, and of a whole model of the base's shape that learns which of 20 lines was chosen.
+last four tokens of each text, of a whole model of the base's shape that learns which of 20 lines was chosen, and of the
+adapter on groups of 8 samples that answer one prompt, as reinforcement learning has them.
 
   r2rec bench train
   r2rec bench train --model SmolLM2-135M-Instruct.Q4_1.gguf --python venv/bin/python --json
@@ -106,6 +107,9 @@ func (c benchTrainCommand) Run(p *process) (err error) {
 		f.Metric, f.Unit, f.Value = "ratio_to_pytorch", "ratio", median(ours)/theirs.TokensPerSecond
 		out.add(f)
 	}
+	if err := c.addGroups(p, shown, out, name, adapter); err != nil {
+		return err
+	}
 	shown.close()
 	return out.write(p.stdout, c.JSON)
 }
@@ -174,11 +178,7 @@ func (c benchTrainCommand) time(ctx context.Context, t *llama.Trainable, example
 }
 
 func (c benchTrainCommand) randomText(r *rand.Rand, shape llama.Config) []int32 {
-	tokens := make([]int32, c.Tokens)
-	for i := range tokens {
-		tokens[i] = r.Int32N(int32(shape.Vocabulary))
-	}
-	return tokens
+	return randomTokens(r, shape.Vocabulary, c.Tokens)
 }
 
 // toSay learns the last tokens of a text, each from those before it.

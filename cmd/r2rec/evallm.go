@@ -10,6 +10,7 @@ import (
 	"github.com/r2rec/r2rec/internal/eval/live"
 	"github.com/r2rec/r2rec/internal/event"
 	"github.com/r2rec/r2rec/internal/iot"
+	"github.com/r2rec/r2rec/internal/lm"
 	"github.com/r2rec/r2rec/internal/lm/engine"
 )
 
@@ -17,6 +18,7 @@ import (
 type evalModel struct {
 	engineFlags `embed:""`
 	Adapter     string `help:"GGUF file of a LoRA adapter for the model, as r2rec lm tune writes it." type:"existingfile" placeholder:"FILE" group:"Model"`
+	Think       int    `help:"Have the model write a thought of at most so many tokens before it answers, for models that read prompt 3 by letters; 0: it answers at once." placeholder:"TOKENS" group:"Model"`
 }
 
 // check finds flags that nobody reads; asked tells whether the language model ranks at all.
@@ -24,10 +26,13 @@ func (f evalModel) check(asked bool) error {
 	for _, flag := range []struct {
 		name  string
 		given bool
-	}{{"--model", f.Model != ""}, {"--adapter", f.Adapter != ""}, {"--readout", f.Readout != ""}, {"--prompt", f.Prompt != 0}} {
+	}{{"--model", f.Model != ""}, {"--adapter", f.Adapter != ""}, {"--readout", f.Readout != ""}, {"--prompt", f.Prompt != 0}, {"--think", f.Think != 0}} {
 		if flag.given && !asked {
 			return fmt.Errorf("%s is about the language model, which does not rank here; add lm to --ranker", flag.name)
 		}
+	}
+	if f.Think < 0 {
+		return fmt.Errorf("--think %d: want tokens, or 0 for no thought", f.Think)
 	}
 	return nil
 }
@@ -37,14 +42,28 @@ type promptedRanker struct {
 	*live.Prompted
 	graph *measured
 	model *engine.Model // nil: another ranker closes it
+	tell  func()        // at the end
 }
 
 func (r promptedRanker) Close() error {
+	r.tell()
 	err := r.graph.close()
 	if r.model != nil {
 		err = errors.Join(err, r.model.Close())
 	}
 	return err
+}
+
+// thoughtCount counts what a model wrote before it answered.
+type thoughtCount struct{ asked, grounded, lines, dropped int }
+
+func (t *thoughtCount) add(r iot.Reply) {
+	t.asked++
+	if len(r.Thought.Steps) > 0 {
+		t.grounded++
+	}
+	t.lines += len(r.Thought.Steps) + len(r.Dropped)
+	t.dropped += len(r.Dropped)
 }
 
 // lm is the language model over an empty graph, and how to begin again in a world with less data.
@@ -57,12 +76,27 @@ func (c evalCommand) lm(p *process, data *dataset.Dataset) (k contestant, err er
 	if err != nil {
 		return k, err
 	}
+	if c.Think > 0 && (who.PromptVersion != iot.Thoughts || who.Readout != string(engine.Letters)) {
+		return k, errors.Join(fmt.Errorf("--think %d: the model reads prompts of version %d by %s, and only those of version %d ask for a thought, before a letter; add --prompt %d --readout letters",
+			c.Think, who.PromptVersion, who.Readout, iot.Thoughts, iot.Thoughts), model.Close())
+	}
+	thought := &thoughtCount{}
 	ranked := func(ctx context.Context, seen event.Context, seed uint64) ([]float64, error) {
 		prompt, err := iot.Build(who.PromptVersion, seen, seed)
 		if err != nil {
 			return nil, err
 		}
-		return model.Rank(ctx, prompt)
+		if c.Think == 0 {
+			return model.Rank(ctx, prompt)
+		}
+		reply, shares, err := lm.Thinker{Writer: model, Ranker: model, Most: c.Think}.Think(ctx, seen, prompt)
+		thought.add(reply)
+		return shares, err
+	}
+	tell := func() {
+		if thought.asked > 0 {
+			p.log.Info("thoughts", "asked", thought.asked, "with_a_grounded_line", thought.grounded, "lines", thought.lines, "lines_dropped", thought.dropped)
+		}
 	}
 	over := func(ctx context.Context, owned *engine.Model) (eval.Ranker, error) {
 		g, err := c.open(ctx, p, data.Items())
@@ -70,7 +104,7 @@ func (c evalCommand) lm(p *process, data *dataset.Dataset) (k contestant, err er
 			return nil, err
 		}
 		g.words = iot.Worded(who.PromptVersion)
-		return promptedRanker{live.NewPrompted(g, ranked), g, owned}, nil
+		return promptedRanker{live.NewPrompted(g, ranked), g, owned, tell}, nil
 	}
 	if k.Ranker, err = over(p.ctx, model); err != nil {
 		return k, errors.Join(err, model.Close())
