@@ -56,6 +56,9 @@ func TestEvalLMWithAnAdapter(t *testing.T) {
 		want string
 	}{
 		{[]string{"--ranker", "lm", "--model", model, "--adapter", adapter}, 1, "adapter " + adapter + ": it does not belong to this model: the adapter is for base_digest "},
+		{[]string{"--ranker", "lm", "--think", "8"}, 1, "--think 8: the model reads prompts of version 2 by lines"},
+		{[]string{"--ranker", "lm", "--think=-1"}, 1, "--think -1: want tokens"},
+		{[]string{"--ranker", "fusion", "--think", "8"}, 1, "--think is about the language model"},
 		{[]string{"--ranker", "lm", "--model", adapter}, 1, "it is an adapter: name the model that it belongs to"},
 		{[]string{"--ranker", "lm", "--adapter", model}, 1, "adapter " + model + ": "},
 		{[]string{"--ranker", "lm", "--adapter", "/does/not/exist"}, 2, "/does/not/exist"},
@@ -94,5 +97,14 @@ func TestEvalLMWithAnAdapter(t *testing.T) {
 				t.Errorf("r2rec %q: exit code %d, %s; want %q", args, code, errs.String(), tc.want)
 			}
 		}
+	}
+}
+
+// A model that is asked to think writes before it answers, and it is told how much of that was grounded.
+func TestEvalLMThinks(t *testing.T) {
+	s := newSlice(t)
+	_, log := s.eval("--ranker", "lm", "--model", s.wordy(), "--readout", "letters", "--prompt", "3", "--think", "8")
+	if !strings.Contains(log, "msg=thoughts asked=") || !strings.Contains(log, "lines_dropped=") {
+		t.Errorf("the log says %s", log)
 	}
 }
