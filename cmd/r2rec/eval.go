@@ -29,6 +29,7 @@ type evalCommand struct {
 	Seed      uint64   `help:"Seed of everything that is drawn: resamples, cases to fit with, weights to begin with." default:"1" group:"Rankers"`
 	evalFit   `embed:""`
 	evalModel `embed:""`
+	evalPool  `embed:""`
 	evalGraph `embed:""`
 
 	JSON      bool   `help:"Figures for machines, one JSON object a line." group:"Results"`
@@ -65,6 +66,13 @@ func (c evalCommand) Run(p *process) (err error) {
 	if err != nil {
 		return err
 	}
+	if all := len(cases); c.Sample > 0 {
+		if len(c.Against) > 0 {
+			return fmt.Errorf("--sample %d: --against compares with the ranks of all cases; leave one of them out", c.Sample)
+		}
+		cases = c.sampled(cases, c.Seed)
+		p.log.Info("a sample of the cases is asked", "cases", len(cases), "of", all)
+	}
 	others, err := c.earlier(cases)
 	if err != nil {
 		return err
@@ -83,6 +91,9 @@ func (c evalCommand) Run(p *process) (err error) {
 	defer shown.close()
 	var rankers []eval.Named
 	for _, name := range c.Ranker {
+		if name == eval.PoolName { // made of the others' answers
+			continue
+		}
 		k, err := c.contestant(p, shown, name, data, cases)
 		if err != nil {
 			return err
@@ -113,12 +124,18 @@ func (c evalCommand) Run(p *process) (err error) {
 			return err
 		}
 	}
+	if err := c.writeScores(cases, results); err != nil {
+		return err
+	}
+	if results, err = c.pooled(p, cases, results); err != nil {
+		return err
+	}
 	return c.report(p, data, cases, results, others)
 }
 
 // check finds what is wrong with the flags before anything takes time.
 func (c evalCommand) check() error {
-	names := append([]string{"fusion", "lm"}, baseline.Names...)
+	names := append([]string{"fusion", "lm", eval.PoolName}, baseline.Names...)
 	for i, name := range c.Ranker {
 		if !slices.Contains(names, name) {
 			return fmt.Errorf("--ranker %q: want some of %s", name, strings.Join(names, ", "))
@@ -134,6 +151,9 @@ func (c evalCommand) check() error {
 		return fmt.Errorf("--catalogue: %s only ranks what it is asked about; put fusion first in --ranker", c.Ranker[0])
 	}
 	if err := c.evalFit.check(slices.Contains(c.Ranker, "fusion")); err != nil {
+		return err
+	}
+	if err := c.evalPool.check(c.Ranker); err != nil {
 		return err
 	}
 	if err := errors.Join(c.evalModel.check(slices.Contains(c.Ranker, "lm")), c.evalGraph.check()); err != nil {

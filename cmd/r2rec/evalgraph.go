@@ -76,7 +76,7 @@ type evalGraph struct {
 func evalVars() kong.Vars {
 	return kong.Vars{
 		"explore_share":   "0.1",
-		"rankers":         strings.Join(append([]string{"fusion", "lm"}, baseline.Names...), ", "),
+		"rankers":         strings.Join(append([]string{"fusion", "lm", "pool"}, baseline.Names...), ", "),
 		"fusion_groups":   fusionGroups(),
 		"graph_history":   strconv.Itoa(graphcache.DefaultRead.History),
 		"graph_item_list": strconv.Itoa(graphcache.DefaultRead.ItemList),

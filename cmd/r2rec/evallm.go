@@ -68,7 +68,7 @@ func (t *thoughtCount) add(r iot.Reply) {
 
 // lm is the language model over an empty graph, and how to begin again in a world with less data.
 func (c evalCommand) lm(p *process, data *dataset.Dataset) (k contestant, err error) {
-	model, err := c.engineFlags.open(engine.Options{Adapter: c.Adapter, Concurrency: 1})
+	model, err := c.engineFlags.open(engine.Options{Adapter: c.Adapter, Concurrency: 1, Threads: threads(0)})
 	if err != nil {
 		return k, err
 	}

@@ -56,6 +56,12 @@ func TestEvalLMWithAnAdapter(t *testing.T) {
 		want string
 	}{
 		{[]string{"--ranker", "lm", "--model", model, "--adapter", adapter}, 1, "adapter " + adapter + ": it does not belong to this model: the adapter is for base_digest "},
+		{[]string{"--ranker", "lm,pool", "--pool-weight", ".5"}, 1, "--ranker pool: it joins fusion and lm"},
+		{[]string{"--ranker", "fusion,lm,pool"}, 1, "--ranker pool: say the model's weight"},
+		{[]string{"--ranker", "fusion,lm", "--pool-weight", ".5"}, 1, "they are about the ranker pool"},
+		{[]string{"--ranker", "fusion,lm,pool", "--pool-weight", "2"}, 1, "--pool-weight 2: want 0 to 1"},
+		{[]string{"--ranker", "fusion,lm,pool", "--pool-from", model}, 1, "--pool-from: " + model + ":1: "},
+		{[]string{"--sample=-1"}, 1, "--sample -1: want"},
 		{[]string{"--ranker", "lm", "--think", "8"}, 1, "--think 8: the model reads prompts of version 2 by lines"},
 		{[]string{"--ranker", "lm", "--think=-1"}, 1, "--think -1: want tokens"},
 		{[]string{"--ranker", "fusion", "--think", "8"}, 1, "--think is about the language model"},
@@ -106,5 +112,30 @@ func TestEvalLMThinks(t *testing.T) {
 	_, log := s.eval("--ranker", "lm", "--model", s.wordy(), "--readout", "letters", "--prompt", "3", "--think", "8")
 	if !strings.Contains(log, "msg=thoughts asked=") || !strings.Contains(log, "lines_dropped=") {
 		t.Errorf("the log says %s", log)
+	}
+}
+
+// The pool's weight is learned from other cases; the ends of it are the fusion and the model.
+func TestEvalPool(t *testing.T) {
+	s := newSlice(t)
+	three := []string{"--ranker", "fusion,lm,pool"}
+	s.eval("--ranker", "fusion,lm", "--scores", s.file("scores.jsonl"), "--ranks", s.file("alone.json"))
+	_, log := s.eval(append(three, "--pool-from", s.file("scores.jsonl"), "--ranks", s.file("pool.json"))...)
+	if !strings.Contains(log, "weight of the pool learned") {
+		t.Errorf("the log says %s", log)
+	}
+	alone, learned := s.ranks("alone.json"), s.ranks("pool.json")
+	for name, weight := range map[string]string{"fusion": "0", "lm": "1"} {
+		s.eval(append(three, "--pool-weight", weight, "--ranks", s.file(name+".json"))...)
+		if !cmp.Equal(s.ranks(name + ".json")["pool"], alone[name]) {
+			t.Errorf("at weight %s the pool is not %s", weight, name)
+		}
+	}
+	if cmp.Equal(learned["pool"], alone["fusion"]) || len(learned["pool"]) != s.cases {
+		t.Error("the pool is the fusion")
+	}
+	out, log := s.eval("--ranker", "lm", "--sample", "5", "--json")
+	if _, figures := s.figures(out); figures["n"] != 5 || !strings.Contains(log, "a sample of the cases is asked") {
+		t.Errorf("a sample of 5: %v, %s", figures, log)
 	}
 }

@@ -54,7 +54,7 @@ var rows = map[string][]string{
 
 	"internal/adapters":      {"internal/event", "internal/gguf", "internal/llama/lora", "internal/lm/proof"},
 	"internal/ope":           nil,
-	"internal/eval":          {"internal/event", "internal/chart"},
+	"internal/eval":          {"internal/event", "internal/chart", "internal/policy"},
 	"internal/chart":         nil,
 	"internal/ope/logs":      {"internal/ope"},
 	"internal/ope/power":     {"internal/ope"},
@@ -80,7 +80,7 @@ var forTests = []string{"graphcache", "internal/event", "internal/broker", "inte
 var forTestsOf = map[string][]string{
 	"internal/llama":     {"internal/llama/learn", "internal/llama/token"},
 	"internal/lm/loader": {"reasoner", "internal/lm", "internal/llama/learn", "internal/llama/lora"},
-	"rltrainer":          {"internal/lm/engine", "internal/llama/learn"},
+	"rltrainer":          {"internal/lm/engine", "internal/llama", "internal/llama/learn", "internal/llama/token"},
 	"internal/lm/ollama": {"reasoner", "internal/lm/engine", "internal/lm/loader", "internal/llama", "internal/llama/learn"},
 }
 
