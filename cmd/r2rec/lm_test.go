@@ -151,6 +151,7 @@ func TestServeRanksWithTheModelThatIsNamed(t *testing.T) {
 	model, adapter := s.file("model.gguf"), s.file("adapter.gguf")
 	lmDo(t, tiny(model)...)
 	lmDo(t, s.tune(adapter, "--model", model)...)
+	wordy := s.wordy()
 	who := identity(t, engine.Options{Path: model, Adapter: adapter})
 	embeddedtest.EachSingle(t, func(t *testing.T, k broker.Settings, r *redis.UniversalOptions) {
 		p := newPlace(t, k, r)
@@ -184,6 +185,20 @@ func TestServeRanksWithTheModelThatIsNamed(t *testing.T) {
 		})
 		if ok, saw := check(p.recommend(user)); !ok {
 			t.Errorf("recommend: %s", saw)
+		}
+		p.model = []string{"--model", wordy, "--think", "6", "--control-share", "0"} // writes before it answers, nothing that is grounded
+		if rec := p.recommend(user); rec.Source != event.Reasoned || rec.Model != "wordy" || len(rec.Items) == 0 || len(rec.Items[0].Reasons) == 0 {
+			t.Errorf("thinking: %s, model %s, %s", rec.Source, rec.Model, rec.Note)
+		}
+		for _, tc := range []struct{ flags, says string }{
+			{"--think 6", "--think needs a --model that knows words"},
+			{"--think 6 --no-model", "leave out --ollama and --no-model"},
+			{"--think=-1", "--think -1: want tokens"},
+			{"--think 6 --model " + model, "the model was taught the readout lines"},
+		} {
+			if said := p.fails(append(p.everywhere("recommend", user), strings.Fields(tc.flags)...)...); !strings.Contains(said, tc.says) {
+				t.Errorf("recommend %s says %s, want %q", tc.flags, said, tc.says)
+			}
 		}
 		p.model = []string{"--control-share", "0"} // what travels with the program
 		if rec := p.recommend(user); rec.Source != event.Reasoned || rec.Model != engine.BaseName || rec.Adapter != "" {
