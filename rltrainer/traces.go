@@ -36,12 +36,13 @@ const (
 	NoChain    Fate = "no_chain"   // no chain of the prompt leads to what was chosen: no thought can be grounded
 	Ungrounded Fate = "ungrounded" // see iot.Fault; or a reason does not name what it is for
 	Leaking    Fate = "leaking"    // it speaks of the answer as given
+	Parroted   Fate = "parroted"   // a reason says of this thing what the teacher's examples say of another
 	Unhelpful  Fate = "unhelpful"  // it makes what was chosen no likelier
 	Kept       Fate = "kept"
 )
 
 // Fates are all of them, in order.
-var Fates = []Fate{NoChain, Ungrounded, Leaking, Unhelpful, Kept}
+var Fates = []Fate{NoChain, Ungrounded, Leaking, Parroted, Unhelpful, Kept}
 
 // TraceOptions say how a teacher is asked. The zero value of a field takes the default that its comment states.
 type TraceOptions struct {
@@ -77,7 +78,7 @@ func (o *TraceOptions) fill() error {
 
 // Teach has a teacher write a thought that leads from an example's question to what was chosen, by progressive masked
 // prompting (iot.Teaching): a reason for each of the strongest rivals, and at last one for what was chosen, which alone is
-// written in its knowledge. A thought is kept if it is grounded in the prompt, does not speak of the answer as given, and
+// written in its knowledge. A thought is kept if it is grounded in the prompt, does not speak of the answer as given, does not repeat the examples, and
 // helps: the pupil gives what was chosen a larger share with it than without (R2Rec, arXiv 2506.05069). Of several tries
 // the first that is kept counts, or else the last.
 //
@@ -116,7 +117,7 @@ func Teach(ctx context.Context, teacher lm.Writer, pupil Ranker, example int, e 
 // try has one thought written, and judges it.
 func (t *Trace) try(ctx context.Context, teacher lm.Writer, pupil Ranker, p iot.Prompt, e Example, plan [][]int, o lm.WriteOptions) error {
 	thought := event.Thought{By: event.Reasoned}
-	teaching := iot.NewTeaching(e.Context)
+	teaching, parroted := iot.NewTeaching(e.Context), 0
 	for i, chains := range plan {
 		text, opening := teaching.Ask(chains, i == len(plan)-1)
 		written, err := teacher.Write(ctx, text, 1, o)
@@ -125,6 +126,9 @@ func (t *Trace) try(ctx context.Context, teacher lm.Writer, pupil Ranker, p iot.
 		}
 		reason, _, _ := strings.Cut(strings.TrimSpace(opening+written[0].Text), "\n")
 		teaching.Told(reason)
+		if parroted == 0 && iot.Parrots(reason, opening) {
+			parroted = i + 1
+		}
 		thought.Steps = append(thought.Steps, event.Step{ItemID: e.Context.Chains[chains[0]-1].ItemID, Chains: chains, Text: reason})
 	}
 	t.Prompt, t.Completion = p.Thinking(), p.WriteReply(thought, e.Context, e.Chosen)
@@ -144,6 +148,10 @@ func (t *Trace) try(ctx context.Context, teacher lm.Writer, pupil Ranker, p iot.
 			t.Fate, t.Why = Leaking, fmt.Sprintf("it says %q", said)
 			return nil
 		}
+	}
+	if parroted > 0 {
+		t.Fate, t.Why = Parroted, fmt.Sprintf("reason %d repeats an example", parroted)
+		return nil
 	}
 	var err error
 	if t.After, err = chosenShare(ctx, pupil, p.After(read.Thought, e.Context), e); err != nil {

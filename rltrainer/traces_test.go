@@ -103,6 +103,7 @@ func TestTeachFilters(t *testing.T) {
 		{"says more than a line", []string{fine, " it is good.\nAnswer: A"}, -2, Kept, 1},
 		{"gives it away", []string{fine, " it is good, and the correct one."}, 0, Leaking, 3},
 		{"gives it away, in capitals", []string{" the ANSWER follows.", " it is good."}, 0, Leaking, 3},
+		{"repeats an example", []string{" Both are for long days outdoors. ", " it is good."}, 0, Parroted, 3},
 		{"does not help", []string{fine, " it is there."}, -3, Unhelpful, 3},
 	} {
 		trace, err := Teach(t.Context(), &scripted{says: test.says}, convinced{"good"}, 0, chained(), TraceOptions{})

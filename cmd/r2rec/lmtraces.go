@@ -44,7 +44,7 @@ which cites chains of the graph by number. The teacher sees one chain more with 
 chosen (progressive masked prompting). A thought is kept if it
 
   is grounded   cites only chains that stand in the prompt and lead to the candidate it speaks of, and names no other item
-  does not leak speak of the answer as given
+  does not leak speak of the answer as given, nor repeat the examples that the teacher reads
   helps         the model that is to learn gives what was chosen a larger share with it than without
 
   r2rec lm traces --events events.csv --items items.csv --fit-before 1436920119 --model SmolLM2-135M-Instruct.Q4_1.gguf --out traces.jsonl
@@ -243,6 +243,7 @@ var fateMeans = map[rltrainer.Fate]string{
 	rltrainer.NoChain:    "no chain of the prompt leads to what was chosen",
 	rltrainer.Ungrounded: "not of the form, or names an item that its chains do not touch",
 	rltrainer.Leaking:    "speaks of the answer as given",
+	rltrainer.Parroted:   "repeats the examples that the teacher reads",
 	rltrainer.Unhelpful:  "makes what was chosen no likelier",
 	rltrainer.Kept:       "kept",
 }

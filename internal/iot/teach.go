@@ -29,6 +29,13 @@ Reason: Whoever enjoys Rain Coat may like Head Lamp, since both are for long day
 
 `
 
+// Parrots tells whether a reason says what the examples that the teacher reads say, of another thing. opening is what it
+// was led by.
+func Parrots(reason, opening string) bool {
+	said := strings.Trim(strings.TrimPrefix(reason, opening), " .,")
+	return said != "" && strings.Contains(strings.ToLower(teachingTask), strings.ToLower(said))
+}
+
 // taughtLikes is how many likes a teacher reads.
 const taughtLikes = 5
 
