@@ -35,7 +35,7 @@ func crossEntropy(chosen int) lm.Objective {
 // Scores and gradients of an objective stand in the order of the context, whatever letters the candidates have, in both
 // readouts: the cross-entropy of the chosen one, told as an objective, teaches what a lesson without one does.
 func TestObjectivesAreInTheOrderOfTheContext(t *testing.T) {
-	for _, readout := range []Readout{Lines, Letters} {
+	for _, readout := range []Readout{Lines, Letters, Pointwise} {
 		o := toyOptions(t, 1)
 		o.Readout = readout
 		lessons := toyLessons(t, iot.Figures, 1, 8, 6)

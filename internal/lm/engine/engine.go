@@ -226,9 +226,13 @@ func (m *Model) Identity(context.Context) (event.Model, error) { return m.identi
 // Shape is that of the model.
 func (m *Model) Shape() llama.Config { return m.weights.Config }
 
-// Tokens are those of a prompt as this model reads it, for a trainer that has to read the same.
+// Tokens are those of a prompt as this model reads it, for a trainer that has to read the same. A prompt with a question
+// for each candidate is more than one text, and an error.
 func (m *Model) Tokens(p iot.Prompt) ([]int32, error) {
 	t, err := m.reader.read(p)
+	if err == nil && len(t.questions) > 0 {
+		err = fmt.Errorf("readout %s reads %d texts for a prompt: teach it here, or choose %s or %s", m.reader.readout, len(t.questions), Lines, Letters)
+	}
 	return t.tokens, err
 }
 
@@ -242,7 +246,7 @@ func (m *Model) Rank(ctx context.Context, p iot.Prompt) ([]float64, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read a prompt of %d bytes: %w: %w", len(p.Text), err, lm.ErrNonsense)
 	}
-	s, err := m.take(ctx, len(t.tokens))
+	s, err := m.take(ctx, t.longest())
 	if err != nil {
 		return nil, err
 	}

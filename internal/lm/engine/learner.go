@@ -98,7 +98,7 @@ func (l *Learner) Learn(ctx context.Context, batch []lm.Lesson) (lm.Progress, er
 		if err != nil {
 			return lm.Progress{}, fmt.Errorf("lesson %d of the batch: %w", i, err)
 		}
-		examples[i] = learn.Example{Tokens: t.tokens, Want: t.want, IDs: t.ids, Loss: learn.Lines(objective)}
+		examples[i] = learn.Example{Tokens: t.tokens, Branches: t.questions, Want: t.want, IDs: t.ids, Loss: learn.Lines(objective)}
 		if l.reader.readout == Letters {
 			examples[i].IDs, examples[i].Loss = nil, learn.Letters(t.ids, objective)
 		}
@@ -136,7 +136,7 @@ func (l *Learner) Rank(ctx context.Context, p iot.Prompt) ([]float64, error) {
 		return nil, err
 	}
 	// A session remembers what it read with other weights: each prompt takes a new one, which costs little beside learning.
-	s, err := l.trainable.NewSession(len(t.tokens), 1)
+	s, err := l.trainable.NewSession(t.longest(), 1)
 	if err != nil {
 		return nil, err
 	}

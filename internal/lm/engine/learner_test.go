@@ -76,7 +76,7 @@ func wantClose(t *testing.T, a, b ranker, lessons []lm.Lesson, tolerance float64
 
 // The loss of a step is the cross-entropy of what Rank says, and with letters also what it takes to say one.
 func TestLearnTellsTheLossOfWhatRankSays(t *testing.T) {
-	for _, readout := range []Readout{Lines, Letters} {
+	for _, readout := range []Readout{Lines, Letters, Pointwise} {
 		o := toyOptions(t, 1)
 		o.Readout = readout
 		l, err := NewModel(o)

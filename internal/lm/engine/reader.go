@@ -22,7 +22,15 @@ const (
 	Lines Readout = "lines"
 	// Letters scores it by the log-probability of its letter where the prompt ends.
 	Letters Readout = "letters"
+	// Pointwise scores it by the log-odds of " yes" against " no" after a question about it alone. What all questions have
+	// in common is read once.
+	Pointwise Readout = "pointwise"
 )
+
+// question follows the last candidate's line in the readout Pointwise.
+func question(letter byte) string {
+	return "\n\nWill the user like " + string(letter) + " next? Answer yes or no.\nAnswer:"
+}
 
 // reader turns prompts into what a model reads: the tokens, the places where something is asked, and for which tokens.
 type reader struct {
@@ -34,14 +42,14 @@ type reader struct {
 func newReader(t *token.Tokenizer, r Readout) (*reader, error) {
 	var words []string
 	switch r {
-	case Lines:
+	case Lines, Pointwise:
 		words = []string{" yes", " no"}
 	case Letters:
 		for i := range iot.MaxCandidates {
 			words = append(words, " "+string(rune('A'+i)))
 		}
 	default:
-		return nil, fmt.Errorf("readout %q: must be %s or %s", string(r), Lines, Letters)
+		return nil, fmt.Errorf("readout %q: must be %s, %s or %s", string(r), Lines, Letters, Pointwise)
 	}
 	out := &reader{tokenizer: t, readout: r}
 	for _, w := range words {
@@ -59,6 +67,17 @@ type text struct {
 	tokens []int32
 	want   []int   // indices of the tokens after which something is asked
 	ids    []int32 // the tokens whose logits are asked for there
+	// questions go on from the tokens, each by itself, and want counts on through them; only Pointwise has some.
+	questions [][]int32
+}
+
+// longest is how many tokens stand in a row.
+func (t text) longest() int {
+	n := 0
+	for _, q := range t.questions {
+		n = max(n, len(q))
+	}
+	return len(t.tokens) + n
 }
 
 // read encodes a prompt. Lines end before what follows the last candidate, since nothing there can matter. The error says
@@ -78,6 +97,15 @@ func (r *reader) read(p iot.Prompt) (text, error) {
 		return text{}, fmt.Errorf("its %d candidates' lines end at %d of %d bytes", len(p.Letters), lines, len(p.Text))
 	}
 	tokens, ends := r.tokenizer.EncodeOffsets(p.Text[:lines[len(lines)-1]], special)
+	if r.readout == Pointwise {
+		t, at := text{tokens: tokens, ids: r.ids}, len(tokens)
+		for j := range p.Letters {
+			q := r.tokenizer.Encode(question('A'+byte(j)), token.Options{})
+			at += len(q)
+			t.questions, t.want = append(t.questions, q), append(t.want, at-1)
+		}
+		return t, nil
+	}
 	t := text{tokens: tokens, ids: r.ids, want: make([]int, len(lines))}
 	for j, end := range lines {
 		i := sort.SearchInts(ends, end)
@@ -91,15 +119,38 @@ func (r *reader) read(p iot.Prompt) (text, error) {
 
 // rank reads a prompt in a session: the log-share of each candidate, in the order of the context.
 func (r *reader) rank(ctx context.Context, s *llama.Session, t text, p iot.Prompt) ([]float64, error) {
-	hidden, err := s.Read(ctx, t.tokens, t.want...)
+	places, err := r.logits(ctx, s, t)
 	if err != nil {
 		return nil, err
 	}
-	shares, err := r.shares(func(place int) []float32 { return hidden.Logits(place, t.ids...) }, len(p.Letters))
+	shares, err := r.shares(func(place int) []float32 { return places[place] }, len(p.Letters))
 	if err != nil {
 		return nil, err
 	}
 	return lm.ByCandidate(shares, p)
+}
+
+// logits at every place where something is asked.
+func (r *reader) logits(ctx context.Context, s *llama.Session, t text) (places [][]float32, err error) {
+	for _, q := range t.questions { // the session remembers what they have in common
+		row := append(t.tokens[:len(t.tokens):len(t.tokens)], q...)
+		hidden, err := s.Read(ctx, row, len(row)-1)
+		if err != nil {
+			return nil, err
+		}
+		places = append(places, hidden.Logits(0, t.ids...))
+	}
+	if len(t.questions) > 0 {
+		return places, nil
+	}
+	hidden, err := s.Read(ctx, t.tokens, t.want...)
+	if err != nil {
+		return nil, err
+	}
+	for place := range t.want {
+		places = append(places, hidden.Logits(place, t.ids...))
+	}
+	return places, nil
 }
 
 // shares are the log-shares of the candidates, in the order of their letters, from the logits at each place.
