@@ -357,6 +357,7 @@ func TestLMWrongInput(t *testing.T) {
 
 		{[]string{"traces"}, 2, "--events"},
 		{traces("--steps", "5"), 1, "--steps 5: want at most 4"},
+		{traces("--ollama", "http://127.0.0.1:1"), 1, "--ollama: name the model that writes there by --teacher"},
 		{traces("--tries", "0"), 1, "--tries 0: want 1 or more"},
 		{traces("--temperature", "0"), 1, "--temperature 0: want above 0"},
 		{traces("--temperature", "NaN"), 1, "--temperature NaN"},

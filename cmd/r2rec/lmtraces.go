@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,8 +11,11 @@ import (
 	"time"
 
 	"github.com/r2rec/r2rec/internal/dataset"
+	"github.com/r2rec/r2rec/internal/event"
 	"github.com/r2rec/r2rec/internal/iot"
+	"github.com/r2rec/r2rec/internal/lm"
 	"github.com/r2rec/r2rec/internal/lm/engine"
+	"github.com/r2rec/r2rec/internal/lm/ollama"
 	"github.com/r2rec/r2rec/rltrainer"
 	"golang.org/x/sync/errgroup"
 )
@@ -27,7 +31,8 @@ type lmTracesCommand struct {
 
 	Model   string `help:"GGUF file of the model that is to learn: a thought has to help it." required:"" type:"existingfile" placeholder:"FILE" group:"Models"`
 	Adapter string `help:"Adapter of that model, read by letters of prompt 3." type:"existingfile" placeholder:"FILE" group:"Models"`
-	Teacher string `help:"GGUF file of the model that writes. Default: the one that is to learn, without its adapter." type:"existingfile" placeholder:"FILE" group:"Models"`
+	Teacher string `help:"GGUF file of the model that writes; with --ollama the name of a model there. Default: the one that is to learn, without its adapter." placeholder:"FILE|NAME" group:"Models"`
+	Ollama  string `help:"URL of an Ollama server that runs the --teacher, such as http://127.0.0.1:11434." placeholder:"URL" group:"Models"`
 
 	Steps       int     `help:"Reasons of a thought, at most: the last is for what was chosen, those before it for the strongest rivals." default:"2" group:"Thoughts"`
 	Tries       int     `help:"Thoughts to write about a case until one is kept." default:"3" group:"Thoughts"`
@@ -70,6 +75,9 @@ func (c lmTracesCommand) check() error {
 	if !(c.Temperature > 0 && c.Temperature <= 2) {
 		return fmt.Errorf("--temperature %v: want above 0, and at most 2", c.Temperature)
 	}
+	if c.Ollama != "" && c.Teacher == "" {
+		return errors.New("--ollama: name the model that writes there by --teacher")
+	}
 	if c.Dropped == c.Out {
 		return fmt.Errorf("--dropped %s: --out is to be written there", c.Dropped)
 	}
@@ -98,17 +106,11 @@ func (c lmTracesCommand) Run(p *process) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, pupil.Close()) }()
-	teacher := pupil
-	if c.Teacher != "" || c.Adapter != "" {
-		path := c.Teacher
-		if path == "" {
-			path = c.Model
-		}
-		if teacher, err = engine.Open(engine.Options{Path: path, Readout: engine.Letters, PromptVersion: iot.Thoughts}); err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, teacher.Close()) }()
+	teacher, done, err := c.teacher(p, pupil)
+	if err != nil {
+		return err
 	}
+	defer func() { err = errors.Join(err, done()) }()
 	cases, err := drawCases(data, c.FitBefore, before, c.Cases, c.Seed)
 	if err != nil {
 		return err
@@ -135,8 +137,33 @@ func (c lmTracesCommand) Run(p *process) (err error) {
 	return c.report(p.stdout, traces, took)
 }
 
+// tracer is a model that writes.
+type tracer interface {
+	lm.Writer
+	Identity(ctx context.Context) (event.Model, error)
+}
+
+// teacher opens the model that writes; done lets go of it.
+func (c lmTracesCommand) teacher(p *process, pupil *engine.Model) (t tracer, done func() error, err error) {
+	if c.Ollama != "" {
+		client, err := ollama.New(ollama.Options{BaseURL: c.Ollama, Model: c.Teacher, Timeout: warmWithin, Logger: p.log})
+		if err != nil {
+			return nil, nil, err
+		}
+		return client, func() error { return nil }, nil
+	}
+	if c.Teacher == "" && c.Adapter == "" {
+		return pupil, func() error { return nil }, nil
+	}
+	m, err := engine.Open(engine.Options{Path: cmp.Or(c.Teacher, c.Model), Readout: engine.Letters, PromptVersion: iot.Thoughts})
+	if err != nil {
+		return nil, nil, fmt.Errorf("--teacher: %w", err)
+	}
+	return m, m.Close, nil
+}
+
 // write has every example's trace written, those that are not yet, and then the files.
-func (c lmTracesCommand) write(p *process, shown *stages, teacher, pupil *engine.Model, examples []rltrainer.Example) ([]rltrainer.Trace, error) {
+func (c lmTracesCommand) write(p *process, shown *stages, teacher tracer, pupil *engine.Model, examples []rltrainer.Example) ([]rltrainer.Trace, error) {
 	run, err := c.run(p.ctx, teacher, pupil, examples)
 	if err != nil {
 		return nil, err
@@ -196,7 +223,7 @@ func (c lmTracesCommand) write(p *process, shown *stages, teacher, pupil *engine
 }
 
 // run names what is written, for who goes on.
-func (c lmTracesCommand) run(ctx context.Context, teacher, pupil *engine.Model, examples []rltrainer.Example) (string, error) {
+func (c lmTracesCommand) run(ctx context.Context, teacher tracer, pupil *engine.Model, examples []rltrainer.Example) (string, error) {
 	digest, err := rltrainer.Digest(examples)
 	if err != nil {
 		return "", err
