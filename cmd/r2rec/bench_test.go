@@ -63,7 +63,7 @@ func metrics(figures map[string]figure) string {
 }
 
 func TestBenchLM(t *testing.T) {
-	own := "generate_tokens_per_second gflops peak_share peers_missing prefix_first_token_ratio prompt_tokens_per_second recommendation_ms recommendations_per_second_2"
+	own := "generate_tokens_per_second gflops group_generate_speedup peak_share peers_missing prefix_first_token_ratio prompt_tokens_per_second recommendation_ms recommendations_per_second_2"
 	figures := bench(t, small()...)
 	if got := metrics(figures); got != own {
 		t.Errorf("metrics %s, want %s", got, own)

@@ -85,7 +85,7 @@ func (c benchLMCommand) speak(ctx context.Context, out *benchReport, shown *stag
 	if err != nil {
 		return err
 	}
-	var read, written, kept, peerRead, peerWritten []float64
+	var read, written, together, kept, peerRead, peerWritten []float64
 	for i := range 1 + c.Runs { // the first finds memory not yet used, and a server that has to load the model
 		shown.set("reading and writing", i, 1+c.Runs)
 		t, err := c.speakOnce(ctx, session, s, i)
@@ -105,6 +105,7 @@ func (c benchLMCommand) speak(ctx context.Context, out *benchReport, shown *stag
 			continue
 		}
 		read, written, kept = append(read, t.read), append(written, t.written), append(kept, t.kept)
+		together = append(together, t.together/t.written)
 		if what != "" {
 			peerRead = append(peerRead, float64(said.PromptTokens)/said.Prompt.Seconds())
 			peerWritten = append(peerWritten, float64(said.Tokens)/said.Answer.Seconds())
@@ -115,6 +116,8 @@ func (c benchLMCommand) speak(ctx context.Context, out *benchReport, shown *stag
 	}
 	add("prompt_tokens_per_second", "tokens/s", read, fmt.Sprintf("%s, %d tokens up to the first token after them", s.name, c.Prompt))
 	add("generate_tokens_per_second", "tokens/s", written, fmt.Sprintf("%s, %d tokens after %d, the likeliest each time", s.name, c.Generate, c.Prompt))
+	out.add(figure{Metric: "group_generate_speedup", Value: median(together), Unit: "ratio", Model: s.name, Threads: threads(c.Threads), Samples: len(together),
+		Of: fmt.Sprintf("tokens a second of %d texts that are written at once, over those of one alone", atOnce)})
 	out.add(figure{Metric: "prefix_first_token_ratio", Value: median(kept), Unit: "ratio", Model: s.name, Threads: threads(c.Threads), Samples: len(kept),
 		Of: fmt.Sprintf("time to the first token with %d of %d tokens kept, over that without", c.kept(), c.Prompt)})
 	if what == "" {
@@ -157,6 +160,7 @@ func (c benchLMCommand) kept() int { return c.Prompt * 2 / 3 }
 type spoken struct {
 	text          string
 	read, written float64 // tokens a second
+	together      float64 // tokens a second of all texts that are written at once
 	kept          float64 // time to the first token with most of the text kept, over that without
 }
 
@@ -173,9 +177,18 @@ func (c benchLMCommand) speakOnce(ctx context.Context, session *llama.Session, s
 	if err != nil {
 		return spoken{}, err
 	}
+	start := time.Now()
+	if _, err := session.GenerateMany(ctx, tokens, slices.Repeat([]llama.GenerateOptions{{Most: 1 + c.Generate}}, atOnce)); err != nil {
+		return spoken{}, err
+	}
+	together := time.Since(start)
 	again, _, err := generate(ctx, session, slices.Concat(tokens[:c.kept()], other[c.kept():]), 0)
-	return spoken{text: text, read: float64(c.Prompt) / reading.Seconds(), written: float64(c.Generate) / writing.Seconds(), kept: again.Seconds() / reading.Seconds()}, err
+	return spoken{text: text, read: float64(c.Prompt) / reading.Seconds(), written: float64(c.Generate) / writing.Seconds(),
+		together: float64(atOnce*c.Generate) / together.Seconds(), kept: again.Seconds() / reading.Seconds()}, err
 }
+
+// atOnce is how many texts are written together: a group of GRPO.
+const atOnce = 8
 
 // generate tells how long it takes to the first token after a text, and from there to so many more.
 func generate(ctx context.Context, session *llama.Session, tokens []int32, more int) (toFirst, rest time.Duration, err error) {
