@@ -5,6 +5,7 @@
 //	decisions and rewards -> Join -> Rollout -> FitClicks, Prepare -> Task -> Improve
 //	                                         -> Choices -> Example -> Fit
 //	                         -> Export -> a trainer elsewhere -> Import
+//	Example -> Teach -> Trace -> FitTexts; Questions -> Think: thoughts before the answer
 //	                         held-out rollouts -> FitClicks, Judge -> the gate's samples
 //	rewards since a roll-out began -> Watch -> forward or back
 //

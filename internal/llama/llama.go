@@ -13,7 +13,7 @@
 // registers, the numbers that they stand for, so that activations are not rounded as llama.cpp's are.
 //
 // What it promises: the same weights, tokens and positions give the same bits on every run of one machine, whatever the
-// number of threads, however a text is cut into calls, and whether quantized weights are kept as codes or as numbers;
+// number of threads, however a text is cut into calls, whatever other texts are written at once, and whether quantized weights are kept as codes or as numbers;
 // memory is known beforehand (see Config.SessionBytes); and what a file holds is checked before it is used, so that a wrong
 // file gives an error that says what is wrong with it.
 package llama

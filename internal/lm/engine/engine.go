@@ -1,8 +1,9 @@
 // Package engine asks a model that runs within this program: internal/llama behind the interface of package lm. A model
 // is one GGUF file, such as the base model that travels with the program (Base), with or without a LoRA adapter.
 //
-// It reads a ranking out of the prompt itself, without generating anything (readout lines, or letters), so that one
-// takes milliseconds for a small model; and it learns: a Learner trains an adapter over a model, or a whole small one.
+// It reads a ranking out of the prompt itself, without generating anything (readouts lines, letters and pointwise), so that
+// one takes milliseconds for a small model; it writes, several texts at once; and it learns: a Learner trains an adapter
+// over a model, or a whole small one, to rank or to go on with texts.
 //
 // What it promises: the same model, adapter and prompt give the same shares, bit for bit. A model that answers is the one
 // that Identity names; an adapter for another base, prompt version, readout or tokenizer is refused when it is opened.
