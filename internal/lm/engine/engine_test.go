@@ -88,7 +88,7 @@ func TestReadoutOfAModelThatDoesNotSay(t *testing.T) {
 		"the adapter is for readout letters, the server has lines":    {Path: model, Adapter: adapter, Readout: Lines},
 		"the adapter is for prompt_version 2, the server has 1":       {Path: model, Adapter: adapter, PromptVersion: iot.Words},
 		"prompts have version 1 (words), 2 (figures) or 3 (thoughts)": {Path: model, PromptVersion: 9},
-		`readout "aloud": must be lines, letters or pointwise`:                   {Path: model, Readout: "aloud"},
+		`readout "aloud": must be lines, letters or pointwise`:        {Path: model, Readout: "aloud"},
 	} {
 		wantRefused(t, o, want)
 	}
