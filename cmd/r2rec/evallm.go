@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/r2rec/r2rec/internal/dataset"
 	"github.com/r2rec/r2rec/internal/eval"
@@ -18,6 +19,7 @@ import (
 type evalModel struct {
 	engineFlags `embed:""`
 	Adapter     string `help:"GGUF file of a LoRA adapter for the model, as r2rec lm tune writes it." type:"existingfile" placeholder:"FILE" group:"Model"`
+	Ollama      string `help:"URL of an Ollama server that runs --model, the GGUF file of a base model, and --adapter, by letters, as r2rec serve has it; what is made there is deleted afterwards." placeholder:"URL" group:"Model"`
 	Think       int    `help:"Have the model write a thought of at most so many tokens before it answers, for models that read prompt 3 by letters; 0: it answers at once." placeholder:"TOKENS" group:"Model"`
 }
 
@@ -26,10 +28,16 @@ func (f evalModel) check(asked bool) error {
 	for _, flag := range []struct {
 		name  string
 		given bool
-	}{{"--model", f.Model != ""}, {"--adapter", f.Adapter != ""}, {"--readout", f.Readout != ""}, {"--prompt", f.Prompt != 0}, {"--think", f.Think != 0}} {
+	}{{"--model", f.Model != ""}, {"--adapter", f.Adapter != ""}, {"--readout", f.Readout != ""}, {"--prompt", f.Prompt != 0}, {"--ollama", f.Ollama != ""}, {"--think", f.Think != 0}} {
 		if flag.given && !asked {
 			return fmt.Errorf("%s is about the language model, which does not rank here; add lm to --ranker", flag.name)
 		}
+	}
+	if f.Ollama != "" && f.Model == "" {
+		return errors.New("--ollama: name the GGUF file of the base model by --model; r2rec puts it there")
+	}
+	if f.Ollama != "" && f.Readout != "" && f.Readout != string(engine.Letters) {
+		return fmt.Errorf("--ollama with --readout %s: a server tells letters only", f.Readout)
 	}
 	if f.Think < 0 {
 		return fmt.Errorf("--think %d: want tokens, or 0 for no thought", f.Think)
@@ -41,8 +49,8 @@ func (f evalModel) check(asked bool) error {
 type promptedRanker struct {
 	*live.Prompted
 	graph *measured
-	model *engine.Model // nil: another ranker closes it
-	tell  func()        // at the end
+	model io.Closer // nil: another ranker closes it
+	tell  func()    // at the end
 }
 
 func (r promptedRanker) Close() error {
@@ -68,13 +76,13 @@ func (t *thoughtCount) add(r iot.Reply) {
 
 // lm is the language model over an empty graph, and how to begin again in a world with less data.
 func (c evalCommand) lm(p *process, data *dataset.Dataset) (k contestant, err error) {
-	model, err := c.engineFlags.open(engine.Options{Adapter: c.Adapter, Concurrency: 1, Threads: threads(0)})
+	model, err := c.openModel(p)
 	if err != nil {
 		return k, err
 	}
 	who, err := model.Identity(p.ctx)
 	if err != nil {
-		return k, err
+		return k, errors.Join(err, model.Close())
 	}
 	if c.Think > 0 && (who.PromptVersion != iot.Thoughts || who.Readout != string(engine.Letters)) {
 		return k, errors.Join(fmt.Errorf("--think %d: the model reads prompts of version %d by %s, and only those of version %d ask for a thought, before a letter; add --prompt %d --readout letters",
@@ -98,7 +106,7 @@ func (c evalCommand) lm(p *process, data *dataset.Dataset) (k contestant, err er
 			p.log.Info("thoughts", "asked", thought.asked, "with_a_grounded_line", thought.grounded, "lines", thought.lines, "lines_dropped", thought.dropped)
 		}
 	}
-	over := func(ctx context.Context, owned *engine.Model) (eval.Ranker, error) {
+	over := func(ctx context.Context, owned io.Closer) (eval.Ranker, error) {
 		g, err := c.open(ctx, p, data.Items())
 		if err != nil {
 			return nil, err

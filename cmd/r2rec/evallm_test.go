@@ -61,6 +61,8 @@ func TestEvalLMWithAnAdapter(t *testing.T) {
 		{[]string{"--ranker", "fusion,lm", "--pool-weight", ".5"}, 1, "they are about the ranker pool"},
 		{[]string{"--ranker", "fusion,lm,pool", "--pool-weight", "2"}, 1, "--pool-weight 2: want 0 to 1"},
 		{[]string{"--ranker", "fusion,lm,pool", "--pool-from", model}, 1, "--pool-from: " + model + ":1: "},
+		{[]string{"--ranker", "lm", "--ollama", "http://127.0.0.1:1"}, 1, "--ollama: name the GGUF file of the base model by --model"},
+		{[]string{"--ranker", "lm", "--ollama", "http://127.0.0.1:1", "--model", model, "--readout", "lines"}, 1, "a server tells letters only"},
 		{[]string{"--sample=-1"}, 1, "--sample -1: want"},
 		{[]string{"--ranker", "lm", "--think", "8"}, 1, "--think 8: the model reads prompts of version 2 by lines"},
 		{[]string{"--ranker", "lm", "--think=-1"}, 1, "--think -1: want tokens"},

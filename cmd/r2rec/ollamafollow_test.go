@@ -15,6 +15,7 @@ import (
 
 	"github.com/r2rec/r2rec/internal/broker"
 	"github.com/r2rec/r2rec/internal/embedded/embeddedtest"
+	"github.com/r2rec/r2rec/internal/eval"
 	"github.com/r2rec/r2rec/internal/event"
 	"github.com/r2rec/r2rec/internal/iot"
 	"github.com/r2rec/r2rec/internal/lm/engine"
@@ -159,6 +160,40 @@ func TestBenchSwapOnOllama(t *testing.T) {
 		mixed, _, err := verify(t.Context(), shown, s, contexts, tc.requests)
 		if err != nil || mixed < tc.least || mixed > tc.most {
 			t.Errorf("%s: %d of 10 are found to be another's, %v", tc.name, mixed, err)
+		}
+	}
+}
+
+// An adapter ranks through Ollama as it does here, and leaves nothing on the server.
+func TestEvalThroughOllama(t *testing.T) {
+	url := embeddedtest.RealOllama(t)
+	s := newSlice(t)
+	model, adapter := s.file("letters.gguf"), s.file("adapter.gguf")
+	quiet := &process{ctx: t.Context(), stdout: &bytes.Buffer{}, stderr: &bytes.Buffer{}, log: slog.New(slog.DiscardHandler)}
+	s.must(teachLetters(t.Context(), &stages{p: quiet}, model, randomContexts(50)))
+	lmDo(t, s.tune(adapter, "--model", model)...)
+	args := []string{"--ranker", "lm", "--model", model, "--adapter", adapter, "--sample", "6"}
+	s.eval(append(args, "--scores", s.file("here.jsonl"))...)
+	_, log := s.eval(append(args, "--scores", s.file("there.jsonl"), "--ollama", url)...)
+	if who := identity(t, engine.Options{Path: model, Adapter: adapter}); !strings.Contains(log, "adapter="+who.Adapter) {
+		t.Errorf("the log does not name the adapter: %s", log)
+	}
+	here, err := eval.ReadScores(s.file("here.jsonl"))
+	s.must(err)
+	there, err := eval.ReadScores(s.file("there.jsonl"))
+	s.must(err)
+	for i := range here {
+		for j, want := range here[i].Scores["lm"] {
+			if got := there[i].Scores["lm"][j]; math.Abs(got-want) > .2 {
+				t.Errorf("case %s, candidate %d: %v through Ollama, %v here", here[i].Case, j, got, want)
+			}
+		}
+	}
+	names, err := ollama.Models(t.Context(), url)
+	s.must(err)
+	for _, name := range names {
+		if strings.HasPrefix(name, "r2rec-eval") {
+			t.Errorf("%s stays on the server", name)
 		}
 	}
 }

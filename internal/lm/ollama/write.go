@@ -12,7 +12,10 @@ import (
 	"github.com/r2rec/r2rec/internal/lm"
 )
 
-var _ lm.Writer = (*Client)(nil)
+var (
+	_ lm.Writer = (*Client)(nil)
+	_ lm.Writer = (*Model)(nil)
+)
 
 // Write implements lm.Writer, but for the tokens: a server tells the words and log-probabilities of a text, and not the
 // numbers of its tokens. The text stands alone, in no template; each of the n texts is a call of its own. A server need not
@@ -35,6 +38,11 @@ func (c *Client) Write(ctx context.Context, text string, n int, o lm.WriteOption
 		}
 	}
 	return out, nil
+}
+
+// Write has the model write as Client.Write does; a server that has not got it in memory loads it first.
+func (m *Model) Write(ctx context.Context, text string, n int, o lm.WriteOptions) ([]lm.Written, error) {
+	return m.client.Write(ctx, text, n, o)
 }
 
 // goOn has the model write one text.
