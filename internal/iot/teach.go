@@ -29,11 +29,21 @@ Reason: Whoever enjoys Rain Coat may like Head Lamp, since both are for long day
 
 `
 
-// Parrots tells whether a reason says what the examples that the teacher reads say, of another thing. opening is what it
-// was led by.
+// parroted is how many words in a row are taken for a repetition.
+const parroted = 4
+
+// Parrots tells whether a reason says what the examples that the teacher reads say, of another thing: all of it, or four
+// words in a row. opening is what it was led by.
 func Parrots(reason, opening string) bool {
-	said := strings.Trim(strings.TrimPrefix(reason, opening), " .,")
-	return said != "" && strings.Contains(strings.ToLower(teachingTask), strings.ToLower(said))
+	words := strings.Fields(strings.ToLower(strings.Trim(strings.TrimPrefix(reason, opening), " .,")))
+	examples := " " + strings.Join(strings.FieldsFunc(strings.ToLower(teachingTask), func(r rune) bool { return strings.ContainsRune(" \n.,\"", r) }), " ") + " "
+	n := min(parroted, len(words))
+	for i := 0; n > 0 && i+n <= len(words); i++ {
+		if strings.Contains(examples, " "+strings.Trim(strings.Join(words[i:i+n], " "), ".,")+" ") {
+			return true
+		}
+	}
+	return false
 }
 
 // taughtLikes is how many likes a teacher reads.
