@@ -70,7 +70,7 @@ func (l learning) check() error {
 
 // options of the trainer. Run names what is learned, for who goes on from a checkpoint.
 func (l learning) options(run string) learn.Options {
-	return learn.Options{Optimiser: learn.AdamW{Rate: l.rate, Decay: l.decay}, Schedule: learn.Trapezoid(l.steps, 20, .3, .03), Workers: l.threads, Run: run}
+	return learn.Options{Optimiser: learn.AdamW{Rate: l.rate, Decay: l.decay}, Schedule: learn.Trapezoid(l.steps, min(20, l.steps/5), .3, .03), Workers: l.threads, Run: run}
 }
 
 // lesson leads a learner through the steps after those that are taken, and tells of each.

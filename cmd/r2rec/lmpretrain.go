@@ -27,7 +27,7 @@ type lmPretrainCommand struct {
 	Hold    int     `help:"Of these, so many are not learned from, but measured with." default:"8" group:"Data"`
 	Steps   int     `help:"Steps of learning." default:"900" group:"Learning"`
 	Batch   int     `help:"Cases a step." default:"64" group:"Learning"`
-	Rate    float64 `help:"Rate of learning: warmed up over 20 steps, full up to 30 % of all, then falling to 3 % of itself." default:"2e-3" group:"Learning"`
+	Rate    float64 `help:"Rate of learning: warmed up over 20 steps or a fifth of all, full up to 30 % of all, then falling to 3 % of itself." default:"2e-3" group:"Learning"`
 	Threads int     `help:"Cases worked on at once. The weights depend on it, as on the seed." default:"2" group:"Learning"`
 	Seed    uint64  `help:"Seed of worlds, weights and order. The same seed gives the same file on the same kind of processor." default:"1" group:"Learning"`
 

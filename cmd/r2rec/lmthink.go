@@ -28,7 +28,7 @@ type lmThinkCommand struct {
 	Batch      int     `help:"Questions a step." default:"4" group:"Learning"`
 	Group      int     `help:"Replies that are written to each question." default:"8" group:"Learning"`
 	MostTokens int     `help:"Tokens of a reply, at most." default:"96" group:"Learning"`
-	Rate       float64 `help:"Rate of learning: warmed up over 20 steps, full up to 30 % of all, then falling to 3 % of itself." default:"2e-4" group:"Learning"`
+	Rate       float64 `help:"Rate of learning: warmed up over 20 steps or a fifth of all, full up to 30 % of all, then falling to 3 % of itself." default:"2e-4" group:"Learning"`
 	Beta       float64 `help:"Weight of the KL divergence from the model as it began, a token." default:"0.02" group:"Learning"`
 	Rank       int     `help:"Rank of the adapter; one that goes on keeps its own." default:"8" group:"Learning"`
 	Threads    int     `help:"Questions worked on at once. The weights depend on it, as on the seed." default:"2" group:"Learning"`

@@ -48,12 +48,12 @@ func (lmTracesCommand) Help() string {
 which cites chains of the graph by number. The teacher sees one chain more with each reason, and only at the last what was
 chosen (progressive masked prompting). A thought is kept if it
 
-  is grounded   cites only chains that stand in the prompt and lead to the candidate it speaks of, and names no other item
-  does not leak speak of the answer as given, nor repeat the examples that the teacher reads
-  helps         the model that is to learn gives what was chosen a larger share with it than without
+  is grounded:    it cites only chains that stand in the prompt and lead to what it speaks of, and names no other item;
+  does not leak:  it neither speaks of the answer as given, nor repeats the examples that the teacher reads;
+  helps:          the model that is to learn gives what was chosen a larger share with it than without.
 
   r2rec lm traces --events events.csv --items items.csv --fit-before 1436920119 --model SmolLM2-135M-Instruct.Q4_1.gguf --out traces.jsonl
-  r2rec lm tune --texts traces.jsonl --model SmolLM2-135M-Instruct.Q4_1.gguf --adapter-out thinks.gguf
+  r2rec lm tune --texts traces.jsonl --model SmolLM2-135M-Instruct.Q4_1.gguf --readout letters --prompt 3 --adapter-out thinks.gguf
 
 It can be ended at any time: what is done stands in FILE.partial beside --out, and the same command goes on from there.`
 }

@@ -28,7 +28,7 @@ type lmTuneCommand struct {
 	Targets     []string `help:"Layers to change: some of attn_q, attn_k, attn_v, attn_output, ffn_gate, ffn_up, ffn_down. Default: all." placeholder:"LAYER" group:"Learning"`
 	Steps       int      `help:"Steps of learning." default:"500" group:"Learning"`
 	Batch       int      `help:"Cases a step." default:"64" group:"Learning"`
-	Rate        float64  `help:"Rate of learning: warmed up over 20 steps, full up to 30 % of all, then falling to 3 % of itself." default:"1.5e-3" group:"Learning"`
+	Rate        float64  `help:"Rate of learning: warmed up over 20 steps or a fifth of all, full up to 30 % of all, then falling to 3 % of itself." default:"1.5e-3" group:"Learning"`
 	Threads     int      `help:"Cases worked on at once. The weights depend on it, as on the seed." default:"2" group:"Learning"`
 	Seed        uint64   `help:"Seed of what is drawn: cases, order, the adapter's start." default:"1" group:"Learning"`
 

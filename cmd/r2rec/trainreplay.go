@@ -45,7 +45,7 @@ type replayStages struct {
 
 	SFTShare float64 `name:"sft-share" help:"The earliest share of the cases, whose answers are told: supervised fine-tuning." default:"${replay_sft_share}" group:"First, fine-tuning"`
 	SFTSteps int     `name:"sft-steps" help:"Steps on them; 0: none, the policy that recommends is the model as it is." default:"${replay_sft_steps}" group:"First, fine-tuning"`
-	SFTRate  float64 `name:"sft-rate" help:"Rate of learning: warmed up over 20 steps, full up to 30 % of all, then falling to 3 % of itself." default:"${replay_sft_rate}" group:"First, fine-tuning"`
+	SFTRate  float64 `name:"sft-rate" help:"Rate of learning: warmed up over 20 steps or a fifth of all, full up to 30 % of all, then falling to 3 % of itself." default:"${replay_sft_rate}" group:"First, fine-tuning"`
 
 	Temperature float64 `help:"τ of the softmax from which the policy draws what it shows. Smaller: nearer to its best list." default:"1" group:"Then, recommending"`
 	K           int     `help:"Items shown at once." default:"5" group:"Then, recommending"`

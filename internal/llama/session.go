@@ -168,3 +168,19 @@ func (h Hidden) Logits(i int, ids ...int32) []float32 {
 	h.m.logits(out, h.states.Slice(i, i+1), ids, h.threads)
 	return out.Data
 }
+
+// LogProbs are the log-probabilities of one token a row, in nats and over the whole vocabulary. The weights of the output
+// layer are read once for all rows. The error says which row has logits that are not finite.
+func (h Hidden) LogProbs(ids []int32) ([]float64, error) {
+	z := kernel.View(make([]float32, h.Rows()*h.m.Vocabulary), h.Rows(), h.m.Vocabulary)
+	h.m.logits(z, h.states, nil, h.threads)
+	out := make([]float64, h.Rows())
+	for r := range out {
+		logSum, err := logSumExp(z.Row(r))
+		if err != nil {
+			return nil, fmt.Errorf("llama: row %d: %w", r, err)
+		}
+		out[r] = float64(z.Row(r)[ids[r]]) - logSum
+	}
+	return out, nil
+}

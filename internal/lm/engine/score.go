@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"fmt"
-	"math"
 
 	"github.com/r2rec/r2rec/internal/lm"
 )
@@ -15,19 +14,27 @@ func (m *Model) LogProbs(ctx context.Context, text string, continuations [][]int
 	if len(prompt) == 0 {
 		return nil, fmt.Errorf("log-probabilities after an empty text: %w", lm.ErrNonsense)
 	}
-	longest := 0
-	for _, c := range continuations {
+	longest := 1
+	for i, c := range continuations {
+		for j, id := range c {
+			if id < 0 || int(id) >= m.weights.Vocabulary {
+				return nil, fmt.Errorf("token %d of continuation %d is %d, and the vocabulary has 0 to %d: %w", j, i, id, m.weights.Vocabulary-1, lm.ErrNonsense)
+			}
+		}
 		longest = max(longest, len(c))
 	}
-	s, err := m.take(ctx, len(prompt)+longest)
+	s, err := m.take(ctx, len(prompt)+longest-1)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { m.sessions <- s }()
 	out := make([][]float64, len(continuations))
 	for i, c := range continuations {
-		tokens := append(prompt[:len(prompt):len(prompt)], c...)
-		want := make([]int, len(c)) // the last token is told by what stands before it
+		if len(c) == 0 {
+			continue
+		}
+		tokens := append(prompt[:len(prompt):len(prompt)], c[:len(c)-1]...) // each is told by what stands before it
+		want := make([]int, len(c))
 		for j := range want {
 			want[j] = len(prompt) - 1 + j
 		}
@@ -35,29 +42,9 @@ func (m *Model) LogProbs(ctx context.Context, text string, continuations [][]int
 		if err != nil {
 			return nil, err
 		}
-		out[i] = make([]float64, len(c))
-		for j, id := range c {
-			if out[i][j], err = logShare(hidden.Logits(j), id); err != nil {
-				return nil, fmt.Errorf("token %d of continuation %d: %w", j, i, err)
-			}
+		if out[i], err = hidden.LogProbs(c); err != nil {
+			return nil, fmt.Errorf("continuation %d: %w: %w", i, err, lm.ErrNonsense)
 		}
 	}
 	return out, nil
-}
-
-// logShare is the logarithm of a token's part of a softmax.
-func logShare(logits []float32, id int32) (float64, error) {
-	top := float64(logits[0])
-	for _, z := range logits {
-		top = max(top, float64(z))
-	}
-	sum := 0.
-	for _, z := range logits {
-		sum += math.Exp(float64(z) - top)
-	}
-	share := float64(logits[id]) - top - math.Log(sum)
-	if math.IsNaN(share) || math.IsInf(share, 0) {
-		return 0, fmt.Errorf("its log-probability is %v: %w", share, lm.ErrNonsense)
-	}
-	return share, nil
 }

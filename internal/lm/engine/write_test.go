@@ -44,6 +44,12 @@ func TestWrite(t *testing.T) {
 			}
 		}
 	}
+	if logs, err := m.LogProbs(t.Context(), prompt, [][]int32{nil, tokens[0]}); err != nil || len(logs[0]) != 0 || len(logs[1]) != len(tokens[0]) {
+		t.Errorf("of an empty continuation: %v, %v", logs, err)
+	}
+	if _, err := m.LogProbs(t.Context(), prompt, [][]int32{{1 << 20}}); !errors.Is(err, lm.ErrNonsense) {
+		t.Errorf("of a token that is none: %v", err)
+	}
 	stopped, err := m.Write(t.Context(), prompt, 1, lm.WriteOptions{Most: 12, Temperature: 1, Seed: 5, Stop: []string{all[0].Text[3:5]}})
 	must(t, err)
 	if !stopped[0].Whole || strings.Contains(stopped[0].Text, all[0].Text[3:5]) || !strings.HasPrefix(all[0].Text, stopped[0].Text) {
