@@ -71,6 +71,7 @@ func (s *Session) generateMany(ctx context.Context, tokens []int32, options []Ge
 type many struct {
 	s       *Session
 	pass    pass
+	trace   trace
 	texts   []int // which of all, by row
 	tokens  []int32
 	values  kernel.Matrix
@@ -81,7 +82,7 @@ type many struct {
 
 func (s *Session) newMany(n int) *many {
 	matrix := func(cols int) kernel.Matrix { return kernel.View(make([]float32, n*cols), n, cols) }
-	return &many{s: s, pass: pass{m: s.m, threads: s.threads, scores: s.p.scores}, values: matrix(s.m.KV()), hidden: matrix(s.m.Dim), logits: matrix(s.m.Vocabulary), threads: s.threads}
+	return &many{s: s, pass: pass{m: s.m, threads: s.threads, scores: s.p.scores}, trace: s.m.scratch(n), values: matrix(s.m.KV()), hidden: matrix(s.m.Dim), logits: matrix(s.m.Vocabulary), threads: s.threads}
 }
 
 // add has a text go on: token is to be read next, at the position.
@@ -108,7 +109,7 @@ func (m *many) drop(ended func(text int) bool) {
 func (m *many) step() kernel.Matrix {
 	n, s := len(m.texts), m.s
 	m.pass.values = m.values.Slice(0, n)
-	t := s.t.cut(n, n)
+	t := m.trace.cut(n, n)
 	t.positions = m.pass.positions
 	s.m.embed(t.x, m.tokens)
 	for i := range s.m.Layers {

@@ -83,6 +83,10 @@ func TestManyRefuse(t *testing.T) {
 	if err != nil || len(all[0]) != 6 || all[0][5].Finish != Length {
 		t.Errorf("%d tokens after 45 of 50 (error %v), want 6", len(all[0]), err)
 	}
+	// More texts than the session has positions.
+	if all, err := session(t, m, 4, 1).GenerateMany(t.Context(), text(3, 31, 1), make([]GenerateOptions, 9)); err != nil || len(all[8]) != 2 {
+		t.Errorf("9 texts in a session of 4 positions: %v, error %v", all, err)
+	}
 	broken := small(t, true)
 	broken.norm[0] = float32(math.NaN())
 	if _, err := session(t, broken, 50, 1).GenerateMany(t.Context(), text(10, 31, 1), make([]GenerateOptions, 2)); !errors.Is(err, ErrNotFinite) {

@@ -33,11 +33,8 @@ func (m *Model) NewSession(positions, threads int) (*Session, error) {
 	}
 	s := &Session{m: m, threads: max(1, threads), tokens: make([]int32, 0, positions), cache: newCache(m.Config, positions)}
 	rows, c := min(positions, chunkRows), m.Config
+	s.t = c.scratch(rows)
 	matrix := func(cols int) kernel.Matrix { return kernel.View(make([]float32, rows*cols), rows, cols) }
-	x, n := matrix(c.Dim), matrix(c.Dim)
-	s.t = trace{x: x, n1: n, k: matrix(c.KV()), xq: x, nq: n, q: matrix(c.Queries()), att: matrix(c.Queries()), x1: x, n2: n,
-		gate: matrix(c.FeedForward), up: matrix(c.FeedForward), x2: x, r1: make([]float32, rows), r2: make([]float32, rows), everything: true}
-	s.t.act = s.t.gate
 	s.last = s.t
 	s.last.everything = false
 	s.last.xq = matrix(c.Dim)
@@ -48,6 +45,16 @@ func (m *Model) NewSession(positions, threads int) (*Session, error) {
 		s.p.scores[i] = make([]float32, blockRows*positions)
 	}
 	return s, nil
+}
+
+// scratch is a trace of so many rows that every layer uses again.
+func (c Config) scratch(rows int) trace {
+	matrix := func(cols int) kernel.Matrix { return kernel.View(make([]float32, rows*cols), rows, cols) }
+	x, n := matrix(c.Dim), matrix(c.Dim)
+	t := trace{x: x, n1: n, k: matrix(c.KV()), xq: x, nq: n, q: matrix(c.Queries()), att: matrix(c.Queries()), x1: x, n2: n,
+		gate: matrix(c.FeedForward), up: matrix(c.FeedForward), x2: x, r1: make([]float32, rows), r2: make([]float32, rows), everything: true}
+	t.act = t.gate
+	return t
 }
 
 // Positions is the longest text that the session reads.
