@@ -90,6 +90,9 @@ func measure(c event.Context, t event.Thought, before []float64, without Without
 			}
 			left = true
 			n := s.Chains[place]
+			if _, known := contributions[n]; known { // two steps of a model may rest on one chain
+				continue
+			}
 			fall, err := contribution(c, c.Chains[n-1], before, without, rank)
 			if err != nil {
 				return contributions, err
@@ -121,10 +124,13 @@ func contribution(c event.Context, ch event.Chain, before []float64, without Wit
 	return fall, nil
 }
 
-// citations counts the chains that a thought cites.
-func citations(t event.Thought) (n int) {
+// citations counts the chains that a thought cites, each once.
+func citations(t event.Thought) int {
+	cited := make(map[int]bool)
 	for _, s := range t.Steps {
-		n += len(s.Chains)
+		for _, n := range s.Chains {
+			cited[n] = true
+		}
 	}
-	return n
+	return len(cited)
 }

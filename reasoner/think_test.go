@@ -31,7 +31,7 @@ func newPensive(says func(p iot.Prompt) string) *pensive {
 }
 
 func (m *pensive) Think(ctx context.Context, c event.Context, p iot.Prompt) (iot.Reply, []float64, error) {
-	r := p.ReadReply(c, m.says(p))
+	r := p.ReadReply(c, m.says(p), true)
 	shares, err := m.Rank(ctx, p.After(r.Thought, c))
 	return r, shares, err
 }

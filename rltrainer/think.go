@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 
 	"github.com/r2rec/r2rec/internal/event"
 	"github.com/r2rec/r2rec/internal/lm"
@@ -104,7 +105,7 @@ type ThinkStep struct {
 	Length   float64 // tokens, mean
 	KL       float64 // from the reference, nats a token, estimated
 	Clipped  float64 // share of tokens whose ratio was not followed
-	Flat     int     // groups whose rewards are all alike, from which nothing is learned
+	Flat     int     // groups whose rewards are all alike: they are left out, or where all are, only held to the reference
 }
 
 // Think teaches a model to think before it answers by what its thoughts lead to: group relative policy optimisation (GRPO,
@@ -156,18 +157,14 @@ func Think(ctx context.Context, l ThoughtLearner, reference Scorer, questions []
 	return nil
 }
 
-// lessonsOf are the groups from which something is learned; if there are none, all: then each only stays near the
+// lessonsOf are the groups from which something is learned. Where all are flat, each of them only stays near the
 // reference.
-func lessonsOf(groups []*thoughts) []lm.TextLesson {
-	var some, all []lm.TextLesson
+func lessonsOf(groups []*thoughts) (lessons []lm.TextLesson) {
+	flat := !slices.ContainsFunc(groups, func(g *thoughts) bool { return !g.flat })
 	for _, g := range groups {
-		all = append(all, g.lesson)
-		if !g.flat {
-			some = append(some, g.lesson)
+		if g.learned = !g.flat || flat; g.learned {
+			lessons = append(lessons, g.lesson)
 		}
 	}
-	if len(some) == 0 {
-		return all
-	}
-	return some
+	return lessons
 }

@@ -15,6 +15,7 @@ type thoughts struct {
 	lesson  lm.TextLesson
 	samples []thoughtSample
 	flat    bool // all are worth the same
+	learned bool // from it, or at least held to the reference
 }
 
 // thoughtSample is one reply, and what came of it.
@@ -52,7 +53,7 @@ func sample(ctx context.Context, w lm.Writer, reference Scorer, q Question, draw
 	g := &thoughts{lesson: lm.TextLesson{Text: text}, samples: make([]thoughtSample, len(written)), flat: true}
 	mean := 0.
 	for i, reply := range written {
-		g.samples[i] = rewarded(p.ReadReply(q.Context, reply.Text), reply, q, o)
+		g.samples[i] = rewarded(p.ReadReply(q.Context, reply.Text, reply.Whole), reply, q, o)
 		g.samples[i].old, g.samples[i].ofReference = reply.LogProbs, logs[i]
 		mean += g.samples[i].reward / float64(len(written))
 		g.flat = g.flat && g.samples[i].reward == g.samples[0].reward
@@ -120,7 +121,7 @@ func (t *ThinkStep) count(groups []*thoughts) {
 				t.Answered++
 			}
 			lines, grounded, tokens = lines+s.lines, grounded+s.grounded, tokens+s.tokens
-			if !g.flat {
+			if g.learned {
 				t.KL, clipped, learned = t.KL+s.kl, clipped+s.clipped, learned+s.tokens
 			}
 		}

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/r2rec/r2rec/internal/event"
 	"github.com/r2rec/r2rec/internal/iot"
@@ -34,6 +35,8 @@ type Fate string
 // The fates, in the order in which the filters stand: a trace has that of the first which it does not pass.
 const (
 	NoChain    Fate = "no_chain"   // no chain of the prompt leads to what was chosen: no thought can be grounded
+	Failed     Fate = "failed"     // the teacher or the pupil could not answer: nonsense, or a text that is too long
+	Broken     Fate = "broken_off" // a reason has no words, or came to no end
 	Ungrounded Fate = "ungrounded" // see iot.Fault; or a reason does not name what it is for
 	Leaking    Fate = "leaking"    // it speaks of the answer as given
 	Parroted   Fate = "parroted"   // a reason says of this thing what the teacher's examples say of another
@@ -42,7 +45,7 @@ const (
 )
 
 // Fates are all of them, in order.
-var Fates = []Fate{NoChain, Ungrounded, Leaking, Parroted, Unhelpful, Kept}
+var Fates = []Fate{NoChain, Failed, Broken, Ungrounded, Leaking, Parroted, Unhelpful, Kept}
 
 // TraceOptions say how a teacher is asked. The zero value of a field takes the default that its comment states.
 type TraceOptions struct {
@@ -102,29 +105,46 @@ func Teach(ctx context.Context, teacher lm.Writer, pupil Ranker, example int, e 
 		return t, nil
 	}
 	if t.Before, err = chosenShare(ctx, pupil, p, e); err != nil {
-		return t, fmt.Errorf("teach example %d: %w", example, err)
+		return t.failed(err)
 	}
 	for t.Tries < o.Tries && t.Fate != Kept {
 		options := lm.WriteOptions{Most: o.MostTokens, Temperature: min(2, o.Temperature+.2*float64(t.Tries)), Seed: draw.Uint64(), Stop: []string{"\n"}}
 		t.Tries++
 		if err := t.try(ctx, teacher, pupil, p, e, plan, options); err != nil {
-			return t, fmt.Errorf("teach example %d: %w", example, err)
+			return t.failed(err)
 		}
 	}
 	return t, nil
+}
+
+// failed is a trace that an error ended: where it would come again each time, that is its fate.
+func (t Trace) failed(err error) (Trace, error) {
+	if errors.Is(err, lm.ErrNonsense) || errors.Is(err, lm.ErrPromptTooLong) {
+		t.Fate, t.Why = Failed, err.Error()
+		return t, nil
+	}
+	return t, fmt.Errorf("teach example %d: %w", t.Example, err)
 }
 
 // try has one thought written, and judges it.
 func (t *Trace) try(ctx context.Context, teacher lm.Writer, pupil Ranker, p iot.Prompt, e Example, plan [][]int, o lm.WriteOptions) error {
 	thought := event.Thought{By: event.Reasoned}
 	teaching, parroted := iot.NewTeaching(e.Context), 0
+	t.Prompt, t.Completion, t.Steps, t.After, t.Why = "", "", nil, 0, ""
+	var leaks []string
 	for i, chains := range plan {
 		text, opening := teaching.Ask(chains, i == len(plan)-1)
 		written, err := teacher.Write(ctx, text, 1, o)
 		if err != nil {
 			return err
 		}
-		reason, _, _ := strings.Cut(strings.TrimSpace(opening+written[0].Text), "\n")
+		said, _, _ := strings.Cut(written[0].Text, "\n")
+		if !written[0].Whole || !strings.ContainsFunc(said, unicode.IsLetter) {
+			t.Fate, t.Why = Broken, fmt.Sprintf("reason %d is %q", i+1, said)
+			return nil
+		}
+		leaks = append(leaks, leak.FindString(said))
+		reason := strings.TrimSpace(opening + said)
 		teaching.Told(reason)
 		if parroted == 0 && iot.Parrots(reason, opening) {
 			parroted = i + 1
@@ -132,8 +152,8 @@ func (t *Trace) try(ctx context.Context, teacher lm.Writer, pupil Ranker, p iot.
 		thought.Steps = append(thought.Steps, event.Step{ItemID: e.Context.Chains[chains[0]-1].ItemID, Chains: chains, Text: reason})
 	}
 	t.Prompt, t.Completion = p.Thinking(), p.WriteReply(thought, e.Context, e.Chosen)
-	t.Steps, t.After, t.Why = thought.Steps, 0, ""
-	read := p.ReadReply(e.Context, t.Completion)
+	t.Steps = thought.Steps
+	read := p.ReadReply(e.Context, t.Completion, true)
 	if len(read.Dropped) > 0 || len(read.Thought.Steps) != len(plan) {
 		t.Fate = Ungrounded
 		t.Why = fmt.Sprint(errors.Join(read.Dropped...))
@@ -144,8 +164,8 @@ func (t *Trace) try(ctx context.Context, teacher lm.Writer, pupil Ranker, p iot.
 			t.Fate, t.Why = Ungrounded, fmt.Sprintf("reason %d does not name what it is for", i+1)
 			return nil
 		}
-		if said := leak.FindString(s.Text); said != "" {
-			t.Fate, t.Why = Leaking, fmt.Sprintf("it says %q", said)
+		if leaks[i] != "" { // of its own words: a title may well have one of these
+			t.Fate, t.Why = Leaking, fmt.Sprintf("reason %d says %q", i+1, leaks[i])
 			return nil
 		}
 	}

@@ -24,7 +24,8 @@ type scripted struct {
 func (s *scripted) Write(_ context.Context, text string, n int, o lm.WriteOptions) ([]lm.Written, error) {
 	said := s.says[len(s.read)%len(s.says)]
 	s.read, s.told = append(s.read, text), append(s.told, o)
-	return []lm.Written{{Text: said}}, s.fail
+	said, cut := strings.CutSuffix(said, "✂") // at the bound of its tokens
+	return []lm.Written{{Text: said, Whole: !cut}}, s.fail
 }
 
 // convinced gives an item a larger share the more often a prompt's thought has a word.
@@ -72,7 +73,7 @@ func TestTeachMasksWhatComesLater(t *testing.T) {
 	}
 	p, err := iot.Build(iot.Thoughts, chained().Context, trace.Seed)
 	must(t, err)
-	if trace.Prompt != p.Thinking() || p.ReadReply(chained().Context, trace.Completion).Answer != 1 {
+	if trace.Prompt != p.Thinking() || p.ReadReply(chained().Context, trace.Completion, true).Answer != 1 {
 		t.Errorf("it is to be learned as %q after\n%s", trace.Completion, trace.Prompt)
 	}
 	first, last := s.read[0], s.read[1]
@@ -104,6 +105,9 @@ func TestTeachFilters(t *testing.T) {
 		{"gives it away", []string{fine, " it is good, and the correct one."}, 0, Leaking, 3},
 		{"gives it away, in capitals", []string{" the ANSWER follows.", " it is good."}, 0, Leaking, 3},
 		{"repeats an example", []string{" Both are for long days outdoors. ", " it is good."}, 0, Parroted, 3},
+		{"has no words", []string{fine, ""}, 0, Broken, 3},
+		{"has nothing but a stop", []string{fine, " ."}, 0, Broken, 3},
+		{"breaks off", []string{fine, " it is a good one that has a✂"}, 0, Broken, 3},
 		{"does not help", []string{fine, " it is there."}, -3, Unhelpful, 3},
 	} {
 		trace, err := Teach(t.Context(), &scripted{says: test.says}, convinced{"good"}, 0, chained(), TraceOptions{})
@@ -145,6 +149,9 @@ func TestTeachErrors(t *testing.T) {
 		if _, err := Teach(t.Context(), &scripted{says: []string{""}}, convinced{}, 0, chained(), o); err == nil {
 			t.Errorf("%+v is accepted", o)
 		}
+	}
+	if trace, err := Teach(t.Context(), &scripted{says: []string{""}, fail: lm.ErrPromptTooLong}, convinced{}, 7, chained(), TraceOptions{}); err != nil || trace.Fate != Failed {
+		t.Errorf("a text that is too long each time: %+v, %v", trace, err)
 	}
 	failing := &scripted{says: []string{""}, fail: lm.ErrUnavailable}
 	if _, err := Teach(t.Context(), failing, convinced{}, 7, chained(), TraceOptions{}); !errors.Is(err, lm.ErrUnavailable) || !strings.Contains(err.Error(), "example 7") {

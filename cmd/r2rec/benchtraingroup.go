@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -96,8 +97,11 @@ func (c benchTrainCommand) addGroups(p *process, shown *stages, out *benchReport
 	switch {
 	case p.ctx.Err() != nil:
 		return p.ctx.Err()
+	case errors.Is(err, peers.ErrNotInstalled): // it was named as missing before
+		return nil
 	case err != nil:
-		return nil // it was named as missing before
+		out.missing("PyTorch on groups", err.Error())
+		return nil
 	}
 	f.Metric, f.Of, f.Peer, f.Value = "group_ratio_to_pytorch", of+"; the peer reads the prompt for each", theirs.Versions, median(together)/(theirs.TokensPerSecond/float64(work.Tokens))
 	out.add(f)

@@ -49,6 +49,8 @@ func newDemoLoop(p *process, kc *broker.Client, model reasoner.Model, f modelFla
 	switch {
 	case model == nil:
 		return nil, "There is no model that could learn.", nil
+	case f.Think > 0:
+		return nil, "The demo teaches models that answer at once; this one thinks (--think).", nil
 	case !ok:
 		return nil, "The demo teaches the model that runs within this program only; an Ollama server runs this one.", nil
 	case f.Adapter != "":

@@ -77,6 +77,10 @@ func (c evalCommand) Run(p *process) (err error) {
 	if err != nil {
 		return err
 	}
+	weight, err := c.poolWeight(p)
+	if err != nil {
+		return err
+	}
 	var contestants []contestant
 	defer func() {
 		for _, k := range contestants {
@@ -127,7 +131,7 @@ func (c evalCommand) Run(p *process) (err error) {
 	if err := c.writeScores(cases, results); err != nil {
 		return err
 	}
-	if results, err = c.pooled(p, cases, results); err != nil {
+	if results, err = c.pooled(cases, results, weight); err != nil {
 		return err
 	}
 	return c.report(p, data, cases, results, others)

@@ -34,16 +34,21 @@ func (f evalPool) check(rankers []string) error {
 		return fmt.Errorf("--pool-weight %v: want 0 to 1", *f.PoolWeight)
 	case f.Sample < 0:
 		return fmt.Errorf("--sample %d: want a number of cases, or 0 for all", f.Sample)
+	case f.Scores != "" && f.Scores == f.PoolFrom:
+		return fmt.Errorf("--scores %s: --pool-from is read from there; the weight is learned from other cases than it is measured on", f.Scores)
 	case f.Scores != "":
 		return checkFolder("--scores", f.Scores)
 	}
 	return nil
 }
 
-// weight is that of the model, fixed or learned.
-func (f evalPool) weight(p *process) (float64, error) {
+// poolWeight is that of the model, fixed or learned; 0 where there is no pool.
+func (f evalPool) poolWeight(p *process) (float64, error) {
 	if f.PoolWeight != nil {
 		return *f.PoolWeight, nil
+	}
+	if f.PoolFrom == "" {
+		return 0, nil
 	}
 	scored, err := eval.ReadScores(f.PoolFrom)
 	if err != nil {
@@ -61,14 +66,10 @@ func (f evalPool) weight(p *process) (float64, error) {
 }
 
 // pooled puts the pool where --ranker has it among the results.
-func (c evalCommand) pooled(p *process, cases []eval.Case, results []eval.Result) ([]eval.Result, error) {
+func (c evalCommand) pooled(cases []eval.Case, results []eval.Result, weight float64) ([]eval.Result, error) {
 	place := slices.Index(c.Ranker, eval.PoolName)
 	if place < 0 {
 		return results, nil
-	}
-	weight, err := c.evalPool.weight(p)
-	if err != nil {
-		return nil, err
 	}
 	r, err := eval.PoolResult(cases, results, "fusion", "lm", weight)
 	if err != nil {

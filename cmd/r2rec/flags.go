@@ -74,6 +74,7 @@ type modelFlags struct {
 	Ollama       string        `help:"URL of an Ollama server that runs the model instead, such as http://127.0.0.1:11434." env:"R2REC_OLLAMA" placeholder:"URL" group:"Model"`
 	NoModel      bool          `help:"Use no language model: the graph ranks." env:"R2REC_NO_MODEL" group:"Model"`
 	Think        int           `help:"Have the model write a thought of at most so many tokens before it answers, which is shown as far as the graph bears it out; 0: it answers at once, which is faster and so far ranks no worse (docs/thoughts.md). For a --model that was taught to." env:"R2REC_THINK" placeholder:"TOKENS" group:"Model"`
+	MaskTimeout  time.Duration `help:"Longest wait for chains to be measured: each is masked, and the list ranked again. A model that thinks is asked again only if this is set, for it takes longer than the others; else the graph's ranking is." env:"R2REC_MASK_TIMEOUT" placeholder:"100ms" group:"Model"`
 	ModelTimeout time.Duration `help:"Longest wait for the model before the graph's ranking is served." env:"R2REC_MODEL_TIMEOUT" default:"20s" group:"Model"`
 	ModelWeight  *float64      `help:"The model's part in the ranking beside the graph's, 0 to 1. Default: 0.5; 0.25 with --ollama." env:"R2REC_MODEL_WEIGHT" placeholder:"PART" group:"Model"`
 }
@@ -110,6 +111,9 @@ func (f modelFlags) weight() float64 {
 // embedded tells whether the model runs within this program, where asking it costs milliseconds.
 func (f modelFlags) embedded() bool { return !f.NoModel && f.Ollama == "" }
 
+// masks tells whether the model ranks again for each chain that is masked.
+func (f modelFlags) masks() bool { return f.embedded() && (f.Think == 0 || f.MaskTimeout > 0) }
+
 // warmWithin bounds a call that nobody waits for, such as the first, which loads the model; requests have --model-timeout.
 const warmWithin = 2 * time.Minute
 
@@ -145,6 +149,8 @@ func (f modelFlags) open(p *process) (m reasoner.Model, why string, err error) {
 // checkThink finds out where --think does not go.
 func (f modelFlags) checkThink() error {
 	switch {
+	case f.MaskTimeout < 0:
+		return fmt.Errorf("--mask-timeout %v: want more than 0", f.MaskTimeout)
 	case f.Think < 0:
 		return fmt.Errorf("--think %d: want tokens, or 0 for no thought", f.Think)
 	case f.Think > 0 && (f.Ollama != "" || f.NoModel):

@@ -52,6 +52,9 @@ func (l learning) check() error {
 	if !(l.rate > 0) || math.IsInf(l.rate, 0) {
 		return fmt.Errorf("--rate %v: want more than 0", l.rate)
 	}
+	if l.Plot != "" && (l.Plot == l.out || l.Plot == l.Checkpoint) {
+		return fmt.Errorf("--plot %s: %s or --checkpoint is to be written there", l.Plot, l.outFlag)
+	}
 	if l.Checkpoint == l.out {
 		return fmt.Errorf("--checkpoint %s: %s is to be written there", l.Checkpoint, l.outFlag)
 	}

@@ -44,7 +44,11 @@ func (c lmTuneCommand) tuneTexts(p *process, l learning) (err error) {
 	lessons, longest := make([]lm.TextLesson, len(texts)), 0
 	for i, t := range texts {
 		lessons[i] = lm.TextLesson{Text: t.Prompt, Continuations: []lm.Continuation{{Tokens: learner.Completion(t.Completion)}}}
-		longest = max(longest, len(lessons[i].Continuations[0].Tokens))
+		tokens := len(lessons[i].Continuations[0].Tokens)
+		if err := learner.Check(t.Prompt, tokens); err != nil {
+			return fmt.Errorf("--texts %s, text %d: %w: leave it out or shorten it", c.Texts, i+1, err)
+		}
+		longest = max(longest, tokens)
 	}
 	p.log.Info("texts read", "file", c.Texts, "texts", len(texts), "longest_completion", longest)
 	shown := &stages{p: p}

@@ -73,7 +73,7 @@ func (c lmTracesCommand) check() error {
 	if c.Ollama != "" && c.Teacher == "" {
 		return errors.New("--ollama: name the model that writes there by --teacher")
 	}
-	if c.Dropped == c.Out {
+	if c.Dropped == c.Out || c.Dropped == c.Out+partial {
 		return fmt.Errorf("--dropped %s: --out is to be written there", c.Dropped)
 	}
 	if c.Dropped != "" {
@@ -147,13 +147,16 @@ func (c lmTracesCommand) teacher(p *process, pupil *engine.Model) (t tracer, don
 	return m, m.Close, nil
 }
 
+// partial ends the name of the file that holds what is done so far.
+const partial = ".partial"
+
 // write has every example's trace written, those that are not yet, and then the files.
 func (c lmTracesCommand) write(p *process, shown *stages, teacher tracer, pupil *engine.Model, examples []rltrainer.Example) ([]rltrainer.Trace, error) {
 	run, err := c.run(p.ctx, teacher, pupil, examples)
 	if err != nil {
 		return nil, err
 	}
-	log, err := openTraceLog(c.Out+".partial", run, len(examples))
+	log, err := openTraceLog(c.Out+partial, run, len(examples))
 	if err != nil {
 		return nil, err
 	}
@@ -253,6 +256,8 @@ func (c lmTracesCommand) report(w io.Writer, traces []rltrainer.Trace, took time
 // fateMeans says in words what became of a trace.
 var fateMeans = map[rltrainer.Fate]string{
 	rltrainer.NoChain:    "no chain of the prompt leads to what was chosen",
+	rltrainer.Failed:     "the teacher or the pupil answered nonsense, or the text is too long",
+	rltrainer.Broken:     "a reason has no words, or came to no end",
 	rltrainer.Ungrounded: "not of the form, or names an item that its chains do not touch",
 	rltrainer.Leaking:    "speaks of the answer as given",
 	rltrainer.Parroted:   "repeats the examples that the teacher reads",

@@ -21,6 +21,7 @@ type traceLog struct {
 	path   string
 	mu     sync.Mutex
 	file   *os.File
+	whole  int64 // bytes of whole lines
 	traces map[int]rltrainer.Trace
 }
 
@@ -71,21 +72,30 @@ func (l *traceLog) read(run string, examples int) error {
 	if err := l.file.Truncate(whole); err != nil {
 		return err
 	}
-	if _, err := l.file.Seek(whole, io.SeekStart); err != nil {
+	l.whole = whole
+	if whole > 0 {
+		return nil
+	}
+	head, err := json.Marshal(traceLogHead{run})
+	if err != nil {
 		return err
 	}
-	if whole == 0 {
-		return json.NewEncoder(l.file).Encode(traceLogHead{run})
-	}
-	return nil
+	l.whole = int64(len(head)) + 1
+	_, err = l.file.WriteAt(append(head, '\n'), 0)
+	return err
 }
 
 func (l *traceLog) add(t rltrainer.Trace) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err := json.NewEncoder(l.file).Encode(t); err != nil {
+	line, err := json.Marshal(t)
+	if err != nil {
+		return err
+	}
+	if _, err := l.file.WriteAt(append(line, '\n'), l.whole); err != nil { // what follows a line that is not whole overwrites it
 		return fmt.Errorf("traces so far: %w", err)
 	}
+	l.whole += int64(len(line)) + 1
 	l.traces[t.Example] = t
 	return nil
 }

@@ -25,11 +25,12 @@ const (
 	Malformed  Fault = "malformed"   // the line is not of the form
 	OtherTitle Fault = "other_title" // its words name an item of the prompt that the cited chains do not touch
 	TooMany    Fault = "too_many"    // it comes after MaxReasons others
+	BrokenOff  Fault = "broken_off"  // the model had no more tokens to finish it
 )
 
 var (
 	reasonForm = regexp.MustCompile(`^\[(\d{1,4}(?:, ?\d{1,4}){0,9})\] ([A-T]): (.+)$`)
-	answerForm = regexp.MustCompile(`^Answer: ?([A-T])\b`)
+	answerForm = regexp.MustCompile(`^Answer: ?([A-T])[.)]?$`)
 )
 
 // Reply is what is left of what a model wrote.
@@ -88,8 +89,13 @@ func (p Prompt) reasons(t event.Thought, c event.Context) string {
 }
 
 // ReadReply reads what a model wrote after Thinking. Whatever it is, what comes back is grounded in the prompt and the
-// context that it was built from.
-func (p Prompt) ReadReply(c event.Context, text string) Reply {
+// context that it was built from. whole says that it came to its end; else its last line is dropped.
+func (p Prompt) ReadReply(c event.Context, text string, whole bool) Reply {
+	broken := ""
+	if !whole {
+		end := strings.LastIndexByte(text, '\n') + 1
+		text, broken = text[:end], text[end:]
+	}
 	r := Reply{Thought: event.Thought{By: event.Reasoned, Steps: []event.Step{}}, Answer: -1}
 	n := 0
 	for line := range strings.Lines(text) {
@@ -113,6 +119,9 @@ func (p Prompt) ReadReply(c event.Context, text string) Reply {
 			continue
 		}
 		r.Thought.Steps = append(r.Thought.Steps, s)
+	}
+	if strings.TrimSpace(broken) != "" && r.Answer < 0 {
+		r.Dropped = append(r.Dropped, &UngroundedError{Step: n + 1, Fault: BrokenOff})
 	}
 	return r
 }

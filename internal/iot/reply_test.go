@@ -47,7 +47,7 @@ func TestReplyIsReadAgain(t *testing.T) {
 	if want := "[1, 4] " + x + ": People who liked Toy Story too chose X.\n[2] " + y + ": The 'Heat' leads to Y.\nAnswer: " + y; text != want {
 		t.Errorf("written as\n%s\nwant\n%s", text, want)
 	}
-	if diff := cmp.Diff(Reply{Thought: thought, Answer: 1}, p.ReadReply(c, text)); diff != "" {
+	if diff := cmp.Diff(Reply{Thought: thought, Answer: 1}, p.ReadReply(c, text, true)); diff != "" {
 		t.Error(diff)
 	}
 	after := p.After(thought, c)
@@ -88,7 +88,7 @@ func TestReplyIsGrounded(t *testing.T) {
 		{"[1] " + x + ": \u200b\u200b", NoWords, 0},
 		{"[2] " + y + ": because of Toy Story", OtherTitle, 0},
 	} {
-		r := p.ReadReply(c, test.line+"\n")
+		r := p.ReadReply(c, test.line+"\n", true)
 		if test.fault == "" {
 			if len(r.Thought.Steps) != 1 || len(r.Dropped) != 0 {
 				t.Errorf("%q: kept %+v, dropped %v", test.line, r.Thought.Steps, r.Dropped)
@@ -100,12 +100,12 @@ func TestReplyIsGrounded(t *testing.T) {
 			t.Errorf("%q: kept %+v, dropped %v, want the fault %s %d", test.line, r.Thought.Steps, r.Dropped, test.fault, test.chain)
 		}
 	}
-	r := p.ReadReply(c, strings.Repeat("[1] "+x+": good\n", MaxReasons+1)+"Answer: "+y+"\n[2] "+y+": too late")
+	r := p.ReadReply(c, strings.Repeat("[1] "+x+": good\n", MaxReasons+1)+"Answer: "+y+"\n[2] "+y+": too late", true)
 	if len(r.Thought.Steps) != MaxReasons || len(r.Dropped) != 1 || r.Answer != 1 {
 		t.Errorf("a long thought is read as %+v", r)
 	}
-	for _, none := range []string{"", "Answer:", "Answer: D", "Answer: Bob", "the Answer: A"} {
-		if r := p.ReadReply(c, none); r.Answer != -1 {
+	for _, none := range []string{"", "Answer:", "Answer: D", "Answer: Bob", "Answer: A film", "the Answer: A"} {
+		if r := p.ReadReply(c, none, true); r.Answer != -1 {
 			t.Errorf("%q answers %d", none, r.Answer)
 		}
 	}
@@ -121,7 +121,7 @@ func TestReplyCitesWhatThePromptSays(t *testing.T) {
 	last := p.Content.Chains[len(p.Content.Chains)-1].Number
 	for n, want := range map[int]int{last: 1, last + 1: 0} {
 		text := p.WriteReply(event.Thought{Steps: []event.Step{{ItemID: "z", Text: "good", Chains: []int{n}}}}, c, 0)
-		if got := len(p.ReadReply(c, text).Thought.Steps); got != want {
+		if got := len(p.ReadReply(c, text, true).Thought.Steps); got != want {
 			t.Errorf("chain %d of %d in the prompt: %d steps kept", n, last, got)
 		}
 	}
@@ -140,12 +140,12 @@ func TestAnyReplyIsGrounded(t *testing.T) {
 				rapid.OneOf(rapid.String(), rapid.SampledFrom([]string{"Seven", "Alien and The Matrix", "good"})).Draw(t, "words")
 		})
 		text := strings.Join(rapid.SliceOfN(rapid.OneOf(line, rapid.String()), 0, 8).Draw(t, "lines"), "\n")
-		r := p.ReadReply(c, text)
+		r := p.ReadReply(c, text, true)
 		checked, errs := Check(r.Thought, c, slate)
 		if diff := cmp.Diff(r.Thought, checked); diff != "" || len(errs) > 0 {
 			t.Fatalf("Check says %v\n%s", errs, diff)
 		}
-		if again := p.ReadReply(c, p.WriteReply(r.Thought, c, 0)); cmp.Diff(r.Thought, again.Thought) != "" {
+		if again := p.ReadReply(c, p.WriteReply(r.Thought, c, 0), true); cmp.Diff(r.Thought, again.Thought) != "" {
 			t.Fatalf("written and read again: %s", cmp.Diff(r.Thought, again.Thought))
 		}
 		kept += len(r.Thought.Steps)

@@ -35,15 +35,19 @@ const parroted = 4
 // Parrots tells whether a reason says what the examples that the teacher reads say, of another thing: all of it, or four
 // words in a row. opening is what it was led by.
 func Parrots(reason, opening string) bool {
-	words := strings.Fields(strings.ToLower(strings.Trim(strings.TrimPrefix(reason, opening), " .,")))
-	examples := " " + strings.Join(strings.FieldsFunc(strings.ToLower(teachingTask), func(r rune) bool { return strings.ContainsRune(" \n.,\"", r) }), " ") + " "
+	words, examples := wordsOf(strings.TrimPrefix(reason, opening)), " "+strings.Join(wordsOf(teachingTask), " ")+" "
 	n := min(parroted, len(words))
 	for i := 0; n > 0 && i+n <= len(words); i++ {
-		if strings.Contains(examples, " "+strings.Trim(strings.Join(words[i:i+n], " "), ".,")+" ") {
+		if strings.Contains(examples, " "+strings.Join(words[i:i+n], " ")+" ") {
 			return true
 		}
 	}
 	return false
+}
+
+// wordsOf are the words of a text in lower case.
+func wordsOf(text string) []string {
+	return strings.FieldsFunc(strings.ToLower(text), func(r rune) bool { return !wordRune(r) && r != '\'' })
 }
 
 // taughtLikes is how many likes a teacher reads.
@@ -70,7 +74,11 @@ func (t *Teaching) Ask(chains []int, guided bool) (text, opening string) {
 	to := `"` + t.name(first.ItemID) + `"`
 	for _, n := range chains {
 		ch := t.c.Chains[n-1]
-		t.text.WriteString(`Somebody with the same taste, who also liked "` + t.titles.of(ch.Via) + `" and ` + strconv.Itoa(max(ch.Shared-1, 1)) + " more of these things, went on to " + to + ".\n")
+		more := ""
+		if ch.Shared > 1 {
+			more = " and " + strconv.Itoa(ch.Shared-1) + " more of these things"
+		}
+		t.text.WriteString(`Somebody with the same taste, who also liked "` + t.titles.of(ch.Via) + `"` + more + ", went on to " + to + ".\n")
 	}
 	if guided {
 		t.text.WriteString("The user went on to " + to + " as well: the reason explains it, and does not say that it is known.\n")

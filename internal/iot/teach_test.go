@@ -44,6 +44,7 @@ func TestParrots(t *testing.T) {
 		" they both are for long days outdoors, and it is late": true,
 		" Both are.": true,
 		" it makes a pot of tea at home a pleasure": true,
+		" it makes a pot, of tea":                   true,
 		" both are about money that goes astray.":   false,
 		" they are for days at home":                false,
 		"":                                          false,

@@ -118,7 +118,7 @@ func (p *pass) attendAll(i int, t *trace) {
 // attendApart is the attention of rows that have a cache each.
 func (p *pass) attendApart(i int, t *trace) {
 	c := p.m.Config
-	spread(p.threads, len(p.caches)*c.KVHeads, 1, func(worker, from, to int) {
+	spread(min(p.threads, len(p.scores)), len(p.caches)*c.KVHeads, 1, func(worker, from, to int) {
 		for j := from; j < to; j++ {
 			r, kv := j/c.KVHeads, j%c.KVHeads
 			c.attentionOfOne(t.att.Slice(r, r+1), t.q.Slice(r, r+1), t.positions[r], p.caches[r], i, kv, p.scores[worker], nil)

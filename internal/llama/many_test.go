@@ -18,7 +18,7 @@ func TestManyAreWrittenAsIfAlone(t *testing.T) {
 			names[i] = string(rune('a' + i%26))
 		}
 		tokens := text(min(300, m.Context-50), m.Vocabulary, 4) // more than a chunk, where there is room
-		for _, threads := range []int{1, 2} {
+		for _, threads := range []int{1, 2, 16} {               // 16: more than there are heads
 			for _, n := range []int{1, 2, 5, 8} {
 				var options []GenerateOptions
 				for i := range n {

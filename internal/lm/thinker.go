@@ -29,7 +29,7 @@ func (t Thinker) Think(ctx context.Context, c event.Context, p iot.Prompt) (iot.
 	if err != nil {
 		return iot.Reply{}, nil, fmt.Errorf("think: %w", err)
 	}
-	reply := p.ReadReply(c, written[0].Text)
+	reply := p.ReadReply(c, written[0].Text, written[0].Whole)
 	shares, err := t.Ranker.Rank(ctx, p.After(reply.Thought, c))
 	return reply, shares, err
 }

@@ -10,6 +10,8 @@ type Options struct {
 	ParseSpecial bool
 	// AddSpecial adds the BOS before and the EOS after the text where the vocabulary says so (llama.cpp's add_special).
 	AddSpecial bool
+	// Continues says that the text goes on with another one: no space is put before it, where the vocabulary would.
+	Continues bool
 }
 
 // Encode returns the tokens of a text.
@@ -57,6 +59,7 @@ type encoder struct {
 
 func (e *encoder) encode(text string, o Options) {
 	v := &e.t.vocabulary
+	e.inText = o.Continues
 	if o.AddSpecial && v.AddBOS {
 		e.add(int32(v.BOS), 0)
 	}

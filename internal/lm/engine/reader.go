@@ -100,7 +100,7 @@ func (r *reader) read(p iot.Prompt) (text, error) {
 	if r.readout == Pointwise {
 		t, at := text{tokens: tokens, ids: r.ids}, len(tokens)
 		for j := range p.Letters {
-			q := r.tokenizer.Encode(question('A'+byte(j)), token.Options{})
+			q := r.tokenizer.Encode(question('A'+byte(j)), token.Options{Continues: true})
 			at += len(q)
 			t.questions, t.want = append(t.questions, q), append(t.want, at-1)
 		}

@@ -18,8 +18,8 @@ var (
 	_ lm.TextLearner = (*Learner)(nil)
 )
 
-// Write implements lm.Writer. All n texts are written at once, and the text that they go on from is read once; where the
-// last one began like it, only from where it differs.
+// Write implements lm.Writer. All n texts are written at once, and the text that they go on from is read once; where what
+// this session read last began like it, only from where it differs.
 func (m *Model) Write(ctx context.Context, text string, n int, o lm.WriteOptions) ([]lm.Written, error) {
 	if err := checkWriting(n, o); err != nil {
 		return nil, err
@@ -35,7 +35,7 @@ func (m *Model) Write(ctx context.Context, text string, n int, o lm.WriteOptions
 
 func checkWriting(n int, o lm.WriteOptions) error {
 	if n < 1 || o.Most < 1 {
-		return fmt.Errorf("write %d texts of at most %d tokens: want 1 or more of both", n, o.Most)
+		return fmt.Errorf("write %d texts of at most %d tokens: want 1 or more of both: %w", n, o.Most, lm.ErrNonsense)
 	}
 	return nil
 }
@@ -53,8 +53,10 @@ func (r *reader) write(ctx context.Context, s *llama.Session, tokens []int32, n 
 		return nil, fmt.Errorf("%w: %w", lm.ErrPromptTooLong, err)
 	case errors.Is(err, llama.ErrNotFinite):
 		return nil, fmt.Errorf("%w: %w", lm.ErrNonsense, err)
-	case err != nil:
+	case ctx.Err() != nil:
 		return nil, err
+	case err != nil: // an option, or an empty text
+		return nil, fmt.Errorf("%w: %w", lm.ErrNonsense, err)
 	}
 	out := make([]lm.Written, n)
 	for i, tokens := range all {
@@ -103,10 +105,18 @@ func (l *Learner) LearnTexts(ctx context.Context, batch []lm.TextLesson) (lm.Pro
 	return lm.Progress{Step: r.Step, Loss: r.Loss, Gradient: r.Gradient, Rate: r.Rate, Tokens: r.Tokens, Skipped: r.Skipped}, err
 }
 
+// Check says whether a text and a continuation of so many tokens fit into the model.
+func (l *Learner) Check(text string, continuation int) error {
+	if n := len(l.reader.encode(text)) + continuation; n > l.trainable.Context {
+		return fmt.Errorf("%d tokens, and the model reads at most %d: %w", n, l.trainable.Context, lm.ErrPromptTooLong)
+	}
+	return nil
+}
+
 // Completion are the tokens of a text that another goes on by, with the one that ends texts where the vocabulary has one:
 // what is to be learned of a completion.
 func (l *Learner) Completion(text string) []int32 {
-	tokens := l.reader.tokenizer.Encode(text, token.Options{})
+	tokens := l.reader.tokenizer.Encode(text, token.Options{Continues: true})
 	if end, ok := l.reader.tokenizer.End(); ok {
 		tokens = append(tokens, end)
 	}

@@ -22,7 +22,7 @@ var (
 // give the same text for the same seed after it was updated, or with others at the same time.
 func (c *Client) Write(ctx context.Context, text string, n int, o lm.WriteOptions) ([]lm.Written, error) {
 	if n < 1 || o.Most < 1 {
-		return nil, fmt.Errorf("write %d texts of at most %d tokens: want 1 or more of both", n, o.Most)
+		return nil, fmt.Errorf("write %d texts of at most %d tokens: want 1 or more of both: %w", n, o.Most, lm.ErrNonsense)
 	}
 	out := make([]lm.Written, n)
 	for i := range out {
@@ -42,6 +42,9 @@ func (c *Client) Write(ctx context.Context, text string, n int, o lm.WriteOption
 
 // Write has the model write as Client.Write does; a server that has not got it in memory loads it first.
 func (m *Model) Write(ctx context.Context, text string, n int, o lm.WriteOptions) ([]lm.Written, error) {
+	if err := m.ready(ctx); err != nil {
+		return nil, err
+	}
 	return m.client.Write(ctx, text, n, o)
 }
 
