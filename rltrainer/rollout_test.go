@@ -194,3 +194,35 @@ func TestSplitKeepsMomentsTogether(t *testing.T) {
 		}
 	}
 }
+
+// What a model said before it answered is part of the prompt that it read: with it a decision can be computed again,
+// without it or with other words not.
+func TestJoinReadsWhatWasSaid(t *testing.T) {
+	thinks := toyModel
+	thinks.PromptVersion, thinks.Readout = iot.Thoughts, "letters"
+	for what, c := range map[string]struct {
+		change func(*event.Decision)
+		kept   int
+	}{
+		"as it was":   {func(*event.Decision) {}, 1},
+		"unsaid":      {func(d *event.Decision) { d.Said = nil }, 0},
+		"other words": {func(d *event.Decision) { d.Said[0].Text = "another reason" }, 0},
+	} {
+		decisions, rewards := log(t, 1, .3, 2)
+		d := &decisions[0]
+		d.Context.Chains = []event.Chain{{Via: "h", Neighbour: "ann", ItemID: "i2", Shared: 2, NeighbourAt: 1}}
+		d.Said = []event.Step{{ItemID: "i2", Text: "a reason", Chains: []int{1}}}
+		*d.Model = thinks
+		p, err := iot.Asked(*d)
+		must(t, err)
+		d.Model.PromptDigest = p.Digest
+		c.change(d)
+		j := Join(decisions, rewards, JoinOptions{Model: thinks})
+		if len(j.Rollouts) != c.kept {
+			t.Fatalf("%s: %d rollouts, dropped %v", what, len(j.Rollouts), j.Dropped)
+		}
+		if c.kept == 0 && j.Dropped[OtherPrompt] != 1 {
+			t.Errorf("%s: dropped for %v", what, j.Dropped)
+		}
+	}
+}

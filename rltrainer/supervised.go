@@ -31,38 +31,21 @@ func Fit(ctx context.Context, l lm.Learner, examples []Example, o FitOptions) er
 	if len(examples) == 0 {
 		return errors.New("fit: there are no examples to learn from")
 	}
-	if err := o.check(); err != nil {
-		return err
-	}
-	order := newOrder(o.Seed, len(examples))
-	for step := o.From; step < o.Steps; step++ {
-		if err := ctx.Err(); err != nil {
-			return fmt.Errorf("fit: step %d: %w", step+1, err)
-		}
-		batch := make([]lm.Lesson, o.Batch)
-		for i := range batch {
-			place := step*o.Batch + i
-			e := examples[order.at(place)]
-			p, err := iot.Build(o.PromptVersion, e.Context, rand.NewPCG(o.Seed, uint64(place)).Uint64())
+	return o.steps(ctx, len(examples), func(places []place) (lm.Progress, error) {
+		batch := make([]lm.Lesson, len(places))
+		for i, at := range places {
+			e := examples[at.example]
+			p, err := iot.Build(o.PromptVersion, e.Context, rand.NewPCG(o.Seed, uint64(at.number)).Uint64())
 			if err != nil {
-				return fmt.Errorf("fit: step %d: %w", step+1, err)
+				return lm.Progress{}, err
 			}
 			batch[i] = lm.Lesson{Prompt: p, Chosen: e.Chosen}
 			if e.Weight != 0 {
 				batch[i].Objective = weighted(e.Chosen, e.Weight)
 			}
 		}
-		told, err := l.Learn(ctx, batch)
-		if err != nil {
-			return fmt.Errorf("fit: %w", err)
-		}
-		if o.Told != nil {
-			if err := o.Told(told); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+		return l.Learn(ctx, batch)
+	})
 }
 
 // FitTexts teaches a learner how texts go on: supervised fine-tuning on completions. Epochs, order and resuming are as Fit
@@ -71,19 +54,34 @@ func FitTexts(ctx context.Context, l lm.TextLearner, lessons []lm.TextLesson, o 
 	if len(lessons) == 0 {
 		return errors.New("fit: there are no texts to learn from")
 	}
-	if err := o.check(); err != nil {
-		return err
+	return o.steps(ctx, len(lessons), func(places []place) (lm.Progress, error) {
+		batch := make([]lm.TextLesson, len(places))
+		for i, at := range places {
+			batch[i] = lessons[at.example]
+		}
+		return l.LearnTexts(ctx, batch)
+	})
+}
+
+// place is one of all lessons of a run, counted from 0, and the example that it teaches.
+type place struct{ number, example int }
+
+// steps goes through the examples, epoch by epoch, and has each batch learned.
+func (o FitOptions) steps(ctx context.Context, examples int, learn func([]place) (lm.Progress, error)) error {
+	if o.Steps < 1 || o.Batch < 1 || o.From < 0 || o.From > o.Steps {
+		return fmt.Errorf("fit: %d steps of %d examples from step %d on: steps and batch must be positive, and the first step among them", o.Steps, o.Batch, o.From)
 	}
-	order := newOrder(o.Seed, len(lessons))
+	order := newOrder(o.Seed, examples)
 	for step := o.From; step < o.Steps; step++ {
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("fit: step %d: %w", step+1, err)
 		}
-		batch := make([]lm.TextLesson, o.Batch)
-		for i := range batch {
-			batch[i] = lessons[order.at(step*o.Batch+i)]
+		places := make([]place, o.Batch)
+		for i := range places {
+			n := step*o.Batch + i
+			places[i] = place{n, order.at(n)}
 		}
-		told, err := l.LearnTexts(ctx, batch)
+		told, err := learn(places)
 		if err != nil {
 			return fmt.Errorf("fit: %w", err)
 		}
@@ -92,13 +90,6 @@ func FitTexts(ctx context.Context, l lm.TextLearner, lessons []lm.TextLesson, o 
 				return err
 			}
 		}
-	}
-	return nil
-}
-
-func (o FitOptions) check() error {
-	if o.Steps < 1 || o.Batch < 1 || o.From < 0 || o.From > o.Steps {
-		return fmt.Errorf("fit: %d steps of %d examples from step %d on: steps and batch must be positive, and the first step among them", o.Steps, o.Batch, o.From)
 	}
 	return nil
 }

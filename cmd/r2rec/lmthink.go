@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math"
 
-	"github.com/r2rec/r2rec/internal/dataset"
 	"github.com/r2rec/r2rec/internal/iot"
 	"github.com/r2rec/r2rec/internal/lm"
 	"github.com/r2rec/r2rec/internal/lm/engine"
@@ -14,12 +13,8 @@ import (
 )
 
 type lmThinkCommand struct {
-	Events     string `help:"CSV of interactions: user_id,item_id,rating,timestamp in Unix seconds; an empty rating is a click. May be gzipped." required:"" type:"existingfile" placeholder:"FILE" group:"Data"`
-	Items      string `help:"CSV of the catalogue: item_id,title,categories joined by |. May be gzipped." required:"" type:"existingfile" placeholder:"FILE" group:"Data"`
-	FitBefore  string `help:"Learn from what happened before this time, Unix seconds or RFC 3339." required:"" placeholder:"TIME" group:"Data"`
-	Cases      int    `help:"About how many cases to draw and ask." default:"1000" group:"Data"`
+	pastCases  `embed:""`
 	AdapterOut string `help:"Write the adapter to this GGUF file." required:"" type:"path" placeholder:"FILE" group:"Data"`
-	evalGraph  `embed:""`
 
 	Model   string `help:"GGUF file of the model." required:"" type:"existingfile" placeholder:"FILE" group:"Model"`
 	Adapter string `help:"Adapter to go on from, as r2rec lm tune --texts writes it; without one the model hardly ever writes what can be rewarded." type:"existingfile" placeholder:"FILE" group:"Model"`
@@ -54,17 +49,13 @@ spread and so taught nothing. --checkpoint FILE makes a long run one that can be
 
 func (c lmThinkCommand) Run(p *process) (err error) {
 	l := learning{checkpointFlags: c.checkpointFlags, steps: c.Steps, batch: c.Batch, threads: c.Threads, rate: c.Rate, seed: c.Seed, out: c.AdapterOut, outFlag: "--adapter-out"}
-	if err := errors.Join(c.evalGraph.check(), l.check(), checkCounts(count{"--cases", c.Cases, 1}, count{"--group", c.Group, 2}, count{"--most-tokens", c.MostTokens, 1}, count{"--rank", c.Rank, 1})); err != nil {
+	if err := errors.Join(c.pastCases.check(), l.check(), checkCounts(count{"--group", c.Group, 2}, count{"--most-tokens", c.MostTokens, 1}, count{"--rank", c.Rank, 1})); err != nil {
 		return err
 	}
 	if !(c.Beta > 0) || math.IsInf(c.Beta, 0) {
 		return fmt.Errorf("--beta %v: want more than 0", c.Beta)
 	}
-	before, err := parseMoment(c.FitBefore)
-	if err != nil {
-		return fmt.Errorf("--fit-before: %w", err)
-	}
-	data, err := dataset.OpenFiles(c.Events, c.Items)
+	data, before, cases, err := c.drawn(c.Seed)
 	if err != nil {
 		return err
 	}
@@ -84,13 +75,9 @@ func (c lmThinkCommand) Run(p *process) (err error) {
 	if err != nil {
 		return err
 	}
-	cases, err := drawCases(data, c.FitBefore, before, c.Cases, c.Seed)
-	if err != nil {
-		return err
-	}
 	shown := &stages{p: p}
 	defer shown.close()
-	examples, err := c.evalGraph.ask(p, shown, data, cases, who)
+	examples, err := c.examples(p, shown, data, before, cases, who)
 	if err != nil {
 		return err
 	}
@@ -112,8 +99,6 @@ func (c lmThinkCommand) Run(p *process) (err error) {
 	if err != nil {
 		return err
 	}
-	shown.close()
-	p.log.Info("cases asked", "cases", len(examples), "before", before.String())
 	o := rltrainer.ThinkOptions{Steps: c.Steps, Batch: c.Batch, Beta: c.Beta, Group: c.Group, MostTokens: c.MostTokens, Workers: c.Threads, Seed: c.Seed}
 	err = l.run(p, shown, learner, func(ctx context.Context, from int, told func(lm.Progress) error) error {
 		o.From = from

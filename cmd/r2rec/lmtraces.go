@@ -10,7 +10,6 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/r2rec/r2rec/internal/dataset"
 	"github.com/r2rec/r2rec/internal/event"
 	"github.com/r2rec/r2rec/internal/iot"
 	"github.com/r2rec/r2rec/internal/lm"
@@ -21,13 +20,9 @@ import (
 )
 
 type lmTracesCommand struct {
-	Events    string `help:"CSV of interactions: user_id,item_id,rating,timestamp in Unix seconds; an empty rating is a click. May be gzipped." required:"" type:"existingfile" placeholder:"FILE" group:"Data"`
-	Items     string `help:"CSV of the catalogue: item_id,title,categories joined by |. May be gzipped." required:"" type:"existingfile" placeholder:"FILE" group:"Data"`
-	FitBefore string `help:"Write about what happened before this time, Unix seconds or RFC 3339." required:"" placeholder:"TIME" group:"Data"`
-	Cases     int    `help:"About how many cases to draw and write about." default:"1000" group:"Data"`
+	pastCases `embed:""`
 	Out       string `help:"Write the traces that are kept to this file, one JSON object a line, with the fields prompt and completion that r2rec lm tune --texts reads." required:"" type:"path" placeholder:"FILE" group:"Data"`
 	Dropped   string `help:"Write the others, and why each was dropped, to this file." type:"path" placeholder:"FILE" group:"Data"`
-	evalGraph `embed:""`
 
 	Model   string `help:"GGUF file of the model that is to learn: a thought has to help it." required:"" type:"existingfile" placeholder:"FILE" group:"Models"`
 	Adapter string `help:"Adapter of that model, read by letters of prompt 3." type:"existingfile" placeholder:"FILE" group:"Models"`
@@ -63,10 +58,10 @@ func (c lmTracesCommand) options() rltrainer.TraceOptions {
 }
 
 func (c lmTracesCommand) check() error {
-	if err := c.evalGraph.check(); err != nil {
+	if err := c.pastCases.check(); err != nil {
 		return err
 	}
-	if err := checkCounts(count{"--cases", c.Cases, 1}, count{"--steps", c.Steps, 1}, count{"--tries", c.Tries, 1}, count{"--most-tokens", c.MostTokens, 1}); err != nil {
+	if err := checkCounts(count{"--steps", c.Steps, 1}, count{"--tries", c.Tries, 1}, count{"--most-tokens", c.MostTokens, 1}); err != nil {
 		return err
 	}
 	if c.Steps > iot.MaxReasons {
@@ -93,11 +88,7 @@ func (c lmTracesCommand) Run(p *process) (err error) {
 	if err := c.check(); err != nil {
 		return err
 	}
-	before, err := parseMoment(c.FitBefore)
-	if err != nil {
-		return fmt.Errorf("--fit-before: %w", err)
-	}
-	data, err := dataset.OpenFiles(c.Events, c.Items)
+	data, before, cases, err := c.drawn(c.Seed)
 	if err != nil {
 		return err
 	}
@@ -111,22 +102,16 @@ func (c lmTracesCommand) Run(p *process) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, done()) }()
-	cases, err := drawCases(data, c.FitBefore, before, c.Cases, c.Seed)
-	if err != nil {
-		return err
-	}
 	shown := &stages{p: p}
 	defer shown.close()
 	who, err := pupil.Identity(p.ctx)
 	if err != nil {
 		return err
 	}
-	examples, err := c.evalGraph.ask(p, shown, data, cases, who)
+	examples, err := c.examples(p, shown, data, before, cases, who)
 	if err != nil {
 		return err
 	}
-	shown.close()
-	p.log.Info("cases asked", "cases", len(examples), "before", before.String())
 	begun := time.Now()
 	traces, err := c.write(p, shown, teacher, pupil, examples)
 	if err != nil {
