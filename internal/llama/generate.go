@@ -38,7 +38,8 @@ type GenerateOptions struct {
 	TopLogProbs int
 }
 
-// Pieces tells the bytes that a token stands for, which may be a part of a character. Package token has one.
+// Pieces tells the bytes that a token stands for, which may be a part of a character. It is safe for concurrent use.
+// Package token has one.
 type Pieces interface {
 	Piece(id int32) string
 }
