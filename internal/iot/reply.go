@@ -148,7 +148,7 @@ func (p Prompt) reason(c event.Context, line string) (s event.Step, e *Ungrounde
 	switch {
 	case s.Text == "":
 		return s, &UngroundedError{Fault: NoWords}
-	case p.namesOthers(s, m[2][0]):
+	case p.namesOthers(s, c):
 		return s, &UngroundedError{Fault: OtherTitle}
 	}
 	return s, nil
@@ -156,34 +156,67 @@ func (p Prompt) reason(c event.Context, line string) (s event.Step, e *Ungrounde
 
 // namesOthers tells whether a step's words name an item of the prompt that its chains do not touch. A title that is part
 // of one that they do touch counts as that.
-func (p Prompt) namesOthers(s event.Step, letter byte) bool {
-	own := []string{spoken(p.Content.Candidates[letter-'A'].Title)}
-	for _, l := range p.Content.Chains {
-		if slices.Contains(s.Chains, l.Number) {
-			own = append(own, spoken(l.Title))
+func (p Prompt) namesOthers(s event.Step, c event.Context) bool {
+	titles := wholeTitles(c)
+	words, own := strings.ToLower(s.Text), make(map[string]bool)
+	touched := []string{titles[s.ItemID]}
+	for _, n := range s.Chains {
+		touched = append(touched, titles[c.Chains[n-1].Via])
+	}
+	for _, t := range touched {
+		for _, form := range spoken(t) {
+			words, own[form] = cutOut(words, form), true
 		}
 	}
-	words := strings.ToLower(s.Text)
-	for _, t := range own {
-		words = cutOut(words, t)
+	named := func(id string) bool {
+		return slices.ContainsFunc(spoken(titles[id]), func(form string) bool {
+			return utf8.RuneCountInString(form) >= minNamedRunes && !own[form] && cutOut(words, form) != words
+		})
 	}
-	others := func(title string) bool {
-		t := spoken(title)
-		return utf8.RuneCountInString(t) >= minNamedRunes && !slices.Contains(own, t) && cutOut(words, t) != words
+	return slices.ContainsFunc(c.History[:len(p.Content.Likes)], func(h event.HistoryItem) bool { return named(h.ItemID) }) ||
+		slices.ContainsFunc(c.Candidates, func(it event.Candidate) bool { return named(it.ItemID) }) ||
+		slices.ContainsFunc(p.Content.Chains, func(l ChainLine) bool { return l.Number <= len(c.Chains) && named(c.Chains[l.Number-1].Via) })
+}
+
+// wholeTitles are the cleaned titles of everything in a context, however long.
+func wholeTitles(c event.Context) map[string]string {
+	titles := make(map[string]string, len(c.History)+len(c.Candidates))
+	for _, h := range c.History {
+		titles[h.ItemID] = Clean(h.Title)
 	}
-	return slices.ContainsFunc(p.Content.Likes, others) ||
-		slices.ContainsFunc(p.Content.Candidates, func(l CandidateLine) bool { return others(l.Title) })
+	for _, it := range c.Candidates {
+		titles[it.ItemID] = Clean(it.Title)
+	}
+	return titles
 }
 
 // minNamedRunes is how long a title is at least that words are searched for: shorter ones, such as "M", are also words.
 const minNamedRunes = 4
 
-var yearForm = regexp.MustCompile(` \(\d{4}\)$`)
+var (
+	yearForm    = regexp.MustCompile(` \(\d{4}\)$`)
+	articleForm = regexp.MustCompile(`^(.+), (the|a|an)$`)
+)
 
 func withoutYear(title string) string { return yearForm.ReplaceAllString(title, "") }
 
-// spoken is a title as it may stand in a sentence: lower case, and without a year at its end.
-func spoken(title string) string { return strings.ToLower(withoutYear(title)) }
+// spoken are the ways in which a title may stand in a sentence: in lower case and without a year at its end, as long as
+// the two lengths to which prompts shorten titles, and with an article before it that a catalogue has behind it.
+func spoken(title string) []string {
+	title = strings.ToLower(title)
+	forms := []string{}
+	for _, runes := range []int{utf8.RuneCountInString(title), maxTitleRunes, boundsOf[Thoughts].titleRunes} {
+		form := withoutYear(strings.TrimRight(shorten(title, max(1, runes)), "…"))
+		if form == "" || slices.Contains(forms, form) {
+			continue
+		}
+		forms = append(forms, form)
+		if m := articleForm.FindStringSubmatch(form); m != nil {
+			forms = append(forms, m[2]+" "+m[1])
+		}
+	}
+	return forms
+}
 
 // Names tells whether a step's words name the candidate that it is about.
 func Names(s event.Step, c event.Context) bool {
@@ -192,7 +225,7 @@ func Names(s event.Step, c event.Context) bool {
 		return false
 	}
 	words := strings.ToLower(s.Text)
-	return cutOut(words, spoken(title(c.Candidates[i].Title, s.ItemID))) != words
+	return slices.ContainsFunc(spoken(Clean(c.Candidates[i].Title)), func(form string) bool { return cutOut(words, form) != words })
 }
 
 // cutOut replaces whole words in a text by a mark that no title has.
@@ -209,8 +242,10 @@ func cutOut(text, words string) string {
 		}
 		start, end := at+i, at+i+len(words)
 		before, _ := utf8.DecodeLastRuneInString(text[:start])
+		first, _ := utf8.DecodeRuneInString(words)
+		last, _ := utf8.DecodeLastRuneInString(words)
 		after, _ := utf8.DecodeRuneInString(text[end:])
-		if wordRune(before) || wordRune(after) {
+		if joined(before, first) || joined(last, after) {
 			b.WriteString(text[at:end])
 		} else {
 			b.WriteString(text[at:start] + "\n")
@@ -221,6 +256,14 @@ func cutOut(text, words string) string {
 }
 
 func wordRune(r rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) }
+
+// joined tells whether two runes side by side stand in one word. Scripts that put no spaces between words say nothing.
+func joined(a, b rune) bool {
+	spaceless := func(r rune) bool {
+		return unicode.In(r, unicode.Han, unicode.Hiragana, unicode.Katakana, unicode.Thai, unicode.Lao, unicode.Khmer, unicode.Myanmar)
+	}
+	return wordRune(a) && wordRune(b) && !spaceless(a) && !spaceless(b)
+}
 
 func candidateOf(c event.Context, item string) int {
 	return slices.IndexFunc(c.Candidates, func(it event.Candidate) bool { return it.ItemID == item })

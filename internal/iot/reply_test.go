@@ -2,6 +2,7 @@ package iot
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -170,5 +171,54 @@ func TestMasked(t *testing.T) {
 	}
 	if diff := cmp.Diff(thought, Masked(thought, c, c)); diff != "" {
 		t.Errorf("nothing is masked:\n%s", diff)
+	}
+}
+
+// Titles count however a prompt shortened them, in whatever order of article, and in scripts without spaces.
+func TestReplyNamesNoOthers(t *testing.T) {
+	const long = "Eternal Sunshine of the Spotless Mind (2004)"
+	c := event.Context{
+		Candidates: []event.Candidate{{ItemID: "x", Title: "Own Film, The (1999)"}, {ItemID: "l", Title: long}, {ItemID: "m", Title: "Matrix, The (1999)"}, {ItemID: "s", Title: "千と千尋の神隠し"},
+			{ItemID: "short", Title: "Own Film"}, {ItemID: "ring", Title: "Ring"}},
+		Chains: []event.Chain{{Via: "h0", Neighbour: "ann", ItemID: "x", Shared: 2}, {Via: "h20", Neighbour: "bob", ItemID: "l", Shared: 2}},
+	}
+	for i := range 21 {
+		c.History = append(c.History, event.HistoryItem{ItemID: fmt.Sprint("h", i), Title: fmt.Sprintf("Liked Film %c", 'a'+i)})
+	}
+	p := thinking(t, c)
+	for words, fault := range map[string]Fault{
+		"The Own Film is like Liked Film a":                   "",
+		"Own Film, The is liked, and so is a spring":          "",
+		"it is like Liked Film u, which starts another chain": OtherTitle,
+		"like Eternal Sunshine of the Spotless Mind":          OtherTitle,
+		"like the matrix": OtherTitle,
+		"それは千と千尋の神隠しのようです": OtherTitle,
+		"like Liked Film b": OtherTitle,
+		"a Ring, on a hand": OtherTitle,
+	} {
+		r := p.ReadReply(c, "[1] "+string(p.Letters[0])+": "+words+"\n", true)
+		var e *UngroundedError
+		switch {
+		case fault == "" && len(r.Thought.Steps) != 1:
+			t.Errorf("%q is dropped: %v", words, r.Dropped)
+		case fault != "" && (len(r.Dropped) != 1 || !errors.As(r.Dropped[0], &e) || e.Fault != fault):
+			t.Errorf("%q: kept %+v, dropped %v, want %s", words, r.Thought.Steps, r.Dropped, fault)
+		}
+	}
+}
+
+// A line that the model had no more tokens to finish is not kept.
+func TestReplyThatBreaksOff(t *testing.T) {
+	c := small()
+	p := thinking(t, c)
+	x := string(p.Letters[0])
+	whole := "[1] " + x + ": good\n"
+	r := p.ReadReply(c, whole+"[3] "+x+": it is like the", false)
+	var e *UngroundedError
+	if len(r.Thought.Steps) != 1 || len(r.Dropped) != 1 || !errors.As(r.Dropped[0], &e) || e.Fault != BrokenOff || e.Step != 2 {
+		t.Errorf("kept %+v, dropped %v", r.Thought.Steps, r.Dropped)
+	}
+	if r := p.ReadReply(c, whole, false); len(r.Thought.Steps) != 1 || len(r.Dropped) != 0 {
+		t.Errorf("at a line's end: kept %+v, dropped %v", r.Thought.Steps, r.Dropped)
 	}
 }
