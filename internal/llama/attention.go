@@ -18,13 +18,13 @@ func (c Config) attention(out, q kernel.Matrix, positions []int, b *branches, k 
 	kv := head / (c.Heads / c.KVHeads)
 	keys, values := k.keysOf(layer, kv), k.valuesOf(layer).Columns(kv*d, (kv+1)*d)
 	q, out = q.Columns(head*d, (head+1)*d), out.Columns(head*d, (head+1)*d)
-	for r0 := 0; r0 < len(positions); r0 += blockRows {
-		r1 := min(r0+blockRows, len(positions))
+	for r0, r1 := 0, 0; r0 < len(positions); r0 = r1 {
+		r1 = b.block(positions, r0)
 		var sums []float32
 		if logSums != nil {
 			sums = logSums[r0:r1]
 		}
-		attend(out.Slice(r0, r1), q.Slice(r0, r1), keys, values, positions[r0:r1], b, scale, scores, sums)
+		attend(out.Slice(r0, r1), q.Slice(r0, r1), keys, values, positions[r0:r1], b.spans(positions[r1-1]), scale, scores, sums)
 	}
 }
 
@@ -45,33 +45,36 @@ func (c Config) attentionOfOne(out, q kernel.Matrix, position int, k *cache, lay
 			sums = logSums[h0:h1]
 		}
 		heads := func(m kernel.Matrix) kernel.Matrix { return kernel.View(m.Row(0)[h0*d:h1*d], h1-h0, d) }
-		attend(heads(out), heads(q), keys, values, positions[:h1-h0], nil, scale, scores, sums)
+		attend(heads(out), heads(q), keys, values, positions[:h1-h0], []span{{0, position + 1}}, scale, scores, sums)
 	}
 }
 
 // attend is the attention of at most blockRows rows, of one head's queries or of several, over one head's keys and values.
-func attend(out, q, keys, values kernel.Matrix, positions []int, b *branches, scale float32, scores []float32, logSums []float32) {
-	n := positions[len(positions)-1] + 1
+// The last row sees all positions of the spans, each other one as many fewer as it stands before it.
+func attend(out, q, keys, values kernel.Matrix, positions []int, spans []span, scale float32, scores []float32, logSums []float32) {
+	n, last := width(spans), positions[len(positions)-1]
 	s := kernel.View(scores[:len(positions)*n], len(positions), n)
-	kernel.Mul(s, q, keys.Columns(0, n), false)
+	at := 0
+	for _, v := range spans {
+		kernel.Mul(s.Columns(at, at+v.len()), q, keys.Columns(v.from, v.to), false)
+		at += v.len()
+	}
 	var sums [blockRows]float32
 	for i := range s.Rows {
 		row := s.Row(i)
-		seen, more := b.seen(row, positions[i])
+		seen := row[:n-(last-positions[i])]
 		top := kernel.Max(seen)
-		if len(more) > 0 {
-			top = max(top, kernel.Max(more))
-		}
 		sums[i] = kernel.ExpSum(seen, scale, top)
-		if len(more) > 0 {
-			sums[i] += kernel.ExpSum(more, scale, top)
-		}
-		clear(row[positions[i]+1:])
+		clear(row[len(seen):])
 		if logSums != nil {
 			logSums[i] = scale*top + float32(math.Log(float64(sums[i])))
 		}
 	}
-	kernel.Mul(out, s, values.Slice(0, n), false)
+	at = 0
+	for k, v := range spans {
+		kernel.Mul(out, s.Columns(at, at+v.len()), values.Slice(v.from, v.to), k > 0)
+		at += v.len()
+	}
 	for i := range out.Rows {
 		kernel.Scale(out.Row(i), 1/sums[i])
 	}
@@ -104,27 +107,34 @@ func (g *attentionGrad) head(head int) {
 	keysT := g.keysT.keysOf(g.layer, kv)
 	valuesT := kernel.View(g.vts[:d*values.Rows], d, values.Rows)
 	kernel.Transpose(valuesT, values)
-	for r0 := 0; r0 < len(g.positions); r0 += blockRows {
-		r1 := min(r0+blockRows, len(g.positions))
-		n := g.positions[r1-1] + 1
+	for r0, r1 := 0, 0; r0 < len(g.positions); r0 = r1 {
+		r1 = g.branches.block(g.positions, r0)
+		last := g.positions[r1-1]
+		spans := g.branches.spans(last)
+		n := width(spans)
 		p := kernel.View(g.scores[:(r1-r0)*n], r1-r0, n)
 		dS := kernel.View(g.grads[:(r1-r0)*n], r1-r0, n)
-		kernel.Mul(p, q.Slice(r0, r1), keysT.Columns(0, n), false)
-		kernel.Mul(dS, dOut.Slice(r0, r1), valuesT.Columns(0, n), false)
+		at := 0
+		for _, v := range spans {
+			kernel.Mul(p.Columns(at, at+v.len()), q.Slice(r0, r1), keysT.Columns(v.from, v.to), false)
+			kernel.Mul(dS.Columns(at, at+v.len()), dOut.Slice(r0, r1), valuesT.Columns(v.from, v.to), false)
+			at += v.len()
+		}
 		for i := range p.Rows {
 			row := p.Row(i)
-			seen, more := g.branches.seen(row, g.positions[r0+i])
-			top := g.logSums[head*len(g.positions)+r0+i] / scale
-			kernel.ExpSum(seen, scale, top)
-			if len(more) > 0 {
-				kernel.ExpSum(more, scale, top)
-			}
-			clear(row[g.positions[r0+i]+1:])
+			seen := row[:n-(last-g.positions[r0+i])]
+			kernel.ExpSum(seen, scale, g.logSums[head*len(g.positions)+r0+i]/scale)
+			clear(row[len(seen):])
 			mean := kernel.Dot(dOut.Row(r0+i), out.Row(r0+i))
 			kernel.SoftmaxGrad(dS.Row(i), row, scale, mean)
 		}
-		kernel.Mul(dQ.Slice(r0, r1), dS, keys.Slice(0, n), false)
-		kernel.MulTransA(dK.Slice(0, n), dS, q.Slice(r0, r1), true)
-		kernel.MulTransA(dV.Slice(0, n), p, dOut.Slice(r0, r1), true)
+		at = 0
+		for k, v := range spans {
+			ds, ps := dS.Columns(at, at+v.len()), p.Columns(at, at+v.len())
+			kernel.Mul(dQ.Slice(r0, r1), ds, keys.Slice(v.from, v.to), k > 0)
+			kernel.MulTransA(dK.Slice(v.from, v.to), ds, q.Slice(r0, r1), true)
+			kernel.MulTransA(dV.Slice(v.from, v.to), ps, dOut.Slice(r0, r1), true)
+			at += v.len()
+		}
 	}
 }

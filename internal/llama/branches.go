@@ -7,7 +7,7 @@ import "fmt"
 // stands at the position that it has in that one.
 type branches struct {
 	shared    int   // rows of the text
-	starts    []int // of each row: the first row of its continuation; of the text's rows: shared, or what is before it
+	starts    []int // of each row: the first row of its continuation; of the text's rows it says nothing
 	positions []int // of each row, in its own text
 }
 
@@ -29,14 +29,48 @@ func newBranches(shared int, continuations [][]int32) *branches {
 	return b
 }
 
-// seen cuts the scores of a row, one a column, into the two runs that it sees, the second of which may be empty, and clears
-// the gap between them.
-func (b *branches) seen(scores []float32, row int) (text, own []float32) {
-	if b == nil || row < b.shared {
-		return scores[:row+1], nil
+// span is a run of positions that rows attend to.
+type span struct{ from, to int }
+
+func (v span) len() int { return v.to - v.from }
+
+// width is how many positions spans have together.
+func width(spans []span) (n int) {
+	for _, v := range spans {
+		n += v.len()
 	}
-	clear(scores[b.shared:b.starts[row]])
-	return scores[:b.shared], scores[b.starts[row] : row+1]
+	return n
+}
+
+// block is where the block ends of the rows that attend together, from r0 on: at blockRows of them, or where a
+// continuation does.
+func (b *branches) block(rows []int, r0 int) int {
+	r1 := min(r0+blockRows, len(rows))
+	if b == nil {
+		return r1
+	}
+	for r := r0 + 1; r < r1; r++ {
+		if b.begins(rows[r]) != b.begins(rows[r0]) {
+			return r
+		}
+	}
+	return r1
+}
+
+// spans are what a row sees, and so the rows before it in its block: the text, and its own continuation.
+func (b *branches) spans(row int) []span {
+	if b == nil || row < b.shared {
+		return []span{{0, row + 1}}
+	}
+	return []span{{0, b.shared}, {b.starts[row], row + 1}}
+}
+
+// begins is the first row of what a row belongs to: the text, or a continuation.
+func (b *branches) begins(row int) int {
+	if row < b.shared {
+		return 0
+	}
+	return b.starts[row]
 }
 
 // standing are the positions of rows.
