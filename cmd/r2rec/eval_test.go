@@ -365,7 +365,7 @@ func TestEvalWrongInput(t *testing.T) {
 		{[]string{"--events", file("nonsense.txt")}, 1, []string{"nonsense.txt:1", "user_id"}},
 		{[]string{"--items", file("nonsense.txt")}, 1, []string{"nonsense.txt:1", "item_id"}},
 		{[]string{"--cases", file("broken.jsonl")}, 1, []string{fmt.Sprintf("broken.jsonl:%d: ", s.cases+1), `{\"case\":`, "want one JSON object"}},
-		{[]string{"--ranker", "magic"}, 1, []string{`--ranker "magic"`, "want some of fusion, lm, random"}},
+		{[]string{"--ranker", "magic"}, 1, []string{`--ranker "magic"`, "want some of fusion, lm, pool, random"}},
 		{[]string{"--ranker", "chain,chain"}, 1, []string{"--ranker chain: is given twice"}},
 		{[]string{"--against", file("other.json")}, 1, []string{"--against", "other.json", "want RANKS.json:KEY"}},
 		{[]string{"--against", file("other.json") + ":knn"}, 1, []string{"--against", `no key "knn"`, `it has "als", "odd"`}},
