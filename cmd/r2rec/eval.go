@@ -51,6 +51,11 @@ those that travel with the program rank. --save keeps fitted weights, for --weig
   r2rec eval --events events.csv --items items.csv --cases test.jsonl --fit-before 2015-07-15T00:28:39Z --save weights.json
   r2rec eval ... --ranker fusion,itemknn --against ranks.json:als --plot accuracy.svg
 
+The ranker pool joins fusion and lm as a server does. Its weight is learned from what both said of earlier cases:
+
+  r2rec eval ... --cases valid.jsonl --fit-before BEFORE-VALID --ranker fusion,lm --scores valid-scores.jsonl
+  r2rec eval ... --cases test.jsonl --fit-before BEFORE-TEST --ranker pool,fusion,lm --pool-from valid-scores.jsonl
+
 HR@k is the share of cases whose answer stands among the first k; intervals are 95 %, by resampling users.`
 }
 
@@ -77,7 +82,7 @@ func (c evalCommand) Run(p *process) (err error) {
 	if err != nil {
 		return err
 	}
-	weight, err := c.poolWeight(p)
+	weight, err := c.poolWeight(p, cases)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"testing"
 
@@ -117,27 +118,44 @@ func TestEvalLMThinks(t *testing.T) {
 	}
 }
 
-// The pool's weight is learned from other cases; the ends of it are the fusion and the model.
+// The pool's weight is learned from earlier cases, and from no others.
 func TestEvalPool(t *testing.T) {
 	s := newSlice(t)
-	three := []string{"--ranker", "fusion,lm,pool"}
-	s.eval("--ranker", "fusion,lm", "--scores", s.file("scores.jsonl"), "--ranks", s.file("alone.json"))
-	_, log := s.eval(append(three, "--pool-from", s.file("scores.jsonl"), "--ranks", s.file("pool.json"))...)
+	var early, late, times []string
+	lines := slices.Collect(strings.Lines(string(readFile(t, s.file("cases.jsonl")))))
+	at := func(line string) string {
+		_, rest, _ := strings.Cut(line, `"at":`)
+		return rest[:strings.IndexAny(rest, ",}")]
+	}
+	for _, line := range lines {
+		times = append(times, at(line))
+	}
+	slices.Sort(times) // of as many digits each
+	for _, line := range lines {
+		if at(line) < times[len(times)/2] {
+			early = append(early, line)
+		} else {
+			late = append(late, line)
+		}
+	}
+	s.write("early.jsonl", strings.Join(early, ""))
+	s.write("late.jsonl", strings.Join(late, ""))
+	scores := s.file("scores.jsonl")
+	s.eval("--ranker", "fusion,lm", "--cases", s.file("early.jsonl"), "--scores", scores)
+	pool := []string{"--ranker", "fusion,lm,pool", "--pool-from", scores, "--cases"}
+	_, log := s.eval(append(pool, s.file("late.jsonl"), "--ranks", s.file("ranks.json"))...)
 	if !strings.Contains(log, "weight of the pool learned") {
 		t.Errorf("the log says %s", log)
 	}
-	alone, learned := s.ranks("alone.json"), s.ranks("pool.json")
-	for name, weight := range map[string]string{"fusion": "0", "lm": "1"} {
-		s.eval(append(three, "--pool-weight", weight, "--ranks", s.file(name+".json"))...)
-		if !cmp.Equal(s.ranks(name + ".json")["pool"], alone[name]) {
-			t.Errorf("at weight %s the pool is not %s", weight, name)
-		}
+	if ranks := s.ranks("ranks.json"); cmp.Equal(ranks["pool"], ranks["fusion"]) || cmp.Equal(ranks["pool"], ranks["lm"]) || len(ranks["pool"]) != len(late) {
+		t.Errorf("%d ranks of the pool, want a mixture", len(ranks["pool"]))
 	}
-	if cmp.Equal(learned["pool"], alone["fusion"]) || len(learned["pool"]) != s.cases {
-		t.Error("the pool is the fusion")
+	var out, errs bytes.Buffer
+	if code := run(t.Context(), s.args(append(pool, s.file("early.jsonl"))...), &out, &errs); code != 1 || !strings.Contains(errs.String(), "the weight is to be learned from earlier ones") {
+		t.Errorf("from the very cases: exit code %d, %s", code, errs.String())
 	}
-	out, log := s.eval("--ranker", "lm", "--sample", "5", "--json")
-	if _, figures := s.figures(out); figures["n"] != 5 || !strings.Contains(log, "a sample of the cases is asked") {
+	printed, log := s.eval("--ranker", "lm", "--sample", "5", "--json")
+	if _, figures := s.figures(printed); figures["n"] != 5 || !strings.Contains(log, "a sample of the cases is asked") {
 		t.Errorf("a sample of 5: %v, %s", figures, log)
 	}
 }

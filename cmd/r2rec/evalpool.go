@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -43,7 +44,7 @@ func (f evalPool) check(rankers []string) error {
 }
 
 // poolWeight is that of the model, fixed or learned; 0 where there is no pool.
-func (f evalPool) poolWeight(p *process) (float64, error) {
+func (f evalPool) poolWeight(p *process, cases []eval.Case) (float64, error) {
 	if f.PoolWeight != nil {
 		return *f.PoolWeight, nil
 	}
@@ -53,6 +54,12 @@ func (f evalPool) poolWeight(p *process) (float64, error) {
 	scored, err := eval.ReadScores(f.PoolFrom)
 	if err != nil {
 		return 0, fmt.Errorf("--pool-from: %w", err)
+	}
+	first := slices.MinFunc(cases, func(a, b eval.Case) int { return cmp.Compare(a.At, b.At) })
+	for _, s := range scored {
+		if s.At >= first.At {
+			return 0, fmt.Errorf("--pool-from %s: case %q is of %s, and the first that is measured of %s: the weight is to be learned from earlier ones", f.PoolFrom, s.Case, s.At, first.At)
+		}
 	}
 	curve, best, err := eval.PoolCurve(scored, "fusion", "lm")
 	if err != nil {

@@ -10,12 +10,14 @@ import (
 	"os"
 	"slices"
 
+	"github.com/r2rec/r2rec/internal/event"
 	"github.com/r2rec/r2rec/internal/policy"
 )
 
 // Scored is a case as rankers scored it.
 type Scored struct {
 	Case     string               `json:"case"`
+	At       event.Time           `json:"at"`       // when it was asked, Unix milliseconds
 	Positive int                  `json:"positive"` // index of the candidate that was chosen
 	Scores   map[string][]float64 `json:"scores"`   // by ranker, one a candidate
 }
@@ -24,7 +26,7 @@ type Scored struct {
 func ScoredCases(cases []Case, results []Result) []Scored {
 	out := make([]Scored, len(cases))
 	for i, c := range cases {
-		out[i] = Scored{Case: c.ID, Positive: slices.Index(c.Candidates, c.Positive), Scores: make(map[string][]float64, len(results))}
+		out[i] = Scored{Case: c.ID, At: c.At, Positive: slices.Index(c.Candidates, c.Positive), Scores: make(map[string][]float64, len(results))}
 		for _, r := range results {
 			out[i].Scores[r.Name] = r.Scores[i]
 		}
