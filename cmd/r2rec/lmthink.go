@@ -60,7 +60,9 @@ func (c lmThinkCommand) Run(p *process) (err error) {
 		return err
 	}
 	options := engine.Options{Path: c.Model, Readout: engine.Letters, PromptVersion: iot.Thoughts}
-	model, err := engine.Open(engine.Options{Path: options.Path, Readout: options.Readout, PromptVersion: options.PromptVersion, Trainable: true})
+	trainable := options
+	trainable.Trainable = true
+	model, err := engine.Open(trainable)
 	if err != nil {
 		return err
 	}

@@ -11,8 +11,8 @@ import (
 
 // GenerateMany goes on with one text in several ways at once, one for each of the options. It gives the very tokens and
 // log-probabilities that Generate gives for each, and takes less time: the text is read once, and at every step all weights
-// are read once for all that still go on. Each way takes Config.CacheBytes of memory while it runs, and
-// some 24 bytes for each token of the vocabulary.
+// are read once for all that still go on. Each way takes Config.CacheBytes of memory while it runs, and some 24 bytes for
+// each token of the vocabulary.
 //
 // Every way has one token at least. An error is of all ways; it is one of those that Generate has.
 func (s *Session) GenerateMany(ctx context.Context, tokens []int32, options []GenerateOptions) ([][]Token, error) {
