@@ -53,12 +53,11 @@ type swapSubject struct {
 	engine   loader.Engine
 	adapters []swapAdapter
 	// apart gives the answers of an adapter, or of the base model, by a model that has nothing to do with those that
-	// serve; done lets go of it.
+	// serve; done lets go of it. One that is a proof.Partial tells which of its answers the engine is surely told: only
+	// these are compared, among each other.
 	apart func(ctx context.Context, digest string) (r proof.Ranker, done func() error, err error)
 	// tolerance is how far two answers of one adapter to one prompt may differ, in nats. 0: not at all.
 	tolerance float64
-	// least is a log share below which the engine may not have been told what it is. 0: it is told all.
-	least float64
 	// concurrency is how many prompts are with the model at once.
 	concurrency int
 	close       func() error

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"math"
 	"strings"
 	"testing"
 
@@ -96,12 +97,32 @@ func TestBenchSwapSees(t *testing.T) {
 			named++
 		}
 	}
-	if m.mixed < named/2-2 || m.mixed > named/2+2 || named < 4 || !strings.Contains(m.example, "nats from what it gives") {
+	if m.mixed < named/2-2 || m.mixed > named/2+2 || named < 4 || !strings.Contains(m.example, "nats off (candidate") {
 		t.Errorf("%d of %d answers in the adapter's name are found to be another's (%s), want half", m.mixed, named, m.example)
 	}
 	var all swapTotals
 	all.add(s, swapMeasured{requests: []swapRequest{{}, {shares: []float64{1}}}})
 	if all.failed != 1 || all.requests != 2 {
 		t.Errorf("%+v, want one failed request of two", all)
+	}
+}
+
+// TestBenchSwapComparesWhatWasTold: a letter that the server had a floor for is not compared, nor does it move the others'.
+func TestBenchSwapComparesWhatWasTold(t *testing.T) {
+	shares := func(p ...float64) (out []float64) {
+		for _, p := range p {
+			out = append(out, math.Log(p))
+		}
+		return out
+	}
+	want, floored := shares(.5, .25, .25), shares(.6, .3, .1) // the third has another share, and the others what is left
+	if off, of := between(floored, want, []bool{true, true, false}); off > 1e-12 {
+		t.Errorf("candidate %d is %g off, but the one that differs was not told", of, off)
+	}
+	if off, of := between(floored, want, nil); of != 2 || math.Abs(off-math.Log(2.5)) > 1e-12 {
+		t.Errorf("candidate %d is %g off, want the third by log 2.5", of, off)
+	}
+	if off, _ := between(shares(.1, .9), want, nil); !math.IsInf(off, 1) {
+		t.Errorf("two shares are %g from three, want infinity", off)
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/r2rec/r2rec/internal/event"
 	"github.com/r2rec/r2rec/internal/iot"
+	"github.com/r2rec/r2rec/internal/lm"
 	"github.com/r2rec/r2rec/internal/lm/proof"
 	"golang.org/x/sync/errgroup"
 )
@@ -32,10 +33,18 @@ func verify(ctx context.Context, shown *stages, s *swapSubject, contexts []event
 			return 0, "", err
 		}
 		if mixed += n; n > 0 {
-			example = what
+			example += fmt.Sprintf("; %s: %d of %d by %s, %s", s.name, n, len(answers), adapterName(adapter), what)
 		}
 	}
 	return mixed, example, nil
+}
+
+// adapterName is what people read for a digest.
+func adapterName(digest string) string {
+	if digest == "" {
+		return "the base"
+	}
+	return fmt.Sprintf("adapter %.12s", digest)
 }
 
 func verifyOne(ctx context.Context, s *swapSubject, adapter string, contexts []event.Context, answers []swapRequest, tell func()) (mixed int, example string, err error) {
@@ -53,7 +62,7 @@ func verifyOne(ctx context.Context, s *swapSubject, adapter string, contexts []e
 	g.SetLimit(runtime.GOMAXPROCS(0))
 	for _, q := range answers {
 		g.Go(func() error {
-			off, err := apartFrom(ctx, s, who, version, contexts, q)
+			off, where, err := apartFrom(ctx, s, who, version, contexts, q)
 			if err != nil {
 				return err
 			}
@@ -61,7 +70,7 @@ func verifyOne(ctx context.Context, s *swapSubject, adapter string, contexts []e
 			defer mu.Unlock()
 			if tell(); !(off <= s.tolerance) {
 				mixed++
-				example = fmt.Sprintf("an answer of adapter %.12s is %.3g nats from what it gives", adapter, off)
+				example = fmt.Sprintf("one is %.3g nats off (%s)", off, where)
 			}
 			return nil
 		})
@@ -69,15 +78,15 @@ func verifyOne(ctx context.Context, s *swapSubject, adapter string, contexts []e
 	return mixed, example, g.Wait()
 }
 
-// apartFrom is by how much the log share of some candidate differs from what the ranker gives, at most.
-func apartFrom(ctx context.Context, s *swapSubject, who proof.Ranker, version int, contexts []event.Context, q swapRequest) (off float64, err error) {
+// apartFrom is by how much the log share of some candidate differs from what the ranker gives, at most, and of which.
+func apartFrom(ctx context.Context, s *swapSubject, who proof.Ranker, version int, contexts []event.Context, q swapRequest) (off float64, where string, err error) {
 	prompt, err := iot.Build(version, contexts[q.context], q.seed)
 	if err != nil {
-		return 0, err
+		return 0, "", err
 	}
-	want, err := who.Rank(ctx, prompt)
+	want, told, err := rankTold(ctx, who, prompt)
 	if err != nil {
-		return 0, err
+		return 0, "", err
 	}
 	got := make([]float64, len(q.shares))
 	for i, share := range q.shares {
@@ -85,7 +94,51 @@ func apartFrom(ctx context.Context, s *swapSubject, who proof.Ranker, version in
 			got[i] = want[i]
 		}
 	}
-	return s.between(got, want), nil
+	off, i := between(got, want, told)
+	if i < 0 {
+		return off, fmt.Sprintf("%d shares, and %d are right", len(got), len(want)), nil
+	}
+	return off, fmt.Sprintf("candidate %d of %d has %.3g instead of %.3g", i+1, len(got), got[i], want[i]), nil
+}
+
+// rankTold is a ranking, and which of its shares can be compared with an engine's. Nil: all.
+func rankTold(ctx context.Context, who proof.Ranker, p iot.Prompt) (shares []float64, told []bool, err error) {
+	if partial, ok := who.(proof.Partial); ok {
+		return partial.Stated(ctx, p)
+	}
+	shares, err = who.Rank(ctx, p)
+	return shares, nil, err
+}
+
+// between is by how much the log shares of one candidate differ in two answers, at most, and of which candidate, from 0; of
+// those that were told, as shares among each other. Nil: all were. -1: of none, or they are no shares of the same
+// candidates, which is infinite.
+func between(a, b []float64, told []bool) (off float64, of int) {
+	if len(a) != len(b) || slices.ContainsFunc(a, math.IsNaN) {
+		return math.Inf(1), -1
+	}
+	var who []int
+	for i := range a {
+		if told == nil || told[i] {
+			who = append(who, i)
+		}
+	}
+	among := func(shares []float64) (out []float64) {
+		for _, i := range who {
+			out = append(out, shares[i])
+		}
+		if told != nil && len(out) > 0 {
+			lm.Normalise(out)
+		}
+		return out
+	}
+	a, b, of = among(a), among(b), -1
+	for k, i := range who {
+		if d := math.Abs(a[k] - b[k]); d > off {
+			off, of = d, i
+		}
+	}
+	return off, of
 }
 
 // promptVersion that the subject reads.
@@ -115,9 +168,7 @@ func (t *swapTotals) add(s *swapSubject, m swapMeasured) {
 	t.model = strings.Join(append(slices.DeleteFunc([]string{t.model}, func(m string) bool { return m == "" }), s.model), ", ")
 	t.requests += len(m.requests)
 	t.mixed += m.mixed
-	if m.example != "" {
-		t.whatIsMixed = "; " + m.example
-	}
+	t.whatIsMixed += m.example
 	var during, calm, took []float64
 	for _, q := range m.requests {
 		if q.shares == nil {

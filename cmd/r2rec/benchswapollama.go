@@ -5,10 +5,8 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"math"
 	mathrand "math/rand/v2"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -32,7 +30,8 @@ type swapOllama struct {
 }
 
 // Two programs compute the same answer in other orders and with other roundings, up to a few hundredths of a nat; and a
-// server states its likeliest tokens only, so that letters of less than a hundredth may have a floor for a share.
+// server states its likeliest tokens only, so that letters of less than a hundredth may have a floor for a share, which
+// calibration can make any share.
 const (
 	ollamaTolerance = .1
 	ollamaLeast     = -4.6
@@ -57,7 +56,7 @@ func (c benchSwapCommand) onServer(ctx context.Context, dir string, shown *stage
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, base.Close()) }()
-	s = &swapSubject{name: "ollama", model: nameOf(base), tolerance: ollamaTolerance, least: ollamaLeast, concurrency: 4}
+	s = &swapSubject{name: "ollama", model: nameOf(base), tolerance: ollamaTolerance, concurrency: 4}
 	paths := map[string]string{}
 	for i := range c.Adapters {
 		shown.set("teaching adapters for Ollama", i, c.Adapters)
@@ -75,10 +74,7 @@ func (c benchSwapCommand) onServer(ctx context.Context, dir string, shown *stage
 		if err != nil {
 			return nil, nil, err
 		}
-		if digest == "" { // served calibrated
-			return lm.NewCalibrated(byLetter{m}), m.Close, nil
-		}
-		return m, m.Close, nil
+		return stating{m, digest == ""}, m.Close, nil
 	}
 	if err := tellApart(ctx, s, contexts); err != nil {
 		return nil, err
@@ -103,6 +99,45 @@ type byLetter struct{ *engine.Model }
 // Letters implements lm.LetterModel.
 func (m byLetter) Letters(ctx context.Context, text string, n int) ([]float64, error) {
 	return m.Rank(ctx, iot.Prompt{Text: text, Letters: []byte("ABCDEFGHIJKLMNOPQRST")[:n]})
+}
+
+// stating answers as a server does that states its likeliest letters only: the base calibrated, adapters as they are.
+type stating struct {
+	*engine.Model
+	calibrated bool
+}
+
+var _ proof.Partial = stating{}
+
+// Stated implements proof.Partial.
+func (s stating) Stated(ctx context.Context, p iot.Prompt) (shares []float64, told []bool, err error) {
+	if shares, err = s.Rank(ctx, p); err != nil {
+		return nil, nil, err
+	}
+	told = make([]bool, len(shares))
+	for i, share := range shares {
+		told[i] = share > ollamaLeast
+	}
+	if !s.calibrated {
+		return shares, told, nil
+	}
+	nothing, err := iot.ContentFree(iot.Figures, len(p.Letters))
+	if err != nil {
+		return nil, nil, err
+	}
+	byLetters, err := byLetter{s.Model}.Letters(ctx, nothing.Text, len(p.Letters))
+	if err != nil {
+		return nil, nil, err
+	}
+	prior, err := lm.ByCandidate(byLetters, p)
+	if err != nil {
+		return nil, nil, err
+	}
+	for i := range told {
+		told[i] = told[i] && prior[i] > ollamaLeast
+	}
+	shares, err = lm.Calibrate(shares, prior)
+	return shares, told, err
 }
 
 // What it takes to have a model of the base's shape answer with letters; it ranks by one direction of the evidence.
@@ -167,7 +202,7 @@ func tellApart(ctx context.Context, s *swapSubject, contexts []event.Context) (e
 	for _, a := range s.adapters {
 		digests = append(digests, a.digest)
 	}
-	answers := make([][][]float64, len(digests))
+	answers, told := make([][][]float64, len(digests)), make([][][]bool, len(digests))
 	for k, digest := range digests {
 		who, done, err := s.apart(ctx, digest)
 		if err != nil {
@@ -178,11 +213,11 @@ func tellApart(ctx context.Context, s *swapSubject, contexts []event.Context) (e
 			if err != nil {
 				return errors.Join(err, done())
 			}
-			shares, err := who.Rank(ctx, p)
+			shares, stated, err := rankTold(ctx, who, p)
 			if err != nil {
 				return errors.Join(err, done())
 			}
-			answers[k] = append(answers[k], shares)
+			answers[k], told[k] = append(answers[k], shares), append(told[k], stated)
 		}
 		if err := done(); err != nil {
 			return err
@@ -192,7 +227,8 @@ func tellApart(ctx context.Context, s *swapSubject, contexts []event.Context) (e
 		for j := range k {
 			var apart []float64
 			for i := range answers[k] {
-				apart = append(apart, s.between(answers[j][i], answers[k][i]))
+				off, _ := between(answers[j][i], answers[k][i], told[k][i])
+				apart = append(apart, off)
 			}
 			if half := quantile(apart, .5); half < adaptersApart {
 				return fmt.Errorf("adapters %d and %d of %d differ by %.2g nats only for half of the users, and the server's answers may by %g: no mixed answer would be seen",
@@ -201,18 +237,4 @@ func tellApart(ctx context.Context, s *swapSubject, contexts []event.Context) (e
 		}
 	}
 	return nil
-}
-
-// between is by how much two log shares of one candidate differ, at most; those that the engine may not have been told are
-// left out.
-func (s *swapSubject) between(a, b []float64) (off float64) {
-	if len(a) != len(b) || slices.ContainsFunc(a, math.IsNaN) {
-		return math.Inf(1)
-	}
-	for i := range a {
-		if s.least == 0 || a[i] > s.least || b[i] > s.least {
-			off = max(off, math.Abs(a[i]-b[i]))
-		}
-	}
-	return off
 }
