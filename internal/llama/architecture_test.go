@@ -58,9 +58,9 @@ func TestQwen2AddsBiases(t *testing.T) {
 		x.Data[i] = float32(i%7) - 3
 	}
 	with, without := kernel.View(make([]float32, 3*m.KV()), 3, m.KV()), kernel.View(make([]float32, 3*m.KV()), 3, m.KV())
-	forward(1, x, false, product{m.layers[1].v, with})
+	forward(nil, x, false, product{m.layers[1].v, with})
 	m.layers[1].v.bias = nil
-	forward(1, x, false, product{m.layers[1].v, without})
+	forward(nil, x, false, product{m.layers[1].v, without})
 	for r := range with.Rows {
 		for i, v := range without.Row(r) {
 			if with.Row(r)[i] != v+bias[i] {

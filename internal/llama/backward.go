@@ -56,7 +56,7 @@ func (p *Pass) grow(n int) {
 	for i := range n {
 		p.rows = append(p.rows, i)
 	}
-	p.p = pass{m: p.t.Model, threads: 1, cache: newCache(c, n), scores: [][]float32{make([]float32, blockRows*n)}}
+	p.p = pass{m: p.t.Model, cache: newCache(c, n), scores: [][]float32{make([]float32, blockRows*n)}}
 	p.traces = make([]trace, c.Layers)
 	x := matrix(c.Dim)
 	for i := range p.traces {
@@ -136,7 +136,7 @@ func (p *Pass) Logits(ids []int32) kernel.Matrix {
 	if weights := p.t.Model.output.Matrix; ids == nil && len(p.want) >= manyRows && weights.Data != nil {
 		p.logitsOfMany(out, hidden, weights)
 	} else {
-		p.t.logits(out, hidden, ids, 1)
+		p.t.logits(out, hidden, ids, nil)
 	}
 	return out
 }

@@ -2,7 +2,6 @@ package llama
 
 import (
 	"math"
-	"sync"
 
 	"github.com/r2rec/r2rec/internal/llama/kernel"
 )
@@ -10,7 +9,7 @@ import (
 // pass is the way of some rows (positions of one text) through the layers.
 type pass struct {
 	m         *Model
-	threads   int
+	crew      *crew
 	cache     *cache
 	caches    []*cache      // of each row, where every row is the end of a text of its own; nil: cache is of all
 	values    kernel.Matrix // scratch of those rows' values
@@ -47,10 +46,10 @@ func (p *pass) layer(i int, t *trace) {
 		past := p.positions[0]
 		values = p.cache.valuesOf(i).Slice(past, past+t.x.Rows)
 	}
-	p.rows(t.x.Rows, func(threads, r0, r1 int) {
+	p.rows(t.x.Rows, func(crew *crew, r0, r1 int) {
 		n1 := t.n1.Slice(r0, r1)
 		normalise(n1, t.x.Slice(r0, r1), l.attentionNorm, c.Epsilon, t.r1[r0:r1])
-		forward(threads, n1, false, product{l.k, t.k.Slice(r0, r1)}, product{l.v, values.Slice(r0, r1)})
+		forward(crew, n1, false, product{l.k, t.k.Slice(r0, r1)}, product{l.v, values.Slice(r0, r1)})
 		p.m.rope.turn(t.k.Slice(r0, r1), c.HeadDim, p.branches.standing(p.positions[r0:r1]), false)
 	})
 	if p.caches == nil {
@@ -70,15 +69,15 @@ func (p *pass) layer(i int, t *trace) {
 	if asking == 0 {
 		return
 	}
-	p.rows(asking, func(threads, r0, r1 int) {
-		forward(threads, t.nq.Slice(r0, r1), false, product{l.q, t.q.Slice(r0, r1)})
+	p.rows(asking, func(crew *crew, r0, r1 int) {
+		forward(crew, t.nq.Slice(r0, r1), false, product{l.q, t.q.Slice(r0, r1)})
 		p.m.rope.turn(t.q.Slice(r0, r1), c.HeadDim, p.branches.standing(t.positions[r0:r1]), false)
 	})
 	switch {
 	case p.caches != nil:
 		p.attendApart(i, t)
 	case asking == 1 && p.branches == nil:
-		spread(p.threads, c.KVHeads, 1, func(worker, kv0, kv1 int) {
+		p.crew.share(c.KVHeads, 1, func(worker, kv0, kv1 int) {
 			for kv := kv0; kv < kv1; kv++ {
 				c.attentionOfOne(t.att, t.q, t.positions[0], p.cache, i, kv, p.scores[worker], t.logSums)
 			}
@@ -86,25 +85,25 @@ func (p *pass) layer(i int, t *trace) {
 	default:
 		p.attendAll(i, t)
 	}
-	p.rows(asking, func(threads, r0, r1 int) {
+	p.rows(asking, func(crew *crew, r0, r1 int) {
 		x1, n2, x2 := t.x1.Slice(r0, r1), t.n2.Slice(r0, r1), t.x2.Slice(r0, r1)
 		gate, up, act := t.gate.Slice(r0, r1), t.up.Slice(r0, r1), t.act.Slice(r0, r1)
 		copyRows(x1, t.xq.Slice(r0, r1))
-		forward(threads, t.att.Slice(r0, r1), true, product{l.o, x1})
+		forward(crew, t.att.Slice(r0, r1), true, product{l.o, x1})
 		normalise(n2, x1, l.feedForwardNorm, c.Epsilon, t.r2[r0:r1])
-		forward(threads, n2, false, product{l.gate, gate}, product{l.up, up})
+		forward(crew, n2, false, product{l.gate, gate}, product{l.up, up})
 		for r := range act.Rows {
 			kernel.SwiGLU(act.Row(r), gate.Row(r), up.Row(r))
 		}
 		copyRows(x2, x1)
-		forward(threads, act, true, product{l.down, x2})
+		forward(crew, act, true, product{l.down, x2})
 	})
 }
 
 // attendAll is the attention of all rows that ask, head by head.
 func (p *pass) attendAll(i int, t *trace) {
 	c, asking := p.m.Config, len(t.positions)
-	spread(p.threads, c.Heads, 1, func(worker, h0, h1 int) {
+	p.crew.spread(c.Heads, 1, func(worker, h0, h1 int) {
 		for h := h0; h < h1; h++ {
 			var logSums []float32
 			if t.logSums != nil {
@@ -118,7 +117,7 @@ func (p *pass) attendAll(i int, t *trace) {
 // attendApart is the attention of rows that have a cache each.
 func (p *pass) attendApart(i int, t *trace) {
 	c := p.m.Config
-	spread(min(p.threads, len(p.scores)), len(p.caches)*c.KVHeads, 1, func(worker, from, to int) {
+	p.crew.share(len(p.caches)*c.KVHeads, 1, func(worker, from, to int) {
 		for j := from; j < to; j++ {
 			r, kv := j/c.KVHeads, j%c.KVHeads
 			c.attentionOfOne(t.att.Slice(r, r+1), t.q.Slice(r, r+1), t.positions[r], p.caches[r], i, kv, p.scores[worker], nil)
@@ -126,34 +125,14 @@ func (p *pass) attendApart(i int, t *trace) {
 	})
 }
 
-// rows does f for all rows, over the pass's threads, or with all of these where the rows are too few to be shared out.
-func (p *pass) rows(n int, f func(threads, r0, r1 int)) {
+// rows does f for all rows, each with one thread, or with the crew where the rows are too few to be shared out.
+func (p *pass) rows(n int, f func(c *crew, r0, r1 int)) {
 	const grain = 32
 	if n < 2*grain {
-		f(p.threads, 0, n)
+		f(p.crew, 0, n)
 		return
 	}
-	spread(p.threads, n, grain, func(_, r0, r1 int) { f(1, r0, r1) })
-}
-
-// spread cuts 0 to n into runs of at least grain, one a thread, and does f for each; the caller's goroutine is one of
-// the threads.
-func spread(threads, n, grain int, f func(worker, lo, hi int)) {
-	threads = min(threads, max(1, n/grain))
-	if threads == 1 {
-		f(0, 0, n)
-		return
-	}
-	var wg sync.WaitGroup
-	for w := 1; w < threads; w++ {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
-			f(w, w*n/threads, (w+1)*n/threads)
-		}()
-	}
-	f(0, 0, n/threads)
-	wg.Wait()
+	p.crew.spread(n, grain, func(_, r0, r1 int) { f(nil, r0, r1) })
 }
 
 // normalise computes dst = x w / root mean square(x) for each row (Zhang and Sennrich 2019, arXiv 1910.07467), and keeps
@@ -182,32 +161,25 @@ type product struct {
 	dst kernel.Matrix
 }
 
-// forward computes dst = x Wᵀ + b of layers with the same input, or adds it. The threads share out the columns, which changes
+// forward computes dst = x Wᵀ + b of layers with the same input, or adds it. The crew shares out the columns, which changes
 // no bit.
-func forward(threads int, x kernel.Matrix, add bool, products ...product) {
+func forward(c *crew, x kernel.Matrix, add bool, products ...product) {
 	const panel = 32 // columns that stay together
 	panels := 0
 	for _, p := range products {
 		panels += (p.dst.Cols + panel - 1) / panel
 	}
-	// A thread gets work for longer than waking it takes, some microseconds.
-	grain := max(1, 1<<18/(panel*max(1, x.Rows*x.Cols)))
-	if threads = min(threads, panels/grain); threads <= 1 {
+	grain := max(1, 1<<16/(panel*max(1, x.Rows*x.Cols))) // a piece is work for some microseconds
+	c.share(panels, grain, func(_, from, to int) {
 		for _, p := range products {
-			kernel.MulPacked(p.dst, x, p.l.packed, add)
-		}
-	} else {
-		spread(threads, panels, grain, func(_, from, to int) {
-			for _, p := range products {
-				n := (p.dst.Cols + panel - 1) / panel
-				if j0, j1 := max(0, from)*panel, min(to*panel, p.dst.Cols); j0 < j1 {
-					columns := p.l.packed.Columns(j0, j1)
-					kernel.MulPacked(p.dst.Columns(j0, j1), x, &columns, add)
-				}
-				from, to = from-n, to-n
+			n := (p.dst.Cols + panel - 1) / panel
+			if j0, j1 := max(0, from)*panel, min(to*panel, p.dst.Cols); j0 < j1 {
+				columns := p.l.packed.Columns(j0, j1)
+				kernel.MulPacked(p.dst.Columns(j0, j1), x, &columns, add)
 			}
-		})
-	}
+			from, to = from-n, to-n
+		}
+	})
 	for _, p := range products {
 		if p.l.bias != nil {
 			for r := range p.dst.Rows {
@@ -230,7 +202,7 @@ func (m *Model) embed(x kernel.Matrix, tokens []int32) {
 }
 
 // logits of some tokens, or of all where ids is nil, for rows of normalised hidden states: dst is rows x tokens.
-func (m *Model) logits(dst, hidden kernel.Matrix, ids []int32, threads int) {
+func (m *Model) logits(dst, hidden kernel.Matrix, ids []int32, c *crew) {
 	if ids != nil {
 		scratch := make([]float32, m.Dim)
 		for j, id := range ids {
@@ -238,7 +210,7 @@ func (m *Model) logits(dst, hidden kernel.Matrix, ids []int32, threads int) {
 		}
 		return
 	}
-	spread(threads, m.Vocabulary, 1024, func(_, v0, v1 int) {
+	c.share(m.Vocabulary, 1024, func(_, v0, v1 int) {
 		scratch := make([]float32, m.Dim)
 		for v := v0; v < v1; v++ {
 			m.output.dot(dst.Columns(v, v+1), v, hidden, scratch)

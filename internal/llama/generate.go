@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"math"
+	"sync/atomic"
 
 	"github.com/r2rec/r2rec/internal/llama/kernel"
 )
@@ -81,6 +82,7 @@ const (
 // or too long, the context's end (between two tokens, or two chunks of the text), or logits that are not finite.
 func (s *Session) Generate(ctx context.Context, tokens []int32, o GenerateOptions) iter.Seq2[Token, error] {
 	return func(yield func(Token, error) bool) {
+		defer s.crew.shift()()
 		g, err := s.generation(tokens, o)
 		if err == nil {
 			g.logits = kernel.View(make([]float32, s.m.Vocabulary), 1, s.m.Vocabulary)
@@ -145,13 +147,13 @@ func (g *generation) next(ctx context.Context) (Token, error) {
 	if err != nil {
 		return Token{}, err
 	}
-	g.s.m.logits(g.logits, h.states, nil, g.s.threads)
-	return g.choose(g.logits.Data)
+	g.s.m.logits(g.logits, h.states, nil, g.s.crew)
+	return g.choose(g.logits.Data, g.s.crew)
 }
 
 // choose goes on by a token, by the logits after the last one.
-func (g *generation) choose(z []float32) (Token, error) {
-	logSum, err := logSumExp(z)
+func (g *generation) choose(z []float32, c *crew) (Token, error) {
+	logSum, err := logSumExp(z, c)
 	if err != nil {
 		return Token{}, fmt.Errorf("after token %d: %w", len(g.tokens)-1, err)
 	}
@@ -161,8 +163,8 @@ func (g *generation) choose(z []float32) (Token, error) {
 		for id, v := range z {
 			g.top = append(g.top, choice{int32(id), float64(v)})
 		}
-		for _, c := range likeliest(g.o.TopLogProbs, g.top) {
-			t.Top = append(t.Top, LogProb{c.id, c.weight - logSum})
+		for _, likely := range likeliest(g.o.TopLogProbs, g.top) {
+			t.Top = append(t.Top, LogProb{likely.id, likely.weight - logSum})
 		}
 	}
 	t.ID = g.sampler.pick(z)
@@ -193,15 +195,28 @@ func (g *generation) finish(t *Token) {
 	}
 }
 
-// logSumExp is the logarithm of the sum of exponentials: a logit minus it is a log-probability.
-func logSumExp(z []float32) (float64, error) {
+// logSumExp is the logarithm of the sum of exponentials: a logit minus it is a log-probability. It is summed up in parts, so
+// that a crew gives the same as one thread.
+func logSumExp(z []float32, c *crew) (float64, error) {
+	const part = 4096
 	top := float64(kernel.Max(z))
-	sum := 0.
-	for id, v := range z {
-		if v-v != 0 {
-			return 0, fmt.Errorf("logit of token %d is %v: %w", id, v, ErrNotFinite)
+	sums, wrong := make([]float64, (len(z)+part-1)/part), atomic.Int64{}
+	c.spread(len(sums), 1, func(_, from, to int) {
+		for i := from; i < to; i++ {
+			for id, v := range z[i*part : min((i+1)*part, len(z))] {
+				if v-v != 0 {
+					wrong.CompareAndSwap(0, int64(i*part+id+1))
+				}
+				sums[i] += math.Exp(float64(v) - top)
+			}
 		}
-		sum += math.Exp(float64(v) - top)
+	})
+	if id := wrong.Load() - 1; id >= 0 {
+		return 0, fmt.Errorf("logit of token %d is %v: %w", id, z[id], ErrNotFinite)
+	}
+	sum := 0.
+	for _, s := range sums {
+		sum += s
 	}
 	return top + math.Log(sum), nil
 }

@@ -90,7 +90,7 @@ func (c Config) Parameters() int {
 func (c Config) SessionBytes(positions, threads int) int {
 	cache := 2 * c.Layers * positions * c.KV()
 	rows := min(positions, chunkRows)
-	work := rows*(4*c.Dim+2*c.Queries()+c.KV()+2*c.FeedForward+2) + blockRows*positions*min(max(1, threads), c.Heads)
+	work := rows*(4*c.Dim+2*c.Queries()+c.KV()+2*c.FeedForward+2) + blockRows*positions*max(1, threads)
 	return 4 * (cache + work + positions)
 }
 

@@ -34,6 +34,7 @@ func (s *Session) generateMany(ctx context.Context, tokens []int32, options []Ge
 			return nil, fmt.Errorf("text %d: %w", i, err)
 		}
 	}
+	defer s.crew.shift()()
 	h, err := s.Read(ctx, tokens, len(tokens)-1)
 	if err != nil {
 		return nil, err
@@ -74,20 +75,19 @@ func (s *Session) generateMany(ctx context.Context, tokens []int32, options []Ge
 
 // many are texts that go on at once, one row each.
 type many struct {
-	s       *Session
-	pass    pass
-	trace   trace
-	texts   []int // which of all, by row
-	tokens  []int32
-	values  kernel.Matrix
-	hidden  kernel.Matrix
-	logits  kernel.Matrix
-	threads int
+	s      *Session
+	pass   pass
+	trace  trace
+	texts  []int // which of all, by row
+	tokens []int32
+	values kernel.Matrix
+	hidden kernel.Matrix
+	logits kernel.Matrix
 }
 
 func (s *Session) newMany(n int) *many {
 	matrix := func(cols int) kernel.Matrix { return kernel.View(make([]float32, n*cols), n, cols) }
-	return &many{s: s, pass: pass{m: s.m, threads: s.threads, scores: s.p.scores}, trace: s.m.scratch(n), values: matrix(s.m.KV()), hidden: matrix(s.m.Dim), logits: matrix(s.m.Vocabulary), threads: s.threads}
+	return &many{s: s, pass: pass{m: s.m, crew: s.crew, scores: s.p.scores}, trace: s.m.scratch(n), values: matrix(s.m.KV()), hidden: matrix(s.m.Dim), logits: matrix(s.m.Vocabulary)}
 }
 
 // add has a text go on: token is to be read next, at the position.
@@ -100,9 +100,9 @@ func (m *many) add(text int, c *cache, token int32, position int) {
 // vocabulary, drawing takes a tenth of a step.
 func (m *many) choose(all []*generation, texts []int, logits func(r int) []float32) ([]Token, error) {
 	chosen, errs := make([]Token, len(texts)), make([]error, len(texts))
-	spread(m.threads, len(texts), 1, func(_, from, to int) {
+	m.s.crew.share(len(texts), 1, func(_, from, to int) {
 		for r := from; r < to; r++ {
-			chosen[r], errs[r] = all[texts[r]].choose(logits(r))
+			chosen[r], errs[r] = all[texts[r]].choose(logits(r), nil)
 		}
 	})
 	for r, err := range errs {
@@ -139,7 +139,7 @@ func (m *many) step() kernel.Matrix {
 	}
 	hidden, logits := m.hidden.Slice(0, n), m.logits.Slice(0, n)
 	normalise(hidden, t.x2, s.m.norm, s.m.Epsilon, t.r2)
-	s.m.logits(logits, hidden, nil, m.threads)
+	s.m.logits(logits, hidden, nil, s.crew)
 	return logits
 }
 

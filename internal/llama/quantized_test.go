@@ -117,7 +117,7 @@ func TestThreadsThatShareOutColumnsGiveTheBitsOfOne(t *testing.T) {
 		for _, l := range layers {
 			products = append(products, product{l, kernel.View(make([]float32, 2*l.w.Rows), 2, l.w.Rows)})
 		}
-		forward(threads, x, false, products...)
+		forward(newCrew(threads), x, false, products...)
 		for _, p := range products {
 			all = append(all, p.dst.Data...)
 		}

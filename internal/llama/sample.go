@@ -8,7 +8,12 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+
+	"github.com/r2rec/r2rec/internal/llama/kernel"
 )
+
+// minTemperature is one whose inverse is far from the largest float32.
+const minTemperature = 1e-6
 
 // sampler draws tokens.
 type sampler struct {
@@ -16,8 +21,9 @@ type sampler struct {
 	topK        int
 	topP, minP  float64
 	random      *rand.Rand
-	allowed     []int32 // ascending, each once
-	choices     []choice
+	allowed     []int32   // ascending, each once
+	choices     []choice  // scratch
+	weights     []float32 // scratch
 }
 
 func newSampler(o GenerateOptions, vocabulary int) (*sampler, error) {
@@ -53,14 +59,23 @@ func newSampler(o GenerateOptions, vocabulary int) (*sampler, error) {
 
 // pick draws a token by its logits, which are finite.
 func (s *sampler) pick(z []float32) int32 {
+	if s.temperature == 0 {
+		best := s.allowed[0]
+		for _, id := range s.allowed[1:] {
+			if z[id] > z[best] {
+				best = id
+			}
+		}
+		return best
+	}
+	if s.topK == 0 && s.minP == 0 && (s.topP == 0 || s.topP == 1) && s.temperature > minTemperature {
+		return s.pickOfAll(z)
+	}
 	c := s.choices[:0]
 	for _, id := range s.allowed {
 		c = append(c, choice{id, float64(z[id])})
 	}
 	s.choices = c
-	if s.temperature == 0 {
-		return slices.MinFunc(c, choice.compare).id
-	}
 	if s.topK > 0 && s.topK < len(c) {
 		c = likeliest(s.topK, c)
 	}
@@ -79,6 +94,31 @@ func (s *sampler) pick(z []float32) int32 {
 		}
 	}
 	return c[len(c)-1].id
+}
+
+// pickOfAll draws from all that is allowed.
+func (s *sampler) pickOfAll(z []float32) int32 {
+	w := s.weights[:0]
+	for _, id := range s.allowed {
+		w = append(w, z[id])
+	}
+	s.weights = w
+	kernel.ExpSum(w, float32(1/s.temperature), kernel.Max(w)) // the largest is 1
+	total := 0.
+	for _, x := range w {
+		total += float64(x)
+	}
+	at, last := s.random.Float64()*total, 0
+	for i, x := range w {
+		if x == 0 {
+			continue
+		}
+		if last = i; at < float64(x) {
+			break
+		}
+		at -= float64(x)
+	}
+	return s.allowed[last]
 }
 
 // nucleus is the smallest set of the likeliest tokens whose share of all weight is at least p (Holtzman et al. 2020, "The

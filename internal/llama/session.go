@@ -16,7 +16,7 @@ const chunkRows = 256
 // the last one is only read from where it differs. It serves one goroutine at a time.
 type Session struct {
 	m       *Model
-	threads int
+	crew    *crew
 	cache   *cache
 	tokens  []int32 // that the cache holds
 	p       pass
@@ -31,7 +31,7 @@ func (m *Model) NewSession(positions, threads int) (*Session, error) {
 	if positions < 1 || positions > m.Context {
 		return nil, fmt.Errorf("llama: a session of %d positions: the model reads 1 to %d", positions, m.Context)
 	}
-	s := &Session{m: m, threads: max(1, threads), tokens: make([]int32, 0, positions), cache: newCache(m.Config, positions)}
+	s := &Session{m: m, crew: newCrew(threads), tokens: make([]int32, 0, positions), cache: newCache(m.Config, positions)}
 	rows, c := min(positions, chunkRows), m.Config
 	s.t = c.scratch(rows)
 	matrix := func(cols int) kernel.Matrix { return kernel.View(make([]float32, rows*cols), rows, cols) }
@@ -40,7 +40,7 @@ func (m *Model) NewSession(positions, threads int) (*Session, error) {
 	s.last.xq = matrix(c.Dim)
 	s.last.nq = matrix(c.Dim)
 	s.last.x1, s.last.x2, s.last.n2 = s.last.xq, s.last.xq, s.last.nq
-	s.p = pass{m: m, threads: s.threads, cache: s.cache, scores: make([][]float32, min(s.threads, c.Heads))}
+	s.p = pass{m: m, crew: s.crew, cache: s.cache, scores: make([][]float32, s.crew.threads)}
 	for i := range s.p.scores {
 		s.p.scores[i] = make([]float32, blockRows*positions)
 	}
@@ -67,6 +67,7 @@ func (s *Session) Read(ctx context.Context, tokens []int32, want ...int) (Hidden
 	if err := s.check(tokens, want); err != nil {
 		return Hidden{}, err
 	}
+	defer s.crew.shift()()
 	past := 0
 	for past < min(len(tokens), len(s.tokens)) && tokens[past] == s.tokens[past] {
 		past++
@@ -78,7 +79,7 @@ func (s *Session) Read(ctx context.Context, tokens []int32, want ...int) (Hidden
 	if need := len(want) * s.m.Dim; cap(s.hidden) < need {
 		s.hidden = make([]float32, need)
 	}
-	h := Hidden{m: s.m, threads: s.threads, states: kernel.View(s.hidden[:len(want)*s.m.Dim], len(want), s.m.Dim)}
+	h := Hidden{m: s.m, crew: s.crew, states: kernel.View(s.hidden[:len(want)*s.m.Dim], len(want), s.m.Dim)}
 	done := 0
 	for at := past; at < len(tokens); at += chunkRows {
 		if err := ctx.Err(); err != nil {
@@ -156,9 +157,9 @@ func (t trace) cut(n, asking int) trace {
 
 // Hidden are hidden states, one a row.
 type Hidden struct {
-	m       *Model
-	threads int
-	states  kernel.Matrix
+	m      *Model
+	crew   *crew
+	states kernel.Matrix
 }
 
 // Rows is how many there are.
@@ -172,7 +173,7 @@ func (h Hidden) Logits(i int, ids ...int32) []float32 {
 		n = h.m.Vocabulary
 	}
 	out := kernel.View(make([]float32, n), 1, n)
-	h.m.logits(out, h.states.Slice(i, i+1), ids, h.threads)
+	h.m.logits(out, h.states.Slice(i, i+1), ids, h.crew)
 	return out.Data
 }
 
@@ -180,10 +181,10 @@ func (h Hidden) Logits(i int, ids ...int32) []float32 {
 // layer are read once for all rows. The error says which row has logits that are not finite.
 func (h Hidden) LogProbs(ids []int32) ([]float64, error) {
 	z := kernel.View(make([]float32, h.Rows()*h.m.Vocabulary), h.Rows(), h.m.Vocabulary)
-	h.m.logits(z, h.states, nil, h.threads)
+	h.m.logits(z, h.states, nil, h.crew)
 	out := make([]float64, h.Rows())
 	for r := range out {
-		logSum, err := logSumExp(z.Row(r))
+		logSum, err := logSumExp(z.Row(r), h.crew)
 		if err != nil {
 			return nil, fmt.Errorf("llama: row %d: %w", r, err)
 		}
