@@ -1,7 +1,6 @@
 package llama
 
 import (
-	"runtime"
 	"sync"
 	"sync/atomic"
 )
@@ -22,8 +21,9 @@ type crew struct {
 	work    atomic.Pointer[work] // the latest
 
 	mu       sync.Mutex
-	news     sync.Cond    // of work, for those who sleep
-	sleeping atomic.Int32 // helpers that do, or are about to
+	news     sync.Cond     // of work, for those who sleep
+	sleeping atomic.Int32  // helpers that do, or are about to
+	ended    chan struct{} // of work, for a caller that waits for its last piece
 }
 
 // work is 0 to n in pieces.
@@ -32,18 +32,19 @@ type work struct {
 	n, pieces int
 	next      atomic.Int64 // piece that nobody has taken
 	done      atomic.Int64 // pieces
+	awaited   atomic.Bool  // the caller sleeps, or is about to: who does the last piece tells it
 	over      bool         // there is no more: helpers go home
 }
 
 const (
 	lookFor   = 1 << 18 // times that a helper looks for work before it sleeps, some 200 µs: what wakes it takes half as long
-	lookClose = 1 << 10 // times that a caller looks whether a piece is done before it lets others run
+	lookClose = 1 << 18 // times that a caller looks whether the last piece is done before it sleeps
 	finer     = 4       // pieces for each thread, where they may be small
 )
 
 // newCrew is a crew of so many threads, without helpers until a shift begins.
 func newCrew(threads int) *crew {
-	c := &crew{threads: max(1, threads)}
+	c := &crew{threads: max(1, threads), ended: make(chan struct{}, 1)}
 	c.news.L = &c.mu
 	return c
 }
@@ -82,7 +83,9 @@ func (c *crew) help(worker int, last *work) {
 		if w.over {
 			return
 		}
-		w.do(worker)
+		if w.do(worker) && w.awaited.CompareAndSwap(true, false) {
+			c.ended <- struct{}{}
+		}
 		last = w
 	}
 }
@@ -108,19 +111,34 @@ func (c *crew) announce(w *work) {
 	}
 }
 
-// do takes pieces until there are none left.
-func (w *work) do(worker int) {
+// do takes pieces until there are none left. last tells that all are done now, with one of these.
+func (w *work) do(worker int) (last bool) {
 	if worker >= w.pieces {
-		return
+		return false
 	}
 	for {
 		p := int(w.next.Add(1)) - 1
 		if p >= w.pieces {
-			return
+			return last
 		}
 		w.f(worker, p*w.n/w.pieces, (p+1)*w.n/w.pieces)
-		w.done.Add(1)
+		last = int(w.done.Add(1)) == w.pieces
 	}
+}
+
+// wait ends when all pieces are done. A helper may have been kept from its core in the middle of one, and needs ours: so it is
+// not looked for long.
+func (c *crew) wait(w *work) {
+	for range lookClose {
+		if int(w.done.Load()) == w.pieces {
+			return
+		}
+	}
+	w.awaited.Store(true)
+	if int(w.done.Load()) == w.pieces && w.awaited.CompareAndSwap(true, false) {
+		return // nobody has seen that we wait
+	}
+	<-c.ended
 }
 
 // spread cuts 0 to n into runs of at least grain, one a thread, and does f for each. worker is below the number of threads,
@@ -144,10 +162,7 @@ func (c *crew) cut(each, n, grain int, f func(worker, lo, hi int)) {
 	}
 	w := &work{f: f, n: n, pieces: pieces}
 	c.announce(w)
-	w.do(0)
-	for i := 0; int(w.done.Load()) < pieces; i++ {
-		if i >= lookClose {
-			runtime.Gosched()
-		}
+	if !w.do(0) {
+		c.wait(w)
 	}
 }

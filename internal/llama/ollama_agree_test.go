@@ -185,12 +185,16 @@ func (r reading) id(t *testing.T, text string) int32 {
 	return id
 }
 
-// compare finds how far log-probabilities are from those that a server states.
+// compare finds how far log-probabilities are from those that a server states. Where a vocabulary of pieces has a token for
+// each byte as well, a text of one byte does not tell which of two is meant, and is left out.
 func (r reading) compare(t *testing.T, ours [][]float64, theirs []map[string]float64) worst {
 	t.Helper()
 	var off worst
 	for i, next := range theirs {
 		for text, lp := range next {
+			if kind, err := r.file.Metadata.String("tokenizer.ggml.model"); err != nil || kind == "llama" && len(text) == 1 {
+				continue
+			}
 			off.within(ours[i][r.id(t, text)]-lp, .02)
 		}
 	}
@@ -203,7 +207,7 @@ func (r reading) agree(t *testing.T, ours [][]float64, theirs []map[string]float
 	t.Helper()
 	off := r.compare(t, ours, theirs)
 	t.Logf("log-probabilities: %v", &off)
-	if off.n < 10*len(theirs) {
+	if off.n < 7*len(theirs) {
 		t.Errorf("only %d log-probabilities after %d prompts", off.n, len(theirs))
 	}
 	if !(off.mean() <= .005) || off.beyond > off.n/100 || off.most > .05 {
