@@ -43,7 +43,7 @@ type ExportOptions struct {
 	Staleness time.Duration  // decisions older than this are left out. Default 30 days
 	Held      float64        // share of the unused decisions, the newest, that is left to the gate. Default .5
 	Now       func() time.Time
-	// Tokens is how the model reads a prompt. Required.
+	// Tokens is how the model reads a prompt. Export requires it.
 	Tokens func(iot.Prompt) ([]int32, error)
 }
 
@@ -64,45 +64,17 @@ var ErrNoLetters = errors.New("only the readout letters can be learned by anothe
 
 // Export gives f the rollouts that a round would learn from now, in the order of time, and leaves the newest to the gate,
 // as a round does.
-func Export(ctx context.Context, o ExportOptions, f func(Exported) error) (rep ExportReport, err error) {
-	setDefault(&o.Staleness, defaultStaleness)
-	setDefault(&o.Held, defaultHeld)
-	switch {
-	case o.History == nil || o.Tokens == nil || o.Now == nil:
-		return rep, errors.New("export: History, Tokens and Now are required")
-	case o.Model.Readout != "letters":
-		return rep, fmt.Errorf("export for readout %q: %w", o.Model.Readout, ErrNoLetters)
-	case !(o.Held > 0 && o.Held < 1):
-		return rep, fmt.Errorf("export: the share of decisions for the gate is %v, must be between 0 and 1", o.Held)
+func Export(ctx context.Context, o ExportOptions, f func(Exported) error) (ExportReport, error) {
+	if o.Tokens == nil {
+		return ExportReport{}, errors.New("export: Tokens is required")
 	}
-	mark, err := o.History.Mark(ctx)
-	if err != nil {
-		return rep, fmt.Errorf("export: find where decisions and rewards end: %w", err)
-	}
-	since := event.At(o.Now().Add(-o.Staleness))
-	decisions, rewards, read, err := recall(ctx, o.History, since, mark)
-	if err != nil {
-		return rep, fmt.Errorf("export: %w", err)
-	}
-	joined := Join(decisions, rewards, JoinOptions{Model: o.Model, Since: since})
-	training, held := cut(joined.Rollouts, o.State.Used, o.State.Current, o.Held)
-	rep = ExportReport{Rollouts: len(training), Users: users(training), Held: len(held), Read: read, Repeated: joined.Repeated, Dropped: joined.Dropped}
-	switch {
-	case len(training) == 0:
-		return rep, nil
-	case len(held) > 0:
-		rep.Before = held[0].Decision.Timestamp
-	default:
-		rep.Before = training[len(training)-1].Decision.Timestamp + 1
-	}
-	q, err := FitClicks(training, Folds)
-	if err != nil {
-		return rep, fmt.Errorf("export: %w", err)
+	training, q, rep, err := o.learnable(ctx)
+	if err != nil || len(training) == 0 {
+		return rep, wrapped("export", err)
 	}
 	choices := Choices(training) // one a rollout in which something was chosen, in their order
-	rep.Choices = len(choices)
 	for i, r := range training {
-		x, err := exported(r, q.Q[i], o.Tokens)
+		x, err := exported(r, q[i], o.Tokens)
 		if err != nil {
 			return rep, fmt.Errorf("export decision %.80q: %w", r.Decision.DecisionID, err)
 		}
@@ -117,6 +89,68 @@ func Export(ctx context.Context, o ExportOptions, f func(Exported) error) (rep E
 		}
 	}
 	return rep, nil
+}
+
+// Rewarded are the rollouts that a round would learn from now as questions, in the order of time: each candidate is worth its
+// R̂ (see Prepare), of which a reply earns that of its answer. The newest are left to the gate, as a round leaves them.
+// Options.Tokens is not needed.
+func Rewarded(ctx context.Context, o ExportOptions) ([]Question, ExportReport, error) {
+	training, q, rep, err := o.learnable(ctx)
+	if err != nil {
+		return nil, rep, wrapped("questions of decisions", err)
+	}
+	questions := make([]Question, len(training))
+	for i, r := range training {
+		questions[i] = Question{Context: r.Decision.Context, Values: values(r, q[i])}
+	}
+	return questions, rep, nil
+}
+
+func wrapped(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
+
+// learnable are the rollouts to learn from, and what each candidate is worth by the click model.
+func (o *ExportOptions) learnable(ctx context.Context) (training []Rollout, q [][]float64, rep ExportReport, err error) {
+	setDefault(&o.Staleness, defaultStaleness)
+	setDefault(&o.Held, defaultHeld)
+	switch {
+	case o.History == nil || o.Now == nil:
+		return nil, nil, rep, errors.New("History and Now are required")
+	case o.Model.Readout != "letters":
+		return nil, nil, rep, fmt.Errorf("readout %q: %w", o.Model.Readout, ErrNoLetters)
+	case !(o.Held > 0 && o.Held < 1):
+		return nil, nil, rep, fmt.Errorf("the share of decisions for the gate is %v, must be between 0 and 1", o.Held)
+	}
+	mark, err := o.History.Mark(ctx)
+	if err != nil {
+		return nil, nil, rep, fmt.Errorf("find where decisions and rewards end: %w", err)
+	}
+	since := event.At(o.Now().Add(-o.Staleness))
+	decisions, rewards, read, err := recall(ctx, o.History, since, mark)
+	if err != nil {
+		return nil, nil, rep, err
+	}
+	joined := Join(decisions, rewards, JoinOptions{Model: o.Model, Since: since})
+	training, held := cut(joined.Rollouts, o.State.Used, o.State.Current, o.Held)
+	rep = ExportReport{Rollouts: len(training), Users: users(training), Held: len(held), Read: read, Repeated: joined.Repeated, Dropped: joined.Dropped}
+	switch {
+	case len(training) == 0:
+		return nil, nil, rep, nil
+	case len(held) > 0:
+		rep.Before = held[0].Decision.Timestamp
+	default:
+		rep.Before = training[len(training)-1].Decision.Timestamp + 1
+	}
+	fitted, err := FitClicks(training, Folds)
+	if err != nil {
+		return nil, nil, rep, err
+	}
+	rep.Choices = len(Choices(training))
+	return training, fitted.Q, rep, nil
 }
 
 func exported(r Rollout, q []float64, tokens func(iot.Prompt) ([]int32, error)) (Exported, error) {

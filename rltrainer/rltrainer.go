@@ -44,8 +44,8 @@ type Example struct {
 	Weight  float64 `json:",omitempty"` // how much it counts; 0 stands for 1
 }
 
-// Digest is the SHA-256 of examples, in lower-case hexadecimal: it tells whether two runs learn from the same.
-func Digest(examples []Example) (string, error) {
+// Digest is the SHA-256 of examples or questions, in lower-case hexadecimal: it tells whether two runs learn from the same.
+func Digest[T Example | Question](examples []T) (string, error) {
 	h := sha256.New()
 	if err := json.NewEncoder(h).Encode(examples); err != nil {
 		return "", fmt.Errorf("digest %d examples: %w", len(examples), err)

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"time"
 
+	"github.com/r2rec/r2rec/internal/event"
 	"github.com/r2rec/r2rec/internal/iot"
 	"github.com/r2rec/r2rec/internal/lm"
 	"github.com/r2rec/r2rec/internal/lm/engine"
@@ -14,6 +16,7 @@ import (
 
 type lmThinkCommand struct {
 	pastCases  `embed:""`
+	decisions  `embed:""`
 	AdapterOut string `help:"Write the adapter to this GGUF file." required:"" type:"path" placeholder:"FILE" group:"Data"`
 
 	Model   string `help:"GGUF file of the model." required:"" type:"existingfile" placeholder:"FILE" group:"Model"`
@@ -38,26 +41,26 @@ func (lmThinkCommand) Help() string {
 reply earns 1 if its answer is what the user chose, and up to .2 for being grounded and well formed; what earns more than
 the mean of its group becomes likelier, what earns less unlikelier, and all of it stays near where it began.
 
+With --decisions the questions are what a server was asked, and a reply earns what its answer is worth by what became of
+the server's own (the rewards in Kafka, doubly robust). --model is the one that the server runs, whichever adapter decided.
+
   r2rec lm traces ... --out traces.jsonl
   r2rec lm tune --texts traces.jsonl --model M.gguf --readout letters --prompt 3 --adapter-out thinks.gguf
   r2rec lm think --events events.csv --items items.csv --fit-before 1436920119 --model M.gguf --adapter thinks.gguf --adapter-out better.gguf
+  r2rec lm think --decisions --kafka kafka:9092 --model M.gguf --adapter better.gguf --adapter-out clicked.gguf
   r2rec eval ... --ranker lm --model M.gguf --adapter better.gguf --think 96
 
-Each step tells reward, the share of right answers, how much is grounded, the KL divergence, and how many groups had no
+Each step tells reward, what answers were worth (of past events: the share of right ones), how much is grounded, the KL divergence, and how many groups had no
 spread and so taught nothing. --checkpoint FILE makes a long run one that can be ended at any time.`
 }
 
 func (c lmThinkCommand) Run(p *process) (err error) {
 	l := learning{checkpointFlags: c.checkpointFlags, steps: c.Steps, batch: c.Batch, threads: c.Threads, rate: c.Rate, seed: c.Seed, out: c.AdapterOut, outFlag: "--adapter-out"}
-	if err := errors.Join(c.pastCases.check(), l.check(), checkCounts(count{"--group", c.Group, 2}, count{"--most-tokens", c.MostTokens, 1}, count{"--rank", c.Rank, 1})); err != nil {
+	if err := errors.Join(c.checkQuestions(), l.check(), checkCounts(count{"--group", c.Group, 2}, count{"--most-tokens", c.MostTokens, 1}, count{"--rank", c.Rank, 1})); err != nil {
 		return err
 	}
 	if !(c.Beta > 0) || math.IsInf(c.Beta, 0) {
 		return fmt.Errorf("--beta %v: want more than 0", c.Beta)
-	}
-	data, before, cases, err := c.drawn(c.Seed)
-	if err != nil {
-		return err
 	}
 	options := engine.Options{Path: c.Model, Readout: engine.Letters, PromptVersion: iot.Thoughts}
 	trainable := options
@@ -79,15 +82,11 @@ func (c lmThinkCommand) Run(p *process) (err error) {
 	}
 	shown := &stages{p: p}
 	defer shown.close()
-	examples, err := c.examples(p, shown, data, before, cases, who)
+	questions, before, err := c.questions(p, shown, who)
 	if err != nil {
 		return err
 	}
-	questions, err := rltrainer.Questions(examples)
-	if err != nil {
-		return err
-	}
-	digest, err := rltrainer.Digest(examples)
+	digest, err := rltrainer.Digest(questions)
 	if err != nil {
 		return err
 	}
@@ -95,7 +94,7 @@ func (c lmThinkCommand) Run(p *process) (err error) {
 	if c.Adapter == "" {
 		adapter.Rank = c.Rank
 	}
-	adapter.Learn = l.options(fmt.Sprintf("lm think --steps %d --batch %d --group %d --most-tokens %d --beta %v --seed %d, model %.12s with %.12q, examples %.12s",
+	adapter.Learn = l.options(fmt.Sprintf("lm think --steps %d --batch %d --group %d --most-tokens %d --beta %v --seed %d, model %.12s with %.12q, questions %.12s",
 		c.Steps, c.Batch, c.Group, c.MostTokens, c.Beta, c.Seed, who.Digest, who.Adapter, digest))
 	learner, err := model.NewAdapter(adapter)
 	if err != nil {
@@ -106,7 +105,7 @@ func (c lmThinkCommand) Run(p *process) (err error) {
 		o.From = from
 		o.Told = func(s rltrainer.ThinkStep) error {
 			shown.close()
-			p.log.Info("thinking", "step", s.Step, "reward", round(s.Reward), "right", round(s.Worth), "answered", round(s.Answered), "grounded", round(s.Grounded),
+			p.log.Info("thinking", "step", s.Step, "reward", round(s.Reward), "worth", round(s.Worth), "answered", round(s.Answered), "grounded", round(s.Grounded),
 				"tokens", round(s.Length), "kl", fmt.Sprintf("%.5f", s.KL), "clipped", round(s.Clipped), "flat_groups", s.Flat, "gradient", round(s.Gradient))
 			return told(s.Progress)
 		}
@@ -117,6 +116,58 @@ func (c lmThinkCommand) Run(p *process) (err error) {
 	}
 	p.log.Info("adapter written", "file", c.AdapterOut, "model", who.Name)
 	return nil
+}
+
+// decisions are questions that a server was asked.
+type decisions struct {
+	Decisions  bool          `help:"Learn from decisions and rewards in Kafka, not from past events." group:"Data"`
+	Staleness  time.Duration `help:"Decisions older than this are left out." default:"720h" group:"Data"`
+	Held       float64       `help:"Share of the decisions, the newest, that is not learned from, so that what was learned can be judged by them." default:"0.2" group:"Data"`
+	kafkaFlags `embed:""`
+}
+
+func (c lmThinkCommand) checkQuestions() error {
+	switch {
+	case !c.Decisions:
+		return c.pastCases.check()
+	case c.Events != "" || c.Items != "" || c.FitBefore != "":
+		return errors.New("--decisions: the questions are read from Kafka; --events, --items and --fit-before are about past events")
+	case !(c.Held > 0 && c.Held < 1):
+		return fmt.Errorf("--held %v: want more than 0, and less than 1", c.Held)
+	}
+	return nil
+}
+
+// questions are of past events or of decisions, all from before a time.
+func (c lmThinkCommand) questions(p *process, shown *stages, who event.Model) (q []rltrainer.Question, before event.Time, err error) {
+	if !c.Decisions {
+		data, before, cases, err := c.drawn(c.Seed)
+		if err != nil {
+			return nil, 0, err
+		}
+		examples, err := c.examples(p, shown, data, before, cases, who)
+		if err != nil {
+			return nil, 0, err
+		}
+		q, err = rltrainer.Questions(examples)
+		return q, before, err
+	}
+	kc, err := connectKafka(p, c.kafkaFlags)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer kc.Close()
+	shown.set("reading decisions and rewards", 0, 1)
+	q, rep, err := rltrainer.Rewarded(p.ctx, rltrainer.ExportOptions{History: history{kc}, Model: who, Staleness: c.Staleness, Held: c.Held, Now: time.Now})
+	shown.close()
+	if err == nil && len(q) == 0 {
+		err = fmt.Errorf("no decision to learn from: %s", rep.Why())
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	p.log.Info("decisions read", "decisions", rep.Rollouts, "users", rep.Users, "before", rep.Before.String(), "held", rep.Held, "left_out", rep.Why())
+	return q, rep.Before, nil
 }
 
 // thinkingLearner writes as it is, and learns from it.

@@ -6,8 +6,12 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/r2rec/r2rec/internal/broker"
+	"github.com/r2rec/r2rec/internal/embedded/embeddedtest"
 	"github.com/r2rec/r2rec/internal/iot"
 	"github.com/r2rec/r2rec/internal/llama/lora"
+	"github.com/r2rec/r2rec/internal/lm/engine"
+	"github.com/redis/go-redis/v9"
 )
 
 // Replies are written, rewarded and learned from; a run that was stopped goes on to the bytes of one without a break.
@@ -41,5 +45,41 @@ func TestLMThink(t *testing.T) {
 		if code, _, log := lmRun(t.Context(), slices.Concat(args(again), []string{flag})...); code != 1 || !strings.Contains(log, want) {
 			t.Errorf("%s: exit code %d, %s", flag, code, log)
 		}
+	}
+}
+
+// What became of a server's decisions is what replies earn.
+func TestLMThinkLearnsFromDecisions(t *testing.T) {
+	s := newSlice(t)
+	path := s.wordy()
+	model, err := engine.Open(engine.Options{Path: path, Readout: engine.Letters, PromptVersion: iot.Thoughts})
+	s.must(err)
+	defer model.Close()
+	p := newTrainer(newPlace(t, broker.Settings{Brokers: []string{embeddedtest.Kafka(t)}}, &redis.UniversalOptions{Addrs: []string{embeddedtest.Redis(t)}}))
+	args := func(more ...string) []string {
+		return slices.Concat([]string{"think", "--decisions", "--model", path, "--steps", "2", "--batch", "2", "--group", "3", "--most-tokens", "5", "--adapter-out", s.file("clicked.gguf")}, p.kafkaArgs(), more)
+	}
+	if code, _, log := lmRun(t.Context(), args()...); code != 1 || !strings.Contains(log, "no decision to learn from: no decision that was shown has a reward yet") {
+		t.Errorf("without decisions: exit code %d, %s", code, log)
+	}
+	p.live(model, 120, "d")
+	log := lmDo(t, args()...)
+	if !strings.Contains(log, `msg="decisions read" decisions=`) || strings.Count(log, "msg=thinking step=") != 2 {
+		t.Errorf("the log says %s", log)
+	}
+	a, err := lora.Read(s.file("clicked.gguf"))
+	s.must(err)
+	if a.Manifest.Steps != 2 || a.Manifest.PromptVersion != iot.Thoughts {
+		t.Errorf("manifest %+v", a.Manifest)
+	}
+	// Whichever adapter decided.
+	lmDo(t, args("--adapter", s.file("clicked.gguf"), "--adapter-out", s.file("more.gguf"))...)
+	for flag, want := range map[string]string{"--held=1": "--held 1: want more than 0", "--fit-before=5": "--decisions: the questions are read from Kafka"} {
+		if code, _, log := lmRun(t.Context(), args(flag)...); code != 1 || !strings.Contains(log, want) {
+			t.Errorf("%s: exit code %d, %s", flag, code, log)
+		}
+	}
+	if code, _, log := lmRun(t.Context(), "think", "--model", path, "--adapter-out", s.file("x.gguf")); code != 1 || !strings.Contains(log, "missing flags: --events=FILE, --items=FILE, --fit-before=TIME") {
+		t.Errorf("without questions: exit code %d, %s", code, log)
 	}
 }

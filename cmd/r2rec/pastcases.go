@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/r2rec/r2rec/internal/dataset"
 	"github.com/r2rec/r2rec/internal/eval"
@@ -12,14 +13,23 @@ import (
 
 // pastCases are questions about what happened before a time, and how the graph that answers them is kept.
 type pastCases struct {
-	Events    string `help:"CSV of interactions: user_id,item_id,rating,timestamp in Unix seconds; an empty rating is a click. May be gzipped." required:"" type:"existingfile" placeholder:"FILE" group:"Data"`
-	Items     string `help:"CSV of the catalogue: item_id,title,categories joined by |. May be gzipped." required:"" type:"existingfile" placeholder:"FILE" group:"Data"`
-	FitBefore string `help:"Ask about what happened before this time, Unix seconds or RFC 3339." required:"" placeholder:"TIME" group:"Data"`
+	Events    string `help:"CSV of interactions: user_id,item_id,rating,timestamp in Unix seconds; an empty rating is a click. May be gzipped." type:"existingfile" placeholder:"FILE" group:"Data"`
+	Items     string `help:"CSV of the catalogue: item_id,title,categories joined by |. May be gzipped." type:"existingfile" placeholder:"FILE" group:"Data"`
+	FitBefore string `help:"Ask about what happened before this time, Unix seconds or RFC 3339." placeholder:"TIME" group:"Data"`
 	Cases     int    `help:"About how many cases to draw and ask." default:"1000" group:"Data"`
 	evalGraph `embed:""`
 }
 
 func (c pastCases) check() error {
+	var missing []string
+	for _, f := range []struct{ flag, value string }{{"--events=FILE", c.Events}, {"--items=FILE", c.Items}, {"--fit-before=TIME", c.FitBefore}} {
+		if f.value == "" {
+			missing = append(missing, f.flag)
+		}
+	}
+	if missing != nil {
+		return fmt.Errorf("missing flags: %s", strings.Join(missing, ", "))
+	}
 	return errors.Join(c.evalGraph.check(), checkCounts(count{"--cases", c.Cases, 1}))
 }
 
