@@ -15,9 +15,9 @@ import (
 )
 
 type lmThinkCommand struct {
-	pastCases  `embed:""`
-	decisions  `embed:""`
-	AdapterOut string `help:"Write the adapter to this GGUF file." required:"" type:"path" placeholder:"FILE" group:"Data"`
+	pastCasesIfWanted `embed:""`
+	decisions         `embed:""`
+	AdapterOut        string `help:"Write the adapter to this GGUF file." required:"" type:"path" placeholder:"FILE" group:"Data"`
 
 	Model   string `help:"GGUF file of the model." required:"" type:"existingfile" placeholder:"FILE" group:"Model"`
 	Adapter string `help:"Adapter to go on from, as r2rec lm tune --texts writes it; without one the model hardly ever writes what can be rewarded." type:"existingfile" placeholder:"FILE" group:"Model"`
@@ -129,7 +129,11 @@ type decisions struct {
 func (c lmThinkCommand) checkQuestions() error {
 	switch {
 	case !c.Decisions:
-		return c.pastCases.check()
+		cases, err := c.wanted()
+		if err != nil {
+			return err
+		}
+		return cases.check()
 	case c.Events != "" || c.Items != "" || c.FitBefore != "":
 		return errors.New("--decisions: the questions are read from Kafka; --events, --items and --fit-before are about past events")
 	case !(c.Held > 0 && c.Held < 1):
@@ -141,11 +145,12 @@ func (c lmThinkCommand) checkQuestions() error {
 // questions are of past events or of decisions, all from before a time.
 func (c lmThinkCommand) questions(p *process, shown *stages, who event.Model) (q []rltrainer.Question, before event.Time, err error) {
 	if !c.Decisions {
-		data, before, cases, err := c.drawn(c.Seed)
+		past := pastCases(c.pastCasesIfWanted)
+		data, before, cases, err := past.drawn(c.Seed)
 		if err != nil {
 			return nil, 0, err
 		}
-		examples, err := c.examples(p, shown, data, before, cases, who)
+		examples, err := past.examples(p, shown, data, before, cases, who)
 		if err != nil {
 			return nil, 0, err
 		}

@@ -13,6 +13,15 @@ import (
 
 // pastCases are questions about what happened before a time, and how the graph that answers them is kept.
 type pastCases struct {
+	Events    string `help:"CSV of interactions: user_id,item_id,rating,timestamp in Unix seconds; an empty rating is a click. May be gzipped." required:"" type:"existingfile" placeholder:"FILE" group:"Data"`
+	Items     string `help:"CSV of the catalogue: item_id,title,categories joined by |. May be gzipped." required:"" type:"existingfile" placeholder:"FILE" group:"Data"`
+	FitBefore string `help:"Ask about what happened before this time, Unix seconds or RFC 3339." required:"" placeholder:"TIME" group:"Data"`
+	Cases     int    `help:"About how many cases to draw and ask." default:"1000" group:"Data"`
+	evalGraph `embed:""`
+}
+
+// pastCasesIfWanted are pastCases of a command that may have other questions.
+type pastCasesIfWanted struct {
 	Events    string `help:"CSV of interactions: user_id,item_id,rating,timestamp in Unix seconds; an empty rating is a click. May be gzipped." type:"existingfile" placeholder:"FILE" group:"Data"`
 	Items     string `help:"CSV of the catalogue: item_id,title,categories joined by |. May be gzipped." type:"existingfile" placeholder:"FILE" group:"Data"`
 	FitBefore string `help:"Ask about what happened before this time, Unix seconds or RFC 3339." placeholder:"TIME" group:"Data"`
@@ -21,6 +30,11 @@ type pastCases struct {
 }
 
 func (c pastCases) check() error {
+	return errors.Join(c.evalGraph.check(), checkCounts(count{"--cases", c.Cases, 1}))
+}
+
+// wanted are the cases, all of whose flags have to be there now.
+func (c pastCasesIfWanted) wanted() (pastCases, error) {
 	var missing []string
 	for _, f := range []struct{ flag, value string }{{"--events=FILE", c.Events}, {"--items=FILE", c.Items}, {"--fit-before=TIME", c.FitBefore}} {
 		if f.value == "" {
@@ -28,9 +42,9 @@ func (c pastCases) check() error {
 		}
 	}
 	if missing != nil {
-		return fmt.Errorf("missing flags: %s", strings.Join(missing, ", "))
+		return pastCases{}, fmt.Errorf("missing flags: %s", strings.Join(missing, ", "))
 	}
-	return errors.Join(c.evalGraph.check(), checkCounts(count{"--cases", c.Cases, 1}))
+	return pastCases(c), nil
 }
 
 // drawn opens the data and draws the cases.
