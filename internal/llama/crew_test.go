@@ -51,7 +51,9 @@ func TestCrewDoesEachPieceOnce(t *testing.T) {
 			endInner := c.shift()
 			all()
 			endInner()
-			time.Sleep(20 * time.Millisecond) // helpers fall asleep
+			for int(c.sleeping.Load()) < c.threads-1 { // helpers that find nothing fall asleep
+				runtime.Gosched()
+			}
 			all()
 			end()
 		})
