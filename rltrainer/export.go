@@ -69,8 +69,8 @@ func Export(ctx context.Context, o ExportOptions, f func(Exported) error) (Expor
 		return ExportReport{}, errors.New("export: Tokens is required")
 	}
 	training, q, rep, err := o.learnable(ctx)
-	if err != nil || len(training) == 0 {
-		return rep, wrapped("export", err)
+	if err != nil {
+		return rep, fmt.Errorf("export: %w", err)
 	}
 	choices := Choices(training) // one a rollout in which something was chosen, in their order
 	for i, r := range training {
@@ -93,24 +93,17 @@ func Export(ctx context.Context, o ExportOptions, f func(Exported) error) (Expor
 
 // Rewarded are the rollouts that a round would learn from now as questions, in the order of time: each candidate is worth its
 // R̂ (see Prepare), of which a reply earns that of its answer. The newest are left to the gate, as a round leaves them.
-// Options.Tokens is not needed.
+// ExportOptions.Tokens is not needed.
 func Rewarded(ctx context.Context, o ExportOptions) ([]Question, ExportReport, error) {
 	training, q, rep, err := o.learnable(ctx)
 	if err != nil {
-		return nil, rep, wrapped("questions of decisions", err)
+		return nil, rep, fmt.Errorf("questions of decisions: %w", err)
 	}
 	questions := make([]Question, len(training))
 	for i, r := range training {
 		questions[i] = Question{Context: r.Decision.Context, Values: values(r, q[i])}
 	}
 	return questions, rep, nil
-}
-
-func wrapped(what string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("%s: %w", what, err)
 }
 
 // learnable are the rollouts to learn from, and what each candidate is worth by the click model.

@@ -38,7 +38,8 @@ func (benchSwapCommand) Help() string {
 adapters are swapped under them: loaded beside the one that serves, proven, warmed up, switched.
 
 failed_requests had no answer by a model. mixed_requests had one that the adapter which they name does not give for that
-very prompt: each answer is computed again afterwards, by a model that was opened apart. stall_p99_ms is the latency of
+very prompt: each answer is computed again afterwards, by a model that was opened apart; compared_requests are those of which
+the engine told enough for that. stall_p99_ms is the latency of
 requests that were under way between a promotion and half a second after the switch. swap_ms is the time in between.
 
   r2rec bench swap
@@ -125,8 +126,7 @@ func (c benchSwapCommand) subjects() []subjectMaker {
 type swapMeasured struct {
 	requests []swapRequest
 	swaps    []swapWindow
-	mixed    int
-	example  string // of a failed or mixed request
+	verified
 }
 
 // swapRequest is one request, and its answer.
@@ -195,7 +195,7 @@ func (c benchSwapCommand) measure(p *process, shown *stages, s *swapSubject, con
 	for _, a := range answers {
 		m.requests = append(m.requests, a...)
 	}
-	m.mixed, m.example, err = verify(p.ctx, shown, s, contexts, m.requests)
+	m.verified, err = verify(p.ctx, shown, s, contexts, m.requests)
 	return m, err
 }
 

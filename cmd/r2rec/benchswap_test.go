@@ -34,7 +34,7 @@ func swapFigures(t *testing.T, args ...string) map[string]figure {
 
 func TestBenchSwap(t *testing.T) {
 	figures := swapFigures(t)
-	for metric, unit := range map[string]string{"requests": "requests", "failed_requests": "requests", "mixed_requests": "requests", "stall_p99_ms": "ms", "swap_ms": "ms"} {
+	for metric, unit := range map[string]string{"requests": "requests", "failed_requests": "requests", "compared_requests": "requests", "mixed_requests": "requests", "stall_p99_ms": "ms", "swap_ms": "ms"} {
 		f, ok := figures[metric]
 		if !ok || f.Unit != unit || f.Command != "bench swap" {
 			t.Errorf("%s is %+v, %v; want it in %s", metric, f, ok, unit)
@@ -100,6 +100,9 @@ func TestBenchSwapSees(t *testing.T) {
 	if m.mixed < named/2-2 || m.mixed > named/2+2 || named < 4 || !strings.Contains(m.example, "nats off (candidate") {
 		t.Errorf("%d of %d answers in the adapter's name are found to be another's (%s), want half", m.mixed, named, m.example)
 	}
+	if m.compared != len(m.requests) {
+		t.Errorf("%d of %d answers are compared, want all: the embedded engine tells everything", m.compared, len(m.requests))
+	}
 	var all swapTotals
 	all.add(s, swapMeasured{requests: []swapRequest{{}, {shares: []float64{1}}}})
 	if all.failed != 1 || all.requests != 2 {
@@ -122,7 +125,24 @@ func TestBenchSwapComparesWhatWasTold(t *testing.T) {
 	if off, of := between(floored, want, nil); of != 2 || math.Abs(off-math.Log(2.5)) > 1e-12 {
 		t.Errorf("candidate %d is %g off, want the third by log 2.5", of, off)
 	}
-	if off, _ := between(shares(.1, .9), want, nil); !math.IsInf(off, 1) {
-		t.Errorf("two shares are %g from three, want infinity", off)
+	nothing, nan := shares(0, 0, 1), []float64{0, math.NaN(), 0}
+	for name, off := range map[string]func() (float64, int){
+		"two shares from three":               func() (float64, int) { return between(shares(.1, .9), want, nil) },
+		"told shares of 0":                    func() (float64, int) { return between(nothing, want, []bool{true, true, false}) },
+		"no number":                           func() (float64, int) { return between(nan, want, nil) },
+		"no number on the other side":         func() (float64, int) { return between(want, nan, nil) },
+		"no number among those that are told": func() (float64, int) { return between(want, nan, []bool{true, true, false}) },
+	} {
+		if off, _ := off(); !math.IsInf(off, 1) {
+			t.Errorf("%s: %g off, want infinity", name, off)
+		}
+	}
+	if off, _ := between(nothing, nothing, nil); off != 0 {
+		t.Errorf("an answer with shares of 0 is %g from itself", off)
+	}
+	for _, told := range [][]bool{{false, false, false}, {true, false, false}} {
+		if off, _ := between(floored, want, told); off != untold {
+			t.Errorf("told %v: %g off, want untold", told, off)
+		}
 	}
 }

@@ -18,8 +18,15 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// verify counts the answers that the adapter they name does not give for that very prompt.
-func verify(ctx context.Context, shown *stages, s *swapSubject, contexts []event.Context, requests []swapRequest) (mixed int, example string, err error) {
+// verified says what came of computing answers again.
+type verified struct {
+	compared int    // answers of which enough was told to compare them
+	mixed    int    // of them, those that the adapter which they name does not give for that very prompt
+	example  string // of these
+}
+
+// verify computes all answers again. It fails where so few can be compared that mixed ones would not be seen.
+func verify(ctx context.Context, shown *stages, s *swapSubject, contexts []event.Context, requests []swapRequest) (v verified, err error) {
 	byAdapter := map[string][]swapRequest{}
 	for _, q := range requests {
 		if q.shares != nil {
@@ -28,15 +35,19 @@ func verify(ctx context.Context, shown *stages, s *swapSubject, contexts []event
 	}
 	done := 0
 	for adapter, answers := range byAdapter {
-		n, what, err := verifyOne(ctx, s, adapter, contexts, answers, func() { done++; shown.set("computing answers of "+s.name+" again", done, len(requests)) })
+		one, err := verifyOne(ctx, s, adapter, contexts, answers, func() { done++; shown.set("computing answers of "+s.name+" again", done, len(requests)) })
 		if err != nil {
-			return 0, "", err
+			return v, err
 		}
-		if mixed += n; n > 0 {
-			example += fmt.Sprintf("; %s: %d of %d by %s, %s", s.name, n, len(answers), adapterName(adapter), what)
+		if 2*one.compared < len(answers) {
+			return v, fmt.Errorf("%s: of %d answers by %s only %d can be compared with what it gives: mixed ones would not be seen", s.name, len(answers), adapterName(adapter), one.compared)
+		}
+		v.compared += one.compared
+		if v.mixed += one.mixed; one.mixed > 0 {
+			v.example += fmt.Sprintf("; %s: %d of %d by %s, %s", s.name, one.mixed, len(answers), adapterName(adapter), one.example)
 		}
 	}
-	return mixed, example, nil
+	return v, nil
 }
 
 // adapterName is what people read for a digest.
@@ -47,39 +58,44 @@ func adapterName(digest string) string {
 	return fmt.Sprintf("adapter %.12s", digest)
 }
 
-func verifyOne(ctx context.Context, s *swapSubject, adapter string, contexts []event.Context, answers []swapRequest, tell func()) (mixed int, example string, err error) {
+func verifyOne(ctx context.Context, s *swapSubject, adapter string, contexts []event.Context, answers []swapRequest, tell func()) (v verified, err error) {
 	who, done, err := s.apart(ctx, adapter)
 	if err != nil {
-		return 0, "", err
+		return v, err
 	}
 	defer func() { err = errors.Join(err, done()) }()
 	version, err := promptVersion(ctx, s)
 	if err != nil {
-		return 0, "", err
+		return v, err
 	}
 	var mu sync.Mutex
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(runtime.GOMAXPROCS(0))
 	for _, q := range answers {
 		g.Go(func() error {
-			off, where, err := apartFrom(ctx, s, who, version, contexts, q)
+			off, where, err := apartFrom(ctx, who, version, contexts, q)
 			if err != nil {
 				return err
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			if tell(); !(off <= s.tolerance) {
-				mixed++
-				example = fmt.Sprintf("one is %.3g nats off (%s)", off, where)
+			if tell(); off == untold {
+				return nil
+			}
+			if v.compared++; off > s.tolerance {
+				v.mixed++
+				v.example = fmt.Sprintf("one is %.3g nats off (%s)", off, where)
 			}
 			return nil
 		})
 	}
-	return mixed, example, g.Wait()
+	err = g.Wait()
+	return v, err
 }
 
-// apartFrom is by how much the log share of some candidate differs from what the ranker gives, at most, and of which.
-func apartFrom(ctx context.Context, s *swapSubject, who proof.Ranker, version int, contexts []event.Context, q swapRequest) (off float64, where string, err error) {
+// apartFrom is by how much the log share of some candidate differs from what the ranker gives, at most, and of which; see
+// between.
+func apartFrom(ctx context.Context, who proof.Ranker, version int, contexts []event.Context, q swapRequest) (off float64, where string, err error) {
 	prompt, err := iot.Build(version, contexts[q.context], q.seed)
 	if err != nil {
 		return 0, "", err
@@ -110,11 +126,14 @@ func rankTold(ctx context.Context, who proof.Ranker, p iot.Prompt) (shares []flo
 	return shares, nil, err
 }
 
-// between is by how much the log shares of one candidate differ in two answers, at most, and of which candidate, from 0; of
-// those that were told, as shares among each other. Nil: all were. -1: of none, or they are no shares of the same
-// candidates, which is infinite.
+// untold is between two answers of which too little was told to compare them: shares of one candidate alone are always 1.
+const untold = -1.
+
+// between is by how much the log shares of one candidate differ in two answers, at most and 0 or more, and of which candidate,
+// from 0; of those that were told, as shares among each other. Nil: all were. What is no number on one side, or stands for
+// other candidates (-1), is infinitely far.
 func between(a, b []float64, told []bool) (off float64, of int) {
-	if len(a) != len(b) || slices.ContainsFunc(a, math.IsNaN) {
+	if len(a) != len(b) {
 		return math.Inf(1), -1
 	}
 	var who []int
@@ -127,14 +146,21 @@ func between(a, b []float64, told []bool) (off float64, of int) {
 		for _, i := range who {
 			out = append(out, shares[i])
 		}
-		if told != nil && len(out) > 0 {
+		if told != nil {
 			lm.Normalise(out)
 		}
 		return out
 	}
+	if told != nil && len(who) < 2 {
+		return untold, -1
+	}
 	a, b, of = among(a), among(b), -1
 	for k, i := range who {
-		if d := math.Abs(a[k] - b[k]); d > off {
+		switch d := math.Abs(a[k] - b[k]); {
+		case a[k] == b[k]: // also where both are minus infinity
+		case math.IsNaN(d):
+			return math.Inf(1), i
+		case d > off:
 			off, of = d, i
 		}
 	}
@@ -156,7 +182,8 @@ func promptVersion(ctx context.Context, s *swapSubject) (version int, err error)
 type swapTotals struct {
 	names                        []string
 	model                        string
-	requests, failed, mixed      int
+	requests, failed             int
+	compared, mixed              int
 	stall, calm, swap, slowest   float64
 	stallOf, swapOf, whatIsMixed string
 	samples, inWindows           int
@@ -167,6 +194,7 @@ func (t *swapTotals) add(s *swapSubject, m swapMeasured) {
 	t.names = append(t.names, s.name)
 	t.model = strings.Join(append(slices.DeleteFunc([]string{t.model}, func(m string) bool { return m == "" }), s.model), ", ")
 	t.requests += len(m.requests)
+	t.compared += m.compared
 	t.mixed += m.mixed
 	t.whatIsMixed += m.example
 	var during, calm, took []float64
@@ -188,6 +216,7 @@ func (t *swapTotals) add(s *swapSubject, m swapMeasured) {
 	t.inWindows += len(during)
 	t.each = append(t.each,
 		figure{Metric: s.name + "_requests", Value: float64(len(m.requests)), Unit: "requests", Of: s.name},
+		figure{Metric: s.name + "_compared_requests", Value: float64(m.compared), Unit: "requests", Of: s.name},
 		figure{Metric: s.name + "_stall_p99_ms", Value: quantile(during, .99), Unit: "ms", Samples: len(during), Of: s.name + ", from a promotion to shortly after the switch"},
 		figure{Metric: s.name + "_calm_p99_ms", Value: quantile(calm, .99), Unit: "ms", Samples: len(calm), Of: s.name + ", at other times"},
 		figure{Metric: s.name + "_swap_ms", Value: median(took), Unit: "ms", Samples: len(took), Of: s.name + ", slowest " + decimal(quantile(took, 1)) + " ms"})
@@ -204,7 +233,8 @@ func (t *swapTotals) report(out *benchReport, clients int) {
 	add := func(f figure) { f.Model, f.Threads = t.model, runtime.GOMAXPROCS(0); out.add(f) }
 	add(figure{Metric: "requests", Value: float64(t.requests), Unit: "requests", Of: fmt.Sprintf("%d clients, %d swaps, %s", clients, t.samples, of)})
 	add(figure{Metric: "failed_requests", Value: float64(t.failed), Unit: "requests", counted: true, Of: "no answer by a model (goal: 0)"})
-	add(figure{Metric: "mixed_requests", Value: float64(t.mixed), Unit: "requests", counted: true, Of: "an answer that the adapter it names does not give for that prompt (goal: 0)" + t.whatIsMixed})
+	add(figure{Metric: "compared_requests", Value: float64(t.compared), Unit: "requests", counted: true, Of: "answers that were computed again and of which enough was told to compare them"})
+	add(figure{Metric: "mixed_requests", Value: float64(t.mixed), Unit: "requests", counted: true, Of: "of these, answers that the adapter which they name does not give for that prompt (goal: 0)" + t.whatIsMixed})
 	add(figure{Metric: "stall_p99_ms", Value: t.stall, Unit: "ms", Samples: t.inWindows,
 		Of: fmt.Sprintf("%s, latency from a promotion to %s after the switch, 99th percentile", t.stallOf, afterSwap.Round(time.Millisecond))})
 	add(figure{Metric: "calm_p99_ms", Value: t.calm, Unit: "ms", Samples: t.requests - t.inWindows, Of: t.stallOf + ", the same at other times, to compare with"})

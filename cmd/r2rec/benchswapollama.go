@@ -195,8 +195,8 @@ func teachLetters(ctx context.Context, shown *stages, path string, contexts []ev
 	return gguf.WriteFile(path, l.Write)
 }
 
-// tellApart makes sure that a mixed answer would be seen: any two of the models differ by far more than the tolerance, for
-// most users.
+// tellApart makes sure that a mixed answer would be seen: whichever of the models is named, any other differs from it by far
+// more than the tolerance in what is told of the one that is named, for most users.
 func tellApart(ctx context.Context, s *swapSubject, contexts []event.Context) (err error) {
 	digests := []string{""}
 	for _, a := range s.adapters {
@@ -224,15 +224,18 @@ func tellApart(ctx context.Context, s *swapSubject, contexts []event.Context) (e
 		}
 	}
 	for k := range answers {
-		for j := range k {
+		for j := range answers {
+			if j == k {
+				continue
+			}
 			var apart []float64
 			for i := range answers[k] {
 				off, _ := between(answers[j][i], answers[k][i], told[k][i])
 				apart = append(apart, off)
 			}
 			if half := quantile(apart, .5); half < adaptersApart {
-				return fmt.Errorf("adapters %d and %d of %d differ by %.2g nats only for half of the users, and the server's answers may by %g: no mixed answer would be seen",
-					j, k, len(digests)-1, half, s.tolerance)
+				return fmt.Errorf("answers of %s in the name of %s differ by %.2g nats only for half of the users, and the server's may by %g: no mixed answer would be seen",
+					adapterName(digests[j]), adapterName(digests[k]), half, s.tolerance)
 			}
 		}
 	}

@@ -157,9 +157,9 @@ func TestBenchSwapOnOllama(t *testing.T) {
 		requests    []swapRequest
 		least, most int
 	}{{"the adapter's answers", right, 0, 0}, {"the adapter's answers in the name of the base", wrong, 7, 10}} {
-		mixed, _, err := verify(t.Context(), shown, s, contexts, tc.requests)
-		if err != nil || mixed < tc.least || mixed > tc.most {
-			t.Errorf("%s: %d of 10 are found to be another's, %v", tc.name, mixed, err)
+		v, err := verify(t.Context(), shown, s, contexts, tc.requests)
+		if err != nil || v.compared < 5 || v.mixed < tc.least || v.mixed > tc.most {
+			t.Errorf("%s: %d of 10 are found to be another's, %d compared, %v", tc.name, v.mixed, v.compared, err)
 		}
 	}
 }

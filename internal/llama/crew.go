@@ -9,10 +9,12 @@ import (
 // to the next as long as a shift lasts. A token that is written has some hundred pieces of a few microseconds, and waking a
 // goroutine for each takes longer than the work. So a helper that has nothing to do looks for it a while before it sleeps.
 //
-// Nobody waits for a helper that has not begun: pieces are taken by whoever comes first, and a helper that another process
-// keeps from its core leaves them all to the others. Who computes a piece changes no bit.
+// No piece waits for a helper that has not begun: pieces are taken by whoever comes first, and a helper that another process
+// keeps from its core leaves them all to the others. Only the end of a shift waits until all helpers have left. Who computes
+// a piece changes no bit.
 //
-// A nil crew is one thread. A crew works for one goroutine at a time.
+// A nil crew is one thread. A crew works for one goroutine at a time, and a piece must not give it work. Where a piece panics
+// in the caller, helpers may still be at others until the shift ends.
 type crew struct {
 	threads int
 
@@ -37,7 +39,7 @@ type work struct {
 }
 
 const (
-	lookFor   = 1 << 18 // times that a helper looks for work before it sleeps, some 200 µs: what wakes it takes half as long
+	lookFor   = 1 << 18 // times that a helper looks for work before it sleeps, some 200 to 500 µs
 	lookClose = 1 << 18 // times that a caller looks whether the last piece is done before it sleeps
 	finer     = 4       // pieces for each thread, where they may be small
 )
@@ -113,9 +115,6 @@ func (c *crew) announce(w *work) {
 
 // do takes pieces until there are none left. last tells that all are done now, with one of these.
 func (w *work) do(worker int) (last bool) {
-	if worker >= w.pieces {
-		return false
-	}
 	for {
 		p := int(w.next.Add(1)) - 1
 		if p >= w.pieces {
@@ -134,6 +133,10 @@ func (c *crew) wait(w *work) {
 			return
 		}
 	}
+	c.sleepUntilDone(w)
+}
+
+func (c *crew) sleepUntilDone(w *work) {
 	w.awaited.Store(true)
 	if int(w.done.Load()) == w.pieces && w.awaited.CompareAndSwap(true, false) {
 		return // nobody has seen that we wait
@@ -141,8 +144,7 @@ func (c *crew) wait(w *work) {
 	<-c.ended
 }
 
-// spread cuts 0 to n into runs of at least grain, one a thread, and does f for each. worker is below the number of threads,
-// and of runs.
+// spread cuts 0 to n into runs of at least grain, one a thread, and does f for each. worker is below the number of threads.
 func (c *crew) spread(n, grain int, f func(worker, lo, hi int)) { c.cut(1, n, grain, f) }
 
 // share is spread with smaller runs, so that whoever is faster does more of them.

@@ -2,7 +2,11 @@ package llama
 
 import (
 	"fmt"
+	"math"
 	"runtime"
+	"slices"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -12,6 +16,7 @@ func TestCrewDoesEachPieceOnce(t *testing.T) {
 	for _, threads := range []int{0, 1, 2, 3, 8} {
 		t.Run(fmt.Sprint(threads, " threads"), func(t *testing.T) {
 			c := newCrew(threads)
+			busy := make([]atomic.Bool, c.threads) // a worker's scratch is its own
 			once := func(n, grain int) {
 				t.Helper()
 				for name, cut := range map[string]func(int, int, func(int, int, int)){"spread": c.spread, "share": c.share} {
@@ -20,6 +25,10 @@ func TestCrewDoesEachPieceOnce(t *testing.T) {
 						if worker < 0 || worker >= c.threads {
 							t.Errorf("worker %d of %d", worker, c.threads)
 						}
+						if !busy[worker].CompareAndSwap(false, true) {
+							t.Errorf("worker %d does two pieces at once", worker)
+						}
+						defer busy[worker].Store(false)
 						if hi-lo < min(n, grain) {
 							t.Errorf("%s: a run of %d of %d, want %d", name, hi-lo, n, grain)
 						}
@@ -73,20 +82,138 @@ func TestCrewDoesNotWaitForLateHelpers(t *testing.T) {
 	w := &work{f: func(int, int, int) {}, n: 10, pieces: 10}
 	c.depth++ // a shift whose helper never came
 	c.work.Store(w)
-	ended := make(chan bool)
-	go func() {
+	within(t, "the caller for a helper that took nothing", func() {
 		c.share(100, 1, func(worker, _, _ int) {
 			if worker != 0 {
 				t.Errorf("worker %d, who is not there", worker)
 			}
 		})
-		close(ended)
-	}()
+	})
+}
+
+// within fails where f takes a minute, by something that does not come.
+func within(t *testing.T, what string, f func()) {
+	t.Helper()
+	ended := make(chan struct{})
+	go func() { defer close(ended); f() }()
 	select {
 	case <-ended:
 	case <-time.After(time.Minute):
-		t.Fatal("the caller waits for a helper that took nothing")
+		t.Fatal("waits for ever: " + what)
 	}
+}
+
+// TestCrewWakesACallerThatSleeps: helpers do their part, and one that takes long tells the caller when it is done.
+func TestCrewWakesACallerThatSleeps(t *testing.T) {
+	c := newCrew(2)
+	within(t, "the caller for its helper", func() {
+		defer c.shift()()
+		for range 200 {
+			var both sync.WaitGroup
+			both.Add(2)
+			c.spread(2, 1, func(worker, _, _ int) {
+				both.Done()
+				both.Wait() // neither takes both pieces
+				for w := c.work.Load(); worker == 1 && !w.awaited.Load(); {
+					runtime.Gosched()
+				}
+			})
+			if w := c.work.Load(); int(w.done.Load()) != w.pieces || w.awaited.Load() || len(c.ended) != 0 {
+				t.Errorf("%d of %d pieces done, awaited %v, %d left to tell", w.done.Load(), w.pieces, w.awaited.Load(), len(c.ended))
+				return
+			}
+		}
+	})
+}
+
+// TestCrewDoesNotSleepWhenAllIsDone: the last piece may be done between the last look and falling asleep.
+func TestCrewDoesNotSleepWhenAllIsDone(t *testing.T) {
+	c, w := newCrew(2), &work{pieces: 1}
+	w.done.Store(1)
+	within(t, "the caller for work that is done", func() { c.sleepUntilDone(w) })
+	if w.awaited.Load() {
+		t.Error("a helper would still tell that it is done")
+	}
+}
+
+// TestNoBitDependsOnThreads where the vocabulary is large enough to be shared out.
+func TestNoBitDependsOnThreads(t *testing.T) {
+	m, err := New(Config{Vocabulary: 9001, Dim: 16, Layers: 1, Heads: 2, KVHeads: 1, HeadDim: 8, FeedForward: 16, Context: 100, Epsilon: 1e-5, Tied: true,
+		Rope: Rope{Base: 1000, Dims: 8}}, .5, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin := text(20, m.Vocabulary, 1)
+	type outcome struct {
+		ids  []int32
+		logs []float64
+	}
+	run := func(threads int) (o outcome) {
+		s := session(t, m, 100, threads)
+		for tok, err := range s.Generate(t.Context(), begin, GenerateOptions{Most: 20, Temperature: 1, Seed: 2}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			o.ids, o.logs = append(o.ids, tok.ID), append(o.logs, tok.LogProb)
+		}
+		h, err := s.Read(t.Context(), begin, 3, 7, 19)
+		if err != nil {
+			t.Fatal(err)
+		}
+		logs, err := h.LogProbs([]int32{5, 4500, 9000})
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.logs = append(o.logs, logs...)
+		return o
+	}
+	want := run(1)
+	for threads := 2; threads <= 5; threads++ {
+		if got := run(threads); !slices.Equal(got.ids, want.ids) || !slices.Equal(got.logs, want.logs) {
+			t.Errorf("%d threads: %v, and one thread %v", threads, got, want)
+		}
+	}
+	for _, n := range []int{1, 4095, 4096, 4097, 13000} {
+		z, sum := make([]float32, n), 0.
+		for i := range z {
+			z[i] = float32(i%23) / 4
+			sum += math.Exp(float64(z[i]))
+		}
+		if got, err := logSumExp(z, nil); err != nil || math.Abs(got-math.Log(sum)) > 1e-9 {
+			t.Errorf("%d logits: %v, %v, want %v", n, got, err, math.Log(sum))
+		}
+	}
+	z := make([]float32, 3*4096+7)
+	for _, bad := range []int{2, 5000, len(z) - 1} {
+		z[bad] = float32(math.NaN())
+	}
+	c := newCrew(4)
+	defer c.shift()()
+	for range 50 {
+		if _, err := logSumExp(z, c); err == nil || !strings.Contains(err.Error(), "logit of token 2 is NaN") {
+			t.Fatalf("%v, want the first token that is wrong", err)
+		}
+	}
+}
+
+// TestCrewEndsAShiftWhenAllHaveLeft: one that comes late would work under the number of a helper of the next.
+func TestCrewEndsAShiftWhenAllHaveLeft(t *testing.T) {
+	c := newCrew(2)
+	end := c.shift()
+	c.helpers.Add(1) // one that has not left
+	var ended atomic.Bool
+	within(t, "the caller for helpers that have left", func() {
+		var ending sync.WaitGroup
+		ending.Go(func() { end(); ended.Store(true) })
+		for range 1000 {
+			runtime.Gosched()
+		}
+		if ended.Load() {
+			t.Error("the shift ends before a helper has left")
+		}
+		c.helpers.Done()
+		ending.Wait()
+	})
 }
 
 func TestCrewGoesHome(t *testing.T) {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"iter"
 	"math"
-	"sync/atomic"
 
 	"github.com/r2rec/r2rec/internal/llama/kernel"
 )
@@ -200,22 +199,23 @@ func (g *generation) finish(t *Token) {
 func logSumExp(z []float32, c *crew) (float64, error) {
 	const part = 4096
 	top := float64(kernel.Max(z))
-	sums, wrong := make([]float64, (len(z)+part-1)/part), atomic.Int64{}
+	sums := make([]float64, (len(z)+part-1)/part)
+	wrong := make([]int, len(sums)) // the first token of each part whose logit is not finite, from 1; 0: none
 	c.spread(len(sums), 1, func(_, from, to int) {
 		for i := from; i < to; i++ {
 			for id, v := range z[i*part : min((i+1)*part, len(z))] {
-				if v-v != 0 {
-					wrong.CompareAndSwap(0, int64(i*part+id+1))
+				if v-v != 0 && wrong[i] == 0 {
+					wrong[i] = i*part + id + 1
 				}
 				sums[i] += math.Exp(float64(v) - top)
 			}
 		}
 	})
-	if id := wrong.Load() - 1; id >= 0 {
-		return 0, fmt.Errorf("logit of token %d is %v: %w", id, z[id], ErrNotFinite)
-	}
 	sum := 0.
-	for _, s := range sums {
+	for i, s := range sums {
+		if id := wrong[i] - 1; id >= 0 {
+			return 0, fmt.Errorf("logit of token %d is %v: %w", id, z[id], ErrNotFinite)
+		}
 		sum += s
 	}
 	return top + math.Log(sum), nil

@@ -108,6 +108,9 @@ func TestOllamaComputesTheSameOfItsQuantizedFiles(t *testing.T) {
 			theirs := o.next(t, name, texts)
 			off, quantized := r.compare(t, r.next(t, texts), theirs), r.compare(t, before.next(t, texts), theirs)
 			t.Logf("log-probabilities: %v; by the weights before: %v", &off, &quantized)
+			if off.n < 10*len(theirs) {
+				t.Errorf("only %d log-probabilities after %d prompts", off.n, len(theirs))
+			}
 			if !(off.mean() <= c.part*quantized.mean()) {
 				t.Errorf("log-probabilities are off by %v, and by %v with the weights before they were quantized: want %g of that at most", &off, &quantized, c.part)
 			}

@@ -155,7 +155,8 @@ func (t trace) cut(n, asking int) trace {
 	return t
 }
 
-// Hidden are hidden states, one a row.
+// Hidden are hidden states, one a row. What is computed of them takes the session's threads: one goroutine at a time uses
+// a session and its Hidden.
 type Hidden struct {
 	m      *Model
 	crew   *crew
@@ -180,6 +181,7 @@ func (h Hidden) Logits(i int, ids ...int32) []float32 {
 // LogProbs are the log-probabilities of one token a row, in nats and over the whole vocabulary. The weights of the output
 // layer are read once for all rows. The error says which row has logits that are not finite.
 func (h Hidden) LogProbs(ids []int32) ([]float64, error) {
+	defer h.crew.shift()()
 	z := kernel.View(make([]float32, h.Rows()*h.m.Vocabulary), h.Rows(), h.m.Vocabulary)
 	h.m.logits(z, h.states, nil, h.crew)
 	out := make([]float64, h.Rows())
