@@ -15,26 +15,6 @@ import (
 	"github.com/r2rec/r2rec/internal/iot"
 )
 
-// Exported is one rollout for a trainer elsewhere: the prompt as it was read, what may be answered, and what each answer is
-// worth. The slices are one an answer, in the order of the candidates. It names no user.
-type Exported struct {
-	DecisionID string     `json:"decision_id"`
-	Timestamp  event.Time `json:"timestamp"`
-	Prompt     string     `json:"prompt"`
-	Tokens     []int32    `json:"prompt_tokens"` // as the model that serves reads it: a trainer that reads others must not go on
-
-	Completion     string  `json:"completion"`      // the answer that was acted on: what stood in slot 1
-	LogProbability float64 `json:"log_probability"` // with which it was drawn: of the final policy, graph's share and temperature included
-	Reward         float64 `json:"reward"`          // that slot 1 earned
-
-	Completions []string  `json:"completions"`
-	Values      []float64 `json:"values"`    // R̂, the doubly robust value of each, see Prepare
-	Reference   []float64 `json:"reference"` // log-share that the serving model gave each
-
-	Chosen int     `json:"chosen"` // index of what was chosen of all that was shown; -1: nothing was
-	Weight float64 `json:"weight"` // that the choice counts, see Choices; 1 on average
-}
-
 // ExportOptions of Export. The zero value of a field takes the default its comment states.
 type ExportOptions struct {
 	History   History        // required
@@ -43,8 +23,8 @@ type ExportOptions struct {
 	Staleness time.Duration  // decisions older than this are left out. Default 30 days
 	Held      float64        // share of the unused decisions, the newest, that is left to the gate. Default .5
 	Now       func() time.Time
-	// Tokens is how the model reads a prompt. Export requires it.
-	Tokens func(iot.Prompt) ([]int32, error)
+	// Read is how the model reads a prompt. Export requires it.
+	Read Reader
 }
 
 // ExportReport says what was written, and what was left out.
@@ -65,8 +45,8 @@ var ErrNoLetters = errors.New("only the readout letters can be learned by anothe
 // Export gives f the rollouts that a round would learn from now, in the order of time, and leaves the newest to the gate,
 // as a round does.
 func Export(ctx context.Context, o ExportOptions, f func(Exported) error) (ExportReport, error) {
-	if o.Tokens == nil {
-		return ExportReport{}, errors.New("export: Tokens is required")
+	if o.Read == nil {
+		return ExportReport{}, errors.New("export: Read is required")
 	}
 	training, q, rep, err := o.learnable(ctx)
 	if err != nil {
@@ -74,7 +54,7 @@ func Export(ctx context.Context, o ExportOptions, f func(Exported) error) (Expor
 	}
 	choices := Choices(training) // one a rollout in which something was chosen, in their order
 	for i, r := range training {
-		x, err := exported(r, q[i], o.Tokens)
+		x, err := exported(r, q[i], o.Read)
 		if err != nil {
 			return rep, fmt.Errorf("export decision %.80q: %w", r.Decision.DecisionID, err)
 		}
@@ -93,7 +73,7 @@ func Export(ctx context.Context, o ExportOptions, f func(Exported) error) (Expor
 
 // Rewarded are the rollouts that a round would learn from now as questions, in the order of time: each candidate is worth its
 // R̂ (see Prepare), of which a reply earns that of its answer. The newest are left to the gate, as a round leaves them.
-// ExportOptions.Tokens is not needed.
+// ExportOptions.Read is not needed.
 func Rewarded(ctx context.Context, o ExportOptions) ([]Question, ExportReport, error) {
 	training, q, rep, err := o.learnable(ctx)
 	if err != nil {
@@ -146,22 +126,20 @@ func (o *ExportOptions) learnable(ctx context.Context) (training []Rollout, q []
 	return training, fitted.Q, rep, nil
 }
 
-func exported(r Rollout, q []float64, tokens func(iot.Prompt) ([]int32, error)) (Exported, error) {
+func exported(r Rollout, q []float64, read Reader) (Exported, error) {
 	d := r.Decision
 	p, err := iot.Asked(d)
 	if err != nil {
 		return Exported{}, err
 	}
-	x := Exported{DecisionID: d.DecisionID, Timestamp: d.Timestamp, Prompt: p.Text, Reward: r.Reward, Chosen: r.Chosen,
-		LogProbability: math.Log(d.Slate[0].Probability), Values: values(r, q)}
-	if x.Tokens, err = tokens(p); err != nil {
+	x := Exported{DecisionID: d.DecisionID, Timestamp: d.Timestamp, Reward: r.Reward, LogProbability: math.Log(d.Slate[0].Probability)}
+	if x.Asked, err = read.asked(p); err != nil {
 		return Exported{}, err
 	}
-	for i, letter := range p.Letters {
-		x.Completions = append(x.Completions, " "+string(rune(letter)))
+	x.Values, x.Chosen, x.Completion = values(r, q), r.Chosen, x.Completions[r.First]
+	for i := range x.Completions {
 		x.Reference = append(x.Reference, math.Log(*d.Scores[i].Model))
 	}
-	x.Completion = x.Completions[r.First]
 	return x, nil
 }
 

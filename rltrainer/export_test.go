@@ -23,7 +23,7 @@ func TestExport(t *testing.T) {
 	s.past.live(t, 200, m, who, 1, nil)
 	state, err := s.log.State(t.Context())
 	must(t, err)
-	o := ExportOptions{History: s.past, State: state, Model: who, Now: s.Now, Tokens: m.Tokens}
+	o := ExportOptions{History: s.past, State: state, Model: who, Now: s.Now, Read: m.Reading}
 	var out []Exported
 	rep, err := Export(t.Context(), o, func(x Exported) error { out = append(out, x); return nil })
 	must(t, err)

@@ -21,6 +21,7 @@ type adaptersCommand struct {
 	Diff     adaptersDiffCommand     `cmd:"" help:"Compare two adapters: their weights, and their answers to the canaries."`
 	Promote  adaptersPromoteCommand  `cmd:"" help:"Begin to serve an adapter, to a share of the users or to all."`
 	Import   adaptersImportCommand   `cmd:"" help:"Have the gate judge an adapter that another trainer made, and promote it if it passes."`
+	Convert  adaptersConvertCommand  `cmd:"" help:"Turn an adapter that another trainer made into a GGUF file."`
 	Rollback adaptersRollbackCommand `cmd:"" help:"Take back what is rolled out, or go back to what was served before."`
 	Prune    adaptersPruneCommand    `cmd:"" help:"Delete the files of adapters that nobody will go back to."`
 }

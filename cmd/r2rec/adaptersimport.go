@@ -1,21 +1,14 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"math"
 	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/r2rec/r2rec/internal/adapters"
 	"github.com/r2rec/r2rec/internal/event"
-	"github.com/r2rec/r2rec/internal/gguf"
-	"github.com/r2rec/r2rec/internal/iot"
-	"github.com/r2rec/r2rec/internal/llama/lora"
 	"github.com/r2rec/r2rec/internal/lm/engine"
 	"github.com/r2rec/r2rec/rltrainer"
 )
@@ -70,7 +63,8 @@ func (c adaptersImportCommand) Run(p *process) (err error) {
 		return err
 	}
 	defer os.RemoveAll(files)
-	path, says, err := c.convert(p, files)
+	path := filepath.Join(files, "adapter.gguf")
+	says, err := elsewhere{c.Folder, c.engineFlags}.convert(p, path)
 	if err != nil {
 		return err
 	}
@@ -110,101 +104,4 @@ func (c adaptersImportCommand) Run(p *process) (err error) {
 		return err
 	}
 	return exitWith(exitCodes[report.Verdict])
-}
-
-// convert writes the adapter as GGUF, and returns what it says of itself. It has to be for the model, and to answer as it
-// did where it was trained.
-func (c adaptersImportCommand) convert(p *process, dir string) (path string, says lora.Manifest, err error) {
-	if c.Model == "" {
-		return "", says, errors.New("--model: name the GGUF file that the adapter was learned for; the model that travels with the program is taught by r2rec train alone")
-	}
-	base, err := gguf.Open(c.Model)
-	if err != nil {
-		return "", says, err
-	}
-	defer func() { err = errors.Join(err, base.Close()) }()
-	heads, err := lora.HeadsOf(base)
-	if err != nil {
-		return "", says, err
-	}
-	a, err := lora.ReadPEFT(c.Folder, heads)
-	if err != nil {
-		return "", says, err
-	}
-	says = a.Manifest
-	if says == (lora.Manifest{}) {
-		return "", says, fmt.Errorf("%s has no %s: nothing says which model, readout, prompt and tokenizer it is for; r2rec train export writes one", c.Folder, manifestFile)
-	}
-	if err := a.Fits(base); err != nil {
-		return "", says, err
-	}
-	path = filepath.Join(dir, "adapter.gguf")
-	if err := lora.Write(path, a); err != nil {
-		return "", says, err
-	}
-	// Opened once, to hold it against the model: a mismatch is told here, before anything is read from Kafka.
-	m, err := c.engineFlags.open(engine.Options{Adapter: path, Concurrency: 1})
-	if err != nil {
-		return "", says, err
-	}
-	return path, says, errors.Join(c.answersAlike(p, m), m.Close())
-}
-
-const (
-	answersFile  = "answers.jsonl"
-	answersApart = .05 // nats of log-share, root mean square: a GPU that computes in bfloat16 has some .02
-)
-
-// trainerAnswer is what the trainer computed for one prompt with the adapter it wrote.
-type trainerAnswer struct {
-	Prompt      string    `json:"prompt"`
-	Completions []string  `json:"completions"`
-	LogShares   []float64 `json:"log_shares"`
-}
-
-// answersAlike compares what the adapter answers here with what it did where it was trained: rows in another order, a scale
-// left out or a base that was loaded otherwise would show.
-func (c adaptersImportCommand) answersAlike(p *process, m *engine.Model) error {
-	f, err := os.Open(filepath.Join(c.Folder, answersFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		p.log.Warn("the trainer did not say what the adapter answers, so nothing tells whether it was converted right", "wanted", answersFile)
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	in, square, n := json.NewDecoder(f), 0., 0
-	for {
-		var a trainerAnswer
-		switch err := in.Decode(&a); {
-		case errors.Is(err, io.EOF) && n > 0:
-			if apart := math.Sqrt(square / float64(n)); !(apart <= answersApart) {
-				return fmt.Errorf("%s: the adapter's log-shares differ from what the trainer computed by %.3g nats (root mean square of %d), want at most %v: it was converted, or the model loaded there, otherwise than here", answersFile, apart, n, answersApart)
-			}
-			return nil
-		case err != nil:
-			return fmt.Errorf("%s: %w", answersFile, err)
-		}
-		content, err := iot.Parse(a.Prompt)
-		if err != nil {
-			return fmt.Errorf("%s: %w", answersFile, err)
-		}
-		prompt := iot.Prompt{Version: content.Version, Text: a.Prompt, Content: content}
-		for i, answer := range a.Completions {
-			letter := byte('A' + i)
-			if answer != " "+string(rune(letter)) || len(a.LogShares) != len(a.Completions) {
-				return fmt.Errorf("%s: completions %q with %d log-shares: want the letters in their order, each with one", answersFile, a.Completions, len(a.LogShares))
-			}
-			prompt.Letters, prompt.Order = append(prompt.Letters, letter), append(prompt.Order, i)
-		}
-		ours, err := m.Rank(p.ctx, prompt)
-		if err != nil {
-			return fmt.Errorf("%s: %w", answersFile, err)
-		}
-		for i, share := range ours {
-			square += (share - a.LogShares[i]) * (share - a.LogShares[i])
-			n++
-		}
-	}
 }

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -105,6 +107,26 @@ func TestAdaptersImport(t *testing.T) {
 		if said := p.fails(args...); !strings.Contains(said, want) {
 			t.Errorf("import says %s, want %q", said, want)
 		}
+	}
+
+	// Converted without a gate it is the same adapter; one that answers otherwise is not written.
+	out := filepath.Join(t.TempDir(), "converted.gguf")
+	convert := func(dir string) []string {
+		return []string{"adapters", "convert", dir, "--model", baseFile, "--adapter-out", out}
+	}
+	if said := p.fails(convert(peft(t, wants.path, wants.before, func(_ *lora.Manifest, answers []trainerAnswer) { slices.Reverse(answers[0].LogShares) }))...); !strings.Contains(said, "differ from what the trainer computed by") {
+		t.Errorf("convert says %s", said)
+	}
+	wantFiles(t, filepath.Dir(out))
+	p.do(convert(peft(t, wants.path, wants.before, nil))...)
+	wantFiles(t, filepath.Dir(out), "converted.gguf")
+	was, err := lora.Read(wants.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	is, err := lora.Read(out)
+	if err != nil || !reflect.DeepEqual(is.Pairs, was.Pairs) {
+		t.Errorf("another adapter than the one that was converted: %v", err)
 	}
 
 	verdict := func(want rltrainer.Verdict, dir string) rltrainer.Report {

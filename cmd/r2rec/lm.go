@@ -5,6 +5,7 @@ type lmCommand struct {
 	Pretrain lmPretrainCommand `cmd:"" help:"Make the base model from synthetic worlds, from nothing."`
 	Tune     lmTuneCommand     `cmd:"" help:"Teach a model your data: fit a LoRA adapter on what your users chose."`
 	Traces   lmTracesCommand   `cmd:"" help:"Have a model write why users chose what they chose, to learn thinking from."`
+	Export   lmExportCommand   `cmd:"" help:"Write what your users chose for a trainer elsewhere, such as one on a GPU."`
 	Think    lmThinkCommand    `cmd:"" help:"Teach a model to think by what its thoughts lead to: reinforcement learning."`
 }
 

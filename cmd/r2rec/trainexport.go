@@ -1,16 +1,12 @@
 package main
 
 import (
-	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"path/filepath"
 	"time"
 
-	"github.com/r2rec/r2rec/internal/gguf"
 	"github.com/r2rec/r2rec/internal/lm/engine"
 	"github.com/r2rec/r2rec/rltrainer"
 )
@@ -24,18 +20,12 @@ type trainExportCommand struct {
 	kafkaFlags  `embed:""`
 }
 
-// Files of an export.
-const (
-	rolloutsFile = "rollouts.jsonl"
-	manifestFile = "r2rec.json" // which a PEFT folder brings back
-)
-
 // Help is shown by `r2rec train export --help`.
 func (trainExportCommand) Help() string {
 	return `Writes what a round would learn from now, for a trainer elsewhere, such as the job in deploy/trainer on a machine with a
 GPU. DIR/` + rolloutsFile + ` has a line a decision that explored and was shown:
 
-    prompt, prompt_tokens                   as the model that serves reads it
+    prompt, prompt_tokens, ends             as the model that serves reads it, and the tokens that end candidates' lines
     completion, log_probability, reward     what was acted on, how it was drawn, what it earned
     completions, values, reference          every answer, its doubly robust value, the serving model's log-share
     chosen, weight                          what was chosen of all that was shown (-1: nothing), and what it counts
@@ -83,40 +73,26 @@ func (c trainExportCommand) Run(p *process) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(c.Out, 0o700); err != nil {
-		return err
-	}
 	shown := &stages{p: p}
 	shown.held = c.JSON
 	defer shown.close()
 	shown.set("reading decisions and rewards", 0, 1)
 	var rep rltrainer.ExportReport
-	err = gguf.WriteFile(filepath.Join(c.Out, rolloutsFile), func(w io.Writer) error {
-		out := bufio.NewWriter(w)
-		lines := json.NewEncoder(out)
-		lines.SetEscapeHTML(false)
+	m := model.Manifest()
+	m.Parent = state.Current
+	err = writeExport(c.Out, &m, func(line func(any) error) (err error) {
 		n := 0
-		var err error
-		rep, err = rltrainer.Export(p.ctx, rltrainer.ExportOptions{History: history{kc}, State: state, Model: who, Staleness: c.Staleness, Held: c.Held, Now: time.Now, Tokens: model.Tokens},
+		rep, err = rltrainer.Export(p.ctx, rltrainer.ExportOptions{History: history{kc}, State: state, Model: who, Staleness: c.Staleness, Held: c.Held, Now: time.Now, Read: model.Reading},
 			func(x rltrainer.Exported) error {
 				n++
 				shown.set("writing decisions", n, n)
-				return lines.Encode(x)
+				return line(x)
 			})
 		if err == nil && rep.Rollouts == 0 {
 			err = fmt.Errorf("nothing to export: %s", rep.Why())
 		}
-		return errors.Join(err, out.Flush())
-	})
-	if err != nil {
+		m.LearnedBefore = int64(rep.Before)
 		return err
-	}
-	m := model.Manifest()
-	m.Parent, m.LearnedBefore = state.Current, int64(rep.Before)
-	err = gguf.WriteFile(filepath.Join(c.Out, manifestFile), func(w io.Writer) error {
-		e := json.NewEncoder(w)
-		e.SetIndent("", "  ")
-		return e.Encode(m)
 	})
 	if err != nil {
 		return err

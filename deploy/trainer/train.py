@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
-"""Learns a LoRA adapter from what `r2rec train export` wrote, with Hugging Face's TRL and PEFT, on a GPU or a CPU.
+"""Learns a LoRA adapter from what `r2rec train export` or `r2rec lm export` wrote, with Hugging Face's TRL and PEFT, on a
+GPU or a CPU.
 
     python train.py sft  --export out --model MODEL.gguf --out fitted
     python train.py grpo --export out --model MODEL.gguf --out adapter --begin fitted
     r2rec adapters import adapter --model MODEL.gguf
 
-sft fits on what users chose, each choice drawn as often as it counts. grpo samples groups of answers to each prompt and
-rewards an answer by its doubly robust value (R2Rec, arXiv 2506.05069; GRPO, arXiv 2402.03300, with the constant
-normaliser of arXiv 2503.20783). Both read the model from the very GGUF file that is served, and stop where its tokens are
-not those that the server reads. The folder that comes out holds PEFT's files, r2rec.json, what the adapter answers
+sft fits on what users chose, each choice as often as it counts: the cross-entropy of the softmax over the candidates, which
+is what is served, read by lines or by letters as r2rec.json says. --also reads the other way too and learns both at once.
+grpo samples groups of answers to each prompt and rewards an answer by its doubly robust value (R2Rec, arXiv 2506.05069;
+GRPO, arXiv 2402.03300, with the constant normaliser of arXiv 2503.20783). Both read the model from the very GGUF file that
+is served, and stop where its tokens are not those that the server reads. The folder that comes out holds PEFT's files, r2rec.json, what the adapter answers
 (answers.jsonl, by which the import sees that it was converted right), and how it went (training.json).
 """
 
@@ -35,11 +37,14 @@ def arguments():
     p.add_argument("--at-once", type=int, default=8, help="sequences in memory at once; has to divide what a step holds")
     p.add_argument("--rate", type=float, help="of learning (default: 1e-3 for sft, 2e-4 for grpo)")
     p.add_argument("--rank", type=int, default=8)
+    p.add_argument("--base", choices=["float32", "bfloat16"], default="float32", help="how the model's own weights are held; bfloat16 rounds what is served, for a model too large otherwise")
     p.add_argument("--targets", nargs="+", default=["q_proj", "v_proj"], help="layers that the adapter changes")
     p.add_argument("--group", type=int, default=8, help="answers sampled to a prompt (grpo)")
     p.add_argument("--beta", type=float, default=0.04, help="weight of the KL divergence (grpo)")
     p.add_argument("--malformed", type=float, default=-1.0, help="reward of an answer that is none of the letters (grpo)")
     p.add_argument("--seed", type=int, default=1)
+    p.add_argument("--also", choices=["lines", "letters"], help="a second readout to learn along (sft); the same adapter for it is written to a folder of that name in --out")
+    p.add_argument("--held", nargs="+", default=[], type=pathlib.Path, metavar="EXPORT", help="folders of cases to measure the adapter on in the end")
     a = p.parse_args()
     for name in ("steps", "batch", "at_once", "rank", "group"):
         if getattr(a, name) < 1:
@@ -57,21 +62,22 @@ def stop(message):
     sys.exit(f"train.py: {message}")
 
 
-def load(a):
-    """The export: its manifest and rollouts. What cannot be learned from is an error that names the line."""
-    manifest = json.loads((a.export / "r2rec.json").read_text())
-    digest = hashlib.sha256(a.model.read_bytes()).hexdigest()
+def load(export, digest):
+    """An export: its manifest and rollouts. What cannot be learned from is an error that names the line."""
+    manifest = json.loads((export / "r2rec.json").read_text())
     if digest != manifest["base_digest"]:
-        stop(f"--model {a.model} has digest {digest[:12]}…, and the decisions were made by {manifest['base_digest'][:12]}…: give the file that is served")
+        stop(f"--model has digest {digest[:12]}…, and {export} was written for {manifest['base_digest'][:12]}…: give the file that is served")
+    if manifest["readout"] not in ("lines", "letters"):
+        stop(f"{export}: readout {manifest['readout']}: want lines or letters")
     rollouts = []
-    for number, line in enumerate((a.export / "rollouts.jsonl").open(), 1):
+    for number, line in enumerate((export / "rollouts.jsonl").open(), 1):
         r = json.loads(line)
         n = len(r["completions"])
-        if not (n > 1 and len(r["values"]) == n and len(r["reference"]) == n and -1 <= r["chosen"] < n):
-            stop(f"rollouts.jsonl:{number}: {n} completions, {len(r['values'])} values, chosen {r['chosen']}")
+        if not (n > 1 and len(r["values"]) == n and -1 <= r["chosen"] < n and len(r.get("ends", r["values"])) == n):
+            stop(f"{export}/rollouts.jsonl:{number}: {n} completions, {len(r['values'])} values, chosen {r['chosen']}, {len(r.get('ends', []))} lines")
         rollouts.append(r)
     if not rollouts:
-        stop(f"{a.export}/rollouts.jsonl is empty")
+        stop(f"{export}/rollouts.jsonl is empty")
     return manifest, rollouts
 
 
@@ -81,14 +87,57 @@ def read_alike(tokenizer, rollouts):
         ours = tokenizer(r["prompt"])["input_ids"]
         if ours != r["prompt_tokens"]:
             at = next((i for i, (x, y) in enumerate(zip(ours, r["prompt_tokens"])) if x != y), min(len(ours), len(r["prompt_tokens"])))
-            stop(f"decision {r['decision_id']}: token {at} of the prompt is {ours[at:at + 3]} here and {r['prompt_tokens'][at:at + 3]} on the server")
+            stop(f"{r.get('decision_id') or r.get('case')}: token {at} of the prompt is {ours[at:at + 3]} here and {r['prompt_tokens'][at:at + 3]} on the server")
     for answer in {c for r in rollouts for c in r["completions"]}:
         if len(tokenizer(answer, add_special_tokens=False)["input_ids"]) != 1:
             stop(f"the answer {answer!r} is more than one token of this model")
 
 
-def letters(tokenizer, r):
-    return [tokenizer(c, add_special_tokens=False)["input_ids"][0] for c in r["completions"]]
+def readouts(a, manifest):
+    """What is learned, and the folder of each."""
+    first = manifest["readout"]
+    return [(first, a.out)] + ([(a.also, a.out / a.also)] if a.method == "sft" and a.also not in (None, first) else [])
+
+
+class Readout:
+    """Scores the candidates of rollouts, as the server of that name does: lines by the log-odds of yes against no where each
+    candidate's line ends, letters by the logit of each letter where the prompt ends."""
+
+    def __init__(self, name, tokenizer, rollouts):
+        self.name = name
+        words = [" yes", " no"] if name == "lines" else sorted({c for r in rollouts for c in r["completions"]})
+        ids = [tokenizer(w, add_special_tokens=False)["input_ids"] for w in words]
+        if any(len(i) != 1 for i in ids):
+            stop(f"readout {name}: of {words}, some are more than one token of this model")
+        if name == "lines" and not all("ends" in r for r in rollouts):
+            stop("readout lines: the export does not say where the candidates' lines end: this model's vocabulary cannot read them")
+        self.ids = [i[0] for i in ids]
+        self.at = {w: i for i, w in enumerate(words)}
+
+    def scores(self, hidden, head, batch):
+        """hidden [sequences, tokens, width] to one tensor of scores a rollout, in the order of its candidates."""
+        import torch
+
+        rows, out = head.weight[self.ids].float(), []
+        for h, r in zip(hidden, batch):
+            if self.name == "lines":
+                z = h[r["ends"]].float() @ rows.T
+                out.append(z[:, 0] - z[:, 1])
+            else:
+                z = rows @ h[len(r["prompt_tokens"]) - 1].float()
+                out.append(z[torch.tensor([self.at[c] for c in r["completions"]], device=z.device)])
+        return out
+
+
+def read(model, batch):
+    """The hidden states of a batch, and the layer that turns them into logits. What stands behind a prompt to fill up its row
+    is never looked at: a causal model's states depend on what stands before."""
+    import torch
+
+    longest = max(len(r["prompt_tokens"]) for r in batch)
+    tokens = torch.tensor([r["prompt_tokens"] + [0] * (longest - len(r["prompt_tokens"])) for r in batch], device=model.device)
+    inner = model.get_base_model()
+    return inner.model(input_ids=tokens, use_cache=False).last_hidden_state, inner.lm_head
 
 
 def model_of(a):
@@ -96,11 +145,11 @@ def model_of(a):
     from peft import LoraConfig, PeftModel, get_peft_model
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    kind = torch.bfloat16 if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else torch.float32
+    torch.set_float32_matmul_precision("high")
     where, name = str(a.model.resolve().parent), a.model.name
     tokenizer = AutoTokenizer.from_pretrained(where, gguf_file=name)
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    model = AutoModelForCausalLM.from_pretrained(where, gguf_file=name, dtype=kind)
+    model = AutoModelForCausalLM.from_pretrained(where, gguf_file=name, dtype=getattr(torch, a.base))
     # The weights are plain numbers from here on; that they came from a quantized file keeps nobody from training beside them.
     model.is_quantized, model.hf_quantizer = False, None
     if hasattr(model.config, "quantization_config"):
@@ -122,23 +171,42 @@ def common(a, sequences):
     )
 
 
-def sft(a, tokenizer, model, rollouts):
+def sft(a, tokenizer, model, manifest, rollouts):
+    import torch
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
     chosen = [r for r in rollouts if r["chosen"] >= 0]
     if not chosen:
         stop("in no exported decision was anything chosen")
-    drawn = random.Random(a.seed).choices(chosen, weights=[r["weight"] for r in chosen], k=a.steps * a.batch)
-    rows = [{"input_ids": r["prompt_tokens"] + [letters(tokenizer, r)[r["chosen"]]], "completion_mask": [0] * len(r["prompt_tokens"]) + [1]} for r in drawn]
-    config = SFTConfig(**common(a, a.batch), max_length=None, packing=False, completion_only_loss=True, shuffle_dataset=False)
-    return SFTTrainer(model=model, args=config, train_dataset=Dataset.from_list(rows), processing_class=tokenizer)
+    learned = [Readout(name, tokenizer, rollouts) for name, _ in readouts(a, manifest)]
+
+    class ChoiceTrainer(SFTTrainer):
+        """TRL's trainer with the loss of what is served: the cross-entropy of what was chosen among the candidates."""
+
+        def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+            batch = [chosen[i] for i in inputs["row"]]
+            with self.accelerator.autocast():
+                hidden, head = read(self.accelerator.unwrap_model(model), batch)
+            losses = [r["weight"] * torch.nn.functional.cross_entropy(s, torch.tensor(r["chosen"], device=s.device)) for o in learned for r, s in zip(batch, o.scores(hidden, head, batch))]
+            return torch.stack(losses).mean()
+
+    rng, order = random.Random(a.seed), []
+    while len(order) < a.steps * a.batch:
+        order += rng.sample(range(len(chosen)), len(chosen))  # an epoch
+    config = SFTConfig(**common(a, a.batch), max_length=None, packing=False, shuffle_dataset=False, remove_unused_columns=False, dataset_kwargs={"skip_prepare_dataset": True})
+    rows = Dataset.from_list([{"row": i} for i in order[: a.steps * a.batch]])
+    trainer = ChoiceTrainer(model=model, args=config, train_dataset=rows, data_collator=lambda rows: {"row": [r["row"] for r in rows]}, processing_class=tokenizer)
+    trainer.model_accepts_loss_kwargs = False  # so the trainer divides by the parts of a step
+    return trainer
 
 
-def grpo(a, tokenizer, model, rollouts):
+def grpo(a, tokenizer, model, manifest, rollouts):
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer
 
+    if manifest["readout"] != "letters":
+        stop(f"readout {manifest['readout']}: only letters are answers in words, which can be sampled; export with --readout letters")
     worth = [{"prompt": r["prompt"], "answers": r["completions"], "worth": r["values"]} for r in rollouts]
 
     def value(completions, answers, worth, **_):
@@ -152,30 +220,58 @@ def grpo(a, tokenizer, model, rollouts):
     return GRPOTrainer(model=model, reward_funcs=value, args=config, train_dataset=Dataset.from_list(worth), processing_class=tokenizer)
 
 
-def answers(tokenizer, model, rollouts, n=8):
-    """The log-shares of the letters of a few prompts: what whoever serves the adapter has to find, too."""
+def shares(model, readout, rollouts, at_once):
+    """The log-shares of the candidates of each rollout, as the readout serves them."""
     import torch
 
     model.eval()
     out = []
-    for r in rollouts[:: max(1, len(rollouts) // n)][:n]:
+    for begin in range(0, len(rollouts), at_once):
+        batch = rollouts[begin : begin + at_once]
         with torch.no_grad():
-            logits = model(torch.tensor([r["prompt_tokens"]], device=model.device)).logits[0, -1].float()
-        inorder = sorted(r["completions"])
-        shares = torch.log_softmax(logits[[tokenizer(c, add_special_tokens=False)["input_ids"][0] for c in inorder]], -1)
-        out.append({"prompt": r["prompt"], "completions": inorder, "log_shares": shares.tolist()})
+            out += [torch.log_softmax(s, -1).tolist() for s in readout.scores(*read(model, batch), batch)]
+    return out
+
+
+def answers(a, model, readout, rollouts, n=8):
+    """The log-shares of a few prompts: what whoever serves the adapter has to find, too."""
+    some = rollouts[:: max(1, len(rollouts) // n)][:n]
+    out = []
+    for r, s in zip(some, shares(model, readout, some, a.at_once)):
+        inorder = sorted(zip(r["completions"], s))
+        out.append({"prompt": r["prompt"], "completions": [c for c, _ in inorder], "log_shares": [x for _, x in inorder]})
+    return out
+
+
+def measure(a, model, tokenizer, manifest, digest):
+    """What the adapter does on held-out cases: how often the chosen one stands first, and the cross-entropy in nats."""
+    out = []
+    for folder in a.held:
+        _, cases = load(folder, digest)
+        read_alike(tokenizer, cases)
+        cases = [r for r in cases if r["chosen"] >= 0]
+        if not cases:
+            stop(f"--held {folder}: in none of its cases was anything chosen")
+        for name, _ in readouts(a, manifest):
+            logs = shares(model, Readout(name, tokenizer, cases), cases, a.at_once)
+            first = [s[r["chosen"]] >= max(s) for r, s in zip(cases, logs)]
+            found = {"held": str(folder), "readout": name, "cases": len(cases), "hit_rate_at_1": sum(first) / len(first), "cross_entropy": -sum(s[r["chosen"]] for r, s in zip(cases, logs)) / len(cases)}
+            print(f"{folder}, {name}: HR@1 {found['hit_rate_at_1']:.3f}, cross-entropy {found['cross_entropy']:.3f} nats, {len(cases)} cases", flush=True)
+            out.append(found)
+            (a.out / f"scores-{folder.name}-{name}.jsonl").write_text("".join(json.dumps({"case": r.get("case"), "chosen": r["chosen"], "log_shares": s}) + "\n" for r, s in zip(cases, logs)))
     return out
 
 
 def main():
     a = arguments()
-    manifest, rollouts = load(a)
+    digest = hashlib.sha256(a.model.read_bytes()).hexdigest()
+    manifest, rollouts = load(a.export, digest)
     import torch
 
     torch.manual_seed(a.seed)
     tokenizer, model = model_of(a)
     read_alike(tokenizer, rollouts)
-    trainer = {"sft": sft, "grpo": grpo}[a.method](a, tokenizer, model, rollouts)
+    trainer = {"sft": sft, "grpo": grpo}[a.method](a, tokenizer, model, manifest, rollouts)
     begun = time.time()
     trainer.train()
     took = time.time() - begun
@@ -185,18 +281,19 @@ def main():
             if isinstance(value, float) and not math.isfinite(value):
                 stop(f"step {step.get('step')}: {name} is {value}: nothing was written; try a lower --rate")
 
-    a.out.mkdir(parents=True, exist_ok=True)
-    model = trainer.model
-    model.save_pretrained(str(a.out), selected_adapters=["default"])  # GRPO keeps a copy of where it began beside it
-    with (a.out / "answers.jsonl").open("w") as f:
-        for answer in answers(tokenizer, model, rollouts):
-            f.write(json.dumps(answer) + "\n")
+    model = trainer.accelerator.unwrap_model(trainer.model)
     manifest.update(seed=a.seed, steps=a.steps, note=f"learned by {a.method} in TRL")
-    (a.out / "r2rec.json").write_text(json.dumps(manifest, indent=2) + "\n")
-    (a.out / "training.json").write_text(json.dumps({"method": a.method, "rollouts": len(rollouts), "seconds": took, "device": str(model.device), "history": history}, indent=1) + "\n")
-    shutil.rmtree(a.out / "work", ignore_errors=True)  # where TRL would keep checkpoints
+    for name, folder in readouts(a, manifest):
+        model.save_pretrained(str(folder), selected_adapters=["default"])  # GRPO keeps a copy of where it began beside it
+        with (folder / "answers.jsonl").open("w") as f:
+            for answer in answers(a, model, Readout(name, tokenizer, rollouts), rollouts):
+                f.write(json.dumps(answer) + "\n")
+        (folder / "r2rec.json").write_text(json.dumps(manifest | {"readout": name}, indent=2) + "\n")
     last = next((h for h in reversed(history) if "loss" in h), {})
-    print(f"{a.method}: {a.steps} steps of {a.batch} decisions in {took:.0f} s on {model.device}; " + ", ".join(f"{k} {v:.4g}" for k, v in last.items() if k in ("loss", "reward", "kl", "entropy", "grad_norm")))
+    print(f"{a.method}: {a.steps} steps of {a.batch} decisions in {took:.0f} s on {model.device}; " + ", ".join(f"{k} {v:.4g}" for k, v in last.items() if k in ("loss", "reward", "kl", "entropy", "grad_norm")), flush=True)
+    found = measure(a, model, tokenizer, manifest, digest)
+    (a.out / "training.json").write_text(json.dumps({"method": a.method, "rollouts": len(rollouts), "seconds": took, "device": str(model.device), "held": found, "history": history}, indent=1) + "\n")
+    shutil.rmtree(a.out / "work", ignore_errors=True)  # where TRL would keep checkpoints
 
 
 if __name__ == "__main__":

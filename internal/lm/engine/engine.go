@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -227,14 +228,25 @@ func (m *Model) Identity(context.Context) (event.Model, error) { return m.identi
 // Shape is that of the model.
 func (m *Model) Shape() llama.Config { return m.weights.Config }
 
-// Tokens are those of a prompt as this model reads it, for a trainer that has to read the same. A prompt with a question
-// for each candidate is more than one text, and an error.
-func (m *Model) Tokens(p iot.Prompt) ([]int32, error) {
-	t, err := m.reader.read(p)
-	if err == nil && len(t.questions) > 0 {
-		err = fmt.Errorf("readout %s reads %d texts for a prompt: teach it here, or choose %s or %s", m.reader.readout, len(t.questions), Lines, Letters)
+// Reading is how this model reads a prompt, for a trainer that has to read the same: the tokens of all of it, and which of
+// them end the candidates' lines, in the order of the letters; none where its vocabulary cannot read lines. A prompt with
+// a question for each candidate is more than one text, and an error.
+func (m *Model) Reading(p iot.Prompt) (tokens []int32, ends []int, err error) {
+	if m.reader.readout == Pointwise {
+		return nil, nil, fmt.Errorf("readout %s reads %d texts for a prompt: teach it here, or choose %s or %s", Pointwise, len(p.Letters), Lines, Letters)
 	}
-	return t.tokens, err
+	tokens = m.reader.encode(p.Text)
+	lines, err := (&reader{tokenizer: m.reader.tokenizer, readout: Lines}).read(p)
+	if n := len(lines.tokens); err == nil && (n > len(tokens) || !slices.Equal(lines.tokens, tokens[:n])) {
+		err = errors.New("what follows the last candidate's line changes how this model's vocabulary reads the line")
+	}
+	switch {
+	case err == nil:
+		return tokens, lines.want, nil
+	case m.reader.readout == Lines:
+		return nil, nil, err
+	}
+	return tokens, nil, nil
 }
 
 // Manifest is what an adapter has to say that is learned for this model elsewhere.

@@ -185,3 +185,33 @@ func TestRankNeedsLinesThatEnd(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// What a trainer elsewhere is told to read is what is read here: the whole prompt, and lines that end where they end.
+func TestReading(t *testing.T) {
+	for name, o := range models(t) {
+		m := open1(t, o)
+		for _, p := range toyPrompts(t, m.identity.PromptVersion, 6) {
+			tokens, ends, err := m.Reading(p)
+			if m.reader.readout == Pointwise {
+				if err == nil {
+					t.Errorf("%s: a text for each candidate is read as one", name)
+				}
+				continue
+			}
+			must(t, err)
+			if len(ends) != len(p.Letters) || m.reader.tokenizer.Decode(tokens[1:]) != p.Text && m.reader.tokenizer.Decode(tokens) != p.Text {
+				t.Fatalf("%s: %d lines of %d candidates, tokens %d", name, len(ends), len(p.Letters), tokens)
+			}
+			read, err := m.reader.read(p)
+			must(t, err)
+			if m.reader.readout == Lines && !slices.Equal(read.want, ends) || !slices.Equal(read.tokens, tokens[:len(read.tokens)]) {
+				t.Errorf("%s: lines end at the tokens %d, served by %d", name, ends, read.want)
+			}
+			for i, end := range ends {
+				if text := m.reader.tokenizer.Decode(tokens[:end+1]); len(text) < p.Content.Ends[i] || text[len(text)-8:] != p.Text[p.Content.Ends[i]-8:p.Content.Ends[i]] {
+					t.Errorf("%s: line %d ends in %q", name, i, text)
+				}
+			}
+		}
+	}
+}

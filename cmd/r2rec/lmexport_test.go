@@ -1,0 +1,92 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/r2rec/r2rec/internal/eval"
+	"github.com/r2rec/r2rec/internal/iot"
+	"github.com/r2rec/r2rec/internal/llama/lora"
+	"github.com/r2rec/r2rec/rltrainer"
+)
+
+// What is written for a trainer elsewhere is the given cases, each with its prompt and what was chosen; drawn ones say from
+// when on they taught nothing; and no user is named.
+func TestLMExport(t *testing.T) {
+	s := newSlice(t)
+	export := func(out string, more ...string) (rows []rltrainer.ExportedCase, m lora.Manifest, said lmExported) {
+		code, printed, log := lmRun(t.Context(), append([]string{"export", out, "--json", "--events", s.file("events.csv"), "--items", s.file("items.csv")}, more...)...)
+		if code != 0 || json.Unmarshal([]byte(printed), &said) != nil {
+			t.Fatalf("exit code %d, %q\n%s", code, printed, log)
+		}
+		s.must(json.Unmarshal(readFile(t, filepath.Join(out, manifestFile)), &m))
+		for line := range bytes.Lines(readFile(t, filepath.Join(out, rolloutsFile))) {
+			var x rltrainer.ExportedCase
+			s.must(json.Unmarshal(line, &x))
+			rows = append(rows, x)
+		}
+		return rows, m, said
+	}
+	cases, err := eval.ReadCases(s.file("cases.jsonl"))
+	s.must(err)
+	titles := map[string]bool{}
+	rows, m, said := export(filepath.Join(s.dir, "held"), "--cases", s.file("cases.jsonl"))
+	if len(rows) != len(cases) || said.Cases != len(cases) || m.LearnedBefore != 0 || m.Readout != "lines" || len(m.BaseDigest) != 64 {
+		t.Fatalf("%d rows of %d cases, %+v, %+v", len(rows), len(cases), said, m)
+	}
+	tokens := 0
+	for i, x := range rows {
+		content, err := iot.Parse(x.Prompt)
+		s.must(err)
+		best, sum := 0, 0.
+		for j, v := range x.Values {
+			if sum += v; v > x.Values[best] {
+				best = j
+			}
+		}
+		if x.Case != cases[i].ID || cases[i].Candidates[x.Chosen] != cases[i].Positive || best != x.Chosen || sum != 1 || x.Weight != 1 {
+			t.Fatalf("row %d is %+v, want that of %+v", i, x, cases[i])
+		}
+		if len(x.Completions) != len(content.Ends) || len(x.Ends) != len(content.Ends) || len(x.Values) != len(content.Ends) {
+			t.Fatalf("row %d: %d completions, %d lines, %d values of %d candidates", i, len(x.Completions), len(x.Ends), len(x.Values), len(content.Ends))
+		}
+		for k, c := range x.Completions { // in the order of the case: the letters are shuffled, and lines end later the later the letter
+			for l, other := range x.Completions {
+				if (c < other) != (x.Ends[k] < x.Ends[l]) {
+					t.Fatalf("row %d: %q ends at %d, %q at %d", i, c, x.Ends[k], other, x.Ends[l])
+				}
+			}
+		}
+		tokens += len(x.Tokens)
+		titles[x.Completions[x.Chosen]] = true
+	}
+	if tokens != said.Tokens || len(titles) < 15 {
+		t.Errorf("%d tokens, said %d; the chosen candidate has one of %d letters", tokens, said.Tokens, len(titles))
+	}
+
+	drawn, m, _ := export(filepath.Join(s.dir, "drawn"), "--fit-before", s.before, "--draw", "50")
+	if len(drawn) < 20 || m.LearnedBefore == 0 || seconds(cases[0].At) != s.before || m.LearnedBefore != int64(cases[0].At) {
+		t.Errorf("%d drawn cases, manifest %+v, want those before %s", len(drawn), m, s.before)
+	}
+	for _, tc := range []struct{ args, want string }{
+		{"", "--fit-before to draw cases, or --cases"},
+		{"--fit-before 1 --cases " + s.file("cases.jsonl"), "--fit-before to draw cases, or --cases"},
+		{"--fit-before yesterday", "yesterday"},
+		{"--fit-before 400000000", "choose a later time"},
+		{"--fit-before 400000000 --draw 0", "--draw 0"},
+		{"--readout pointwise --cases " + s.file("cases.jsonl"), "pointwise"},
+	} {
+		out := filepath.Join(s.dir, "none")
+		code, _, log := lmRun(t.Context(), append([]string{"export", out, "--events", s.file("events.csv"), "--items", s.file("items.csv")}, strings.Fields(tc.args)...)...)
+		if code != 1 || !strings.Contains(log, tc.want) {
+			t.Errorf("%s: exit code %d, %s; want %q", tc.args, code, log, tc.want)
+		}
+		if _, err := os.Stat(filepath.Join(out, rolloutsFile)); err == nil {
+			t.Errorf("%s: something is written", tc.args)
+		}
+	}
+}
