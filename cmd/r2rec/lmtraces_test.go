@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -141,4 +142,35 @@ func readTraces(t *testing.T, path string) (traces []rltrainer.Trace) {
 		traces = append(traces, trace)
 	}
 	return traces
+}
+
+// While one process writes traces, another that is to write the same is sent away, and takes nothing from it.
+func TestTracesAreWrittenByOne(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "traces"+partial)
+	log, err := openTraceLog(path, "run", 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := log.add(rltrainer.Trace{Example: 1}); err != nil {
+		t.Fatal(err)
+	}
+	before := readFile(t, path)
+	for _, run := range []string{"run", "another run"} {
+		if _, err := openTraceLog(path, run, 3); err == nil || !strings.Contains(err.Error(), "another process is at work") {
+			t.Errorf("%s: a second process writes too: %v", run, err)
+		}
+	}
+	if !bytes.Equal(readFile(t, path), before) {
+		t.Error("the second changed what the first wrote")
+	}
+	if err := log.Close(); err != nil {
+		t.Fatal(err)
+	}
+	again, err := openTraceLog(path, "run", 3)
+	if err != nil || again.done() != 1 {
+		t.Fatalf("after the first ended: %v", err)
+	}
+	if err := again.Close(); err != nil {
+		t.Fatal(err)
+	}
 }

@@ -34,7 +34,10 @@ func openTraceLog(path, run string, examples int) (l *traceLog, err error) {
 	if l.file, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644); err != nil {
 		return nil, fmt.Errorf("traces so far: %w", err)
 	}
-	if err = l.read(run, examples); err != nil {
+	if err = lockFile(l.file); err == nil {
+		err = l.read(run, examples)
+	}
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("traces so far, %s: %w", path, err), l.file.Close())
 	}
 	return l, nil
