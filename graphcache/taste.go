@@ -17,9 +17,8 @@ type taste struct {
 	index        index // of everybody in the roots' lists, into met
 	met          []acquaintance
 	meetings     []meeting
-	categories   map[string]float64 // share of mentions
-	halfLives    [len(event.HalfLives)]float64
-	gaps         [len(event.Gaps)]float64 // both in milliseconds
+	categories   map[string]float64       // share of mentions
+	gaps         [len(event.Gaps)]float64 // in milliseconds
 }
 
 // root is an item of the history whose list was read.
@@ -35,7 +34,7 @@ type root struct {
 // common users of an item of the history and a candidate.
 type common struct {
 	liked, faded, any float64 // who chose both, the same halved with age, who dealt with both
-	norm              float64 // root of the product of the lists' lengths
+	norm              float64 // root of the product of the lists' lengths, where anybody did
 }
 
 // acquaintance is another user in the roots' lists.
@@ -67,9 +66,6 @@ func newTaste(user string, history, roots []Edge, lists []node) *taste {
 	}
 	t := &taste{edges: float64(len(history)), roots: make([]root, len(lists)), index: index{size: met},
 		met: make([]acquaintance, 0, met), meetings: make([]meeting, 0, met)} // most are met once
-	for k, h := range event.HalfLives {
-		t.halfLives[k] = float64(h.Milliseconds())
-	}
 	for k, g := range event.Gaps {
 		t.gaps[k] = float64(g.Milliseconds())
 	}
@@ -207,39 +203,16 @@ func (t *taste) mention(categories func(item string) []string) {
 // within a list of candidates that gives the same as any other moment, and never underflows. Ages are counted from
 // asOf. Chains are not counted here. Goroutines may count side by side, each in a room of its own.
 func (t *taste) evidence(room *counting, list audience, categories []string, newest, asOf event.Time) event.Evidence {
-	commons := room.commons
 	e := event.Evidence{Popularity: int(list.degree)}
+	room.crowd(&e, list, newest, asOf)
 	liked, degree := list.lengths()
 	liked, degree = max(1, liked), max(1, degree)
-	for i := range t.roots {
-		commons[i] = common{norm: math.Sqrt(t.roots[i].degree * degree)}
-	}
 	minimum := float64(minShared(int(t.likes)))
-
-	chosen := 0
-	all := room.fade(list, newest, &t.halfLives)
-	for i := range list.edges {
-		o, faded := &list.edges[i], &all[i]
+	commons := room.commons
+	clear(commons)
+	for _, i := range room.known {
+		o, faded := &list.edges[i], &room.faded[i]
 		at, positive := o.at(), o.positive()
-		if positive {
-			chosen++
-			age := seconds(asOf - at)
-			switch chosen {
-			case 1:
-				e.Ages[0] = age
-			case 3:
-				e.Ages[1] = age
-			case 10:
-				e.Ages[2] = age
-			}
-			e.Ages[3] = age
-			for k := range faded {
-				e.Recent[k] += faded[k]
-			}
-		}
-		if o.who == stranger {
-			continue
-		}
 		a := &t.met[o.who]
 		if a.degree > 0 {
 			e.Interest += a.any * a.any / (t.edges * a.degree)
@@ -257,6 +230,9 @@ func (t *taste) evidence(room *counting, list audience, categories []string, new
 		for m := a.last; m >= 0; m = t.meetings[m].previous {
 			meet := &t.meetings[m]
 			c := &commons[meet.root]
+			if c.any == 0 {
+				c.norm = math.Sqrt(t.roots[meet.root].degree * degree)
+			}
 			c.any++
 			if meet.positive && positive {
 				c.liked++
@@ -267,6 +243,9 @@ func (t *taste) evidence(room *counting, list audience, categories []string, new
 	}
 	for i := range t.roots {
 		r, both := &t.roots[i], &commons[i]
+		if both.any == 0 {
+			continue
+		}
 		e.SimilarAny += r.anyTen * both.any / both.norm
 		if both.liked == 0 {
 			continue
@@ -290,25 +269,52 @@ func (t *taste) evidence(room *counting, list audience, categories []string, new
 
 // counting is room to count the evidence of one candidate after another.
 type counting struct {
-	commons []common                        // with each root
-	faded   [][len(event.HalfLives)]float64 // of each edge
+	commons []common // with each root
+	faded   []faded  // of each edge
+	known   []int32  // places of the edges of acquaintances
 }
 
 func (t *taste) counting() *counting { return &counting{commons: make([]common, len(t.roots))} }
 
-// fade halves every edge of a list with its age, apart from what is made of it: without a branch between them, the
-// processor computes several at once.
-func (c *counting) fade(list audience, newest event.Time, halfLives *[len(event.HalfLives)]float64) [][len(event.HalfLives)]float64 {
-	if len(c.faded) < len(list.edges) {
-		c.faded = make([][len(event.HalfLives)]float64, max(len(list.edges), 2*len(c.faded)))
+// crowd counts what all of a list's edges say, whoever they are of, and finds those of acquaintances: one in ten, so that
+// the many go through a loop that does nothing else.
+func (c *counting) crowd(e *event.Evidence, list audience, newest, asOf event.Time) {
+	if n := len(list.edges); len(c.faded) < n {
+		n = max(n, 2*len(c.faded))
+		c.faded, c.known = make([]faded, n), make([]int32, n)
 	}
+	var recent faded
+	c.known = c.known[:cap(c.known)]
+	chosen, last, known := 0, event.Time(0), 0
 	for i := range list.edges {
-		ago := float64(max(0, newest-list.edges[i].at()))
-		for k, h := range halfLives {
-			c.faded[i][k] = halve(ago / h)
+		o, f := &list.edges[i], &c.faded[i]
+		at := o.at()
+		f.fade(max(0, newest-at))
+		c.known[known] = int32(i)
+		if o.who != stranger {
+			known++
+		}
+		if !o.positive() {
+			continue
+		}
+		for k := range recent {
+			recent[k] += f[k]
+		}
+		last = at
+		chosen++
+		switch chosen {
+		case 1:
+			e.Ages[0] = seconds(asOf - at)
+		case 3:
+			e.Ages[1] = seconds(asOf - at)
+		case 10:
+			e.Ages[2] = seconds(asOf - at)
 		}
 	}
-	return c.faded[:len(list.edges)]
+	if chosen > 0 {
+		e.Ages[3] = seconds(asOf - last)
+	}
+	e.Recent, c.known = recent, c.known[:known]
 }
 
 // sequence counts a user who dealt with an item of the history and, gap milliseconds later, with the candidate.
