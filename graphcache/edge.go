@@ -50,9 +50,10 @@ type Edge struct {
 // Score is how the edge stands in Redis.
 func (e Edge) Score() int64 { return score(e.At, e.Kind) }
 
-func edge(member string, s float64) Edge {
-	n := int64(s)
-	return Edge{ID: member, At: event.Time(n >> 3), Kind: Kind(n & 7)}
+func edge(member string, s float64) Edge { return edgeOf(member, int64(s)) }
+
+func edgeOf(member string, score int64) Edge {
+	return Edge{ID: member, At: event.Time(score >> 3), Kind: Kind(score & 7)}
 }
 
 // Policy says which ratings speak for an item and which against it; those between make no edge.

@@ -35,9 +35,10 @@ type batch struct {
 // taker makes nodes out of the server's answers.
 type taker struct {
 	decoder  rdb.Decoder
-	entries  []rdb.Raw // of one list
-	edges    []Edge    // room for those of many
-	contacts []contact // likewise
+	integers []rdb.Integer // of one list
+	entries  []rdb.Raw     // likewise
+	edges    []Edge        // room for those of many
+	contacts []contact     // likewise
 	space    *space
 }
 
@@ -182,6 +183,11 @@ func (t *taker) take(r *listRead) (err error) {
 	case err != nil:
 		return err
 	}
+	var ok bool
+	if t.integers, ok = t.decoder.Integers(t.integers[:0], payload); ok && rising(t.integers) {
+		t.takeIntegers(r)
+		return nil
+	}
 	if t.entries, err = t.decoder.RawSet(t.entries[:0], payload); err != nil {
 		return err
 	}
@@ -189,24 +195,56 @@ func (t *taker) take(r *listRead) (err error) {
 		slices.SortFunc(t.entries, func(a, b rdb.Raw) int { return byScore(&a, &b) })
 	}
 	n := len(t.entries)
-	kept := n
-	if r.newest > 0 {
-		kept = min(n, r.newest)
-	}
 	if r.known != nil {
-		r.heard = audience{edges: t.contactRoom(kept), degree: int64(n)}
+		r.heard = audience{edges: t.contactRoom(r.kept(n)), degree: int64(n)}
 		for i := range r.heard.edges {
 			e := &t.entries[n-1-i]
 			r.heard.edges[i] = contact{score: int64(e.Score), who: r.known.ofRaw(e)}
 		}
 		return nil
 	}
-	r.read = node{edges: t.edgeRoom(kept), degree: int64(n)}
+	r.read = node{edges: t.edgeRoom(r.kept(n)), degree: int64(n)}
 	for i := range r.read.edges {
 		e := &t.entries[n-1-i]
 		r.read.edges[i] = edge(t.decoder.Member(e), e.Score)
 	}
 	return nil
+}
+
+// takeIntegers is take for what nearly all lists are where ids are numbers.
+func (t *taker) takeIntegers(r *listRead) {
+	n := len(t.integers)
+	if r.known != nil {
+		r.heard = audience{edges: t.contactRoom(r.kept(n)), degree: int64(n)}
+		for i := range r.heard.edges {
+			e := &t.integers[n-1-i]
+			r.heard.edges[i] = contact{score: e.Score, who: r.known.ofNumber(e.Member)}
+		}
+		return
+	}
+	r.read = node{edges: t.edgeRoom(r.kept(n)), degree: int64(n)}
+	for i := range r.read.edges {
+		e := &t.integers[n-1-i]
+		r.read.edges[i] = edgeOf(t.decoder.Member(&rdb.Raw{Number: e.Member, Integer: true}), e.Score)
+	}
+}
+
+// kept is how many of a list's edges were asked for.
+func (r *listRead) kept(length int) int {
+	if r.newest > 0 {
+		return min(length, r.newest)
+	}
+	return length
+}
+
+// rising tells whether no two entries share a score: those that do stand in the order of their members' text.
+func rising(entries []rdb.Integer) bool {
+	for i := 1; i < len(entries); i++ {
+		if entries[i-1].Score >= entries[i].Score {
+			return false
+		}
+	}
+	return true
 }
 
 func inOrder(entries []rdb.Raw) bool {

@@ -27,20 +27,12 @@ func (e element) score() (float64, bool) {
 }
 
 func listpackSet(dst []Raw, s string) ([]Raw, bool) {
-	if len(s) < lpHeader+1 || uint64(le32(s, 0)) != uint64(len(s)) || s[len(s)-1] != lpEnd {
+	s, count, ok := listpack(s)
+	if !ok {
 		return nil, false
 	}
-	count := int(le16(s, 4))
-	s = s[:len(s)-1]
 	read := 0
 	for i := lpHeader; i < len(s); read += 2 {
-		if n, next, ok := lpInteger(s, i); ok {
-			if score, end, ok := lpInteger(s, next); ok {
-				dst = append(dst, Raw{Number: n, Integer: true, Score: float64(score)})
-				i = end
-				continue
-			}
-		}
 		m, next, ok := lpElement(s, i)
 		if !ok {
 			return nil, false
@@ -59,18 +51,58 @@ func listpackSet(dst []Raw, s string) ([]Raw, bool) {
 	return dst, read == count || count == lpMany
 }
 
-// lpInteger is lpElement for what most elements are, an integer of 2, 3, 4 or 8 bytes, but for those near the end of s.
-func lpInteger(s string, i int) (n int64, next int, ok bool) {
-	if len(s)-i < 1+8+1 || s[i] < 0xf1 || s[i] > 0xf4 {
-		return 0, 0, false
+// listpack is what a listpack holds before lpEnd, and how many elements it says these are.
+func listpack(s string) (elements string, count int, ok bool) {
+	if len(s) < lpHeader+1 || uint64(le32(s, 0)) != uint64(len(s)) || s[len(s)-1] != lpEnd {
+		return "", 0, false
 	}
-	width := lpWidths[s[i]-0xf1]
-	unused := 64 - 8*width
-	return int64(le64(s, i+1)<<unused) >> unused, i + 1 + int(width) + 1, true
+	return s[:len(s)-1], int(le16(s, 4)), true
 }
 
-// lpWidths of the encodings from 0xf1 on, in bytes.
-var lpWidths = [...]uint{2, 3, 4, 8}
+// listpackIntegers is listpackSet for integers only.
+func listpackIntegers(dst []Integer, s string) ([]Integer, bool) {
+	s, count, ok := listpack(s)
+	if !ok {
+		return nil, false
+	}
+	read := 0
+	for i := lpHeader; i < len(s); read += 2 {
+		if len(s)-i >= 2*(1+8+1) { // two of any size
+			// What most elements are: 2, 3, 4 or 8 bytes behind their encoding.
+			if m := s[i] - lpInt16; m < byte(len(lpSizes)) {
+				next := i + lpSizes[m]
+				if e := s[next] - lpInt16; e < byte(len(lpSizes)) {
+					dst = append(dst, Integer{
+						int64(le64(s, i+1)<<lpUnused[m]) >> lpUnused[m],
+						int64(le64(s, next+1)<<lpUnused[e]) >> lpUnused[e],
+					})
+					i = next + lpSizes[e]
+					continue
+				}
+			}
+		}
+		m, next, ok := lpElement(s, i)
+		if !ok || !m.isInt {
+			return nil, false
+		}
+		e, next, ok := lpElement(s, next)
+		if !ok || !e.isInt {
+			return nil, false
+		}
+		dst = append(dst, Integer{m.n, e.n})
+		i = next
+	}
+	return dst, read == count || count == lpMany
+}
+
+// lpInt16 is the first of four encodings of integers, of which follow how long such elements are, with encoding and
+// length, and how many bits are unused of eight bytes.
+const lpInt16 = 0xf1
+
+var (
+	lpSizes  = [...]int{1 + 2 + 1, 1 + 3 + 1, 1 + 4 + 1, 1 + 8 + 1}
+	lpUnused = [...]uint{64 - 16, 64 - 24, 64 - 32, 64 - 64}
+)
 
 // lpElement reads the element at s[i:] and finds the next.
 func lpElement(s string, i int) (e element, next int, ok bool) {

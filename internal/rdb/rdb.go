@@ -133,6 +133,27 @@ func (d *Decoder) RawSet(dst []Raw, payload string) ([]Raw, error) {
 	return set, nil
 }
 
+// Integer is an entry of two integers.
+type Integer struct{ Member, Score int64 }
+
+// Integers is RawSet for a compact set of which all members and scores stand in the payload as integers, several times as
+// fast; ok is false where they do not, or where the payload is none of such a set.
+func (d *Decoder) Integers(dst []Integer, payload string) (set []Integer, ok bool) {
+	sum := len(payload) - 8
+	if len(payload) < 1+footer || payload[0] != typeZsetListpack || !d.SkipChecksum && checksum(payload[:sum]) != le64(payload, sum) {
+		return dst, false
+	}
+	v := value{d: d, rest: payload[1 : len(payload)-footer]}
+	packed, ok := v.str()
+	if !ok || v.rest != "" {
+		return dst, false
+	}
+	if set, ok = listpackIntegers(dst, packed); !ok {
+		return dst, false
+	}
+	return set, true
+}
+
 // number is the text of an integer member.
 func (d *Decoder) number(n int64) string {
 	digits := strconv.AppendInt(d.digit[:0], n, 10)

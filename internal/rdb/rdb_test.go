@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -153,6 +154,54 @@ func TestCompressedTextRefersToItselfOnly(t *testing.T) {
 	}
 }
 
+// TestIntegersAreTheSet: whatever the sizes of the integers, and wherever they stand in the payload.
+func TestIntegersAreTheSet(t *testing.T) {
+	var edges []int64
+	for _, bits := range []int{0, 6, 7, 12, 13, 15, 16, 23, 24, 31, 32, 52} {
+		edges = append(edges, 1<<bits-1, 1<<bits, -1<<bits, -1<<bits-1)
+	}
+	d := Decoder{SkipChecksum: true}
+	for _, member := range edges {
+		for _, score := range edges {
+			for n := 1; n < 4; n++ {
+				entries := slices.Repeat([]Entry{{strconv.FormatInt(member, 10), float64(score)}}, n)
+				got, ok := d.Integers(nil, encodings["listpack"](entries))
+				if want := slices.Repeat([]Integer{{member, score}}, n); !ok || !slices.Equal(got, want) {
+					t.Fatalf("%s reads as %v, %v; want %v", show(entries), got, ok, want)
+				}
+			}
+		}
+	}
+	kept := []Integer{{7, 7}}
+	for name, encode := range encodings {
+		for _, entries := range [][]Entry{{{"1", 1}, {"text", 2}}, {{"1", 1}, {"2", 2.5}}, {{"007", 1}}} {
+			if got, ok := d.Integers(kept, encode(entries)); ok || !slices.Equal(got, kept) {
+				t.Errorf("%s of %s reads as %v, %v; want none", name, show(entries), got, ok)
+			}
+		}
+	}
+	flipped := []byte(encodings["listpack"](numbered(0, 3, "%d")))
+	flipped[9] ^= 1
+	if got, ok := new(Decoder).Integers(nil, string(flipped)); ok {
+		t.Errorf("a flipped bit reads as %v", got)
+	}
+}
+
+// sameIntegers compares what is read as integers, if it is, with what was decoded of the payload, if it was.
+func sameIntegers(t *testing.T, payload string, entries []Entry, err error) {
+	d := Decoder{SkipChecksum: true}
+	set, ok := d.Integers(nil, payload)
+	if !ok {
+		return
+	}
+	same := func(i Integer, e Entry) bool {
+		return strconv.FormatInt(i.Member, 10) == e.Member && float64(i.Score) == e.Score
+	}
+	if err != nil || !slices.EqualFunc(set, entries, same) {
+		t.Fatalf("integers are %v, the set is %s, %v", set, show(entries), err)
+	}
+}
+
 // FuzzSortedSet takes any bytes as a payload. What is decoded must survive being encoded and decoded again.
 func FuzzSortedSet(f *testing.F) {
 	files, err := filepath.Glob("testdata/*.dump")
@@ -175,6 +224,7 @@ func FuzzSortedSet(f *testing.F) {
 		payload := string(b)
 		d := Decoder{SkipChecksum: true}
 		entries, err := d.SortedSet(nil, payload)
+		sameIntegers(t, payload, entries, err)
 		if err != nil {
 			if len(entries) != 0 {
 				t.Fatalf("%d entries and %v", len(entries), err)
