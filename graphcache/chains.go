@@ -13,6 +13,7 @@ import (
 // neighbour is a user who chose items that the target user chose.
 type neighbour struct {
 	id     string
+	who    int32      // of the acquaintances
 	shared []weighted // items, strongest first
 	weight float64    // theirs, summed
 }
@@ -86,7 +87,7 @@ func likeMinded(t *taste, r Read) []neighbour {
 	ns := make([]neighbour, len(kept))
 	for i, k := range kept {
 		a := &t.met[k]
-		n := neighbour{id: a.id, weight: summed[k], shared: make([]weighted, 0, int(a.shared))}
+		n := neighbour{id: a.id, who: k, weight: summed[k], shared: make([]weighted, 0, int(a.shared))}
 		for m := a.last; m >= 0; m = t.meetings[m].previous {
 			if meet := &t.meetings[m]; meet.positive {
 				n.shared = append(n.shared, weighted{t.roots[meet.root].ID, weights[meet.root]})

@@ -31,7 +31,7 @@ type Rank func(event.Context) []float64
 type Snapshot struct {
 	Context    event.Context
 	NoEntry    int // candidates that were left out for want of a catalogue entry
-	RoundTrips int // to Redis
+	RoundTrips int // to Redis, one after the other
 
 	basis *basis // nil: no chain can be masked, for none leads to a candidate
 }
@@ -40,8 +40,10 @@ type Snapshot struct {
 //
 //  1. the user's edges, purchases and hides;
 //  2. the lists of the newest items the user dealt with: who else did;
-//  3. the lists of the like-minded among those, what else they chose, and how long the lists of the others are;
+//  3. the lists of the like-minded among those, what else they chose;
 //  4. titles and lists of the best candidates so found, and of what is popular at the moment (see RefreshTrends).
+//
+// How long the lists of others are is asked beside the last two, over a second connection.
 //
 // An item in the user's edges, bought or hidden, unavailable or without a catalogue entry is not a candidate. Where the
 // query names its candidates, they are taken as they are, whatever the user or the catalogue says about them; only chains
@@ -53,12 +55,21 @@ func (c *Cache) Snapshot(ctx context.Context, q Query) (Snapshot, error) {
 func (w *walk) walk(ctx context.Context) (Snapshot, error) {
 	w.space = w.pools.space()
 	defer w.space.release() // what the snapshot keeps of the lists is copied
-	for _, step := range []func(context.Context) error{w.readUser, w.readItems, w.readNeighbours, w.readCandidates} {
-		if err := step(ctx); err != nil {
-			return Snapshot{}, err
-		}
+	if err := w.steps(ctx, w.readUser, w.readItems, w.readNeighbours, w.readCandidates); err != nil {
+		return Snapshot{}, err
 	}
 	return w.snapshot(), nil
+}
+
+// steps are taken one after the other. At the end, failed or not, nothing is on its way any more.
+func (w *walk) steps(ctx context.Context, steps ...func(context.Context) error) error {
+	defer func() { w.degrees.wait() }()
+	for _, step := range steps {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // walk is one Snapshot on its way.
@@ -70,6 +81,7 @@ type walk struct {
 	history    []Edge          // the positive ones among them
 	touched    map[string]bool // never to be offered
 	taste      *taste
+	degrees    *degrees    // nil: of nobody
 	neighbours []neighbour // strongest first
 	lists      []node      // theirs
 	links      []link
@@ -141,22 +153,15 @@ func (w *walk) readNeighbours(ctx context.Context) error {
 	if w.q.Chains > 0 || len(w.q.Items) == 0 {
 		w.neighbours = likeMinded(w.taste, w.opt.Read)
 	}
-	met := w.taste.closest(w.opt.Read.Met)
+	w.askDegrees(ctx)
 	reads := make([]*listRead, len(w.neighbours))
-	degrees := make([]*redis.IntCmd, len(met))
 	err := w.trip(ctx, "the lists of like-minded users", func(b *batch) {
 		for i, n := range w.neighbours {
 			reads[i] = b.list(ctx, w.userKey(n.id), w.opt.Read.NeighbourList)
 		}
-		for i, k := range met {
-			degrees[i] = b.ZCard(ctx, w.userKey(w.taste.met[k].id))
-		}
 	})
 	if err != nil {
 		return err
-	}
-	for i, k := range met {
-		w.taste.met[k].degree = float64(degrees[i].Val())
 	}
 	w.lists = nodes(reads)
 	w.links = findLinks(w.neighbours, w.lists, w.offers(), w.opt.Read.HalfLife)
@@ -207,6 +212,9 @@ func (w *walk) readCandidates(ctx context.Context) error {
 	}
 	if w.titles, err = docs.items(); err != nil {
 		return err
+	}
+	if err := w.degrees.take(w.lists); err != nil {
+		return wrapf(err, "count the lists of others for user %q", w.q.User)
 	}
 	for i := range w.pool {
 		w.pool[i].list = reads[i].heard

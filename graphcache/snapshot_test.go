@@ -47,6 +47,19 @@ func (w *wire) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Process
 	}
 }
 
+// inTurn is how many trips wait for one another: counting goes beside the others, and so does greeting a server.
+func (w *wire) inTurn() (n int) {
+	for _, trip := range w.trips {
+		if !slices.ContainsFunc(trip, func(cmd redis.Cmder) bool {
+			return !slices.Contains([]string{"zcard", "hello", "client", "select"}, cmd.Name())
+		}) {
+			continue
+		}
+		n++
+	}
+	return n
+}
+
 // counted are the users whose lists are counted and not read, sorted.
 func (w *wire) counted() (users []string) {
 	for _, trip := range w.trips {
@@ -86,21 +99,21 @@ func TestSnapshotTakesFourRoundTrips(t *testing.T) {
 			q    Query
 			want int
 		}{
-			"given":            {Query{User: "u", Items: []string{"x", "y"}}, 4},
+			"given":            {Query{User: "u", Items: []string{"x", "y"}}, 3},
 			"given, chains":    {Query{User: "u", Items: []string{"x", "y"}, Chains: 3}, 4},
 			"found":            {Query{User: "u", Candidates: 3, Chains: 3, History: 2}, 4},
 			"cold":             {Query{User: "nobody", Candidates: 3}, 2}, // the edges, and the trends' entries
 			"cold, given":      {Query{User: "nobody", Items: []string{"x"}}, 2},
 			"nothing asked":    {Query{User: "nobody"}, 2},
-			"many of the same": {Query{User: "u", Items: slices.Repeat([]string{"x"}, 1000)}, 4},
+			"many of the same": {Query{User: "u", Items: slices.Repeat([]string{"x"}, 1000)}, 3},
 		} {
 			w.trips = nil
 			s, err := c.Snapshot(t.Context(), ask.q)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if len(w.trips) > ask.want || s.RoundTrips != len(w.trips) {
-				t.Errorf("%s: %d round trips, of which it tells %d, want at most %d", name, len(w.trips), s.RoundTrips, ask.want)
+			if trips := w.inTurn(); trips > ask.want || s.RoundTrips != trips {
+				t.Errorf("%s: %d round trips, of which it tells %d, want at most %d", name, trips, s.RoundTrips, ask.want)
 			}
 		}
 	})

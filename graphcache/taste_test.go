@@ -282,7 +282,7 @@ func TestLikeMindedShareTheStrongestFirst(t *testing.T) {
 	}
 	history := []Edge{{ID: "common", At: noon, Kind: Like}, {ID: "rare", At: noon, Kind: Like}, {ID: "old", At: noon - 2*day, Kind: Like}}
 	got := likeMinded(newTaste("u", history, history, []node{list(14, "v", "w"), list(2, "v", "w"), list(2, "w")}), r)
-	want := []neighbour{{id: "w", shared: []weighted{{"rare", 1. / 2}, {"common", 1. / 4}, {"old", 1. / 8}}, weight: 7. / 8}}
+	want := []neighbour{{id: "w", who: 1, shared: []weighted{{"rare", 1. / 2}, {"common", 1. / 4}, {"old", 1. / 8}}, weight: 7. / 8}}
 	if d := cmp.Diff(want, got, cmp.AllowUnexported(neighbour{}, weighted{})); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
 	}
