@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"github.com/r2rec/r2rec/internal/event"
+	"github.com/r2rec/r2rec/internal/parallel"
 )
 
 // Group is a kind of evidence that a fit can do without, to show what it is worth.
@@ -113,19 +114,24 @@ func columnNames() []string {
 	return append(names, "likes log", "idle log", "draw")
 }
 
+// encodedAtOnce is how many values are worth another goroutine: some 0.1 ms of work.
+const encodedAtOnce = 2500
+
 // encode writes the columns of every candidate of a list, row by row, into rows: zeros, columns of them a candidate. The
 // columns of removed groups stay 0.
 func encode(l List, removed map[Group]bool, rows []float64) {
 	if len(l.Evidence) == 0 {
 		return
 	}
-	at := 0
-	for _, in := range inputs {
-		if !removed[in.group] {
-			in.encode(l.Evidence, rows[at:])
+	parallel.Parts(len(inputs), max(1, encodedAtOnce/len(l.Evidence)), func(from, to int) {
+		at := 0
+		for i, in := range inputs[:to] {
+			if i >= from && !removed[in.group] {
+				in.encode(l.Evidence, rows[at:])
+			}
+			at += in.width()
 		}
-		at += in.width()
-	}
+	})
 	var likes, idle float64
 	if !removed[User] {
 		likes = math.Log1p(float64(max(l.Likes, 0))) - 3

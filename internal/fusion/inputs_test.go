@@ -118,3 +118,24 @@ func TestEncode(t *testing.T) {
 		t.Errorf("idle is %v for a user without edges, want 0", rows[idleColumn])
 	}
 }
+
+// TestManyCandidatesAreEncodedAlike: inputs that are written side by side come out as one after the other.
+func TestManyCandidatesAreEncodedAlike(t *testing.T) {
+	l := world(1, 2000, source(3))[0].List
+	got, want := make([]float64, 2000*columns), make([]float64, 2000*columns)
+	removed := map[Group]bool{Similar: true, User: true}
+	encode(l, removed, got)
+	at := 0
+	for _, in := range inputs {
+		if !removed[in.group] {
+			in.encode(l.Evidence, want[at:])
+		}
+		at += in.width()
+	}
+	for i := biasColumn; i < len(want); i += columns {
+		want[i-biasColumn+drawColumn], want[i] = l.Draw, 1
+	}
+	if !slices.Equal(got, want) {
+		t.Error("the columns of 2000 candidates are others than input by input")
+	}
+}
