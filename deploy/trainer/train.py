@@ -28,7 +28,7 @@ import time
 def arguments():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("method", choices=["sft", "grpo"])
-    p.add_argument("--export", required=True, type=pathlib.Path, help="folder of r2rec train export")
+    p.add_argument("--export", required=True, type=pathlib.Path, help="folder of r2rec train export, or of r2rec lm export")
     p.add_argument("--model", required=True, type=pathlib.Path, help="the GGUF file that is served")
     p.add_argument("--out", required=True, type=pathlib.Path, help="folder of the adapter to make")
     p.add_argument("--begin", type=pathlib.Path, help="adapter to go on from, a folder as this makes")
@@ -54,6 +54,8 @@ def arguments():
     in_a_step = a.batch * (a.group if a.method == "grpo" else 1)
     if in_a_step % a.at_once:
         p.error(f"--at-once {a.at_once}: has to divide the {in_a_step} sequences of a step")
+    if a.also and a.method == "grpo":
+        p.error("--also is for sft: only letters are sampled")
     a.rate = a.rate or {"sft": 1e-3, "grpo": 2e-4}[a.method]
     return a
 
@@ -64,14 +66,21 @@ def stop(message):
 
 def load(export, digest):
     """An export: its manifest and rollouts. What cannot be learned from is an error that names the line."""
-    manifest = json.loads((export / "r2rec.json").read_text())
+    try:
+        manifest = json.loads((export / "r2rec.json").read_text())
+        lines = (export / "rollouts.jsonl").open()
+    except (OSError, ValueError) as e:
+        stop(f"{export}: {e}: want a folder that r2rec train export or r2rec lm export wrote")
     if digest != manifest["base_digest"]:
         stop(f"--model has digest {digest[:12]}…, and {export} was written for {manifest['base_digest'][:12]}…: give the file that is served")
     if manifest["readout"] not in ("lines", "letters"):
         stop(f"{export}: readout {manifest['readout']}: want lines or letters")
     rollouts = []
-    for number, line in enumerate((export / "rollouts.jsonl").open(), 1):
-        r = json.loads(line)
+    for number, line in enumerate(lines, 1):
+        try:
+            r = json.loads(line)
+        except ValueError as e:
+            stop(f"{export}/rollouts.jsonl:{number}: {e}")
         n = len(r["completions"])
         if not (n > 1 and len(r["values"]) == n and -1 <= r["chosen"] < n and len(r.get("ends", r["values"])) == n):
             stop(f"{export}/rollouts.jsonl:{number}: {n} completions, {len(r['values'])} values, chosen {r['chosen']}, {len(r.get('ends', []))} lines")
@@ -106,7 +115,7 @@ def some(rollouts, n):
 def readouts(a, manifest):
     """What is learned, and the folder of each."""
     first = manifest["readout"]
-    return [(first, a.out)] + ([(a.also, a.out / a.also)] if a.method == "sft" and a.also not in (None, first) else [])
+    return [(first, a.out)] + ([(a.also, a.out / a.also)] if a.also else [])
 
 
 class Readout:
@@ -256,14 +265,23 @@ def answers(a, model, readout, rollouts, n=8):
     return out
 
 
-def measure(a, model, tokenizer, manifest, digest):
+def load_held(a, manifest, digest):
+    """The cases of --held in which something was chosen, by folder: what is wrong with them is told before anything is learned."""
+    out = {}
+    for folder in a.held:
+        other, cases = load(folder, digest)
+        if other["prompt_version"] != manifest["prompt_version"]:
+            stop(f"--held {folder}: prompts of version {other['prompt_version']}, and what is learned from are of version {manifest['prompt_version']}")
+        out[folder] = [r for r in cases if r["chosen"] >= 0]
+        if not out[folder]:
+            stop(f"--held {folder}: in none of its cases was anything chosen")
+    return out
+
+
+def measure(a, model, tokenizer, manifest, held):
     """What the adapter does on held-out cases: how often the chosen one stands first, and the cross-entropy in nats."""
     out = []
-    for folder in a.held:
-        _, cases = load(folder, digest)
-        cases = [r for r in cases if r["chosen"] >= 0]
-        if not cases:
-            stop(f"--held {folder}: in none of its cases was anything chosen")
+    for folder, cases in held.items():
         for name, _ in readouts(a, manifest):
             logs = shares(model, Readout(name, tokenizer, cases), cases, a.at_once)
             first = [s[r["chosen"]] >= max(s) for r, s in zip(cases, logs)]
@@ -276,8 +294,14 @@ def measure(a, model, tokenizer, manifest, digest):
 
 def main():
     a = arguments()
-    digest = hashlib.sha256(a.model.read_bytes()).hexdigest()
+    try:
+        digest = hashlib.sha256(a.model.read_bytes()).hexdigest()
+    except OSError as e:
+        stop(f"--model: {e}")
     manifest, rollouts = load(a.export, digest)
+    held = load_held(a, manifest, digest)
+    if a.also == manifest["readout"]:
+        stop(f"--also {a.also}: that is the export's own readout already")
     import torch
 
     torch.manual_seed(a.seed)
@@ -303,7 +327,7 @@ def main():
         (folder / "r2rec.json").write_text(json.dumps(manifest | {"readout": name}, indent=2) + "\n")
     last = next((h for h in reversed(history) if "loss" in h), {})
     print(f"{a.method}: {a.steps} steps of {a.batch} decisions in {took:.0f} s on {model.device}; " + ", ".join(f"{k} {v:.4g}" for k, v in last.items() if k in ("loss", "reward", "kl", "entropy", "grad_norm")), flush=True)
-    found = measure(a, model, tokenizer, manifest, digest)
+    found = measure(a, model, tokenizer, manifest, held)
     (a.out / "training.json").write_text(json.dumps({"method": a.method, "rollouts": len(rollouts), "seconds": took, "device": str(model.device), "held": found, "history": history}, indent=1) + "\n")
     shutil.rmtree(a.out / "work", ignore_errors=True)  # where TRL would keep checkpoints
 
