@@ -60,6 +60,15 @@ func (c Config) scratch(rows int) trace {
 // Positions is the longest text that the session reads.
 func (s *Session) Positions() int { return s.cache.capacity }
 
+// Remembers is how many of a text's first tokens the session has read already, as what it read last.
+func (s *Session) Remembers(tokens []int32) int {
+	n := 0
+	for n < min(len(tokens), len(s.tokens)) && tokens[n] == s.tokens[n] {
+		n++
+	}
+	return n
+}
+
 // Read reads a text and returns the hidden states, normalised, after the tokens at the wanted indices, which ascend: one
 // row each, valid until the next call. What the session remembers of the same beginning is not read again. A cancelled
 // context ends it between two chunks; the session can go on being used. Errors name the token or index that is wrong.
@@ -68,10 +77,7 @@ func (s *Session) Read(ctx context.Context, tokens []int32, want ...int) (Hidden
 		return Hidden{}, err
 	}
 	defer s.crew.shift()()
-	past := 0
-	for past < min(len(tokens), len(s.tokens)) && tokens[past] == s.tokens[past] {
-		past++
-	}
+	past := s.Remembers(tokens)
 	if len(want) > 0 {
 		past = min(past, want[0])
 	}

@@ -17,7 +17,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -65,7 +64,7 @@ type Model struct {
 	weights   *llama.Model // that rank
 	tokenizer *token.Tokenizer
 	reader    *reader
-	sessions  chan *llama.Session // those not in use; nil ones are yet to be made
+	sessions  *sessions
 	threads   int
 	closed    atomic.Bool
 }
@@ -129,18 +128,6 @@ func (m *Model) complete() (err error) {
 	m.sessions = newSessions(m.opt.Concurrency)
 	m.file.users.Add(1)
 	return nil
-}
-
-// newSessions has room for n sessions, 0 or less: one a processor.
-func newSessions(n int) chan *llama.Session {
-	if n <= 0 {
-		n = runtime.GOMAXPROCS(0)
-	}
-	sessions := make(chan *llama.Session, n)
-	for range n {
-		sessions <- nil
-	}
-	return sessions
 }
 
 // taught is how a model was taught to be read.
@@ -259,35 +246,10 @@ func (m *Model) Rank(ctx context.Context, p iot.Prompt) ([]float64, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read a prompt of %d bytes: %w: %w", len(p.Text), err, lm.ErrNonsense)
 	}
-	s, err := m.take(ctx, t.longest())
+	s, err := m.take(ctx, t.tokens, t.longest())
 	if err != nil {
 		return nil, err
 	}
-	defer func() { m.sessions <- s }()
+	defer m.sessions.giveBack(s)
 	return m.reader.rank(ctx, s, t, p)
-}
-
-// sessionStep is by how many positions sessions grow.
-const sessionStep = 512
-
-// take waits for a session that has room for n tokens.
-func (m *Model) take(ctx context.Context, n int) (*llama.Session, error) {
-	if n > m.weights.Context {
-		return nil, fmt.Errorf("%d tokens, and the model reads at most %d: %w", n, m.weights.Context, lm.ErrPromptTooLong)
-	}
-	var s *llama.Session
-	select {
-	case s = <-m.sessions:
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-	if s != nil && s.Positions() >= n {
-		return s, nil
-	}
-	larger, err := m.weights.NewSession(min(m.weights.Context, (n+sessionStep-1)/sessionStep*sessionStep), m.threads)
-	if err != nil {
-		m.sessions <- s
-		return nil, err
-	}
-	return larger, nil
 }

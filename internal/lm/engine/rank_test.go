@@ -126,7 +126,8 @@ func TestRankStopsWhenTold(t *testing.T) {
 			t.Fatalf("%v, %v; want that the caller gave up", shares, err)
 		}
 	}
-	busy := <-m.sessions // nobody else gets it
+	busy, err := m.sessions.take(t.Context(), nil) // nobody else gets it
+	must(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() {
@@ -137,7 +138,7 @@ func TestRankStopsWhenTold(t *testing.T) {
 	if err := <-done; !errors.Is(err, context.Canceled) {
 		t.Errorf("who waited for a session got %v", err)
 	}
-	m.sessions <- busy
+	m.sessions.giveBack(busy)
 	if got := rank(t, m, p); !slices.Equal(got, want) {
 		t.Errorf("after those who gave up: %v, before %v", got, want)
 	}

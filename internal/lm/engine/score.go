@@ -23,11 +23,11 @@ func (m *Model) LogProbs(ctx context.Context, text string, continuations [][]int
 		}
 		longest = max(longest, len(c))
 	}
-	s, err := m.take(ctx, len(prompt)+longest-1)
+	s, err := m.take(ctx, prompt, len(prompt)+longest-1)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { m.sessions <- s }()
+	defer m.sessions.giveBack(s)
 	out := make([][]float64, len(continuations))
 	for i, c := range continuations {
 		if len(c) == 0 {

@@ -19,17 +19,17 @@ var (
 )
 
 // Write implements lm.Writer. All n texts are written at once, and the text that they go on from is read once; where what
-// this session read last began like it, only from where it differs.
+// a session that is free read last began like it, only from where it differs.
 func (m *Model) Write(ctx context.Context, text string, n int, o lm.WriteOptions) ([]lm.Written, error) {
 	if err := checkWriting(n, o); err != nil {
 		return nil, err
 	}
 	tokens := m.reader.encode(text)
-	s, err := m.take(ctx, min(len(tokens)+o.Most, m.weights.Context))
+	s, err := m.take(ctx, tokens, min(len(tokens)+o.Most, m.weights.Context))
 	if err != nil {
 		return nil, err
 	}
-	defer func() { m.sessions <- s }()
+	defer m.sessions.giveBack(s)
 	return m.reader.write(ctx, s, tokens, n, o)
 }
 
