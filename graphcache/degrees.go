@@ -15,6 +15,7 @@ type degrees struct {
 	asked []int32 // the others
 	cmds  []*redis.IntCmd
 	err   error
+	stop  context.CancelFunc
 	done  chan struct{}
 }
 
@@ -22,6 +23,7 @@ type degrees struct {
 // not be counted: they are read.
 func (w *walk) askDegrees(ctx context.Context) {
 	d := &degrees{taste: w.taste, done: make(chan struct{})}
+	ctx, d.stop = context.WithCancel(ctx)
 	w.degrees = d
 	go func() {
 		defer close(d.done)
@@ -48,16 +50,20 @@ func (d *degrees) ask(ctx context.Context, c *Cache, neighbours []neighbour) {
 	}
 }
 
-// wait ends when nothing is on its way any more.
-func (d *degrees) wait() {
+// end stops what is on its way: nobody wants it any more.
+func (d *degrees) end() {
 	if d != nil {
+		d.stop()
 		<-d.done
 	}
 }
 
 // take waits, and tells the taste.
 func (d *degrees) take(lists []node) error {
-	if d.wait(); d == nil || d.err != nil {
+	if d == nil {
+		return nil
+	}
+	if <-d.done; d.err != nil {
 		return d.err
 	}
 	for i, k := range d.read {

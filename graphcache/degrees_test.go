@@ -45,7 +45,7 @@ func TestNeighboursListsAreNotCounted(t *testing.T) {
 	})
 }
 
-// failing answers with errors: what counts lists only after a second, all else that is asked by then at once.
+// failing answers with errors: what counts lists only after a second or when it is stopped, all else at once.
 type failing struct {
 	counting, others error
 	asked, answered  atomic.Int32 // for lengths only
@@ -55,12 +55,15 @@ func (*failing) DialHook(next redis.DialHook) redis.DialHook          { return n
 func (*failing) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
 
 func (f *failing) ProcessPipelineHook(redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return func(_ context.Context, cmds []redis.Cmder) error {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
 		if cmds[0].Name() != "zcard" {
 			return f.others
 		}
 		f.asked.Add(1)
-		time.Sleep(time.Second)
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+		}
 		f.answered.Add(1)
 		return f.counting
 	}
@@ -86,8 +89,12 @@ func TestCountingThatFails(t *testing.T) {
 				if f.others != nil {
 					want = f.others
 				}
+				begun := time.Now()
 				if err := w.steps(t.Context(), w.readNeighbours, w.readCandidates); !errors.Is(err, want) {
 					t.Errorf("the error is %v, want %v", err, want)
+				}
+				if waited := time.Since(begun); waited != 0 != (f.others == nil) {
+					t.Errorf("it took %s; want that what nobody needs any more is stopped", waited)
 				}
 				if f.asked.Load() != 1 || f.answered.Load() != 1 {
 					t.Errorf("asked %d times for lengths, of which %d were over at the end; want one", f.asked.Load(), f.answered.Load())

@@ -13,7 +13,8 @@ func TestFadeIsHalvingByEachHalfLife(t *testing.T) {
 	ages := rapid.OneOf(
 		rapid.Int64Range(0, 3*second), rapid.Int64Range(0, 100*hour), rapid.Int64Range(0, fadable-1),
 		rapid.Int64Range(fadable-3, fadable+3), rapid.Int64Range(fadable, 1<<50),
-		rapid.Map(rapid.Int64Range(0, longs), func(n int64) int64 { return n<<shortBits - n&1 }), // where parts begin and end
+		rapid.Map(rapid.Int64Range(1, longs<<midBits-1), func(n int64) int64 { return n<<shortBits - n&1 }), // where short parts begin and end
+		rapid.Map(rapid.Int64Range(2, 2*longs-1), func(n int64) int64 { return n/2<<(midBits+shortBits) - n&1 }),
 	)
 	rapid.Check(t, func(t *rapid.T) {
 		age := event.Time(ages.Draw(t, "age"))

@@ -1,6 +1,7 @@
 package graphcache
 
 import (
+	"math/rand/v2"
 	"strconv"
 	"testing"
 
@@ -33,4 +34,27 @@ func TestIndexIsAMap(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Ids that follow one another, or a power of two apart, are spread like any others, whatever the process' multiplier is.
+func TestIndexSpreadsSequences(t *testing.T) {
+	defer func(m uint64) { multiplier = m }(multiplier)
+	r := rand.New(rand.NewPCG(1, 2))
+	for range 300 {
+		multiplier = r.Uint64() | 1
+		for _, step := range []int64{1, 64, 1 << 20} {
+			x := index{size: 6000}
+			steps := 0
+			for i := range int64(6000) {
+				id := i * step
+				x.add(strconv.FormatInt(id, 10), int32(i))
+				for at := mixed(id) >> x.numbers.shift; x.numbers.keys[at] != id || x.numbers.values[at] != int32(i)+1; at = (at + 1) & uint64(len(x.numbers.keys)-1) {
+					steps++
+				}
+			}
+			if steps > 6000 { // random places would take a quarter of that
+				t.Fatalf("multiplier %#x, ids %d apart: %d steps to find 6000 of them", multiplier, step, steps)
+			}
+		}
+	}
 }

@@ -63,7 +63,7 @@ func (w *walk) walk(ctx context.Context) (Snapshot, error) {
 
 // steps are taken one after the other. At the end, failed or not, nothing is on its way any more.
 func (w *walk) steps(ctx context.Context, steps ...func(context.Context) error) error {
-	defer func() { w.degrees.wait() }()
+	defer func() { w.degrees.end() }()
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
 			return err

@@ -60,7 +60,7 @@ type Exported struct {
 
 // ExportedCase is a case for a trainer elsewhere: what was chosen is worth 1, all else 0.
 type ExportedCase struct {
-	Case string `json:"case"` // its id
+	Case string `json:"case"` // its name, as whoever wrote it chose it
 	Asked
 }
 

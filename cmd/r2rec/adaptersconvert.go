@@ -38,7 +38,7 @@ func (c adaptersConvertCommand) Run(p *process) error {
 	}
 	defer os.RemoveAll(dir)
 	path := filepath.Join(dir, "adapter.gguf")
-	says, err := elsewhere{c.Folder, c.engineFlags}.convert(p, path)
+	says, err := peftAdapter{c.Folder, c.engineFlags}.convert(p, path)
 	if err != nil {
 		return err
 	}
@@ -49,15 +49,15 @@ func (c adaptersConvertCommand) Run(p *process) error {
 	return err
 }
 
-// elsewhere is an adapter that another trainer made, and the model it is for.
-type elsewhere struct {
+// peftAdapter is an adapter that another trainer made, and the model it is for.
+type peftAdapter struct {
 	folder string
 	engineFlags
 }
 
 // convert writes the adapter as GGUF, and returns what it says of itself. It has to be for the model, and to answer as it
 // did where it was trained.
-func (c elsewhere) convert(p *process, path string) (says lora.Manifest, err error) {
+func (c peftAdapter) convert(p *process, path string) (says lora.Manifest, err error) {
 	if c.Model == "" {
 		return says, errors.New("--model: name the GGUF file that the adapter was learned for; the model that travels with the program is taught by r2rec train alone")
 	}
@@ -94,7 +94,7 @@ func (c elsewhere) convert(p *process, path string) (says lora.Manifest, err err
 
 const (
 	answersFile  = "answers.jsonl"
-	answersApart = .05 // nats of log-share, root mean square: a GPU that computes in bfloat16 has some .02
+	answersApart = .05 // nats of log-share, root mean square: a GPU has some .002, one with the model in bfloat16 some .02
 )
 
 // trainerAnswer is what the trainer computed for one prompt with the adapter it wrote.
@@ -106,7 +106,7 @@ type trainerAnswer struct {
 
 // answersAlike compares what the adapter answers here with what it did where it was trained: rows in another order, a scale
 // left out or a base that was loaded otherwise would show.
-func (c elsewhere) answersAlike(p *process, m *engine.Model) error {
+func (c peftAdapter) answersAlike(p *process, m *engine.Model) error {
 	f, err := os.Open(filepath.Join(c.folder, answersFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		p.log.Warn("the trainer did not say what the adapter answers, so nothing tells whether it was converted right", "wanted", answersFile)

@@ -64,7 +64,7 @@ func (c adaptersImportCommand) Run(p *process) (err error) {
 	}
 	defer os.RemoveAll(files)
 	path := filepath.Join(files, "adapter.gguf")
-	says, err := elsewhere{c.Folder, c.engineFlags}.convert(p, path)
+	says, err := peftAdapter{c.Folder, c.engineFlags}.convert(p, path)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/r2rec/r2rec/internal/dataset"
 	"github.com/r2rec/r2rec/internal/eval"
+	"github.com/r2rec/r2rec/internal/eval/live"
 	"github.com/r2rec/r2rec/internal/event"
 	"github.com/r2rec/r2rec/internal/lm/engine"
 	"github.com/r2rec/r2rec/rltrainer"
@@ -20,7 +21,7 @@ type lmExportCommand struct {
 	Items       string `help:"CSV of the catalogue: item_id,title,categories joined by |. May be gzipped." type:"existingfile" placeholder:"FILE" group:"Data"`
 	FitBefore   string `help:"Draw cases from what happened before this time, Unix seconds or RFC 3339." placeholder:"TIME" group:"Data"`
 	Draw        int    `help:"About how many cases to draw." default:"10000" group:"Data"`
-	Cases       string `help:"Write these cases instead, as r2rec eval asks them: what the trainer is to be measured by." type:"existingfile" placeholder:"FILE" group:"Data"`
+	Cases       string `help:"Write these cases instead, as r2rec eval asks them: what the trainer is to be measured by. Their names go along." type:"existingfile" placeholder:"FILE" group:"Data"`
 	Seed        uint64 `help:"Seed of what is drawn: cases, and how the candidates of each are shuffled." default:"1" group:"Data"`
 	JSON        bool   `help:"One JSON object that says what was written." group:"Export"`
 	evalGraph   `embed:""`
@@ -55,6 +56,12 @@ func (c lmExportCommand) Run(p *process) (err error) {
 	if (c.FitBefore == "") == (c.Cases == "") {
 		return errors.New("name what to write: --fit-before to draw cases, or --cases for these")
 	}
+	switch {
+	case c.Model == "":
+		return errors.New("--model: name the GGUF file that the trainer is to learn for; the model that travels with the program is taught by r2rec lm tune alone")
+	case c.Readout == string(engine.Pointwise):
+		return fmt.Errorf("--readout %s: it reads a text for each candidate, and a trainer elsewhere one for all; choose %s or %s", c.Readout, engine.Lines, engine.Letters)
+	}
 	data, err := dataset.OpenFiles(c.Events, c.Items)
 	if err != nil {
 		return err
@@ -84,7 +91,7 @@ func (c lmExportCommand) Run(p *process) (err error) {
 	rep := lmExported{Command: "lm export", Out: c.Out, Cases: len(cases)}
 	err = writeExport(c.Out, &manifest, func(line func(any) error) error {
 		for i, e := range examples {
-			x, err := rltrainer.ExportCase(cases[i].ID, e, who.PromptVersion, rand.NewPCG(c.Seed, uint64(i)).Uint64(), model.Reading)
+			x, err := rltrainer.ExportCase(cases[i].ID, e, who.PromptVersion, c.seed(i, cases[i]), model.Reading)
 			if err = errors.Join(err, p.ctx.Err()); err != nil {
 				return err
 			}
@@ -105,6 +112,14 @@ func (c lmExportCommand) Run(p *process) (err error) {
 	}
 	_, err = fmt.Fprintf(p.stdout, "%d cases, prompts of %d tokens in the mean, are in %s.\n", rep.Cases, rep.Tokens/max(1, rep.Cases), filepath.Join(c.Out, rolloutsFile))
 	return err
+}
+
+// seed shuffles the candidates of a case: one of the file as r2rec eval does, so that it is the same question.
+func (c lmExportCommand) seed(i int, k eval.Case) uint64 {
+	if c.Cases != "" {
+		return live.Seed(k)
+	}
+	return rand.NewPCG(c.Seed, uint64(i)).Uint64()
 }
 
 // cases are those of the file, or drawn; of drawn ones, all happened before a moment in Unix ms.

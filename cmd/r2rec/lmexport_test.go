@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/r2rec/r2rec/internal/eval"
+	"github.com/r2rec/r2rec/internal/eval/live"
+	"github.com/r2rec/r2rec/internal/event"
 	"github.com/r2rec/r2rec/internal/iot"
 	"github.com/r2rec/r2rec/internal/llama/lora"
 	"github.com/r2rec/r2rec/rltrainer"
@@ -19,7 +21,7 @@ import (
 func TestLMExport(t *testing.T) {
 	s := newSlice(t)
 	export := func(out string, more ...string) (rows []rltrainer.ExportedCase, m lora.Manifest, said lmExported) {
-		code, printed, log := lmRun(t.Context(), append([]string{"export", out, "--json", "--events", s.file("events.csv"), "--items", s.file("items.csv")}, more...)...)
+		code, printed, log := lmRun(t.Context(), append([]string{"export", out, "--json", "--model", baseFile, "--events", s.file("events.csv"), "--items", s.file("items.csv")}, more...)...)
 		if code != 0 || json.Unmarshal([]byte(printed), &said) != nil {
 			t.Fatalf("exit code %d, %q\n%s", code, printed, log)
 		}
@@ -33,7 +35,7 @@ func TestLMExport(t *testing.T) {
 	}
 	cases, err := eval.ReadCases(s.file("cases.jsonl"))
 	s.must(err)
-	titles := map[string]bool{}
+	letters := map[string]bool{}
 	rows, m, said := export(filepath.Join(s.dir, "held"), "--cases", s.file("cases.jsonl"))
 	if len(rows) != len(cases) || said.Cases != len(cases) || m.LearnedBefore != 0 || m.Readout != "lines" || len(m.BaseDigest) != 64 {
 		t.Fatalf("%d rows of %d cases, %+v, %+v", len(rows), len(cases), said, m)
@@ -62,15 +64,29 @@ func TestLMExport(t *testing.T) {
 			}
 		}
 		tokens += len(x.Tokens)
-		titles[x.Completions[x.Chosen]] = true
+		letters[x.Completions[x.Chosen]] = true
+		if line, err := json.Marshal(x); err != nil || strings.Contains(string(line), `"user`) {
+			t.Fatalf("row %d names its user: %s, %v", i, line, err)
+		}
+		asked, err := iot.Build(iot.Figures, event.Context{Candidates: make([]event.Candidate, len(x.Completions))}, live.Seed(cases[i]))
+		s.must(err)
+		for k, letter := range asked.Letters { // which depend on the seed alone
+			if x.Completions[k] != " "+string(rune(letter)) {
+				t.Fatalf("row %d is not asked as r2rec eval asks it", i)
+			}
+		}
 	}
-	if tokens != said.Tokens || len(titles) < 15 {
-		t.Errorf("%d tokens, said %d; the chosen candidate has one of %d letters", tokens, said.Tokens, len(titles))
+	if tokens != said.Tokens || len(letters) < 15 {
+		t.Errorf("%d tokens, said %d; the chosen candidate has one of %d letters", tokens, said.Tokens, len(letters))
 	}
 
 	drawn, m, _ := export(filepath.Join(s.dir, "drawn"), "--fit-before", s.before, "--draw", "50")
 	if len(drawn) < 20 || m.LearnedBefore == 0 || seconds(cases[0].At) != s.before || m.LearnedBefore != int64(cases[0].At) {
 		t.Errorf("%d drawn cases, manifest %+v, want those before %s", len(drawn), m, s.before)
+	}
+	code, _, log := lmRun(t.Context(), "export", filepath.Join(s.dir, "none"), "--events", s.file("events.csv"), "--cases", s.file("cases.jsonl"))
+	if code != 1 || !strings.Contains(log, "--model: name the GGUF file") {
+		t.Errorf("without a model: exit code %d, %s", code, log)
 	}
 	for _, tc := range []struct{ args, want string }{
 		{"", "--fit-before to draw cases, or --cases"},
@@ -81,7 +97,7 @@ func TestLMExport(t *testing.T) {
 		{"--readout pointwise --cases " + s.file("cases.jsonl"), "pointwise"},
 	} {
 		out := filepath.Join(s.dir, "none")
-		code, _, log := lmRun(t.Context(), append([]string{"export", out, "--events", s.file("events.csv"), "--items", s.file("items.csv")}, strings.Fields(tc.args)...)...)
+		code, _, log := lmRun(t.Context(), append([]string{"export", out, "--model", baseFile, "--events", s.file("events.csv"), "--items", s.file("items.csv")}, strings.Fields(tc.args)...)...)
 		if code != 1 || !strings.Contains(log, tc.want) {
 			t.Errorf("%s: exit code %d, %s; want %q", tc.args, code, log, tc.want)
 		}

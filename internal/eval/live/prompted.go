@@ -26,13 +26,18 @@ func (r *Prompted) Observe(ctx context.Context, batch []event.Interaction) error
 }
 
 // Scores ranks the candidates of a case. The seed that shuffles them in the prompt is a hash of the case's name, so that
-// it does not depend on what else is asked.
+// it does not depend on what else is asked: see Seed.
 func (r *Prompted) Scores(ctx context.Context, c eval.Case) ([]float64, error) {
 	seen, err := r.graph.Evidence(ctx, c.User, c.At, c.Candidates)
 	if err != nil {
 		return nil, err
 	}
+	return r.model(ctx, seen, Seed(c))
+}
+
+// Seed is what shuffles the candidates of a case in its prompt.
+func Seed(c eval.Case) uint64 {
 	h := fnv.New64a()
 	h.Write([]byte(c.ID))
-	return r.model(ctx, seen, h.Sum64())
+	return h.Sum64()
 }

@@ -225,15 +225,15 @@ func (m *Model) Reading(p iot.Prompt) (tokens []int32, ends []int, err error) {
 	tokens = m.reader.encode(p.Text)
 	lines, err := (&reader{tokenizer: m.reader.tokenizer, readout: Lines}).read(p)
 	if n := len(lines.tokens); err == nil && (n > len(tokens) || !slices.Equal(lines.tokens, tokens[:n])) {
-		err = errors.New("what follows the last candidate's line changes how this model's vocabulary reads the line")
+		err = fmt.Errorf("the last candidate's line, with what follows it: %w", errNoLines)
 	}
 	switch {
-	case err == nil:
-		return tokens, lines.want, nil
-	case m.reader.readout == Lines:
+	case err == nil && len(tokens) > m.weights.Context:
+		return nil, nil, fmt.Errorf("%d tokens, and the model reads at most %d: %w", len(tokens), m.weights.Context, lm.ErrPromptTooLong)
+	case err != nil && (m.reader.readout == Lines || !errors.Is(err, errNoLines)):
 		return nil, nil, err
 	}
-	return tokens, nil, nil
+	return tokens, lines.want, nil // none with the error
 }
 
 // Manifest is what an adapter has to say that is learned for this model elsewhere.

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -110,12 +111,14 @@ func (r *reader) read(p iot.Prompt) (text, error) {
 	for j, end := range lines {
 		i := sort.SearchInts(ends, end)
 		if i == len(ends) || ends[i] != end {
-			return text{}, fmt.Errorf("the line of candidate %c does not end between two tokens of this model: its vocabulary cannot read lines", 'A'+rune(j))
+			return text{}, fmt.Errorf("the line of candidate %c: %w", 'A'+rune(j), errNoLines)
 		}
 		t.want[j] = i
 	}
 	return t, nil
 }
+
+var errNoLines = errors.New("it does not end between two tokens of this model: its vocabulary cannot read lines")
 
 // rank reads a prompt in a session: the log-share of each candidate, in the order of the context.
 func (r *reader) rank(ctx context.Context, s *llama.Session, t text, p iot.Prompt) ([]float64, error) {
