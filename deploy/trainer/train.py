@@ -7,10 +7,10 @@ GPU or a CPU.
     r2rec adapters import adapter --model MODEL.gguf
 
 sft fits on what users chose, each choice as often as it counts, read by lines or by letters as r2rec.json says: the
-cross-entropy of the softmax over the candidates, which is what is served, and for letters of answering with one at all. --also reads the other way too and learns both at once.
-grpo samples groups of answers to each prompt and rewards an answer by its doubly robust value (R2Rec, arXiv 2506.05069;
-GRPO, arXiv 2402.03300, with the constant normaliser of arXiv 2503.20783). Both read the model from the very GGUF file that
-is served, and stop where its tokens are not those that the server reads. The folder that comes out holds PEFT's files, r2rec.json, what the adapter answers
+cross-entropy of the softmax over the candidates, which is what is served, and for letters of answering with one at all.
+--also reads the other way too and learns both at once, the mean of the two losses. grpo samples groups of answers to each
+prompt and rewards an answer by its doubly robust value (R2Rec, arXiv 2506.05069; GRPO, arXiv 2402.03300, with the constant
+normaliser of arXiv 2503.20783). Both read the model from the very GGUF file that is served, and take no other. The folder that comes out holds PEFT's files, r2rec.json, what the adapter answers
 (answers.jsonl, by which the import sees that it was converted right), and how it went (training.json).
 """
 
@@ -18,6 +18,7 @@ import argparse
 import hashlib
 import json
 import math
+import os
 import pathlib
 import random
 import shutil
@@ -64,15 +65,24 @@ def stop(message):
     sys.exit(f"train.py: {message}")
 
 
+def load_manifest(folder, digest):
+    """What r2rec.json of an export or an adapter says; it has to be of the model of that digest."""
+    try:
+        manifest = json.loads((folder / "r2rec.json").read_text())
+    except (OSError, ValueError) as e:
+        stop(f"{folder}/r2rec.json: {e}: want a folder that r2rec train export, r2rec lm export or this wrote")
+    if digest != manifest["base_digest"]:
+        stop(f"--model has digest {digest[:12]}…, and {folder} is for {manifest['base_digest'][:12]}…: give the file that is served")
+    return manifest
+
+
 def load(export, digest):
     """An export: its manifest and rollouts. What cannot be learned from is an error that names the line."""
+    manifest = load_manifest(export, digest)
     try:
-        manifest = json.loads((export / "r2rec.json").read_text())
         lines = (export / "rollouts.jsonl").open()
-    except (OSError, ValueError) as e:
-        stop(f"{export}: {e}: want a folder that r2rec train export or r2rec lm export wrote")
-    if digest != manifest["base_digest"]:
-        stop(f"--model has digest {digest[:12]}…, and {export} was written for {manifest['base_digest'][:12]}…: give the file that is served")
+    except OSError as e:
+        stop(f"{e}: want a folder that r2rec train export or r2rec lm export wrote")
     if manifest["readout"] not in ("lines", "letters"):
         stop(f"{export}: readout {manifest['readout']}: want lines or letters")
     rollouts = []
@@ -91,9 +101,8 @@ def load(export, digest):
 
 
 def read_alike(tokenizer, rollouts):
-    """The rollouts whose prompts this tokenizer reads as the server does; stops where those are few. It is made from the GGUF
-    file, and differs for a sign here and there, such as ½ after a space. What is learned from tokens that the server wrote
-    down does not need it."""
+    """The rollouts whose prompts this tokenizer reads as the server does; stops where another vocabulary shows. It is made
+    from the GGUF file, and differs for a sign here and there, such as ½ after a space; sft takes the tokens of the server."""
     alike, apart = [], []
     for r in rollouts:
         (alike if tokenizer(r["prompt"])["input_ids"] == r["prompt_tokens"] else apart).append(r)
@@ -108,8 +117,8 @@ def read_alike(tokenizer, rollouts):
 
 
 def some(rollouts, n):
-    """About n of them, from beginning to end."""
-    return rollouts[:: max(1, len(rollouts) // n)]
+    """At most n of them, from beginning to end."""
+    return rollouts[:: -(-len(rollouts) // n)]
 
 
 def readouts(a, manifest):
@@ -141,15 +150,16 @@ class Readout:
             return z[:, 0] - z[:, 1]
         return (rows @ hidden[len(r["prompt_tokens"]) - 1].float())[[self.at[c] for c in r["completions"]]]
 
-    def loss(self, hidden, head, r):
-        """The cross-entropy of what was chosen, in nats. Letters are to be answers, too: what the model gives to other tokens
-        is part of the loss, or a server that tells its likeliest tokens alone finds no letters among them."""
+    def losses(self, hidden, head, batch):
+        """The cross-entropies of what was chosen, in nats, one a rollout. Letters are to be answers, too: what the model gives
+        to other tokens is part of the loss, or a server that tells its likeliest tokens alone finds no letters there."""
         import torch
 
         if self.name == "letters":
-            logits = head.weight.float() @ hidden[len(r["prompt_tokens"]) - 1].float()
-            return -torch.log_softmax(logits, -1)[self.ids[self.at[r["completions"][r["chosen"]]]]]
-        return -torch.log_softmax(self.scores(hidden, head, r), -1)[r["chosen"]]
+            last = torch.stack([h[len(r["prompt_tokens"]) - 1] for h, r in zip(hidden, batch)]).float()
+            chosen = torch.tensor([self.ids[self.at[r["completions"][r["chosen"]]]] for r in batch], device=last.device)
+            return torch.nn.functional.cross_entropy(last @ head.weight.float().T, chosen, reduction="none")
+        return torch.stack([-torch.log_softmax(self.scores(h, head, r), -1)[r["chosen"]] for h, r in zip(hidden, batch)])
 
 
 def read(model, batch):
@@ -189,12 +199,12 @@ def common(a, sequences):
     return dict(
         output_dir=str(a.out / "work"), max_steps=a.steps, per_device_train_batch_size=a.at_once, gradient_accumulation_steps=sequences // a.at_once,
         learning_rate=a.rate, lr_scheduler_type="cosine", warmup_steps=max(1, a.steps // 10), max_grad_norm=1.0, weight_decay=0.0, seed=a.seed, data_seed=a.seed,
-        logging_steps=1, save_strategy="no", report_to=[], disable_tqdm=not sys.stderr.isatty(), use_cpu=not torch.cuda.is_available(), bf16=torch.cuda.is_available(),
+        logging_steps=1, logging_nan_inf_filter=False, save_strategy="no", report_to=[], disable_tqdm=not sys.stderr.isatty(), use_cpu=not torch.cuda.is_available(), bf16=torch.cuda.is_available(),
         gradient_checkpointing=False,
     )
 
 
-def sft(a, tokenizer, model, manifest, rollouts):
+def sft(a, tokenizer, model, rollouts, learned):
     import torch
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
@@ -202,16 +212,19 @@ def sft(a, tokenizer, model, manifest, rollouts):
     chosen = [r for r in rollouts if r["chosen"] >= 0]
     if not chosen:
         stop("in no exported decision was anything chosen")
-    learned = [Readout(name, tokenizer, rollouts) for name, _ in readouts(a, manifest)]
 
     class ChoiceTrainer(SFTTrainer):
-        """TRL's trainer with the loss of what is served: the cross-entropy of what was chosen among the candidates."""
+        """TRL's trainer with the losses of readouts."""
+
+        def _get_train_sampler(self, *_):
+            return torch.utils.data.SequentialSampler(self.train_dataset)  # whose order is that of epochs already
 
         def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
             batch = [chosen[i] for i in inputs["row"]]
             with self.accelerator.autocast():
                 hidden, head = read(self.accelerator.unwrap_model(model), batch)
-            return torch.stack([r["weight"] * o.loss(h, head, r) for o in learned for h, r in zip(hidden, batch)]).mean()
+            weights = torch.tensor([r["weight"] for r in batch], device=hidden.device)
+            return torch.stack([weights * o.losses(hidden, head, batch) for o in learned]).mean()
 
     rng, order = random.Random(a.seed), []
     while len(order) < a.steps * a.batch:
@@ -223,12 +236,12 @@ def sft(a, tokenizer, model, manifest, rollouts):
     return trainer
 
 
-def grpo(a, tokenizer, model, manifest, rollouts):
+def grpo(a, tokenizer, model, rollouts, learned):
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer
 
-    if manifest["readout"] != "letters":
-        stop(f"readout {manifest['readout']}: only letters are answers in words, which can be sampled; export with --readout letters")
+    if learned[0].name != "letters":
+        stop(f"readout {learned[0].name}: only letters are answers in words, which can be sampled; export with --readout letters")
     worth = [{"prompt": r["prompt"], "answers": r["completions"], "worth": r["values"]} for r in read_alike(tokenizer, rollouts)]  # TRL reads them itself
 
     def value(completions, answers, worth, **_):
@@ -258,7 +271,7 @@ def shares(model, readout, rollouts, at_once):
 
 def answers(a, model, readout, rollouts, n=8):
     """The log-shares of a few prompts: what whoever serves the adapter has to find, too."""
-    few, out = some(rollouts, n)[:n], []
+    few, out = some(rollouts, n), []
     for r, s in zip(few, shares(model, readout, few, a.at_once)):
         inorder = sorted(zip(r["completions"], s))
         out.append({"prompt": r["prompt"], "completions": [c for c, _ in inorder], "log_shares": [x for _, x in inorder]})
@@ -269,6 +282,8 @@ def load_held(a, manifest, digest):
     """The cases of --held in which something was chosen, by folder: what is wrong with them is told before anything is learned."""
     out = {}
     for folder in a.held:
+        if folder.name in {f.name for f in out}:
+            stop(f"--held {folder}: another folder has that name too, by which its scores are written")
         other, cases = load(folder, digest)
         if other["prompt_version"] != manifest["prompt_version"]:
             stop(f"--held {folder}: prompts of version {other['prompt_version']}, and what is learned from are of version {manifest['prompt_version']}")
@@ -278,12 +293,12 @@ def load_held(a, manifest, digest):
     return out
 
 
-def measure(a, model, tokenizer, manifest, held):
+def measure(a, model, learned, held):
     """What the adapter does on held-out cases: how often the chosen one stands first, and the cross-entropy in nats."""
     out = []
     for folder, cases in held.items():
-        for name, _ in readouts(a, manifest):
-            logs = shares(model, Readout(name, tokenizer, cases), cases, a.at_once)
+        for readout in learned:
+            name, logs = readout.name, shares(model, readout, cases, a.at_once)
             first = [s[r["chosen"]] >= max(s) for r, s in zip(cases, logs)]
             found = {"held": str(folder), "readout": name, "cases": len(cases), "hit_rate_at_1": sum(first) / len(first), "cross_entropy": -sum(s[r["chosen"]] for r, s in zip(cases, logs)) / len(cases)}
             print(f"{folder}, {name}: HR@1 {found['hit_rate_at_1']:.3f}, cross-entropy {found['cross_entropy']:.3f} nats, {len(cases)} cases", flush=True)
@@ -298,16 +313,25 @@ def main():
         digest = hashlib.sha256(a.model.read_bytes()).hexdigest()
     except OSError as e:
         stop(f"--model: {e}")
+    if a.out.exists() and any(a.out.iterdir()):
+        stop(f"--out {a.out}: there are files already; name a new folder")
     manifest, rollouts = load(a.export, digest)
+    if a.begin:
+        begun_by = load_manifest(a.begin, digest)
+        manifest["learned_before"] = max(m.get("learned_before", 0) for m in (manifest, begun_by))  # the gate judges by what neither was taught
     held = load_held(a, manifest, digest)
     if a.also == manifest["readout"]:
         stop(f"--also {a.also}: that is the export's own readout already")
     import torch
 
+    if torch.cuda.device_count() > 1 or int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        stop(f"there are {torch.cuda.device_count()} GPUs and {os.environ.get('WORLD_SIZE', 1)} processes: it learns on one GPU in one; set CUDA_VISIBLE_DEVICES=0")
     torch.manual_seed(a.seed)
     tokenizer, model = model_of(a)
-    read_alike(tokenizer, some(rollouts, 500))
-    trainer = {"sft": sft, "grpo": grpo}[a.method](a, tokenizer, model, manifest, rollouts)
+    learned = [Readout(name, tokenizer, [*rollouts, *(r for cases in held.values() for r in cases)]) for name, _ in readouts(a, manifest)]
+    if a.method == "sft":
+        read_alike(tokenizer, some(rollouts, 500))
+    trainer = {"sft": sft, "grpo": grpo}[a.method](a, tokenizer, model, rollouts, learned)
     begun = time.time()
     trainer.train()
     took = time.time() - begun
@@ -319,15 +343,15 @@ def main():
 
     model = trainer.accelerator.unwrap_model(trainer.model)
     manifest.update(seed=a.seed, steps=a.steps, note=f"learned by {a.method} in TRL")
-    for name, folder in readouts(a, manifest):
+    for readout, (name, folder) in zip(learned, readouts(a, manifest)):
         model.save_pretrained(str(folder), selected_adapters=["default"])  # GRPO keeps a copy of where it began beside it
         with (folder / "answers.jsonl").open("w") as f:
-            for answer in answers(a, model, Readout(name, tokenizer, rollouts), rollouts):
+            for answer in answers(a, model, readout, rollouts):
                 f.write(json.dumps(answer) + "\n")
         (folder / "r2rec.json").write_text(json.dumps(manifest | {"readout": name}, indent=2) + "\n")
     last = next((h for h in reversed(history) if "loss" in h), {})
     print(f"{a.method}: {a.steps} steps of {a.batch} decisions in {took:.0f} s on {model.device}; " + ", ".join(f"{k} {v:.4g}" for k, v in last.items() if k in ("loss", "reward", "kl", "entropy", "grad_norm")), flush=True)
-    found = measure(a, model, tokenizer, manifest, held)
+    found = measure(a, model, learned, held)
     (a.out / "training.json").write_text(json.dumps({"method": a.method, "rollouts": len(rollouts), "seconds": took, "device": str(model.device), "held": found, "history": history}, indent=1) + "\n")
     shutil.rmtree(a.out / "work", ignore_errors=True)  # where TRL would keep checkpoints
 
