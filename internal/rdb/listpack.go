@@ -101,7 +101,7 @@ const lpInt16 = 0xf1
 
 var (
 	lpSizes  = [...]int{1 + 2 + 1, 1 + 3 + 1, 1 + 4 + 1, 1 + 8 + 1}
-	lpUnused = [...]uint{64 - 16, 64 - 24, 64 - 32, 64 - 64}
+	lpUnused = [...]uint{64 - 16, 64 - 24, 64 - 32, 0}
 )
 
 // lpElement reads the element at s[i:] and finds the next.
