@@ -76,7 +76,7 @@ func (c peftAdapter) convert(p *process, path string) (says lora.Manifest, err e
 	}
 	says = a.Manifest
 	if says == (lora.Manifest{}) {
-		return says, fmt.Errorf("%s has no %s: nothing says which model, readout, prompt and tokenizer it is for; r2rec train export writes one", c.folder, manifestFile)
+		return says, fmt.Errorf("%s has no %s: nothing says which model, readout, prompt and tokenizer it is for; r2rec train export and r2rec lm export write one", c.folder, manifestFile)
 	}
 	if err := a.Fits(base); err != nil {
 		return says, err

@@ -10,8 +10,9 @@ sft fits on what users chose, each choice as often as it counts, read by lines o
 cross-entropy of the softmax over the candidates, which is what is served, and for letters of answering with one at all.
 --also reads the other way too and learns both at once, the mean of the two losses. grpo samples groups of answers to each
 prompt and rewards an answer by its doubly robust value (R2Rec, arXiv 2506.05069; GRPO, arXiv 2402.03300, with the constant
-normaliser of arXiv 2503.20783). Both read the model from the very GGUF file that is served, and take no other. The folder that comes out holds PEFT's files, r2rec.json, what the adapter answers
-(answers.jsonl, by which the import sees that it was converted right), and how it went (training.json).
+normaliser of arXiv 2503.20783). Both read the model from the very GGUF file that is served, and take no other. The folder
+that comes out holds PEFT's files, r2rec.json, what the adapter answers (answers.jsonl, by which the import sees that it was
+converted right), and how it went (training.json).
 """
 
 import argparse

@@ -228,12 +228,14 @@ func (m *Model) Reading(p iot.Prompt) (tokens []int32, ends []int, err error) {
 		err = fmt.Errorf("the last candidate's line, with what follows it: %w", errNoLines)
 	}
 	switch {
-	case err == nil && len(tokens) > m.weights.Context:
+	case len(tokens) > m.weights.Context:
 		return nil, nil, fmt.Errorf("%d tokens, and the model reads at most %d: %w", len(tokens), m.weights.Context, lm.ErrPromptTooLong)
-	case err != nil && (m.reader.readout == Lines || !errors.Is(err, errNoLines)):
-		return nil, nil, err
+	case err == nil:
+		return tokens, lines.want, nil
+	case m.reader.readout == Letters && errors.Is(err, errNoLines):
+		return tokens, nil, nil
 	}
-	return tokens, lines.want, nil // none with the error
+	return nil, nil, err
 }
 
 // Manifest is what an adapter has to say that is learned for this model elsewhere.

@@ -216,3 +216,24 @@ func TestReading(t *testing.T) {
 		}
 	}
 }
+
+// A prompt that the model cannot read whole is not taught to it elsewhere either, by whichever readout.
+func TestReadingRefusesWhatCannotBeRead(t *testing.T) {
+	for _, readout := range []Readout{Lines, Letters} {
+		o := toyOptions(t, 1)
+		o.Readout, o.PromptVersion, o.Shape.Context = readout, iot.Words, 300
+		m := open1(t, Options{Path: toyModel(t, o)})
+		c, _ := toyContext(rand.New(rand.NewPCG(1, 2)), 20)
+		if _, _, err := m.Reading(toyPrompt(t, iot.Words, c, 1)); !errors.Is(err, lm.ErrPromptTooLong) {
+			t.Errorf("%s: a prompt longer than the model's context: %v", readout, err)
+		}
+		short := toyPrompt(t, iot.Words, event.Context{Candidates: c.Candidates[:1]}, 1)
+		if _, _, err := m.Reading(short); err != nil {
+			t.Errorf("%s: %v", readout, err)
+		}
+		short.Content.Ends = []int{len(short.Text) + 1}
+		if _, _, err := m.Reading(short); err == nil {
+			t.Errorf("%s: lines that end beyond the text are read", readout)
+		}
+	}
+}
