@@ -27,13 +27,16 @@ type root struct {
 	list                node
 	liked, degree       float64 // lengths of its list: positive edges, and all
 	byTen, byThree      float64 // halved every so many places among the positive
-	anyTen, anyFour     float64 // halved every so many places of the history
+	anyOne, anyFour     float64 // halved every so many places of the history
+	anyTen, anyFar      float64 // far: 32 places
 	newestTen, positive bool
 }
 
 // common users of an item of the history and a candidate.
 type common struct {
 	liked, faded, any float64 // who chose both, the same halved with age, who dealt with both
+	moment, minute    float64 // who dealt with both, each worth 1/(1 + gap/NearGap) and 1/(1 + gap/Gaps[0])
+	visit, day        float64 // who did within ten minutes, within a day
 	norm              float64 // root of the product of the lists' lengths, where anybody did
 }
 
@@ -54,8 +57,12 @@ type meeting struct {
 	positive bool       // on both sides
 }
 
-// together is how close in time two things that a user did belong together.
-const together = 2 * time.Minute
+// How close in time two things that a user did belong together, and to one visit, and what event.NearGap is: milliseconds.
+const (
+	togetherGap = float64(2 * time.Minute / time.Millisecond)
+	visitGap    = float64(10 * time.Minute / time.Millisecond)
+	nearGap     = float64(event.NearGap / time.Millisecond)
+)
 
 // newTaste reads a user's history, newest first, and the lists of those of its items that are its roots, in the same
 // order.
@@ -80,7 +87,8 @@ func newTaste(user string, history, roots []Edge, lists []node) *taste {
 		liked, degree := list.lengths()
 		t.roots[i] = root{
 			Edge: e, list: list, liked: max(1, liked), degree: max(1, degree), positive: e.Kind.Positive(), newestTen: place < 10,
-			byTen: places(place, 10), byThree: places(place, 3), anyTen: places(i, 10), anyFour: places(i, 4),
+			byTen: places(place, 10), byThree: places(place, 3),
+			anyOne: places(i, 1), anyFour: places(i, 4), anyTen: places(i, 10), anyFar: places(i, 32),
 		}
 		if e.Kind.Positive() {
 			place++
@@ -203,10 +211,10 @@ func (t *taste) mention(categories func(item string) []string) {
 // within a list of candidates that gives the same as any other moment, and never underflows. Ages are counted from
 // asOf. Chains are not counted here. Goroutines may count side by side, each in a room of its own.
 func (t *taste) evidence(room *counting, list audience, categories []string, newest, asOf event.Time) event.Evidence {
-	e := event.Evidence{Popularity: int(list.degree)}
-	room.crowd(&e, list, newest, asOf)
 	liked, degree := list.lengths()
+	e := event.Evidence{Popularity: int(list.degree), Liked: liked}
 	liked, degree = max(1, liked), max(1, degree)
+	room.crowd(&e, list, newest, asOf)
 	minimum := float64(minShared(int(t.likes)))
 	commons := room.commons
 	clear(commons)
@@ -238,7 +246,7 @@ func (t *taste) evidence(room *counting, list audience, categories []string, new
 				c.liked++
 				c.faded += faded[1]
 			}
-			t.sequence(&e, t.roots[meet.root].anyFour/c.norm, float64(at-meet.at))
+			t.sequence(&e, c, t.roots[meet.root].anyFour/c.norm, float64(at-meet.at))
 		}
 	}
 	for i := range t.roots {
@@ -247,6 +255,13 @@ func (t *taste) evidence(room *counting, list audience, categories []string, new
 			continue
 		}
 		e.SimilarAny += r.anyTen * both.any / both.norm
+		e.Near[0] += r.anyOne * both.moment / both.norm
+		e.Near[1] += r.anyOne * both.minute / both.norm
+		e.Near[2] += r.anyFar * both.minute / both.norm
+		e.Transition[0] += r.anyFour * both.minute / r.degree
+		e.Transition[1] += r.anyFour * both.minute / (r.degree * degree)
+		e.Session[0] += r.anyTen * both.visit / both.norm
+		e.Session[1] += r.anyFar * both.day / both.norm
 		if both.liked == 0 {
 			continue
 		}
@@ -283,7 +298,7 @@ func (c *counting) crowd(e *event.Evidence, list audience, newest, asOf event.Ti
 		n = max(n, 2*len(c.faded))
 		c.faded, c.known = make([]faded, n), make([]int32, n)
 	}
-	var recent faded
+	var recent, any faded
 	c.known = c.known[:cap(c.known)]
 	chosen, last, known := 0, event.Time(0), 0
 	for i := range list.edges {
@@ -293,6 +308,9 @@ func (c *counting) crowd(e *event.Evidence, list audience, newest, asOf event.Ti
 		c.known[known] = int32(i)
 		if o.who != stranger {
 			known++
+		}
+		for k := range any {
+			any[k] += f[k]
 		}
 		if !o.positive() {
 			continue
@@ -314,20 +332,31 @@ func (c *counting) crowd(e *event.Evidence, list audience, newest, asOf event.Ti
 	if chosen > 0 {
 		e.Ages[3] = seconds(asOf - last)
 	}
-	e.Recent, c.known = recent, c.known[:known]
+	e.Recent, e.RecentAny, c.known = recent, any, c.known[:known]
 }
 
 // sequence counts a user who dealt with an item of the history and, gap milliseconds later, with the candidate.
-func (t *taste) sequence(e *event.Evidence, weight, gap float64) {
+func (t *taste) sequence(e *event.Evidence, c *common, weight, gap float64) {
 	side := &e.After
 	if gap < 0 {
 		side, gap = &e.Before, -gap
 	}
 	for k, g := range t.gaps {
-		side[k] += weight / (1 + gap/g)
+		worth := 1 / (1 + gap/g)
+		side[k] += weight * worth
+		if k == 0 {
+			c.minute += worth
+		}
 	}
-	if gap < float64(together.Milliseconds()) {
-		e.Together += weight
+	c.moment += 1 / (1 + gap/nearGap)
+	if gap < visitGap {
+		c.visit++
+		if gap < togetherGap {
+			e.Together += weight
+		}
+	}
+	if gap < t.gaps[2] {
+		c.day++
 	}
 }
 

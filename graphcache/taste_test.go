@@ -85,10 +85,23 @@ func handmade() event.Evidence {
 			(1./2+1)/math.Sqrt(12) + two(-.25)/math.Sqrt(8)/73,
 			(72./73+1)/math.Sqrt(12) + two(-.25)/math.Sqrt(8)/2,
 		},
-		Before:     [3]float64{1. / 4 / 2, 1. / 4 * 20 / 21, 1. / 4 * 1440 / 1441}, // 2^(-2/4)/√8 = 1/4
-		Together:   1/math.Sqrt(12) + 1./4,
+		Before:   [3]float64{1. / 4 / 2, 1. / 4 * 20 / 21, 1. / 4 * 1440 / 1441}, // 2^(-2/4)/√8 = 1/4
+		Together: 1/math.Sqrt(12) + 1./4,
+		// The same gaps either way: v 20 minutes and w none from a, y a day from d, v a minute from b.
+		Near: [3]float64{
+			(1./241+1)/math.Sqrt(12) + 1./2/17281/math.Sqrt(8) + 1./4/13/math.Sqrt(8),
+			(1./21+1)/math.Sqrt(12) + 1./2/1441/math.Sqrt(8) + 1./4/2/math.Sqrt(8),
+			(1./21+1)/math.Sqrt(12) + two(-1./32)/1441/math.Sqrt(8) + two(-2./32)/2/math.Sqrt(8),
+		},
+		Transition: [2]float64{
+			(1./21+1)/3 + two(-1./4)/1441/2 + two(-2./4)/2/2,
+			(1./21+1)/12 + two(-1./4)/1441/8 + two(-2./4)/2/8,
+		},
+		Session:    [2]float64{1/math.Sqrt(12) + two(-.2)/math.Sqrt(8), 2/math.Sqrt(12) + two(-2./32)/math.Sqrt(8)},
 		Recent:     [3]float64{1 + two(-180./14) + two(-360./14), 1 + 1./2 + 1./4, 1 + two(-180./1460) + two(-360./1460)},
+		RecentAny:  [3]float64{1 + two(-180./14) + two(-360./14) + two(-1./14), 1 + 1./2 + 1./4 + two(-1./180), 1 + two(-180./1460) + two(-360./1460) + two(-1./1460)},
 		Popularity: 4,
+		Liked:      3,
 		Ages:       [4]float64{11 * 86400, 371 * 86400, 0, 371 * 86400},
 		Category:   (1 + two(-.1)) / (2 + two(-.1)), // War of Drama, War, War
 	}
@@ -148,7 +161,7 @@ func TestEvidenceForAStranger(t *testing.T) {
 		}
 		whole := handmade()
 		want := event.Context{Candidates: []event.Candidate{{ItemID: "x", Title: "x",
-			Evidence: event.Evidence{Recent: whole.Recent, Popularity: whole.Popularity, Ages: whole.Ages}}}}
+			Evidence: event.Evidence{Recent: whole.Recent, RecentAny: whole.RecentAny, Popularity: whole.Popularity, Liked: whole.Liked, Ages: whole.Ages}}}}
 		if d := cmp.Diff(want, s.Context, cmpopts.EquateApprox(1e-12, 0)); d != "" {
 			t.Errorf("(-want +got):\n%s", d)
 		}
@@ -167,7 +180,8 @@ func TestDislikesAreInterestAndNoChoices(t *testing.T) {
 			t.Fatal(err)
 		}
 		w := 1 / math.Sqrt(2) // a has two edges, x one
-		want := event.Evidence{Interest: 1. / 2, SimilarAny: w, Together: w, Popularity: 1, After: [3]float64{w / 2, w * 20 / 21, w * 1440 / 1441}}
+		want := event.Evidence{Interest: 1. / 2, SimilarAny: w, Together: w, Popularity: 1, After: [3]float64{w / 2, w * 20 / 21, w * 1440 / 1441},
+			Near: [3]float64{w / 13, w / 2, w / 2}, Transition: [2]float64{1. / 4, 1. / 4}, Session: [2]float64{w, w}, RecentAny: [3]float64{1, 1, 1}}
 		if d := cmp.Diff(want, s.Context.Candidates[0].Evidence, cmpopts.EquateApprox(1e-12, 0)); d != "" {
 			t.Errorf("(-want +got):\n%s", d)
 		}

@@ -163,8 +163,13 @@ type Evidence struct {
 	After            [3]float64 `json:"after"`              // users who went on to it from an item of the history, each worth 1/(1 + gap/Gaps[k]) over the root of both lists' lengths, halved every 4 places
 	Before           [3]float64 `json:"before"`             // users who had it before an item of the history, likewise
 	Together         float64    `json:"together"`           // users who dealt with both within two minutes, each worth 1 over the same root, halved likewise
-	Recent           [3]float64 `json:"recent"`             // popularity, each choice halved every HalfLives[k]
+	Near             [3]float64 `json:"near"`               // as After and Before together, but halved every place with a gap of NearGap, every place with Gaps[0], and every 32 places with Gaps[0]
+	Transition       [2]float64 `json:"transition"`         // as After[0] and Before[0] together, but over the length of the history's item's list alone, and over the product of both lengths
+	Session          [2]float64 `json:"session"`            // as Together, but within ten minutes and halved every 10 places, and within a day and halved every 32
+	Recent           [3]float64 `json:"recent"`             // likes of it, each halved every HalfLives[k]
+	RecentAny        [3]float64 `json:"recent_any"`         // as Recent, over edges of every kind
 	Popularity       int        `json:"popularity"`         // users in the item's list, at most the list's bound
+	Liked            float64    `json:"liked"`              // those of them who like it; of a list that was read in part, by the share of the part
 	Ages             [4]float64 `json:"ages"`               // seconds since it was last chosen, 3 and 10 times ago, and first as far as known; 0: never
 	Category         float64    `json:"category"`           // share of the history's category mentions, halved every 10 places, that it covers, 0 to 1
 }
@@ -175,6 +180,9 @@ var HalfLives = [3]time.Duration{14 * 24 * time.Hour, 180 * 24 * time.Hour, 1460
 
 // Gaps between two things that a user did, at which the first counts half for the second, for Evidence.
 var Gaps = [3]time.Duration{time.Minute, 20 * time.Minute, 24 * time.Hour}
+
+// NearGap is such a gap for two things that were done at once: on one page, or one after the other.
+const NearGap = 5 * time.Second
 
 // Chain is user -> Via -> Neighbour -> ItemID: the user and the neighbour share Via, and the neighbour has ItemID.
 type Chain struct {

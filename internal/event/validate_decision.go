@@ -228,6 +228,7 @@ func (e Evidence) validate() *Error {
 		checkSize("lift", e.Lift),
 		checkSize("together", e.Together),
 		checkInt("popularity", e.Popularity, 0, maxSmall),
+		checkSize("liked", e.Liked),
 		checkRange("category", e.Category, 0, 1),
 	)
 	for _, list := range []struct {
@@ -235,7 +236,8 @@ func (e Evidence) validate() *Error {
 		values []float64
 	}{
 		{"like_minded_recent", e.LikeMindedRecent[:]}, {"after", e.After[:]}, {"before", e.Before[:]},
-		{"recent", e.Recent[:]}, {"ages", e.Ages[:]},
+		{"near", e.Near[:]}, {"transition", e.Transition[:]}, {"session", e.Session[:]},
+		{"recent", e.Recent[:]}, {"recent_any", e.RecentAny[:]}, {"ages", e.Ages[:]},
 	} {
 		for i, v := range list.values {
 			if err == nil {

@@ -70,8 +70,8 @@ func TestLoadRefuses(t *testing.T) {
 		damage func(*file)
 		want   string
 	}{
-		"fewer inputs":         {func(f *file) { f.Inputs = f.Inputs[1:] }, "it has 54 inputs, want 55"},
-		"inputs in disorder":   {func(f *file) { f.Inputs[2], f.Inputs[4] = f.Inputs[4], f.Inputs[2] }, `its input 2 is "recent[0] share", want "support share"`},
+		"fewer inputs":         {func(f *file) { f.Inputs = f.Inputs[1:] }, "it has 76 inputs, want 77"},
+		"inputs in disorder":   {func(f *file) { f.Inputs[2], f.Inputs[4] = f.Inputs[4], f.Inputs[2] }, `its input 2 is "support share", want "liked share"`},
 		"unknown group":        {func(f *file) { f.Training.Without = []Group{"colour"} }, `training.without: "colour"`},
 		"group twice":          {func(f *file) { f.Training.Without = []Group{User, User} }, "training.without is"},
 		"groups in disorder":   {func(f *file) { f.Training.Without = []Group{User, Recency} }, "training.without is"},
@@ -81,10 +81,10 @@ func TestLoadRefuses(t *testing.T) {
 		"a network more":       {func(f *file) { f.Networks = append(f.Networks, f.Networks[0]) }, "it has 3 networks, want training.ensemble: 2"},
 		"a network less":       {func(f *file) { f.Networks = f.Networks[1:] }, "it has 1 networks, want training.ensemble: 2"},
 		"a unit less":          {func(f *file) { f.Networks[1].Hidden = f.Networks[1].Hidden[1:] }, "networks[1].hidden has 4 rows, want one a unit: 5"},
-		"a weight less":        {func(f *file) { f.Networks[1].Hidden[2] = f.Networks[1].Hidden[2][1:] }, "networks[1].hidden[2] has 54 weights, want 55"},
+		"a weight less":        {func(f *file) { f.Networks[1].Hidden[2] = f.Networks[1].Hidden[2][1:] }, "networks[1].hidden[2] has 76 weights, want 77"},
 		"a bias more":          {func(f *file) { f.Networks[0].Bias = append(f.Networks[0].Bias, 1) }, "networks[0].bias has 6 weights, want 5"},
 		"an output less":       {func(f *file) { f.Networks[0].Out = nil }, "networks[0].out has 0 weights, want 5"},
-		"a linear weight less": {func(f *file) { f.Networks[0].Linear = f.Networks[0].Linear[1:] }, "networks[0].linear has 51 weights, want 52"},
+		"a linear weight less": {func(f *file) { f.Networks[0].Linear = f.Networks[0].Linear[1:] }, "networks[0].linear has 73 weights, want 74"},
 		"a huge weight":        {func(f *file) { f.Networks[0].Out[3] = 1e7 }, "networks[0].out[3] is 1e+07"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -13,7 +13,7 @@ type Group string
 
 // The groups. What a fit is told about how candidates were drawn belongs to none: it is no evidence.
 const (
-	Popularity Group = "popularity"  // how many have it
+	Popularity Group = "popularity"  // how many have it, and like it
 	Recency    Group = "recency"     // how many chose it lately, and when
 	LikeMinded Group = "like-minded" // who of those that are like the user has it
 	Similar    Group = "similar"     // items with the same users
@@ -60,10 +60,14 @@ func (in input) width() int {
 // what candidates are found by and thoughts are made of, and its weights are tuned for that.
 var inputs = []input{
 	{"popularity", Popularity, share, func(e *event.Evidence) float64 { return float64(e.Popularity) }},
+	{"liked", Popularity, share, func(e *event.Evidence) float64 { return e.Liked }},
 	{"support", LikeMinded, share, func(e *event.Evidence) float64 { return float64(e.Support) }},
 	{"recent[0]", Recency, share, func(e *event.Evidence) float64 { return e.Recent[0] }},
 	{"recent[1]", Recency, share, func(e *event.Evidence) float64 { return e.Recent[1] }},
 	{"recent[2]", Recency, share, func(e *event.Evidence) float64 { return e.Recent[2] }},
+	{"recent_any[0]", Recency, share, func(e *event.Evidence) float64 { return e.RecentAny[0] }},
+	{"recent_any[1]", Recency, share, func(e *event.Evidence) float64 { return e.RecentAny[1] }},
+	{"recent_any[2]", Recency, share, func(e *event.Evidence) float64 { return e.RecentAny[2] }},
 	{"ages[0]", Recency, young, func(e *event.Evidence) float64 { return e.Ages[0] }},
 	{"ages[1]", Recency, young, func(e *event.Evidence) float64 { return e.Ages[1] }},
 	{"ages[2]", Recency, young, func(e *event.Evidence) float64 { return e.Ages[2] }},
@@ -86,13 +90,20 @@ var inputs = []input{
 	{"before[1]", Sequence, share, func(e *event.Evidence) float64 { return e.Before[1] }},
 	{"before[2]", Sequence, share, func(e *event.Evidence) float64 { return e.Before[2] }},
 	{"together", Sequence, share, func(e *event.Evidence) float64 { return e.Together }},
+	{"near[0]", Sequence, share, func(e *event.Evidence) float64 { return e.Near[0] }},
+	{"near[1]", Sequence, share, func(e *event.Evidence) float64 { return e.Near[1] }},
+	{"near[2]", Sequence, share, func(e *event.Evidence) float64 { return e.Near[2] }},
+	{"transition[0]", Sequence, share, func(e *event.Evidence) float64 { return e.Transition[0] }},
+	{"transition[1]", Sequence, share, func(e *event.Evidence) float64 { return e.Transition[1] }},
+	{"session[0]", Sequence, share, func(e *event.Evidence) float64 { return e.Session[0] }},
+	{"session[1]", Sequence, share, func(e *event.Evidence) float64 { return e.Session[1] }},
 	{"category", Category, share, func(e *event.Evidence) float64 { return e.Category }},
 }
 
 // After the inputs come the columns that are the same for every candidate of a list: what is known about the list, and
 // the constant 1, whose weights are the biases of the hidden layer.
 const (
-	perCandidate = 24*2 + 4 // columns of inputs
+	perCandidate = 35*2 + 4 // columns of inputs
 	likesColumn  = perCandidate
 	idleColumn   = perCandidate + 1
 	drawColumn   = perCandidate + 2
