@@ -181,6 +181,26 @@ func TestMaskingWhatIsNotThere(t *testing.T) {
 	})
 }
 
+// TestMaskingWhatWasNotChosen: what a neighbour did last is kept for the ages' sake; where that is no choice, no chain ends in it.
+func TestMaskingWhatWasNotChosen(t *testing.T) {
+	open(t, func(t *testing.T, c *Cache) {
+		f := &feed{T: t, c: c}
+		f.interactions(likes("u", "a", "b")...)
+		f.interactions(append(likes("v", "a", "b", "y"), event.Interaction{UserID: "v", ItemID: "x", Type: event.Dislike, Timestamp: 20_001 * day})...)
+		f.interactions(likes("w", "a", "b", "x")...)
+		s, err := c.Snapshot(t.Context(), Query{User: "u", Items: []string{"x", "y"}, Chains: 9})
+		f.must(err)
+		if got, err := s.Without(event.Chain{Via: "a", Neighbour: "v", ItemID: "x"}); err == nil {
+			t.Errorf("without what v dislikes there is %+v, want an error: no chain ends there", got)
+		}
+		for _, ch := range append(s.ChainsTo("x"), s.ChainsTo("y")...) {
+			if _, err := s.Without(ch); err != nil {
+				t.Errorf("%+v: %v", ch, err)
+			}
+		}
+	})
+}
+
 // TestMaskingAtTheSameTime is for the race detector.
 func TestMaskingAtTheSameTime(t *testing.T) {
 	open(t, func(t *testing.T, c *Cache) {
