@@ -47,12 +47,13 @@ func TestMaskedIsAGraphWithoutTheEdges(t *testing.T) {
 
 		items := []string{"a", "b", "c", "d", "e", "f"}
 		var log []event.Interaction
+		between := 3.
 		for i, in := range rapid.SliceOfNDistinct(rapid.Custom(func(rt *rapid.T) choice {
 			return choice{fmt.Sprint("u", rapid.IntRange(0, 5).Draw(rt, "user")), rapid.SampledFrom(items).Draw(rt, "item")}
 		}), 8, 36, rapid.ID[choice]).Draw(rt, "edges") {
-			typ := rapid.SampledFrom([]event.Type{event.Like, event.Like, event.Like, event.Dislike}).Draw(rt, "type")
+			typ := rapid.SampledFrom([]event.Type{event.Like, event.Like, event.Like, event.Dislike, event.Rating}).Draw(rt, "type")
 			at := noon + event.Time(rapid.IntRange(0, 3).Draw(rt, "days"))*day + event.Time(i)
-			log = append(log, event.Interaction{UserID: in.user, ItemID: in.item, Type: typ, Timestamp: at})
+			log = append(log, event.Interaction{UserID: in.user, ItemID: in.item, Type: typ, Value: &between, Timestamp: at})
 		}
 		whole := graph(log)
 		q := Query{User: "u0", Items: append([]string{"unknown"}, items...), Chains: rapid.IntRange(1, 30).Draw(rt, "chains"), History: 6, At: noon + 9*day}
