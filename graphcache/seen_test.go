@@ -186,3 +186,15 @@ func TestTrendsCountChoices(t *testing.T) {
 		}
 	})
 }
+
+// TestALikedLengthCountsChoices: of a list's edges those that were only seen are in its whole length alone.
+func TestALikedLengthCountsChoices(t *testing.T) {
+	list := node{edges: []Edge{{ID: "a", Kind: Like}, {ID: "b", Kind: Seen}, {ID: "c", Kind: Cart}, {ID: "d", Kind: Hide}}, degree: 8}
+	var strangers index
+	audience := strangers.audience(list)
+	for what, lengths := range map[string]func() (liked, all float64){"read by id": list.lengths, "read by number": audience.lengths} {
+		if liked, all := lengths(); liked != 4 || all != 8 {
+			t.Errorf("%s: lengths are %v and %v, want 4, as half of what was read, and 8", what, liked, all)
+		}
+	}
+}
