@@ -18,8 +18,8 @@ type JoinTopics struct {
 	DeadLetters  string
 }
 
-// DefaultRewards is what interactions earn: what says most, most. A rating earns its value where it is good and the
-// negative of it where it is bad.
+// DefaultRewards is what interactions earn: what says most, most. A rating earns its value where it is good, the negative
+// of it where it is bad, and nothing between.
 var DefaultRewards = map[event.Type]float64{
 	event.Purchase: 3, event.Like: 1, event.Click: 1, event.Cart: 1, event.Rating: 1, event.Dislike: -1, event.Hide: -1,
 }

@@ -74,12 +74,13 @@ func TestAppendAloneGivesTheSameGraph(t *testing.T) {
 	open(t, func(t *testing.T, c *Cache) {
 		f := &feed{T: t, c: c}
 		c.opt.Bound, c.opt.SettledBound, c.opt.RecentBound = testBound, testSettled, testRecent
-		low := 1.
+		low, between := 1., 3.
 		batch := likes("u", "a", "b", "c", "d", "e", "f")
 		for i, k := range event.Types {
 			batch = append(batch, event.Interaction{UserID: fmt.Sprint("v", i), ItemID: "a", Type: k, Value: &low, Timestamp: 20_001 * day},
 				event.Interaction{UserID: "u", ItemID: fmt.Sprint("x", i), Type: k, Value: &low, Timestamp: event.Time(20_000-i) * day})
 		}
+		batch = append(batch, event.Interaction{UserID: "seer", ItemID: "between", Type: event.Rating, Value: &between, Timestamp: 20_001 * day})
 		f.interactions(batch...)
 		want, err := c.Export(t.Context())
 		f.must(err)

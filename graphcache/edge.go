@@ -10,20 +10,21 @@ import (
 // Kind is what an edge says about the item; a larger kind wins between events of the same millisecond.
 type Kind int
 
-// The kinds of edges. 4 is reserved.
+// The kinds of edges.
 const (
 	Click    Kind = 0
 	Rating   Kind = 1
 	Like     Kind = 2
 	Cart     Kind = 3
+	Seen     Kind = 4 // a rating that speaks neither for the item nor against it
 	Purchase Kind = 5
 	Dislike  Kind = 6
 	Hide     Kind = 7
 )
 
-var kindNames = map[Kind]string{Click: "click", Rating: "rating", Like: "like", Cart: "cart", Purchase: "purchase", Dislike: "dislike", Hide: "hide"}
+var kindNames = map[Kind]string{Click: "click", Rating: "rating", Like: "like", Cart: "cart", Seen: "seen", Purchase: "purchase", Dislike: "dislike", Hide: "hide"}
 
-// String names the interaction that makes such an edge.
+// String names the interaction that makes such an edge; seen is for people to read, and no type of interaction.
 func (k Kind) String() string {
 	if name, ok := kindNames[k]; ok {
 		return name
@@ -31,8 +32,8 @@ func (k Kind) String() string {
 	return "kind " + strconv.Itoa(int(k))
 }
 
-// Positive tells whether the edge speaks for the item.
-func (k Kind) Positive() bool { return k < Dislike }
+// Positive tells whether the edge speaks for the item; Seen does not, nor against it.
+func (k Kind) Positive() bool { return k < Dislike && k != Seen }
 
 // settled tells whether the item is never to be offered again.
 func (k Kind) settled() bool { return k == Purchase || k == Hide }
@@ -56,7 +57,7 @@ func edgeOf(member string, score int64) Edge {
 	return Edge{ID: member, At: event.Time(score >> 3), Kind: Kind(score & 7)}
 }
 
-// Policy says which ratings speak for an item and which against it; those between make no edge.
+// Policy says which ratings speak for an item and which against it; those between make an edge that does neither, Seen.
 type Policy struct {
 	PositiveRating float64 // at least this: a positive edge
 	NegativeRating float64 // at most this: a dislike
@@ -95,6 +96,8 @@ func (p Policy) Kind(in event.Interaction) (k Kind, ok bool) {
 			return Rating, true
 		case *in.Value <= p.NegativeRating:
 			return Dislike, true
+		default:
+			return Seen, true
 		}
 	}
 	return 0, false

@@ -6,9 +6,9 @@
 // Every user and every item is a node; its edges are one sorted set. The score of a member is a max-register: the
 // event's time in milliseconds times 8 plus its Kind, written with ZADD GT and trimmed to the newest Bound. So the
 // graph is a join-semilattice: any multiset of events, in any order, in any batches, duplicated or replayed, gives the
-// same sorted sets. Negative edges stay in the list and take a slot; were they kept apart, trimming a removal would
-// bring the like back. Purchases and hides also stand in a longer register a user, so that what was bought or hidden
-// long ago is not offered again.
+// same sorted sets. Negative edges, and those that speak neither for the item nor against it, stay in the list and take a
+// slot; were they kept apart, trimming a removal would bring the like back. Purchases and hides also stand in a longer
+// register a user, so that what was bought or hidden long ago is not offered again.
 //
 // # Keys
 //

@@ -106,7 +106,8 @@ func (w *walk) newBasis(chosen []event.Candidate, links []link, newest, at event
 // knows tells whether a chain is one of the snapshot's, shown or not.
 func (b *basis) knows(ch event.Chain) bool {
 	i := slices.IndexFunc(b.neighbours, func(n neighbour) bool { return n.id == ch.Neighbour })
-	return i >= 0 && b.offered[ch.ItemID] && b.lists[i].has(ch.ItemID) &&
+	return i >= 0 && b.offered[ch.ItemID] &&
+		slices.ContainsFunc(b.lists[i].edges, func(e Edge) bool { return e.ID == ch.ItemID && e.Kind.Positive() }) &&
 		slices.ContainsFunc(b.neighbours[i].shared, func(via weighted) bool { return via.id == ch.Via })
 }
 

@@ -47,12 +47,13 @@ func TestMaskedIsAGraphWithoutTheEdges(t *testing.T) {
 
 		items := []string{"a", "b", "c", "d", "e", "f"}
 		var log []event.Interaction
+		between := 3.
 		for i, in := range rapid.SliceOfNDistinct(rapid.Custom(func(rt *rapid.T) choice {
 			return choice{fmt.Sprint("u", rapid.IntRange(0, 5).Draw(rt, "user")), rapid.SampledFrom(items).Draw(rt, "item")}
 		}), 8, 36, rapid.ID[choice]).Draw(rt, "edges") {
-			typ := rapid.SampledFrom([]event.Type{event.Like, event.Like, event.Like, event.Dislike}).Draw(rt, "type")
+			typ := rapid.SampledFrom([]event.Type{event.Like, event.Like, event.Like, event.Dislike, event.Rating}).Draw(rt, "type")
 			at := noon + event.Time(rapid.IntRange(0, 3).Draw(rt, "days"))*day + event.Time(i)
-			log = append(log, event.Interaction{UserID: in.user, ItemID: in.item, Type: typ, Timestamp: at})
+			log = append(log, event.Interaction{UserID: in.user, ItemID: in.item, Type: typ, Value: &between, Timestamp: at})
 		}
 		whole := graph(log)
 		q := Query{User: "u0", Items: append([]string{"unknown"}, items...), Chains: rapid.IntRange(1, 30).Draw(rt, "chains"), History: 6, At: noon + 9*day}
@@ -177,6 +178,26 @@ func TestMaskingWhatIsNotThere(t *testing.T) {
 		}
 		if _, err := (Snapshot{}).Without(event.Chain{}); err == nil {
 			t.Error("an empty snapshot has a chain")
+		}
+	})
+}
+
+// TestMaskingWhatWasNotChosen: what a neighbour did last is kept for the ages' sake; where that is no choice, no chain ends in it.
+func TestMaskingWhatWasNotChosen(t *testing.T) {
+	open(t, func(t *testing.T, c *Cache) {
+		f := &feed{T: t, c: c}
+		f.interactions(likes("u", "a", "b")...)
+		f.interactions(append(likes("v", "a", "b", "y"), event.Interaction{UserID: "v", ItemID: "x", Type: event.Dislike, Timestamp: 20_001 * day})...)
+		f.interactions(likes("w", "a", "b", "x")...)
+		s, err := c.Snapshot(t.Context(), Query{User: "u", Items: []string{"x", "y"}, Chains: 9})
+		f.must(err)
+		if got, err := s.Without(event.Chain{Via: "a", Neighbour: "v", ItemID: "x"}); err == nil {
+			t.Errorf("without what v dislikes there is %+v, want an error: no chain ends there", got)
+		}
+		for _, ch := range append(s.ChainsTo("x"), s.ChainsTo("y")...) {
+			if _, err := s.Without(ch); err != nil {
+				t.Errorf("%+v: %v", ch, err)
+			}
 		}
 	})
 }

@@ -69,7 +69,7 @@ type evalGraph struct {
 	ItemList int     `help:"Newest edges read of the list of each of these items, and of each candidate." default:"${graph_item_list}" group:"Graph"`
 	Met      int     `help:"Most users in these lists who are compared with the user." default:"${graph_met}" group:"Graph"`
 	Positive float64 `help:"Ratings of at least this count as liked by the graph. What a case may be drawn of is a like of 4 and more, always." default:"4" group:"Graph"`
-	Negative float64 `help:"Ratings of at most this count as disliked." default:"2" group:"Graph"`
+	Negative float64 `help:"Ratings of at most this count as disliked, those above it and below the other bound as seen and no more." default:"2" group:"Graph"`
 }
 
 // evalVars are what the help of r2rec eval takes from other packages.

@@ -46,7 +46,7 @@ type redisFlags struct {
 	Prefix    string        `help:"Put before every key." env:"R2REC_PREFIX" default:"r2:" group:"Redis"`
 	ForgetKey string        `help:"Secret that keys the hash by which forgotten users are remembered. Set it once, keep it." env:"R2REC_FORGET_KEY" group:"Redis"`
 	Positive  float64       `help:"Ratings of at least this count as liked." env:"R2REC_POSITIVE_RATING" default:"4" group:"Redis"`
-	Negative  float64       `help:"Ratings of at most this count as disliked." env:"R2REC_NEGATIVE_RATING" default:"2" group:"Redis"`
+	Negative  float64       `help:"Ratings of at most this count as disliked, those above it and below the other bound as seen and no more." env:"R2REC_NEGATIVE_RATING" default:"2" group:"Redis"`
 	HalfLife  time.Duration `help:"Time in which a choice loses half its weight." env:"R2REC_HALF_LIFE" default:"17520h" group:"Redis"`
 }
 

@@ -22,7 +22,7 @@ type joinFlags struct {
 	AttributionWindow time.Duration      `help:"Time after a list was first shown in which what happens to its items counts for it." env:"R2REC_ATTRIBUTION_WINDOW" default:"30m" group:"Rewards"`
 	Lateness          time.Duration      `help:"How late an event may reach Kafka and count for certain; rewards are final that much after their window." env:"R2REC_LATENESS" default:"5m" group:"Rewards"`
 	ShowableFor       time.Duration      `help:"Time after it was made in which a list may be shown first: what serve --ttl says." env:"R2REC_SHOWABLE_FOR" default:"24h" group:"Rewards"`
-	Reward            map[string]float64 `help:"What an interaction earns, as TYPE=VALUE;…; the others keep purchase=3;like=1;click=1;cart=1;rating=1;dislike=-1;hide=-1. A bad rating earns the negative of a good one." env:"R2REC_REWARD" placeholder:"TYPE=VALUE" group:"Rewards"`
+	Reward            map[string]float64 `help:"What an interaction earns, as TYPE=VALUE;…; the others keep purchase=3;like=1;click=1;cart=1;rating=1;dislike=-1;hide=-1. A bad rating earns the negative of a good one, and one between the bounds nothing." env:"R2REC_REWARD" placeholder:"TYPE=VALUE" group:"Rewards"`
 	Examination       []string           `help:"Which slots were looked at: cascade, or for a surface (* for all others) the probability by position, as home=1,0.7,0.5; may be given several times." env:"R2REC_EXAMINATION" sep:";" default:"cascade" placeholder:"cascade|SURFACE=P1,P2,…" group:"Rewards"`
 }
 

@@ -131,8 +131,8 @@ func (p *place) publish(topic string, msgs ...kafka.Message) {
 	}
 }
 
-// counted is what the graph must hold, from the CSV file alone: a rating of 4 and more or of 2 and less is an edge,
-// and a list keeps the newest ones up to the bound.
+// counted is what the graph must hold, from the CSV file alone: every rating is an edge, and a list keeps the newest ones up
+// to the bound. Of users whose lists were not trimmed, liked tells of each item that they rated whether by 4 or more.
 func counted(t *testing.T, bound int64) (s graphcache.Stats, liked map[string]map[string]bool) {
 	t.Helper()
 	file, err := os.Open("../../internal/dataset/movielens/ratings.csv.gz")
@@ -162,20 +162,15 @@ func counted(t *testing.T, bound int64) (s graphcache.Stats, liked map[string]ma
 		if err != nil {
 			t.Fatal(err)
 		}
-		if rating > 2 && rating < 4 {
-			continue
-		}
 		users[row[0]]++
 		items[row[1]]++
-		if rating >= 4 {
-			if liked[row[0]] == nil {
-				liked[row[0]] = map[string]bool{}
-			}
-			liked[row[0]][row[1]] = true
+		if liked[row[0]] == nil {
+			liked[row[0]] = map[string]bool{}
 		}
+		liked[row[0]][row[1]] = rating >= 4
 	}
 	for user, n := range users {
-		if n > bound { // an old like may have been trimmed, and be offered again
+		if n > bound { // an old edge may have been trimmed, and its item be offered again
 			delete(liked, user)
 		}
 		s.Users++
@@ -257,7 +252,7 @@ func (p *place) checkReasons(rec event.Recommendation, liked map[string]map[stri
 		if it.Title == "" || len(it.Reasons) == 0 {
 			p.Errorf("item %s of user %s has no title or no reason: %+v", it.ItemID, rec.UserID, it)
 		}
-		if liked[rec.UserID][it.ItemID] {
+		if _, rated := liked[rec.UserID][it.ItemID]; rated {
 			p.Errorf("user %s was offered %s, which he rated before", rec.UserID, it.ItemID)
 		}
 		for _, r := range it.Reasons {

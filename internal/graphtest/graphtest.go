@@ -22,7 +22,7 @@ type Entry struct {
 type Graph struct {
 	Prefix                 string
 	Bound, Settled, Recent int     // newest edges of a node, purchases and hides of a user, chosen items of a group
-	Positive, Negative     float64 // ratings of at least and of at most this make an edge
+	Positive, Negative     float64 // ratings of at least this speak for the item, of at most this against it
 }
 
 // Default is the graph of graphcache's defaults on a server that is set up for long lists.
@@ -30,6 +30,9 @@ var Default = Graph{Prefix: "r2:", Bound: 128, Settled: 1000, Recent: 32, Positi
 
 // kinds are the last three bits of a score: of two events in the same millisecond the larger counts.
 var kinds = map[event.Type]int64{event.Click: 0, event.Rating: 1, event.Like: 2, event.Cart: 3, event.Purchase: 5, event.Dislike: 6, event.Hide: 7}
+
+// seen is the kind of a rating between the bounds: it speaks neither for the item nor against it.
+const seen = 4
 
 // Entries is the graph that any log of these interactions gives, sorted by key, then by score, then by member.
 func (g Graph) Entries(log []event.Interaction) []Entry {
@@ -49,7 +52,7 @@ func (g Graph) Entries(log []event.Interaction) []Entry {
 			case *in.Value <= g.Negative:
 				kind = kinds[event.Dislike]
 			case *in.Value < g.Positive:
-				edge = false
+				kind = seen
 			}
 		}
 		if !edge {
@@ -61,7 +64,7 @@ func (g Graph) Entries(log []event.Interaction) []Entry {
 		if in.Type == event.Purchase || in.Type == event.Hide {
 			raise(g.key(in.UserID, "x:"+in.UserID), in.ItemID, score, g.Settled)
 		}
-		if kind < kinds[event.Dislike] {
+		if kind != seen && kind < kinds[event.Dislike] {
 			raise(g.key(in.ItemID, "recent"), in.ItemID, score, g.Recent)
 		}
 	}
