@@ -27,7 +27,7 @@ type root struct {
 	list                node
 	liked, degree       float64 // lengths of its list: positive edges, and all
 	byTen, byThree      float64 // halved every so many places among the positive
-	anyOne, anyFour     float64 // halved every so many places of the history
+	anyOne, anyFour     float64 // halved every so many places among all roots
 	anyTen, anyFar      float64 // far: 32 places
 	newestTen, positive bool
 }
@@ -57,10 +57,12 @@ type meeting struct {
 	positive bool       // on both sides
 }
 
-// How close in time two things that a user did belong together, and to one visit, and what event.NearGap is: milliseconds.
+// How close in time two things that a user did belong together, to one visit and to one day, and what event.NearGap is:
+// milliseconds.
 const (
 	togetherGap = float64(2 * time.Minute / time.Millisecond)
 	visitGap    = float64(10 * time.Minute / time.Millisecond)
+	dayGap      = float64(24 * time.Hour / time.Millisecond)
 	nearGap     = float64(event.NearGap / time.Millisecond)
 )
 
@@ -341,13 +343,12 @@ func (t *taste) sequence(e *event.Evidence, c *common, weight, gap float64) {
 	if gap < 0 {
 		side, gap = &e.Before, -gap
 	}
+	var worth [len(event.Gaps)]float64
 	for k, g := range t.gaps {
-		worth := 1 / (1 + gap/g)
-		side[k] += weight * worth
-		if k == 0 {
-			c.minute += worth
-		}
+		worth[k] = 1 / (1 + gap/g)
+		side[k] += weight * worth[k]
 	}
+	c.minute += worth[0]
 	c.moment += 1 / (1 + gap/nearGap)
 	if gap < visitGap {
 		c.visit++
@@ -355,7 +356,7 @@ func (t *taste) sequence(e *event.Evidence, c *common, weight, gap float64) {
 			e.Together += weight
 		}
 	}
-	if gap < t.gaps[2] {
+	if gap < dayGap {
 		c.day++
 	}
 }

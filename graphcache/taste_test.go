@@ -214,12 +214,12 @@ func TestHistoryIsAskedForApartFromItsUse(t *testing.T) {
 	})
 }
 
-// TestAgesOfTenChoices has dislikes among them, which are no choices.
 // evidenceOf a list, whose newest edge may be of that moment, asked at that moment.
 func evidenceOf(t *taste, list node, categories []string, at event.Time) event.Evidence {
 	return t.evidence(t.counting(), t.index.audience(list), categories, at, at)
 }
 
+// TestAgesOfTenChoices has dislikes among them, which are no choices.
 func TestAgesOfTenChoices(t *testing.T) {
 	var list node
 	for i := range 24 {
@@ -229,6 +229,22 @@ func TestAgesOfTenChoices(t *testing.T) {
 	e := evidenceOf(newTaste("u", nil, nil, nil), list, nil, noon)
 	if want := [4]float64{1, 5, 19, 23}; e.Ages != want {
 		t.Errorf("ages are %v, want %v: the choices are 1, 3, 5, ... 23 seconds old", e.Ages, want)
+	}
+}
+
+// TestHowCloseIsTogether: what is as far apart as a bound says is beyond it, either way round.
+func TestHowCloseIsTogether(t *testing.T) {
+	root := Edge{ID: "a", At: noon, Kind: Like}
+	for _, gap := range []event.Time{0, 2*minute - 1, 2 * minute, 10*minute - 1, 10 * minute, day - 1, day} {
+		want := map[bool]float64{true: 1}
+		for _, sign := range []event.Time{1, -1} {
+			taste := newTaste("u", []Edge{root}, []Edge{root}, []node{{edges: []Edge{{ID: "v", At: noon, Kind: Like}}, degree: 1}})
+			e := evidenceOf(taste, node{edges: []Edge{{ID: "v", At: noon + sign*gap, Kind: Like}}, degree: 1}, nil, noon+day)
+			got := [3]float64{e.Together, e.Session[0], e.Session[1]}
+			if want := [3]float64{want[gap < 2*minute], want[gap < 10*minute], want[gap < day]}; got != want {
+				t.Errorf("with %d ms between them together and session are %v, want %v", sign*gap, got, want)
+			}
+		}
 	}
 }
 

@@ -145,9 +145,12 @@ const (
 
 // Evidence is what the graph tells about one candidate of one user, all of it counted from lists that keep their newest
 // edges. Values are 0 or larger, and but for Ages larger is stronger; only a value's size relative to the other
-// candidates of the same list means something. A choice is a positive edge, cos the cosine of two users' or two items'
-// lists, place the position in the user's history (0 is the newest); ages are counted from the moment of asking, and
-// halving by age from the newest choice of any candidate, which within a list comes to the same.
+// candidates of the same list means something. A choice is a positive edge. The history is the user's newest 32 choices
+// (graphcache.Read) and, for values over edges of every kind, the newest 32 other edges among them: place is the position
+// there, 0 is the newest. cos is the cosine of two items' lists, or that of two users' in the choices that they share, over
+// the root of the user's choices times all of the other's edges. Ages are counted from the moment of asking, and halving by
+// age from the newest edge of any candidate, which within a list comes to the same. After, Before, Together, Near,
+// Transition, Session, Interest and SimilarAny are over edges of every kind.
 type Evidence struct {
 	Chains           float64    `json:"chains"`             // summed weight of the chains that support it
 	Support          int        `json:"support"`            // like-minded users who have it
@@ -162,14 +165,14 @@ type Evidence struct {
 	Lift             float64    `json:"lift"`               // common users over the product of both lists' lengths, summed and halved as Similar
 	After            [3]float64 `json:"after"`              // users who went on to it from an item of the history, each worth 1/(1 + gap/Gaps[k]) over the root of both lists' lengths, halved every 4 places
 	Before           [3]float64 `json:"before"`             // users who had it before an item of the history, likewise
-	Together         float64    `json:"together"`           // users who dealt with both within two minutes, each worth 1 over the same root, halved likewise
+	Together         float64    `json:"together"`           // users who dealt with both less than two minutes apart, each worth 1 over the same root, halved likewise
 	Near             [3]float64 `json:"near"`               // as After and Before together, but halved every place with a gap of NearGap, every place with Gaps[0], and every 32 places with Gaps[0]
 	Transition       [2]float64 `json:"transition"`         // as After[0] and Before[0] together, but over the length of the history's item's list alone, and over the product of both lengths
-	Session          [2]float64 `json:"session"`            // as Together, but within ten minutes and halved every 10 places, and within a day and halved every 32
-	Recent           [3]float64 `json:"recent"`             // likes of it, each halved every HalfLives[k]
+	Session          [2]float64 `json:"session"`            // as Together, but less than ten minutes apart and halved every 10 places, and less than a day and halved every 32
+	Recent           [3]float64 `json:"recent"`             // choices of it, each halved every HalfLives[k]
 	RecentAny        [3]float64 `json:"recent_any"`         // as Recent, over edges of every kind
 	Popularity       int        `json:"popularity"`         // users in the item's list, at most the list's bound
-	Liked            float64    `json:"liked"`              // those of them who like it; of a list that was read in part, by the share of the part
+	Liked            float64    `json:"liked"`              // those of them who chose it; of a list that was read in part, by the share of the part
 	Ages             [4]float64 `json:"ages"`               // seconds since it was last chosen, 3 and 10 times ago, and first as far as known; 0: never
 	Category         float64    `json:"category"`           // share of the history's category mentions, halved every 10 places, that it covers, 0 to 1
 }

@@ -128,7 +128,7 @@ func load(r io.Reader) (*Model, error) {
 func (f file) model() (*Model, error) {
 	names := columnNames()
 	if len(f.Inputs) != len(names) {
-		return nil, fmt.Errorf("it has %d inputs, want %d", len(f.Inputs), len(names))
+		return nil, fmt.Errorf("it has %d inputs, want %d: fit it again", len(f.Inputs), len(names))
 	}
 	for i, name := range names {
 		if f.Inputs[i] != name {

@@ -70,7 +70,7 @@ func TestLoadRefuses(t *testing.T) {
 		damage func(*file)
 		want   string
 	}{
-		"fewer inputs":         {func(f *file) { f.Inputs = f.Inputs[1:] }, "it has 76 inputs, want 77"},
+		"fewer inputs":         {func(f *file) { f.Inputs = f.Inputs[1:] }, "it has 76 inputs, want 77: fit it again"},
 		"inputs in disorder":   {func(f *file) { f.Inputs[2], f.Inputs[4] = f.Inputs[4], f.Inputs[2] }, `its input 2 is "support share", want "liked share"`},
 		"unknown group":        {func(f *file) { f.Training.Without = []Group{"colour"} }, `training.without: "colour"`},
 		"group twice":          {func(f *file) { f.Training.Without = []Group{User, User} }, "training.without is"},

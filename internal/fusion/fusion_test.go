@@ -79,7 +79,8 @@ func TestScoresAreFinite(t *testing.T) {
 			l.Evidence = append(l.Evidence, event.Evidence{
 				Support: rapid.Int().Draw(t, "support"), Popularity: rapid.Int().Draw(t, "popularity"), LikeMinded: v(), LikeMindedRecent: three(),
 				Interest: v(), Similar: v(), SimilarLast: v(), SimilarRecent: v(), SimilarAny: v(), Best: v(), Lift: v(), After: three(), Before: three(),
-				Together: v(), Recent: three(), Ages: [4]float64{v(), v(), v(), v()}, Category: v(), Chains: v(),
+				Together: v(), Near: three(), Transition: [2]float64{v(), v()}, Session: [2]float64{v(), v()},
+				Recent: three(), RecentAny: three(), Liked: v(), Ages: [4]float64{v(), v(), v(), v()}, Category: v(), Chains: v(),
 			})
 		}
 		scores := m.Scores(l)
@@ -111,9 +112,13 @@ func TestWithout(t *testing.T) {
 	}
 	rng := source(6)
 	changes := map[Group][]func(l *List, e *event.Evidence){
-		Popularity: {func(_ *List, e *event.Evidence) { e.Popularity = rng.IntN(50) }},
+		Popularity: {
+			func(_ *List, e *event.Evidence) { e.Popularity = rng.IntN(50) },
+			func(_ *List, e *event.Evidence) { e.Liked = rng.Float64() },
+		},
 		Recency: {
 			func(_ *List, e *event.Evidence) { e.Recent[rng.IntN(3)] = rng.Float64() },
+			func(_ *List, e *event.Evidence) { e.RecentAny[rng.IntN(3)] = rng.Float64() },
 			func(_ *List, e *event.Evidence) { e.Ages[rng.IntN(4)] = 1e5 * rng.Float64() },
 		},
 		LikeMinded: {
@@ -134,6 +139,9 @@ func TestWithout(t *testing.T) {
 			func(_ *List, e *event.Evidence) { e.After[rng.IntN(3)] = rng.Float64() },
 			func(_ *List, e *event.Evidence) { e.Before[rng.IntN(3)] = rng.Float64() },
 			func(_ *List, e *event.Evidence) { e.Together = rng.Float64() },
+			func(_ *List, e *event.Evidence) { e.Near[rng.IntN(3)] = rng.Float64() },
+			func(_ *List, e *event.Evidence) { e.Transition[rng.IntN(2)] = rng.Float64() },
+			func(_ *List, e *event.Evidence) { e.Session[rng.IntN(2)] = rng.Float64() },
 		},
 		Category: {func(_ *List, e *event.Evidence) { e.Category = rng.Float64() }},
 		User: {
