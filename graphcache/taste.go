@@ -300,7 +300,7 @@ func (c *counting) crowd(e *event.Evidence, list audience, newest, asOf event.Ti
 		n = max(n, 2*len(c.faded))
 		c.faded, c.known = make([]faded, n), make([]int32, n)
 	}
-	var recent, any faded
+	var recent, dealt faded
 	c.known = c.known[:cap(c.known)]
 	chosen, last, known := 0, event.Time(0), 0
 	for i := range list.edges {
@@ -311,8 +311,8 @@ func (c *counting) crowd(e *event.Evidence, list audience, newest, asOf event.Ti
 		if o.who != stranger {
 			known++
 		}
-		for k := range any {
-			any[k] += f[k]
+		for k := range dealt {
+			dealt[k] += f[k]
 		}
 		if !o.positive() {
 			continue
@@ -334,7 +334,7 @@ func (c *counting) crowd(e *event.Evidence, list audience, newest, asOf event.Ti
 	if chosen > 0 {
 		e.Ages[3] = seconds(asOf - last)
 	}
-	e.Recent, e.RecentAny, c.known = recent, any, c.known[:known]
+	e.Recent, e.RecentAny, c.known = recent, dealt, c.known[:known]
 }
 
 // sequence counts a user who dealt with an item of the history and, gap milliseconds later, with the candidate.
