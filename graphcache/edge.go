@@ -57,10 +57,12 @@ func edgeOf(member string, score int64) Edge {
 	return Edge{ID: member, At: event.Time(score >> 3), Kind: Kind(score & 7)}
 }
 
-// Policy says which ratings speak for an item and which against it; those between make an edge that does neither, Seen.
+// Policy says which ratings speak for an item and which against it; those between make an edge that does neither, Seen,
+// or none.
 type Policy struct {
 	PositiveRating float64 // at least this: a positive edge
 	NegativeRating float64 // at most this: a dislike
+	NoSeen         bool    // those between make no edge
 }
 
 // DefaultPolicy fits ratings from 1 to 5.
@@ -96,7 +98,7 @@ func (p Policy) Kind(in event.Interaction) (k Kind, ok bool) {
 			return Rating, true
 		case *in.Value <= p.NegativeRating:
 			return Dislike, true
-		default:
+		case !p.NoSeen:
 			return Seen, true
 		}
 	}

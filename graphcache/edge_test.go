@@ -24,6 +24,13 @@ func TestRatingsMakeEdgesByTheBounds(t *testing.T) {
 				t.Errorf("%+v: a rating of %v makes an edge of kind %v, %v; want %v", policy, value, got, ok, kind)
 			}
 		}
+		bare := policy
+		bare.NoSeen = true
+		for value, kind := range want {
+			if got, ok := bare.Kind(event.Interaction{Type: event.Rating, Value: &value}); ok != (kind != Seen) || ok && got != kind {
+				t.Errorf("%+v: a rating of %v makes an edge of kind %v, %v; want %v unless that is seen", bare, value, got, ok, kind)
+			}
+		}
 		if got, ok := policy.Kind(event.Interaction{Type: event.Rating}); ok {
 			t.Errorf("%+v: a rating without a value makes an edge of kind %v", policy, got)
 		}

@@ -70,6 +70,7 @@ type evalGraph struct {
 	Met      int     `help:"Most users in these lists who are compared with the user." default:"${graph_met}" group:"Graph"`
 	Positive float64 `help:"Ratings of at least this count as liked by the graph. What a case may be drawn of is a like of 4 and more, always." default:"4" group:"Graph"`
 	Negative float64 `help:"Ratings of at most this count as disliked, those above it and below the other bound as seen and no more." default:"2" group:"Graph"`
+	NoSeen   bool    `help:"Ratings between the bounds make no edge at all." group:"Graph"`
 }
 
 // evalVars are what the help of r2rec eval takes from other packages.
@@ -233,7 +234,7 @@ func (c evalGraph) open(ctx context.Context, p *process, items iter.Seq2[event.I
 	read.History, read.ItemList, read.Met = c.History, c.ItemList, c.Met
 	g.Cache, err = graphcache.New(rdb, graphcache.Options{
 		Prefix: prefix, Bound: c.Bound, Read: read, Logger: p.log,
-		Policy: graphcache.Policy{PositiveRating: c.Positive, NegativeRating: c.Negative},
+		Policy: graphcache.Policy{PositiveRating: c.Positive, NegativeRating: c.Negative, NoSeen: c.NoSeen},
 	})
 	if err == nil && server == nil {
 		if err = g.Ping(ctx); err == nil {

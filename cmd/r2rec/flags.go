@@ -47,6 +47,7 @@ type redisFlags struct {
 	ForgetKey string        `help:"Secret that keys the hash by which forgotten users are remembered. Set it once, keep it." env:"R2REC_FORGET_KEY" group:"Redis"`
 	Positive  float64       `help:"Ratings of at least this count as liked." env:"R2REC_POSITIVE_RATING" default:"4" group:"Redis"`
 	Negative  float64       `help:"Ratings of at most this count as disliked, those above it and below the other bound as seen and no more." env:"R2REC_NEGATIVE_RATING" default:"2" group:"Redis"`
+	NoSeen    bool          `help:"Ratings between the bounds make no edge at all." env:"R2REC_NO_SEEN" group:"Redis"`
 	HalfLife  time.Duration `help:"Time in which a choice loses half its weight." env:"R2REC_HALF_LIFE" default:"17520h" group:"Redis"`
 }
 
@@ -55,7 +56,7 @@ func (f redisFlags) graph(rdb redis.UniversalClient, p *process) (*graphcache.Ge
 	read.HalfLife = f.HalfLife
 	return graphcache.NewGenerations(rdb, graphcache.Options{
 		Prefix: f.Prefix, ForgetKey: []byte(f.ForgetKey), Read: read, Logger: p.log,
-		Policy: graphcache.Policy{PositiveRating: f.Positive, NegativeRating: f.Negative},
+		Policy: graphcache.Policy{PositiveRating: f.Positive, NegativeRating: f.Negative, NoSeen: f.NoSeen},
 	})
 }
 
