@@ -48,14 +48,18 @@ type redisFlags struct {
 	Positive  float64       `help:"Ratings of at least this count as liked." env:"R2REC_POSITIVE_RATING" default:"4" group:"Redis"`
 	Negative  float64       `help:"Ratings of at most this count as disliked, those above it and below the other bound as seen and no more." env:"R2REC_NEGATIVE_RATING" default:"2" group:"Redis"`
 	NoSeen    bool          `help:"Ratings between the bounds make no edge at all." env:"R2REC_NO_SEEN" group:"Redis"`
+	Bound     int           `help:"Edges that each user and each item keeps, the newest, the same for all processes; 0: 128, or 96 in a Redis that is not set up for more." env:"R2REC_BOUND" default:"0" group:"Redis"`
 	HalfLife  time.Duration `help:"Time in which a choice loses half its weight." env:"R2REC_HALF_LIFE" default:"17520h" group:"Redis"`
 }
 
 func (f redisFlags) graph(rdb redis.UniversalClient, p *process) (*graphcache.Generations, error) {
+	if f.Bound < 0 {
+		return nil, fmt.Errorf("--bound %d: want at least 1 edge, or 0 for the usual number", f.Bound)
+	}
 	read := graphcache.DefaultRead
 	read.HalfLife = f.HalfLife
 	return graphcache.NewGenerations(rdb, graphcache.Options{
-		Prefix: f.Prefix, ForgetKey: []byte(f.ForgetKey), Read: read, Logger: p.log,
+		Prefix: f.Prefix, Bound: f.Bound, ForgetKey: []byte(f.ForgetKey), Read: read, Logger: p.log,
 		Policy: graphcache.Policy{PositiveRating: f.Positive, NegativeRating: f.Negative, NoSeen: f.NoSeen},
 	})
 }

@@ -3,11 +3,14 @@ package main
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/r2rec/r2rec/graphcache"
 	"github.com/r2rec/r2rec/internal/embedded/embeddedtest"
+	"github.com/r2rec/r2rec/internal/event"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -73,5 +76,44 @@ func TestRedisClientEndsWithItsContext(t *testing.T) {
 	cancel()
 	if _, err := (redisFlags{Redis: "redis://" + embeddedtest.Redis(t)}).client(ctx); err == nil {
 		t.Error("asked after the end: no error")
+	}
+}
+
+// TestTheGraphKeepsToItsFlags: what a process was told of bounds and ratings is what its graph does.
+func TestTheGraphKeepsToItsFlags(t *testing.T) {
+	rf := redisFlags{Redis: "redis://" + embeddedtest.Redis(t), Prefix: "r2:", HalfLife: graphcache.DefaultRead.HalfLife, Positive: 4, Negative: 2, Bound: 2, NoSeen: true}
+	rdb, err := rf.client(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rdb.Close()
+	g, err := rf.graph(rdb, &process{log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Configure(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var log []event.Interaction
+	for i, value := range []float64{5, 4, 3, 2} {
+		log = append(log, event.Interaction{UserID: "u", ItemID: fmt.Sprint(value), Type: event.Rating, Value: &value, Timestamp: event.Time(1_700_000_000_000 + i)})
+	}
+	if err := g.ApplyInteractions(t.Context(), event.Span{Topic: "interactions", End: int64(len(log))}, log); err != nil {
+		t.Fatal(err)
+	}
+	current, err := g.Current(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	around, err := current.AroundUser(t.Context(), "u", 9)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(around.Shown) != 2 || around.Shown[0].ID != "2" || around.Shown[1].ID != "4" {
+		t.Errorf("the user keeps %+v, want what was rated 2 and 4: two edges, none of a rating between", around.Shown)
+	}
+	rf.Bound = -1
+	if _, err := rf.graph(rdb, &process{}); err == nil || !strings.Contains(err.Error(), "--bound -1") {
+		t.Errorf("a bound below 0 gives %v, want an error that names it", err)
 	}
 }
