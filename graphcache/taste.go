@@ -337,7 +337,8 @@ func (c *counting) crowd(e *event.Evidence, list audience, newest, asOf event.Ti
 	e.Recent, e.RecentAny, c.known = recent, dealt, c.known[:known]
 }
 
-// sequence counts a user who dealt with an item of the history and, gap milliseconds later, with the candidate.
+// sequence counts a user who dealt with an item of the history and, gap milliseconds later, with the candidate: for the
+// evidence, and among those whom the two have in common.
 func (t *taste) sequence(e *event.Evidence, c *common, weight, gap float64) {
 	side := &e.After
 	if gap < 0 {

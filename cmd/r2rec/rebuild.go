@@ -34,8 +34,9 @@ func (rebuildCommand) Help() string {
 serves and consumers go on. Then all readers and consumers switch to it at once; nobody has to be restarted. Consumers
 apply what came meanwhile by themselves. Then the former graph is deleted, slowly.
 
-For a graph whose lists users were forgotten from, for other bounds of ratings (--positive, --negative, --no-seen), one of a version
-that made no edge of ratings between them, another --forget-key, or a graph in which somebody wrote by hand. Use the same flags for all processes from then on.
+For a graph whose lists users were forgotten from, that a version made which had no edge for ratings between the bounds,
+or in which somebody wrote by hand; to count ratings otherwise (--positive, --negative, --no-seen), to keep more edges
+(--bound), or for another --forget-key. Use the same flags for all processes from then on.
 
 Redis needs room for two graphs. Dead letters are counted, not published again. A rebuild that is killed has changed
 nothing; the next one deletes what it left. Only one runs at a time. docs/rebuilding.md tells more.`

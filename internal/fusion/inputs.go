@@ -13,7 +13,7 @@ type Group string
 
 // The groups. What a fit is told about how candidates were drawn belongs to none: it is no evidence.
 const (
-	Popularity Group = "popularity"  // how many have it, and like it
+	Popularity Group = "popularity"  // how many have it, and chose it
 	Recency    Group = "recency"     // how many chose it lately, and when
 	LikeMinded Group = "like-minded" // who of those that are like the user has it
 	Similar    Group = "similar"     // items with the same users
