@@ -30,7 +30,7 @@ import (
 // wrote to the former generation finds in the watermarks of the current one where that stands (*event.BehindError), and
 // goes on from there. Users are forgotten in all generations.
 //
-// Recommendations, the join's state and adapters belong to no generation.
+// Recommendations, the join's state, adapters and factors belong to no generation.
 type Generations struct {
 	first   *Cache // generation 0, by whose settings the others are made
 	current atomic.Pointer[Cache]
@@ -180,6 +180,11 @@ var errSwitched = errors.New("another generation is current")
 // RefreshTrends is Cache.RefreshTrends of the current generation.
 func (g *Generations) RefreshTrends(ctx context.Context) error {
 	return g.do(ctx, func(c *Cache) error { return c.RefreshTrends(ctx) })
+}
+
+// RefreshFactors is Cache.RefreshFactors.
+func (g *Generations) RefreshFactors(ctx context.Context) error {
+	return g.do(ctx, func(c *Cache) error { return c.RefreshFactors(ctx) })
 }
 
 // History is Cache.History of the current generation.

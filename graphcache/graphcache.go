@@ -26,6 +26,9 @@
 //	r2:generation    HASH which graph is current, and which others have keys, see Generations
 //	r2:{join:TOPIC/P}:head, :users, :due
 //	                 HASH, HASH user -> JSON, ZSET user -> ms: what waits for its reward, see LoadJoin; expire after a week unused
+//	r2:factors       STRING the name of the latent factors that serve, see PublishFactors
+//	r2:{factors:K}:NAME
+//	                 STRING part K of 64 of them
 //	r2:{0}:probe     ZSET within one transaction, to try what the server can
 //
 // They are private to this package: apps read what the reasoner publishes. A graph that was rebuilt is a later
@@ -103,6 +106,8 @@ type Cache struct {
 	chosen bool
 	// trends as last read by RefreshTrends.
 	trends atomic.Pointer[trends]
+	// factors as last read by RefreshFactors, or given to UseFactors.
+	factors atomic.Pointer[named]
 	// pools are for the lists of snapshots, see space.
 	pools pools
 	// dumps tells whether lists are read by DUMP.
@@ -174,6 +179,7 @@ func (c *Cache) generation(n int) *Cache {
 	d := &Cache{rdb: c.rdb, opt: opt, graph: graphPrefix(opt), chosen: c.chosen, between: c.between}
 	d.dumps.Store(c.dumps.Load())
 	d.trends.Store(c.trends.Load())
+	d.factors.Store(c.factors.Load())
 	return d
 }
 

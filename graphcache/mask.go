@@ -146,7 +146,9 @@ func (b *basis) without(c event.Context, gone []choice) event.Context {
 	for k := range pool {
 		it := &c.Candidates[k]
 		if newest != b.newest || slices.ContainsFunc(who, b.pool[k].list.has) {
+			latent := it.Evidence.Latent // the user did what the user did
 			it.Evidence = b.taste.evidence(room, pool[k].list, it.Categories, newest, b.at)
+			it.Evidence.Latent = latent
 		}
 		it.Evidence.Chains = weights[it.ItemID]
 	}

@@ -19,7 +19,7 @@ import (
 // candidates that are named and such that were found.
 func TestMaskedIsAGraphWithoutTheEdges(t *testing.T) {
 	rdb, ctx := client(t, &redis.UniversalOptions{Addrs: []string{embeddedtest.Redis(t)}}), t.Context()
-	graphs, masked := 0, 0
+	graphs, masked, latent := 0, 0, someFactors(t, 1)
 	rapid.Check(t, func(rt *rapid.T) {
 		read := DefaultRead
 		read.Neighbours, read.Met = rapid.IntRange(1, 8).Draw(rt, "neighbours"), rapid.IntRange(1, 8).Draw(rt, "met")
@@ -35,6 +35,7 @@ func TestMaskedIsAGraphWithoutTheEdges(t *testing.T) {
 			if err != nil {
 				rt.Fatal(err)
 			}
+			c.UseFactors(latent)
 			return c
 		}
 		ask := func(c *Cache, q Query) Snapshot {

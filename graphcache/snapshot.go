@@ -259,12 +259,14 @@ func (w *walk) snapshot() Snapshot {
 	if len(w.pool) > 0 {
 		c.Candidates = make([]event.Candidate, len(w.pool))
 	}
+	taste := w.latent()
 	parallel.Parts(len(w.pool), countAtOnce, func(from, to int) {
 		room := w.taste.counting()
 		for i, p := range w.pool[from:to] {
 			it := w.item(p.id)
 			e := w.taste.evidence(room, p.list, it.Categories, newest, at)
 			e.Chains = p.weight
+			e.Latent[0], e.Latent[1] = taste.Of(p.id)
 			c.Candidates[from+i] = event.Candidate{ItemID: p.id, Title: it.Title, Categories: it.Categories, Origin: p.origin, Evidence: e}
 		}
 	})

@@ -14,6 +14,7 @@ import (
 	"github.com/r2rec/r2rec/internal/dataset"
 	"github.com/r2rec/r2rec/internal/embedded"
 	"github.com/r2rec/r2rec/internal/event"
+	"github.com/r2rec/r2rec/internal/factors"
 	"github.com/r2rec/r2rec/internal/web"
 	"github.com/r2rec/r2rec/reasoner"
 	"golang.org/x/sync/errgroup"
@@ -161,6 +162,9 @@ func (c demoCommand) Run(p *process) error {
 		if err := graph.RefreshTrends(ctx); err != nil {
 			return err
 		}
+		if err := c.learnFactors(ctx, p, graph); err != nil {
+			return err
+		}
 		if err := c.firstRecommendation(ctx, p, s, rest, begun); err != nil {
 			return err
 		}
@@ -243,6 +247,21 @@ func (c demoCommand) replayHistory(ctx context.Context, p *process, s *service, 
 	_, err = fmt.Fprintf(p.stdout, "%d items and %d interactions through Kafka into the graph in %.1f s (%.0f interactions/s)\n",
 		nItems, sent.Interactions, seconds, float64(sent.Interactions)/seconds)
 	return err
+}
+
+// learnFactors learns latent factors from the history: once, which is enough for as long as a demo lasts.
+func (c demoCommand) learnFactors(ctx context.Context, p *process, graph *graphcache.Generations) error {
+	shown := &stages{p: p}
+	defer shown.close()
+	r, err := learnFactors(ctx, graph, factors.Options{}, shown.set)
+	if err != nil {
+		return err
+	}
+	shown.close()
+	if _, err := fmt.Fprintf(p.stdout, "Latent factors of %d items learned in %.1f s (r2rec factors)\n", r.Items, r.LearnSeconds); err != nil {
+		return err
+	}
+	return graph.RefreshFactors(ctx)
 }
 
 // firstRecommendation shows, in the terminal, a list for a user who comes next in the replay.

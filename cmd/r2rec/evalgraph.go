@@ -22,6 +22,7 @@ import (
 	"github.com/r2rec/r2rec/internal/eval/baseline"
 	"github.com/r2rec/r2rec/internal/eval/live"
 	"github.com/r2rec/r2rec/internal/event"
+	"github.com/r2rec/r2rec/internal/factors"
 	"github.com/r2rec/r2rec/internal/fusion"
 )
 
@@ -32,6 +33,8 @@ type evalFit struct {
 	Without   []fusion.Group `help:"Fit without these kinds of evidence, to see what each is worth: some of ${fusion_groups}." placeholder:"KIND" group:"Fusion"`
 	Weights   string         `help:"Rank with the weights of this file, written by --save." type:"existingfile" xor:"weights" placeholder:"FILE" group:"Fusion"`
 	Save      string         `help:"Write the fitted weights to this file." type:"path" placeholder:"FILE" group:"Fusion"`
+
+	factorFlags `embed:""`
 }
 
 // check finds what is wrong with the flags; fused tells whether the fusion ranks at all.
@@ -49,6 +52,9 @@ func (f evalFit) check(fused bool) error {
 		case flag.given && flag.fit && f.FitBefore == "":
 			return fmt.Errorf("%s needs --fit-before TIME: without it nothing is fitted", flag.name)
 		}
+	}
+	if err := f.factorFlags.check(); err != nil {
+		return err
 	}
 	if f.FitCases < fusion.MinExamples {
 		return fmt.Errorf("--fit-cases %d: want at least %d, fewer cannot settle the weights", f.FitCases, fusion.MinExamples)
@@ -105,7 +111,7 @@ func (r liveRanker) Close() error { return r.graph.close() }
 
 // fusion is the product's own ranking over an empty graph, and how to make it again in a world with less data.
 func (c evalCommand) fusion(p *process, shown *stages, data *dataset.Dataset, cases []eval.Case) (k contestant, err error) {
-	o := live.Options{Fit: fusion.FitOptions{Seed: c.Seed, Without: c.Without}}
+	o := live.Options{Fit: fusion.FitOptions{Seed: c.Seed, Without: c.Without}, NoFactors: slices.Contains(c.Without, fusion.Latent)}
 	switch {
 	case c.FitBefore != "":
 		if o.FitBefore, err = parseMoment(c.FitBefore); err != nil {
@@ -134,6 +140,7 @@ func (c evalCommand) fusion(p *process, shown *stages, data *dataset.Dataset, ca
 		if err != nil {
 			return nil, err
 		}
+		g.learn = c.factorFlags.options(c.Seed)
 		r, err := live.New(g, o)
 		if err != nil {
 			return nil, errors.Join(err, g.close())
@@ -148,7 +155,7 @@ func (c evalCommand) fusion(p *process, shown *stages, data *dataset.Dataset, ca
 	// The first world without a future fits the weights again, from what it has; the others rank with those.
 	k.fresh = func(ctx context.Context, past eval.Stream) (eval.Ranker, error) {
 		again := o
-		again.Fitted = func(m *fusion.Model) error { o.Model, o.FitBefore = m, 0; return nil }
+		again.Fitted = func(m *fusion.Model) error { o.Model, o.FitBefore, o.LearnBefore = m, 0, o.FitBefore; return nil }
 		return world(ctx, past, again)
 	}
 	return k, nil
@@ -192,6 +199,7 @@ func saveWeights(path string, m *fusion.Model) error {
 type measured struct {
 	*graphcache.Cache
 	close   func() error
+	learn   factors.Options
 	words   bool // Evidence also gives what prompts of words show: the history and the chains
 	applied int64
 	trended int64
@@ -292,6 +300,22 @@ func (g *measured) Evidence(ctx context.Context, user string, at event.Time, can
 	}
 	s, err := g.Snapshot(ctx, q)
 	return s.Context, err
+}
+
+// Learn learns from the graph, as r2rec factors does.
+func (g *measured) Learn(ctx context.Context) error {
+	edges, err := g.FactorEdges(ctx, nil)
+	if err != nil {
+		return err
+	}
+	m, err := factors.Fit(ctx, edges, g.learn)
+	if errors.Is(err, factors.ErrNothing) {
+		return nil
+	}
+	if err == nil {
+		g.UseFactors(m)
+	}
+	return err
 }
 
 // trendsEvery is after how many events trends are refreshed, where a server does so every few seconds.

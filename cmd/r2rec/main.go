@@ -31,6 +31,7 @@ type cli struct {
 	Graph     graphCommand     `cmd:"" help:"See what the graph holds: counts, memory, lag, a user's or an item's neighbourhood."`
 	Plan      planCommand      `cmd:"" help:"Predict how much memory a graph takes in Redis, and what to set."`
 	Forget    forgetCommand    `cmd:"" help:"Forget a user: everything of theirs leaves Redis, for good."`
+	Factors   factorsCommand   `cmd:"" help:"Learn latent factors of all items from the graph, for servers to rank with."`
 	Rebuild   rebuildCommand   `cmd:"" help:"Build the graph anew from Kafka beside the one that serves, and switch to it."`
 	Eval      evalCommand      `cmd:"" help:"Measure rankings on a data set with known answers."`
 	Adapters  adaptersCommand  `cmd:"" help:"See and steer which adapter is served: promotions, roll-backs, files."`

@@ -138,21 +138,28 @@ func (w decisionLog) PublishDecision(ctx context.Context, d event.Decision) erro
 	return w.WriteMessages(ctx, kafka.Message{Key: []byte(d.UserID), Value: raw})
 }
 
-// keepTrends refreshes what is popular at the moment until ctx ends.
-func keepTrends(ctx context.Context, p *process, graph *graphcache.Generations) {
+// keepFresh refreshes, until ctx ends, what is popular at the moment and the latent factors.
+func keepFresh(ctx context.Context, p *process, graph *graphcache.Generations) {
 	const every = 5 * time.Second
 	tick := time.NewTicker(every)
 	defer tick.Stop()
-	failing := false
+	kept := []struct {
+		what    string
+		refresh func(context.Context) error
+		failing bool
+	}{{what: "trends", refresh: graph.RefreshTrends}, {what: "latent factors", refresh: graph.RefreshFactors}}
 	for {
-		err := graph.RefreshTrends(ctx)
-		if ctx.Err() != nil {
-			return
+		for i := range kept {
+			k := &kept[i]
+			err := k.refresh(ctx)
+			if ctx.Err() != nil {
+				return
+			}
+			if err != nil && !k.failing {
+				p.log.Warn(k.what+" are not refreshed", "error", err)
+			}
+			k.failing = err != nil
 		}
-		if err != nil && !failing {
-			p.log.Warn("trends are not refreshed", "error", err)
-		}
-		failing = err != nil
 		select {
 		case <-tick.C:
 		case <-ctx.Done():

@@ -46,6 +46,9 @@ func (c recommendCommand) Run(p *process) error {
 	if err := s.graph.RefreshTrends(p.ctx); err != nil {
 		return err
 	}
+	if err := s.graph.RefreshFactors(p.ctx); err != nil {
+		p.log.Warn("there are no latent factors to rank with", "error", err)
+	}
 	rec, d, err := r.Recommend(p.ctx, reasoner.Request{User: c.User, K: c.K, Surface: c.Surface})
 	if err != nil {
 		return err

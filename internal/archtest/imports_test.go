@@ -22,7 +22,7 @@ var rows = map[string][]string{
 	"cmd/r2rec": {everything},
 
 	"consumer":   {"internal/event"},
-	"graphcache": {"internal/event", "internal/rdb", "internal/parallel"},
+	"graphcache": {"internal/event", "internal/factors", "internal/rdb", "internal/parallel"},
 	"reasoner":   {"internal/event", "internal/iot", "internal/policy"},
 	"rltrainer":  {"internal/event", "internal/iot", "internal/policy", "internal/adapters", "internal/ope", "internal/fusion", "internal/lm", "internal/eval", "internal/world", "internal/simulate", "internal/chart", "internal/gguf", "internal/lm/proof"},
 
@@ -31,6 +31,7 @@ var rows = map[string][]string{
 	"internal/dataset": {"internal/event"},
 	"internal/iot":     {"internal/event"},
 	"internal/policy":  {"internal/event"},
+	"internal/factors": {"internal/parallel"},
 	"internal/fusion":  {"internal/event", "internal/parallel"},
 	"internal/web":     {"internal/event"},
 
@@ -80,6 +81,7 @@ var forTests = []string{"graphcache", "internal/event", "internal/broker", "inte
 var forTestsOf = map[string][]string{
 	"internal/llama":     {"internal/llama/learn", "internal/llama/token"},
 	"internal/lm/loader": {"reasoner", "internal/lm", "internal/llama/learn", "internal/llama/lora"},
+	"internal/eval/live": {"internal/factors"},
 	"rltrainer":          {"internal/lm/engine", "internal/llama", "internal/llama/learn", "internal/llama/token"},
 	"internal/lm/ollama": {"reasoner", "internal/lm/engine", "internal/lm/loader", "internal/llama", "internal/llama/learn"},
 }

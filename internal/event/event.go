@@ -174,6 +174,7 @@ type Evidence struct {
 	Popularity       int        `json:"popularity"`         // users in the item's list, at most the list's bound
 	Liked            float64    `json:"liked"`              // those of them who chose it; of a list that was read in part, by the share of the part
 	Ages             [4]float64 `json:"ages"`               // seconds since it was last chosen, 3 and 10 times ago, and first as far as known; 0: never
+	Latent           [2]float64 `json:"latent"`             // inner product of the latent factors of the user and the item (internal/factors), and that over the length of the item's; 0: below 0, or there are no factors
 	Category         float64    `json:"category"`           // share of the history's category mentions, halved every 10 places, that it covers, 0 to 1
 }
 

@@ -237,7 +237,7 @@ func (e Evidence) validate() *Error {
 	}{
 		{"like_minded_recent", e.LikeMindedRecent[:]}, {"after", e.After[:]}, {"before", e.Before[:]},
 		{"near", e.Near[:]}, {"transition", e.Transition[:]}, {"session", e.Session[:]},
-		{"recent", e.Recent[:]}, {"recent_any", e.RecentAny[:]}, {"ages", e.Ages[:]},
+		{"recent", e.Recent[:]}, {"recent_any", e.RecentAny[:]}, {"ages", e.Ages[:]}, {"latent", e.Latent[:]},
 	} {
 		for i, v := range list.values {
 			if err == nil {

@@ -14,7 +14,7 @@ import (
 )
 
 // version of the file's form and of what its columns mean. A change of encode needs another.
-const version = 1
+const version = 2
 
 // Limits of a stored model, so that a damaged file can neither take all memory nor give scores that are not numbers.
 const (
@@ -43,6 +43,7 @@ type file struct {
 	Inputs   []string     `json:"inputs"` // names of the columns, in order
 	Training Training     `json:"training"`
 	Networks []fileMember `json:"networks"`
+	Plain    []fileMember `json:"plain,omitempty"` // for lists without evidence of latent factors
 }
 
 type fileMember struct {
@@ -68,6 +69,9 @@ func (m *Model) Save(w io.Writer) error {
 	f := file{Version: version, Inputs: columnNames(), Training: m.training}
 	for _, n := range m.members {
 		f.Networks = append(f.Networks, n.store(m.training.Hidden))
+	}
+	for _, n := range m.plain {
+		f.Plain = append(f.Plain, n.store(m.training.Hidden))
 	}
 	text, err := json.Marshal(f)
 	if err != nil {
@@ -148,16 +152,29 @@ func (f file) model() (*Model, error) {
 		return nil, fmt.Errorf("training.ensemble is %d, want 1 to %d", t.Ensemble, maxEnsemble)
 	case len(f.Networks) != t.Ensemble:
 		return nil, fmt.Errorf("it has %d networks, want training.ensemble: %d", len(f.Networks), t.Ensemble)
+	case len(f.Plain) != 0 && len(f.Plain) != t.Ensemble:
+		return nil, fmt.Errorf("it has %d plain networks, want training.ensemble, %d, or none", len(f.Plain), t.Ensemble)
 	}
 	m := &Model{training: t, removed: setOf(without)}
-	for i, stored := range f.Networks {
-		n, err := stored.network(t.Hidden)
-		if err != nil {
-			return nil, fmt.Errorf("networks[%d].%w", i, err)
-		}
-		m.members = append(m.members, n)
+	if m.members, err = networks("networks", f.Networks, t.Hidden); err != nil {
+		return nil, err
+	}
+	if m.plain, err = networks("plain", f.Plain, t.Hidden); err != nil {
+		return nil, err
 	}
 	return m, nil
+}
+
+// networks checks the networks of one ensemble.
+func networks(field string, stored []fileMember, units int) (members []*network, err error) {
+	for i, one := range stored {
+		n, err := one.network(units)
+		if err != nil {
+			return nil, fmt.Errorf("%s[%d].%w", field, i, err)
+		}
+		members = append(members, n)
+	}
+	return members, nil
 }
 
 // store gives the first units of a network as rows.

@@ -63,6 +63,9 @@ func TestLoadRefuses(t *testing.T) {
 		for _, n := range m.members {
 			f.Networks = append(f.Networks, n.store(m.training.Hidden))
 		}
+		for _, n := range m.plain {
+			f.Plain = append(f.Plain, n.store(m.training.Hidden))
+		}
 		return f
 	}
 	m := quick(t, FitOptions{})
@@ -70,7 +73,7 @@ func TestLoadRefuses(t *testing.T) {
 		damage func(*file)
 		want   string
 	}{
-		"fewer inputs":         {func(f *file) { f.Inputs = f.Inputs[1:] }, "it has 76 inputs, want 77: fit it again"},
+		"fewer inputs":         {func(f *file) { f.Inputs = f.Inputs[1:] }, "it has 80 inputs, want 81: fit it again"},
 		"inputs in disorder":   {func(f *file) { f.Inputs[2], f.Inputs[4] = f.Inputs[4], f.Inputs[2] }, `its input 2 is "support share", want "liked share"`},
 		"unknown group":        {func(f *file) { f.Training.Without = []Group{"colour"} }, `training.without: "colour"`},
 		"group twice":          {func(f *file) { f.Training.Without = []Group{User, User} }, "training.without is"},
@@ -80,11 +83,13 @@ func TestLoadRefuses(t *testing.T) {
 		"no networks":          {func(f *file) { f.Training.Ensemble, f.Networks = 0, nil }, "training.ensemble is 0"},
 		"a network more":       {func(f *file) { f.Networks = append(f.Networks, f.Networks[0]) }, "it has 3 networks, want training.ensemble: 2"},
 		"a network less":       {func(f *file) { f.Networks = f.Networks[1:] }, "it has 1 networks, want training.ensemble: 2"},
+		"a plain network less": {func(f *file) { f.Plain = f.Plain[1:] }, "it has 1 plain networks, want training.ensemble, 2, or none"},
+		"a plain weight less":  {func(f *file) { f.Plain[1].Out = nil }, "plain[1].out has 0 weights, want 5"},
 		"a unit less":          {func(f *file) { f.Networks[1].Hidden = f.Networks[1].Hidden[1:] }, "networks[1].hidden has 4 rows, want one a unit: 5"},
-		"a weight less":        {func(f *file) { f.Networks[1].Hidden[2] = f.Networks[1].Hidden[2][1:] }, "networks[1].hidden[2] has 76 weights, want 77"},
+		"a weight less":        {func(f *file) { f.Networks[1].Hidden[2] = f.Networks[1].Hidden[2][1:] }, "networks[1].hidden[2] has 80 weights, want 81"},
 		"a bias more":          {func(f *file) { f.Networks[0].Bias = append(f.Networks[0].Bias, 1) }, "networks[0].bias has 6 weights, want 5"},
 		"an output less":       {func(f *file) { f.Networks[0].Out = nil }, "networks[0].out has 0 weights, want 5"},
-		"a linear weight less": {func(f *file) { f.Networks[0].Linear = f.Networks[0].Linear[1:] }, "networks[0].linear has 73 weights, want 74"},
+		"a linear weight less": {func(f *file) { f.Networks[0].Linear = f.Networks[0].Linear[1:] }, "networks[0].linear has 77 weights, want 78"},
 		"a huge weight":        {func(f *file) { f.Networks[0].Out[3] = 1e7 }, "networks[0].out[3] is 1e+07"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -103,9 +108,9 @@ func TestLoadRefuses(t *testing.T) {
 		"nothing":         {"", "read its version"},
 		"cut off":         {text[:len(text)/2], "read its version"},
 		"more after it":   {text + "{}", "read its version"},
-		"another version": {strings.Replace(text, `"version":1`, `"version":2`, 1), "its version is 2, this program reads 1: fit it again"},
+		"another version": {strings.Replace(text, `"version":2`, `"version":1`, 1), "its version is 1, this program reads 2: fit it again"},
 		"no version":      {"{}", "its version is 0"},
-		"unknown field":   {strings.Replace(text, `"version":1`, `"version":1,"x":1`, 1), `unknown field "x"`},
+		"unknown field":   {strings.Replace(text, `"version":2`, `"version":2,"x":1`, 1), `unknown field "x"`},
 		"null weight":     {strings.Replace(text, `"bias":[`+bias, `"bias":[null`, 1), "a weight is null"},
 		"too large":       {strings.Replace(text, `"bias":[`+bias, `"bias":[1e99`, 1), "1e99"},
 		"text":            {strings.Replace(text, `"bias":[`+bias, `"bias":["1"`, 1), "cannot unmarshal string"},

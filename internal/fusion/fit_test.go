@@ -169,8 +169,8 @@ func TestFitFillsInDefaults(t *testing.T) {
 	m, err := Fit(context.Background(), examples, FitOptions{
 		Seed: 9, Note: "a note", Without: []Group{User, Category, User},
 		Progress: func(done, total int) {
-			if total != 36 {
-				t.Errorf("progress says %d in all, want 12 epochs of 3 networks", total)
+			if total != 72 {
+				t.Errorf("progress says %d in all, want 12 epochs of 3 networks, with latent factors and without", total)
 			}
 			told = append(told, done)
 		},
@@ -178,8 +178,8 @@ func TestFitFillsInDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(told) != 36 || !slices.IsSorted(told) || told[0] != 1 || told[35] != 36 {
-		t.Errorf("progress told %v, want 1 to 36", told)
+	if len(told) != 72 || !slices.IsSorted(told) || told[0] != 1 || told[71] != 72 {
+		t.Errorf("progress told %v, want 1 to 72", told)
 	}
 	got := m.Training()
 	got.Loss = 0
@@ -218,7 +218,7 @@ func TestFitRefuses(t *testing.T) {
 		"rate":               {func(e []Example, o *FitOptions) []Example { o.Rate = math.NaN(); return e }, "option Rate is NaN: give a number above 0 and up to 1, or 0 for 0.01"},
 		"decay":              {func(e []Example, o *FitOptions) []Example { o.Decay = -1; return e }, "option Decay is -1"},
 		"unknown group":      {func(e []Example, o *FitOptions) []Example { o.Without = []Group{"colour"}; return e }, `option Without: "colour" is no group of evidence: use some of ["popularity" `},
-		"nothing to tell by": {func(e []Example, o *FitOptions) []Example { o.Without = Groups[:6]; return e }, "option Without: nothing is left to tell candidates apart"},
+		"nothing to tell by": {func(e []Example, o *FitOptions) []Example { o.Without = Groups[:7]; return e }, "option Without: nothing is left to tell candidates apart"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var o FitOptions

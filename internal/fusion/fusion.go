@@ -8,6 +8,9 @@
 // the candidates were drawn. Its output is the mean over an ensemble of networks with one hidden layer and a linear path
 // around it, each fitted from another start by maximum likelihood of the chosen candidate.
 //
+// Latent factors are not everywhere: nobody may have learned any yet, and a new user has none. So a model that was fitted
+// with them carries a second ensemble, fitted to the same lists without, for the lists that have no such evidence.
+//
 // The package promises that scores depend neither on the order of the candidates nor on the unit of an evidence, that
 // they are finite whatever the evidence holds, and that a fit with one seed gives the same bytes on any number of threads.
 // It reads no clock, no file and no server. Collecting evidence is graphcache's job, drawing a slate from the scores the
@@ -45,6 +48,7 @@ type Model struct {
 	training Training
 	removed  map[Group]bool
 	members  []*network
+	plain    []*network // for lists without evidence of latent factors; nil: the members are, too
 }
 
 // Training says how the model was fitted.
@@ -61,11 +65,15 @@ func (m *Model) Scores(l List) []float64 {
 	scores := make([]float64, len(l.Evidence))
 	rows := make([]float64, len(l.Evidence)*columns)
 	encode(l, m.removed, rows)
+	members := m.members
+	if m.plain != nil && !l.hasLatent() {
+		members = m.plain
+	}
 	parallel.Parts(len(scores), scoredAtOnce, func(from, to int) {
-		act := make([]float64, m.members[0].units)
-		for _, n := range m.members {
+		act := make([]float64, members[0].units)
+		for _, n := range members {
 			for i := from; i < to; i++ {
-				scores[i] += n.score(rows[i*columns:(i+1)*columns], act) / float64(len(m.members))
+				scores[i] += n.score(rows[i*columns:(i+1)*columns], act) / float64(len(members))
 			}
 		}
 	})

@@ -80,7 +80,7 @@ func TestScoresAreFinite(t *testing.T) {
 				Support: rapid.Int().Draw(t, "support"), Popularity: rapid.Int().Draw(t, "popularity"), LikeMinded: v(), LikeMindedRecent: three(),
 				Interest: v(), Similar: v(), SimilarLast: v(), SimilarRecent: v(), SimilarAny: v(), Best: v(), Lift: v(), After: three(), Before: three(),
 				Together: v(), Near: three(), Transition: [2]float64{v(), v()}, Session: [2]float64{v(), v()},
-				Recent: three(), RecentAny: three(), Liked: v(), Ages: [4]float64{v(), v(), v(), v()}, Category: v(), Chains: v(),
+				Recent: three(), RecentAny: three(), Liked: v(), Ages: [4]float64{v(), v(), v(), v()}, Category: v(), Chains: v(), Latent: [2]float64{v(), v()},
 			})
 		}
 		scores := m.Scores(l)
@@ -144,6 +144,7 @@ func TestWithout(t *testing.T) {
 			func(_ *List, e *event.Evidence) { e.Session[rng.IntN(2)] = rng.Float64() },
 		},
 		Category: {func(_ *List, e *event.Evidence) { e.Category = rng.Float64() }},
+		Latent:   {func(_ *List, e *event.Evidence) { e.Latent[rng.IntN(2)] = rng.Float64() }},
 		User: {
 			func(l *List, _ *event.Evidence) { l.Likes = rng.IntN(100) },
 			func(l *List, _ *event.Evidence) { l.Idle = 1e4 * rng.Float64() },
@@ -178,6 +179,32 @@ func TestWithout(t *testing.T) {
 		}
 		if same(m, func(l *List) { l.Draw = 1 - l.Draw }) {
 			t.Errorf("model without %q: how candidates were drawn does not change the scores", without)
+		}
+	}
+}
+
+// Where nobody has learned latent factors, a model scores as one does that was fitted without them; one that was fitted
+// without has no second ensemble.
+func TestListsWithoutLatentFactors(t *testing.T) {
+	m, without := quick(t, FitOptions{}), quick(t, FitOptions{Without: []Group{Latent}})
+	if m.plain == nil || without.plain != nil {
+		t.Fatalf("there is a second ensemble: %v, and fitted without: %v", m.plain != nil, without.plain != nil)
+	}
+	for _, e := range world(20, 6, source(7)) {
+		l := e.List
+		if slices.Equal(m.Scores(l), without.Scores(l)) {
+			t.Error("latent factors change no score")
+		}
+		l.Evidence = slices.Clone(l.Evidence)
+		for i := range l.Evidence {
+			l.Evidence[i].Latent = [2]float64{-1, math.NaN()} // absent, as 0 is
+		}
+		if got, want := m.Scores(l), without.Scores(l); !slices.Equal(got, want) {
+			t.Errorf("without latent factors the scores are %v, want %v", got, want)
+		}
+		l.Evidence[3].Latent = [2]float64{0, .1}
+		if slices.Equal(m.Scores(l), without.Scores(l)) {
+			t.Error("factors of one candidate change no score")
 		}
 	}
 }

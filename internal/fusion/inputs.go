@@ -3,6 +3,7 @@ package fusion
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/r2rec/r2rec/internal/event"
 	"github.com/r2rec/r2rec/internal/parallel"
@@ -19,11 +20,12 @@ const (
 	Similar    Group = "similar"     // items with the same users
 	Sequence   Group = "sequence"    // what people went on to, came from, and dealt with at once
 	Category   Group = "category"    // shared categories
+	Latent     Group = "latent"      // latent factors
 	User       Group = "user"        // how much the user liked so far, and how long the user was idle
 )
 
 // Groups lists every group, in the order of the constants.
-var Groups = []Group{Popularity, Recency, LikeMinded, Similar, Sequence, Category, User}
+var Groups = []Group{Popularity, Recency, LikeMinded, Similar, Sequence, Category, Latent, User}
 
 // form says how a candidate's value becomes columns of the network's input.
 type form int
@@ -98,12 +100,19 @@ var inputs = []input{
 	{"session[0]", Sequence, share, func(e *event.Evidence) float64 { return e.Session[0] }},
 	{"session[1]", Sequence, share, func(e *event.Evidence) float64 { return e.Session[1] }},
 	{"category", Category, share, func(e *event.Evidence) float64 { return e.Category }},
+	{"latent[0]", Latent, share, func(e *event.Evidence) float64 { return e.Latent[0] }},
+	{"latent[1]", Latent, share, func(e *event.Evidence) float64 { return e.Latent[1] }},
+}
+
+// hasLatent tells whether a list has evidence of latent factors.
+func (l List) hasLatent() bool {
+	return slices.ContainsFunc(l.Evidence, func(e event.Evidence) bool { return present(e.Latent[0]) > 0 || present(e.Latent[1]) > 0 })
 }
 
 // After the inputs come the columns that are the same for every candidate of a list: what is known about the list, and
 // the constant 1, whose weights are the biases of the hidden layer.
 const (
-	perCandidate = 35*2 + 4 // columns of inputs
+	perCandidate = 37*2 + 4 // columns of inputs
 	likesColumn  = perCandidate
 	idleColumn   = perCandidate + 1
 	drawColumn   = perCandidate + 2

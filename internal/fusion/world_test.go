@@ -52,6 +52,7 @@ func someEvidence(rng *rand.Rand) event.Evidence {
 		SimilarRecent: v(1), SimilarAny: v(1), Best: v(1), Lift: v(.01), After: three(3), Before: three(3), Together: v(1), Recent: three(20),
 		Near: three(1), Transition: [2]float64{v(1), v(.01)}, Session: [2]float64{v(1), v(2)}, RecentAny: three(30), Liked: v(40),
 		Popularity: int(v(60)), Ages: [4]float64{v(1e4), v(1e5), v(1e6), v(1e8)}, Category: v(.5),
+		Latent: [2]float64{v(.3), v(.5)},
 	}
 }
 

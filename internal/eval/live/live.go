@@ -3,7 +3,7 @@
 //
 // It can fit the fusion on the way (Options.FitBefore): cases drawn from the events before that time are asked when their
 // time comes, and when the time is reached the fusion is fitted on what the graph knew then. Nothing after a case's
-// time takes part in its evidence, and nothing at or after FitBefore in the parameters.
+// time takes part in its evidence, and nothing at or after FitBefore in the parameters, latent factors included.
 //
 // It leaves the protocol and the figures to package eval, and the wiring of the graph to its caller.
 package live
@@ -25,6 +25,8 @@ type Graph interface {
 	Apply(ctx context.Context, batch []event.Interaction) error
 	// Evidence is what the graph knows about these candidates of a user at a time, in their order.
 	Evidence(ctx context.Context, user string, at event.Time, candidates []string) (event.Context, error)
+	// Learn learns latent factors from what the graph holds, and ranks with them from then on.
+	Learn(ctx context.Context) error
 	// Find is what the graph finds for a user among all items: about k candidates with their evidence.
 	Find(ctx context.Context, user string, at event.Time, k int) (event.Context, error)
 }
@@ -41,6 +43,11 @@ type Options struct {
 	Fit fusion.FitOptions
 	// Fitted is told of the model that was fitted, if set; its error ends the run.
 	Fitted func(*fusion.Model) error
+	// LearnBefore is when latent factors are learned for the last time, from what happened before; 0: never for the last time.
+	// Not with FitBefore, which is that time.
+	LearnBefore event.Time
+	// NoFactors goes without latent factors.
+	NoFactors bool
 	// Asked is told of every case that was asked to fit with, if set.
 	Asked func(done, total int)
 }
@@ -54,12 +61,22 @@ type Ranker struct {
 	examples []fusion.Example
 	pending  []event.Interaction
 	counts   popularity
+	observed int // interactions
+	learnAt  int // with so many latent factors are learned next; 0: never
 }
+
+// Latent factors are learned as a server has them learned again and again: when there are this many interactions, and
+// whenever there are an eighth more. So the cases to fit with meet factors as old as those that are measured do.
+const learnFirst = 1000
 
 // New returns a ranker over an empty graph.
 func New(g Graph, o Options) (*Ranker, error) {
 	r := &Ranker{graph: g, opt: o, model: o.Model, counts: popularity{of: map[string]int{}}}
+	if !o.NoFactors && o.LearnBefore == 0 {
+		r.learnAt = learnFirst
+	}
 	if o.FitBefore != 0 {
+		r.opt.LearnBefore = o.FitBefore
 		if o.Model != nil {
 			return nil, fmt.Errorf("live: a model to rank with and a time to fit one before exclude each other")
 		}
@@ -84,8 +101,30 @@ func (r *Ranker) Observe(ctx context.Context, batch []event.Interaction) error {
 		}
 		r.pending = append(r.pending, in)
 		r.counts.add(in)
+		if r.observed++; r.observed == r.learnAt {
+			if err := r.learn(ctx); err != nil {
+				return err
+			}
+			r.learnAt += r.learnAt / 8
+		}
 	}
 	return r.flush(ctx)
+}
+
+func (r *Ranker) learn(ctx context.Context) error {
+	if err := r.flush(ctx); err != nil {
+		return err
+	}
+	return r.graph.Learn(ctx)
+}
+
+// learnLast learns when the time to do so for the last time has come.
+func (r *Ranker) learnLast(ctx context.Context, at event.Time) error {
+	if r.opt.NoFactors || r.opt.LearnBefore == 0 || at < r.opt.LearnBefore {
+		return nil
+	}
+	r.opt.LearnBefore, r.learnAt = 0, 0
+	return r.learn(ctx)
 }
 
 func (r *Ranker) flush(ctx context.Context) error {
@@ -114,6 +153,9 @@ func (r *Ranker) reach(ctx context.Context, at event.Time) error {
 		if r.opt.Asked != nil {
 			r.opt.Asked(len(r.examples), len(r.opt.Cases))
 		}
+	}
+	if err := r.learnLast(ctx, at); err != nil {
+		return err
 	}
 	if r.model != nil || at < r.opt.FitBefore {
 		return nil

@@ -16,6 +16,7 @@ import (
 	"github.com/r2rec/r2rec/internal/embedded/embeddedtest"
 	"github.com/r2rec/r2rec/internal/eval"
 	"github.com/r2rec/r2rec/internal/event"
+	"github.com/r2rec/r2rec/internal/factors"
 	"github.com/r2rec/r2rec/internal/fusion"
 )
 
@@ -69,6 +70,17 @@ func (g *graph) Evidence(ctx context.Context, user string, at event.Time, candid
 	return s.Context, err
 }
 
+func (g *graph) Learn(ctx context.Context) error {
+	g.calls = append(g.calls, call{what: "learn", applied: g.applied()})
+	edges, err := g.FactorEdges(ctx, nil)
+	if err != nil {
+		return err
+	}
+	m, err := factors.Fit(ctx, edges, factors.Options{Dimensions: 2, Sweeps: 1})
+	g.UseFactors(m)
+	return err
+}
+
 func (g *graph) Find(ctx context.Context, user string, at event.Time, k int) (event.Context, error) {
 	s, err := g.Snapshot(ctx, graphcache.Query{User: user, Candidates: k, At: at})
 	g.calls = append(g.calls, call{what: fmt.Sprintf("find %d for %s", k, user), at: at, applied: g.applied(), got: s.Context})
@@ -77,7 +89,7 @@ func (g *graph) Find(ctx context.Context, user string, at event.Time, k int) (ev
 
 func (g *graph) asked() (asked []call) {
 	for _, c := range g.calls {
-		if c.what != "apply" {
+		if c.what != "apply" && c.what != "learn" {
 			asked = append(asked, c)
 		}
 	}
@@ -241,6 +253,43 @@ func TestEvidenceIsOfTheTimeBeforeTheCase(t *testing.T) {
 	}
 }
 
+// Latent factors are learned whenever there is an eighth more, and not of what comes at or after the time of the fit.
+func TestFactorsAreLearnedAsTheGraphGrows(t *testing.T) {
+	w := newWorld(t)
+	w.cases = w.cases[:5]
+	last := slices.IndexFunc(w.events, func(in event.Interaction) bool { return in.Timestamp >= w.before })
+	growing := []int{1000, 1125, 1265, 1423, 1600, 1800, 2025, 2278, 2562, 2882, 3242, 3647, 4102}
+	for name, c := range map[string]struct {
+		o    Options
+		want []int
+	}{
+		"a fit":               {w.options(), append(slices.Clone(growing), last)},
+		"a model":             {Options{}, append(slices.Clone(growing), 4614, 5190, 5838)},
+		"a model and a time":  {Options{LearnBefore: w.before}, []int{last}},
+		"without factors":     {Options{NoFactors: true}, nil},
+		"a fit without, too":  {Options{FitBefore: w.before, Cases: w.fit, Fit: small, NoFactors: true}, nil},
+		"a time and no event": {Options{LearnBefore: w.events[len(w.events)-1].Timestamp + 1}, nil},
+	} {
+		g := newGraph(t)
+		r, err := New(g, c.o)
+		if err == nil {
+			err = r.Observe(t.Context(), w.events)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []int
+		for _, one := range g.calls {
+			if one.what == "learn" {
+				got = append(got, one.applied)
+			}
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s: factors are learned of %v events, want %v", name, got, c.want)
+		}
+	}
+}
+
 func TestSizesOfBatchesDoNotMatter(t *testing.T) {
 	w := newWorld(t)
 	_, want := w.run(t, w.options(), eval.Config{})
@@ -287,7 +336,7 @@ func TestWithoutATimeAGivenModelRanks(t *testing.T) {
 	o := w.options()
 	o.Fitted = func(m *fusion.Model) error { own = m; return nil }
 	_, fitted := w.run(t, o, eval.Config{})
-	_, again := w.run(t, Options{Model: own}, eval.Config{})
+	_, again := w.run(t, Options{Model: own, LearnBefore: w.before}, eval.Config{})
 	if !cmp.Equal(fitted.Scores, again.Scores) || cmp.Equal(fitted.Scores, byDefault.Scores) {
 		t.Error("a fitted model ranks otherwise where it is given")
 	}
