@@ -4,8 +4,8 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -60,7 +60,7 @@ func (c *Cache) FactorEdges(ctx context.Context, progress func(done, total int))
 	if err != nil {
 		return nil, err
 	}
-	all := &factors.Edges{}
+	all, strange := &factors.Edges{}, 0
 	err = c.scanNodes(ctx, userKind+itemKind, looked, func(_ redis.UniversalClient, page []nodeKey) error {
 		b := c.batch()
 		reads := make([]*listRead, len(page))
@@ -74,6 +74,10 @@ func (c *Cache) FactorEdges(ctx context.Context, progress func(done, total int))
 			for _, e := range reads[i].node().edges {
 				weight := e.Kind.weight()
 				if weight == 0 {
+					continue
+				}
+				if !factors.IsID(n.id) || !factors.IsID(e.ID) { // whoever wrote that, it was not us
+					strange++
 					continue
 				}
 				user, item := n.id, e.ID
@@ -90,83 +94,134 @@ func (c *Cache) FactorEdges(ctx context.Context, progress func(done, total int))
 	if err != nil {
 		return nil, err
 	}
+	if strange > 0 {
+		c.opt.Logger.Warn("edges are left out of the latent factors: no user or item can have their ids, another program wrote them", "edges", strange)
+	}
 	return all, nil
 }
 
 // factorParts is in how many parts factors are kept: a million items of 16 dimensions take 1.2 MB a part.
 const factorParts = 64
 
-// How long parts stay that no name points to: of a publication that was cut off, and of factors that a reader may still be
-// fetching.
+// How long parts stay that are not current: of factors that a reader may still be fetching, and of a publication that has
+// not come to its end, or never will.
 const (
-	unpublishedFor = 24 * time.Hour
 	replacedFor    = time.Hour
+	unpublishedFor = 24 * time.Hour
 )
 
+// factorsKey is a hash: current, the name of the factors that serve, and NAME of each other publication whose parts may be
+// there and do not expire yet, with what it is.
 func (c *Cache) factorsKey() string { return c.opt.Prefix + "factors" }
 
 func (c *Cache) factorPartKey(name string, part int) string {
 	return c.opt.Prefix + "{factors:" + strconv.Itoa(part) + "}:" + name
 }
 
+const (
+	publishing = "publishing"
+	replaced   = "replaced"
+)
+
+// switchFactors makes the factors ARGV[1] current. Asked again, it changes nothing.
+const switchFactors = `
+local former = redis.call('HGET', KEYS[1], 'current')
+redis.call('HSET', KEYS[1], 'current', ARGV[1])
+redis.call('HDEL', KEYS[1], ARGV[1])
+if former and former ~= ARGV[1] then redis.call('HSET', KEYS[1], former, 'replaced') end
+return 1`
+
 // PublishFactors puts factors into Redis, for everybody who refreshes. Readers see all of the former ones or all of these:
-// the parts are written first, under a new name, and then the name that they are found by. What is left of a publication
-// that was cut off expires.
+// the parts are written first, under a new name, and then the name that they are found by. Parts expire by themselves until
+// all are there, and are on record from then on, so that what is left of a publication that was cut off goes in any case.
 func (c *Cache) PublishFactors(ctx context.Context, m *factors.Model) error {
-	const doing = "publish factors"
-	name := rand.Text()
+	return wrap("publish factors", c.publishFactors(ctx, rand.Text(), m))
+}
+
+func (c *Cache) publishFactors(ctx context.Context, name string, m *factors.Model) error {
 	for k, part := range m.Parts(name, factorParts) {
 		if err := c.rdb.Set(ctx, c.factorPartKey(name, k), part, unpublishedFor).Err(); err != nil {
-			return wrap(doing, err)
+			return err
 		}
 	}
-	former, err := c.rdb.SetArgs(ctx, c.factorsKey(), name, redis.SetArgs{Get: true}).Result()
-	if err != nil && !errors.Is(err, redis.Nil) {
-		return wrap(doing, err)
+	if err := c.rdb.HSet(ctx, c.factorsKey(), name, publishing).Err(); err != nil {
+		return err
 	}
-	_, err = c.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+	persist := func(p redis.Pipeliner, key string) { p.Persist(ctx, key) }
+	if err := c.eachFactorPart(ctx, name, persist); err != nil {
+		return err
+	}
+	if err := c.rdb.Eval(ctx, switchFactors, []string{c.factorsKey()}, name).Err(); err != nil {
+		return err
+	}
+	all, err := c.rdb.HGetAll(ctx, c.factorsKey()).Result()
+	if err != nil {
+		return err
+	}
+	for other, is := range all {
+		if other == "current" {
+			continue
+		}
+		stay := unpublishedFor // somebody may be about to make them current, and then keeps them
+		if is == replaced {
+			stay = replacedFor
+		}
+		if err := c.eachFactorPart(ctx, other, func(p redis.Pipeliner, key string) { p.Expire(ctx, key, stay) }); err != nil {
+			return err
+		}
+		if err := c.rdb.HDel(ctx, c.factorsKey(), other).Err(); err != nil {
+			return err
+		}
+	}
+	return c.eachFactorPart(ctx, name, persist) // another publication may have taken them for left over
+}
+
+// eachFactorPart sends a command for each part at once.
+func (c *Cache) eachFactorPart(ctx context.Context, name string, f func(p redis.Pipeliner, key string)) error {
+	_, err := c.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for k := range factorParts {
-			p.Persist(ctx, c.factorPartKey(name, k))
-			if former != "" {
-				p.Expire(ctx, c.factorPartKey(former, k), replacedFor)
-			}
+			f(p, c.factorPartKey(name, k))
 		}
 		return nil
 	})
-	return wrap(doing, err)
+	return err
 }
 
-// RefreshFactors reads the factors that were published last; snapshots use them from then on. Where these are in use it
-// costs one round trip: call it before the first Snapshot and every few seconds. What cannot be read leaves those that are
-// in use; what is there and cannot be used is not read again.
+// RefreshFactors reads the factors that were published last; snapshots use them from then on. Where these are in use
+// already it asks for their name alone: call it before the first Snapshot and every few seconds. What cannot be read leaves
+// those that are in use; what is there and cannot be used is not read again.
 func (c *Cache) RefreshFactors(ctx context.Context) error {
 	const doing = "read factors"
-	name, err := c.rdb.Get(ctx, c.factorsKey()).Result()
+	name, err := c.rdb.HGet(ctx, c.factorsKey(), "current").Result()
 	if errors.Is(err, redis.Nil) {
 		c.factors.Store(nil)
 		return nil
 	}
 	if err != nil {
-		return wrap(doing, err)
+		return wrapf(err, "%s from %s", doing, c.factorsKey())
 	}
 	now := c.factors.Load()
 	if now != nil && now.name == name {
 		return now.unfit
 	}
+	var there []*redis.IntCmd
+	if err := c.eachFactorPart(ctx, name, func(p redis.Pipeliner, key string) { there = append(there, p.Exists(ctx, key)) }); err != nil {
+		return wrap(doing, err)
+	}
 	parts := make([][]byte, factorParts)
 	for k := range parts {
-		parts[k], err = c.rdb.Get(ctx, c.factorPartKey(name, k)).Bytes()
-		if errors.Is(err, redis.Nil) {
-			err = errors.New("a part is missing: learn them again with r2rec factors")
-			return &lasting{wrap(doing, err)}
+		if there[k].Val() == 0 {
+			return &lasting{wrap(doing, fmt.Errorf("part %d of %d of %q is missing: learn them again with r2rec factors", k+1, factorParts, name))}
 		}
-		if err != nil {
+	}
+	for k := range parts {
+		if parts[k], err = c.rdb.Get(ctx, c.factorPartKey(name, k)).Bytes(); err != nil {
 			return wrap(doing, err)
 		}
 	}
 	next := &named{name: name}
 	if next.factors, err = factors.Join(name, parts); err != nil {
-		next.unfit = &lasting{wrap(doing, err)}
+		next.unfit = &lasting{wrap(doing, fmt.Errorf("%w: learn them again with r2rec factors", err))}
 		if now != nil {
 			next.factors = now.factors
 		}
@@ -174,7 +229,7 @@ func (c *Cache) RefreshFactors(ctx context.Context) error {
 	c.factors.Store(next)
 	if next.unfit == nil {
 		t := next.factors.Training()
-		c.opt.Logger.Info("latent factors rank from now on", "name", strings.ToLower(name), "items", t.Items, "users", t.Users, "edges", t.Edges)
+		c.opt.Logger.Info("latent factors rank from now on", "name", name, "items", t.Items, "users", t.Users, "edges", t.Edges)
 	}
 	return next.unfit
 }

@@ -7,6 +7,7 @@ import (
 	"math"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -140,20 +141,11 @@ func TestPublishedFactorsAreRead(t *testing.T) {
 		must(c.PublishFactors(ctx, first))
 		must(g.RefreshFactors(ctx))
 		expect(first)
-		former := rdb.Get(ctx, c.factorsKey()).Val()
 		must(c.PublishFactors(ctx, second))
 		expect(first) // until they are refreshed
 		must(g.RefreshFactors(ctx))
 		expect(second)
-		now := rdb.Get(ctx, c.factorsKey()).Val()
-		for k := range factorParts {
-			if left := rdb.TTL(ctx, c.factorPartKey(former, k)).Val(); left <= 0 || left > replacedFor {
-				t.Fatalf("part %d of the former ones stays for %v", k, left)
-			}
-			if left := rdb.TTL(ctx, c.factorPartKey(now, k)).Val(); left != -1 {
-				t.Fatalf("part %d of the current ones stays for %v", k, left)
-			}
-		}
+		onlyCurrentStay(t, c, 2, replacedFor)
 
 		next, err := g.Begin(ctx, "me")
 		must(err)
@@ -171,6 +163,33 @@ func TestPublishedFactorsAreRead(t *testing.T) {
 		must(g.RefreshFactors(ctx))
 		expect(nil)
 	})
+}
+
+// onlyCurrentStay checks that the parts of the current factors stay, that all others expire, and that nothing else is on record.
+func onlyCurrentStay(t testing.TB, c *Cache, publications int, within time.Duration) {
+	t.Helper()
+	ctx := t.Context()
+	record := c.rdb.HGetAll(ctx, c.factorsKey()).Val()
+	if len(record) != 1 {
+		t.Errorf("on record are %v", record)
+	}
+	parts := 0
+	err := c.scanKeys(ctx, c.opt.Prefix+"{factors:*", func(rdb redis.UniversalClient, keys []string) error {
+		for _, key := range keys {
+			parts++
+			left, current := rdb.TTL(ctx, key).Val(), strings.HasSuffix(key, ":"+record["current"])
+			if current && left != -1 || !current && (left <= 0 || left > within) {
+				t.Errorf("%s stays for %v; it is current: %v", key, left, current)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if publications > 0 && parts != publications*factorParts {
+		t.Errorf("there are %d parts, want %d", parts, publications*factorParts)
+	}
 }
 
 // Killed at any call, a publication has happened or it has not.
@@ -196,23 +215,22 @@ func TestPublishingFactorsSurvivesAKillAtAnyCall(t *testing.T) {
 		}
 		var had, has int // readers of the first, and of the second
 		for n, through := 1, false; !through; n++ {
-			if n == 5 {
-				n = factorParts - 1 // one part is like another; the connection may have called, too
+			if n == 4 {
+				n = factorParts - 1 // one part is like another
 			}
 			for _, after := range []bool{false, true} {
 				if err := reader().PublishFactors(ctx, first); err != nil {
 					t.Fatal(err)
 				}
 				broken := redis.NewUniversalClient(opt)
-				if err := broken.Ping(ctx).Err(); err != nil { // a new connection's first calls may fail and do no harm
-					t.Fatal(err)
-				}
-				broken.AddHook(&faulty{at: n, after: after})
+				kill := &faulty{at: n, after: after}
+				broken.AddHook(kill)
 				c, err := New(broken, Options{})
 				if err != nil {
 					t.Fatal(err)
 				}
-				through = c.PublishFactors(ctx, second) == nil
+				err = c.PublishFactors(ctx, second)
+				through = kill.calls < n
 				broken.Close()
 				r := reader()
 				if err := r.RefreshFactors(ctx); err != nil {
@@ -222,14 +240,21 @@ func TestPublishingFactorsSurvivesAKillAtAnyCall(t *testing.T) {
 				switch near := func(want [2]float64) bool { return math.Abs(got[0]-want[0]) < 1e-12 }; {
 				case near(of(second)):
 					has++
-				case near(of(first)) && !through:
+				case near(of(first)) && err != nil:
 					had++
 				default:
 					t.Errorf("killed at call %d (after: %v): the evidence is %v", n, after, got)
 				}
+				if err := reader().PublishFactors(ctx, first); err != nil {
+					t.Fatal(err)
+				}
+				onlyCurrentStay(t, reader(), 0, unpublishedFor)
+				if t.Failed() {
+					t.Fatalf("killed at call %d (after: %v)", n, after)
+				}
 			}
 		}
-		if had < 5 || has < 4 {
+		if had < 6 || has < 4 {
 			t.Errorf("%d times the first factors were read, %d times the second: too few to say anything", had, has)
 		}
 	})
@@ -257,16 +282,16 @@ func TestDamagedFactorsAreLeft(t *testing.T) {
 		must(c.RefreshFactors(ctx))
 		want := latentOf(t, c.Snapshot, "u", "c")
 		must(c.PublishFactors(ctx, someFactors(t, 2)))
-		name := rdb.Get(ctx, c.factorsKey()).Val()
+		name := rdb.HGet(ctx, c.factorsKey(), "current").Val()
 		must(rdb.Append(ctx, c.factorPartKey(name, 5), "x").Err())
 		for range 3 {
 			err := c.RefreshFactors(ctx)
 			var later interface{ Retriable() bool }
-			if err == nil || !strings.Contains(err.Error(), "part 6 of 64: 1 bytes follow its end") || !errors.As(err, &later) || later.Retriable() {
+			if err == nil || !strings.Contains(err.Error(), "part 6 of 64: its checksum is wrong: it is damaged or cut off: learn them again with r2rec factors") || !errors.As(err, &later) || later.Retriable() {
 				t.Errorf("the error is %v", err)
 			}
 		}
-		if gets.n != 1+factorParts+1+1+factorParts+2 { // the two good looks, this test's, and the three at the damage
+		if gets.n != 2*factorParts { // once the good ones, once the damaged ones
 			t.Errorf("%d GETs were sent", gets.n)
 		}
 		if got := latentOf(t, c.Snapshot, "u", "c"); got != want {
@@ -275,7 +300,7 @@ func TestDamagedFactorsAreLeft(t *testing.T) {
 		must(rdb.Del(ctx, c.factorPartKey(name, 7)).Err())
 		fresh, err := New(rdb, Options{})
 		must(err)
-		if err := fresh.RefreshFactors(ctx); err == nil || !strings.Contains(err.Error(), "a part is missing: learn them again with r2rec factors") {
+		if err := fresh.RefreshFactors(ctx); err == nil || !strings.Contains(err.Error(), "part 8 of 64 of \""+name+"\" is missing: learn them again with r2rec factors") {
 			t.Errorf("the error is %v", err)
 		}
 		must(c.PublishFactors(ctx, someFactors(t, 3)))

@@ -26,7 +26,7 @@
 //	r2:generation    HASH which graph is current, and which others have keys, see Generations
 //	r2:{join:TOPIC/P}:head, :users, :due
 //	                 HASH, HASH user -> JSON, ZSET user -> ms: what waits for its reward, see LoadJoin; expire after a week unused
-//	r2:factors       STRING the name of the latent factors that serve, see PublishFactors
+//	r2:factors       HASH which latent factors serve, and which others have parts, see PublishFactors
 //	r2:{factors:K}:NAME
 //	                 STRING part K of 64 of them
 //	r2:{0}:probe     ZSET within one transaction, to try what the server can
@@ -106,8 +106,8 @@ type Cache struct {
 	chosen bool
 	// trends as last read by RefreshTrends.
 	trends atomic.Pointer[trends]
-	// factors as last read by RefreshFactors, or given to UseFactors.
-	factors atomic.Pointer[named]
+	// factors as last read by RefreshFactors, or given to UseFactors: the same in all generations.
+	factors *atomic.Pointer[named]
 	// pools are for the lists of snapshots, see space.
 	pools pools
 	// dumps tells whether lists are read by DUMP.
@@ -167,7 +167,7 @@ func New(rdb redis.UniversalClient, opt Options) (*Cache, error) {
 	if err := opt.Lists.validate(); err != nil {
 		return nil, err
 	}
-	c := &Cache{rdb: rdb, opt: opt, graph: graphPrefix(opt), chosen: chosen}
+	c := &Cache{rdb: rdb, opt: opt, graph: graphPrefix(opt), chosen: chosen, factors: &atomic.Pointer[named]{}}
 	c.dumps.Store(opt.Lists == ListsDump)
 	return c, nil
 }
@@ -176,10 +176,9 @@ func New(rdb redis.UniversalClient, opt Options) (*Cache, error) {
 func (c *Cache) generation(n int) *Cache {
 	opt := c.opt
 	opt.Generation = n
-	d := &Cache{rdb: c.rdb, opt: opt, graph: graphPrefix(opt), chosen: c.chosen, between: c.between}
+	d := &Cache{rdb: c.rdb, opt: opt, graph: graphPrefix(opt), chosen: c.chosen, between: c.between, factors: c.factors}
 	d.dumps.Store(c.dumps.Load())
 	d.trends.Store(c.trends.Load())
-	d.factors.Store(c.factors.Load())
 	return d
 }
 

@@ -16,7 +16,8 @@ import (
 // neighbour and item that is taken away: from the item's list and from the neighbour's, which both count one edge less.
 // All chains that end in that edge go with it, and their contribution is one and the same. The evidence of all
 // candidates is counted anew, because the neighbour's shorter list makes the neighbour weigh more elsewhere; the
-// strongest chains are chosen anew. What stays: user, history, the moment of asking, the candidates and their order.
+// strongest chains are chosen anew. What stays: user, history, the moment of asking, the candidates and their order, and the evidence by latent
+// factors, although the edges may have been among many that these were learned from.
 //
 // The result is what a graph without these edges would have answered for the same candidates, but that a list which was
 // trimmed, or not read to its end, gets no older edge in their place. Nothing is read again. Without any chain it is

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/r2rec/r2rec/internal/event"
+	"github.com/r2rec/r2rec/internal/factors"
 	"github.com/r2rec/r2rec/internal/parallel"
 	"github.com/redis/go-redis/v9"
 )
@@ -259,7 +260,10 @@ func (w *walk) snapshot() Snapshot {
 	if len(w.pool) > 0 {
 		c.Candidates = make([]event.Candidate, len(w.pool))
 	}
-	taste := w.latent()
+	var taste factors.Taste
+	if len(w.pool) > 0 {
+		taste = w.latent()
+	}
 	parallel.Parts(len(w.pool), countAtOnce, func(from, to int) {
 		room := w.taste.counting()
 		for i, p := range w.pool[from:to] {

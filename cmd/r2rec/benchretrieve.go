@@ -70,6 +70,9 @@ func (c benchRetrieveCommand) measure(ctx context.Context, g *synthGraph, out *b
 	if err := g.RefreshTrends(ctx); err != nil {
 		return err
 	}
+	if err := g.RefreshFactors(ctx); err != nil { // where r2rec factors has learned some of a graph that was kept
+		return err
+	}
 	warm := asked{g: g, rank: defaultRank(), user: c.anyUser(g, 1)}
 	if err := warm.run(ctx, 1, min(200, c.Requests), func(int) { shown.set("warming up", 0, 1) }); err != nil {
 		return err

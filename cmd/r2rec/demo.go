@@ -253,7 +253,7 @@ func (c demoCommand) replayHistory(ctx context.Context, p *process, s *service, 
 func (c demoCommand) learnFactors(ctx context.Context, p *process, graph *graphcache.Generations) error {
 	shown := &stages{p: p}
 	defer shown.close()
-	r, err := learnFactors(ctx, graph, factors.Options{}, shown.set)
+	r, err := learnFactors(ctx, graph, factors.Options{Seed: 1}, shown.set)
 	if err != nil {
 		return err
 	}

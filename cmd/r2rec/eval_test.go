@@ -233,9 +233,9 @@ func TestEvalKeepsWhatItFoundOut(t *testing.T) {
 		t.Errorf("the weights do not say how they were fitted: %+v", made)
 	}
 
-	// The saved weights rank as those that were fitted, and what was written can be compared with.
+	// The saved weights rank as those that were fitted, where latent factors are of the same time; and what was written can be compared with.
 	out, _ := s.eval("--weights", s.file("weights.json"), "--ranks", s.file("again.json"), "--against", s.file("ranks.json")+":fusion",
-		"--against", s.file("ranks.json")+":popularity", "--json")
+		"--against", s.file("ranks.json")+":popularity", "--learn-before", s.before, "--seed", "7", "--json")
 	if !cmp.Equal(ranks["fusion"], s.ranks("again.json")["fusion"]) {
 		t.Error("the saved weights rank otherwise than when they were fitted")
 	}
@@ -384,6 +384,9 @@ func TestEvalWrongInput(t *testing.T) {
 		{[]string{"--without", "user"}, 1, []string{"--without needs --fit-before"}},
 		{[]string{"--save", file("w.json")}, 1, []string{"--save needs --fit-before"}},
 		{[]string{"--fit-before", s.before, "--save", "/does/not/exist"}, 1, []string{"--save /does/not/exist", "make the folder first"}},
+		{[]string{"--fit-before", s.before, "--learn-before", s.before}, 1, []string{"--learn-before " + s.before, "leave one of them out"}},
+		{[]string{"--learn-before", "noon"}, 1, []string{"--learn-before", "is no time"}},
+		{[]string{"--dimensions", "999"}, 1, []string{"latent factors: option Dimensions is 999"}},
 		{[]string{"--weights", file("nonsense.txt")}, 1, []string{"--weights " + file("nonsense.txt")}},
 		{[]string{"--weights", file("other.json")}, 1, []string{"--weights " + file("other.json"), "version"}},
 		{[]string{"--ranks", "/does/not/exist"}, 1, []string{"--ranks /does/not/exist", "make the folder first"}},

@@ -34,6 +34,7 @@ type evalFit struct {
 	Weights   string         `help:"Rank with the weights of this file, written by --save." type:"existingfile" xor:"weights" placeholder:"FILE" group:"Fusion"`
 	Save      string         `help:"Write the fitted weights to this file." type:"path" placeholder:"FILE" group:"Fusion"`
 
+	LearnBefore string `help:"Learn latent factors for the last time from what happened before this time, Unix seconds or RFC 3339, as --fit-before does; without either whenever the graph has grown by an eighth." placeholder:"TIME" group:"Latent factors"`
 	factorFlags `embed:""`
 }
 
@@ -43,7 +44,7 @@ func (f evalFit) check(fused bool) error {
 		name       string
 		given, fit bool
 	}{
-		{"--fit-before", f.FitBefore != "", false}, {"--weights", f.Weights != "", false},
+		{"--fit-before", f.FitBefore != "", false}, {"--weights", f.Weights != "", false}, {"--learn-before", f.LearnBefore != "", false},
 		{"--without", len(f.Without) > 0, true}, {"--save", f.Save != "", true},
 	} {
 		switch {
@@ -52,6 +53,9 @@ func (f evalFit) check(fused bool) error {
 		case flag.given && flag.fit && f.FitBefore == "":
 			return fmt.Errorf("%s needs --fit-before TIME: without it nothing is fitted", flag.name)
 		}
+	}
+	if f.LearnBefore != "" && f.FitBefore != "" {
+		return fmt.Errorf("--learn-before %s: latent factors are learned for the last time at --fit-before %s; leave one of them out", f.LearnBefore, f.FitBefore)
 	}
 	if err := f.factorFlags.check(); err != nil {
 		return err
@@ -127,6 +131,11 @@ func (c evalCommand) fusion(p *process, shown *stages, data *dataset.Dataset, ca
 	case c.Weights != "":
 		if o.Model, err = loadWeights(c.Weights); err != nil {
 			return k, fmt.Errorf("--weights %s: %w", c.Weights, err)
+		}
+	}
+	if c.LearnBefore != "" {
+		if o.LearnBefore, err = parseMoment(c.LearnBefore); err != nil {
+			return k, fmt.Errorf("--learn-before: %w", err)
 		}
 	}
 	world := func(ctx context.Context, past eval.Stream, o live.Options) (eval.Ranker, error) {

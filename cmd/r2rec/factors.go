@@ -25,7 +25,12 @@ func (f factorFlags) options(seed uint64) factors.Options {
 	return factors.Options{Dimensions: f.Dimensions, Penalty: f.Penalty, Confidence: f.Confidence, Sweeps: f.Sweeps, Seed: seed}
 }
 
-func (f factorFlags) check() error { return f.options(0).Check() }
+func (f factorFlags) check() error {
+	if err := f.options(0).Check(); err != nil {
+		return fmt.Errorf("latent factors: %w", err)
+	}
+	return nil
+}
 
 type factorsCommand struct {
 	Every       time.Duration `help:"Learn again and again, so long after each time, until stopped; 0: once." default:"0" placeholder:"1h"`
@@ -78,7 +83,7 @@ func (c factorsCommand) Run(p *process) error {
 			return err
 		}
 		if err != nil {
-			p.log.Warn("latent factors were not learned: those that serve stay", "error", err, "again_in", c.Every)
+			p.log.Warn("learning latent factors failed, and is tried again: those that serve stay", "error", err, "again_in", c.Every)
 		}
 		select {
 		case <-p.ctx.Done():

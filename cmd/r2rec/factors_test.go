@@ -124,7 +124,7 @@ func TestFactorsReachServers(t *testing.T) {
 
 func TestFactorsRefusesWrongFlags(t *testing.T) {
 	for flags, want := range map[string]string{
-		"--dimensions 9999": "option Dimensions is 9999: give 1 to 512",
+		"--dimensions 9999": "option Dimensions is 9999: give 1 to 256",
 		"--sweeps=-1":       "option Sweeps is -1",
 		"--penalty 1e9":     "option Penalty is 1e+09: give a number from 0.001 to 1e6",
 		"--confidence=-3":   "option Confidence is -3",

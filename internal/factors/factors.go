@@ -11,11 +11,12 @@
 // from what the user did until then (folding in): it is the exact minimum for that user, so that no user has to be known
 // when the factors are learned, and one click changes it.
 //
-// Equal edges give equal factors, bit by bit, in whatever order they are added and on any number of threads. The package
-// reads no clock, no file and no server.
+// Equal edges, options and architecture give equal factors, bit by bit, in whatever order the edges are added and on any
+// number of threads. The package reads no clock, no file and no server.
 package factors
 
 import (
+	"context"
 	"math"
 
 	"gonum.org/v1/gonum/blas"
@@ -68,8 +69,8 @@ type Taste struct {
 // whose weight is not a positive finite number. It takes as many products of vectors as there are edges, and one
 // Cholesky decomposition: some 0.05 ms for 128 edges and 16 dimensions.
 func (m *Model) Taste(edges []Edge) Taste {
-	n := m.training.Dimensions
-	s := newSolver(n)
+	s := newSolver(m.training.Dimensions)
+	s.begin(m.gram)
 	known := 0
 	for _, e := range edges {
 		if i, ok := m.place[e.Item]; ok && valid(e.Weight) {
@@ -77,10 +78,9 @@ func (m *Model) Taste(edges []Edge) Taste {
 			known++
 		}
 	}
-	if known == 0 {
+	if known == 0 || !s.solve() {
 		return Taste{model: m}
 	}
-	s.solve(m.gram)
 	return Taste{m, s.right}
 }
 
@@ -122,7 +122,7 @@ func (m *Model) complete() {
 		}
 		m.norms[i] = math.Sqrt(sum)
 	}
-	m.gram = gram(m.vectors, n, m.training.Penalty)
+	m.gram, _ = gram(context.Background(), m.vectors, n, m.training.Penalty) // nobody ends it
 }
 
 func valid(weight float64) bool { return weight > 0 && weight <= math.MaxFloat32 }
@@ -131,18 +131,23 @@ func valid(weight float64) bool { return weight > 0 && weight <= math.MaxFloat32
 // are added one by one.
 type solver struct {
 	n     int
-	rows  []float64 // of √(αw) y, of the edges
-	right []float64 // Σ (1 + αw) y, and then the solution
-	left  blas64.Symmetric
+	rows  []float64        // of √(αw) y, of edges that left does not have yet
+	right []float64        // Σ (1 + αw) y, and then the solution
+	left  blas64.Symmetric // Σ y yᵀ + λ, and of the edges Σ αw y yᵀ
 }
+
+// rowsAtOnce bounds what a solver holds of an item that everybody has.
+const rowsAtOnce = 256
 
 func newSolver(n int) *solver {
 	return &solver{n: n, right: make([]float64, n), left: blas64.Symmetric{N: n, Stride: n, Data: make([]float64, n*n), Uplo: blas.Upper}}
 }
 
-func (s *solver) reset() {
+// begin begins another vector. gram is Σ y yᵀ + λ over all y of the other side.
+func (s *solver) begin(gram []float64) {
 	s.rows = s.rows[:0]
 	clear(s.right)
+	copy(s.left.Data, gram)
 }
 
 // add adds an edge to y, whose confidence is 1 + extra.
@@ -152,17 +157,34 @@ func (s *solver) add(y []float32, extra float64) {
 		s.rows = append(s.rows, root*float64(v))
 		s.right[k] += (1 + extra) * float64(v)
 	}
+	if len(s.rows) == rowsAtOnce*s.n {
+		s.sum()
+	}
 }
 
-// solve leaves the solution in right. gram is Σ y yᵀ + λ over all y: positive definite, as λ is above 0.
-func (s *solver) solve(gram []float64) {
-	copy(s.left.Data, gram)
+func (s *solver) sum() {
 	if edges := len(s.rows) / s.n; edges > 0 {
 		blas64.Syrk(blas.Trans, 1, blas64.General{Rows: edges, Cols: s.n, Stride: s.n, Data: s.rows}, 1, s.left)
 	}
+	s.rows = s.rows[:0]
+}
+
+// solve leaves the solution in right. False: λ is lost beside vectors as long as these, and there is none.
+func (s *solver) solve() bool {
+	s.sum()
 	t, ok := lapack64.Potrf(s.left)
-	if !ok { // vectors that are not numbers; Load and Fit let none in
-		panic("factors: not positive definite")
+	if ok {
+		lapack64.Potrs(t, blas64.General{Rows: s.n, Cols: 1, Stride: 1, Data: s.right})
 	}
-	lapack64.Potrs(t, blas64.General{Rows: s.n, Cols: 1, Stride: 1, Data: s.right})
+	return ok && usable(s.right)
+}
+
+// usable tells whether all of these are numbers that a fit may give, whose vectors have a length of 1 or so.
+func usable[T float32 | float64](vector []T) bool {
+	for _, v := range vector {
+		if !(math.Abs(float64(v)) <= 1000) {
+			return false
+		}
+	}
+	return true
 }

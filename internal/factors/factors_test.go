@@ -224,6 +224,49 @@ func TestFitDependsOnTheEdgesAlone(t *testing.T) {
 	}
 }
 
+// Edges that come from both ends take the room of one.
+func TestDuplicatesAreDroppedOnTheWay(t *testing.T) {
+	e := &Edges{}
+	for range 4 {
+		for i := range compactFrom {
+			add(t, e, fmt.Sprint("u", i%500), fmt.Sprint("i", i/500), 1)
+		}
+	}
+	if cap(e.all) > 3*compactFrom {
+		t.Errorf("%d edges take room for %d", compactFrom, cap(e.all))
+	}
+	if got := fitted(t, e, Options{Dimensions: 1, Sweeps: 1}).Training().Edges; got != compactFrom {
+		t.Errorf("%d edges are learned from, want %d", got, compactFrom)
+	}
+}
+
+// More edges than a solver holds at once are summed like fewer.
+func TestAnItemThatEverybodyHas(t *testing.T) {
+	const n, edges = 3, 2*rowsAtOnce + 7
+	rng := rand.New(rand.NewPCG(1, 1))
+	s := newSolver(n)
+	s.begin([]float64{1, 0, 0, 0, 1, 0, 0, 0, 1})
+	want := []float64{1, 0, 0, 0, 1, 0, 0, 0, 1}
+	for range edges {
+		y, extra := []float32{rng.Float32(), rng.Float32(), rng.Float32()}, 9*rng.Float64()
+		s.add(y, extra)
+		for a := range n {
+			for b := a; b < n; b++ {
+				want[a*n+b] += extra * float64(y[a]) * float64(y[b])
+			}
+		}
+	}
+	s.sum()
+	for k, w := range want {
+		if math.Abs(s.left.Data[k]-w) > 1e-9*w {
+			t.Errorf("entry %d is %v, want %v", k, s.left.Data[k], w)
+		}
+	}
+	if cap(s.rows) > 2*rowsAtOnce*n {
+		t.Errorf("the solver holds room for %d rows", cap(s.rows)/n)
+	}
+}
+
 func TestFitRefuses(t *testing.T) {
 	e, _ := world(t, 5, 5, 5)
 	ended, end := context.WithCancel(t.Context())
@@ -235,7 +278,7 @@ func TestFitRefuses(t *testing.T) {
 		want string
 	}{
 		"nothing":        {t.Context(), &Edges{}, Options{}, "there is no edge to learn from"},
-		"dimensions":     {t.Context(), e, Options{Dimensions: 513}, "option Dimensions is 513: give 1 to 512, or 0 for 16"},
+		"dimensions":     {t.Context(), e, Options{Dimensions: 257}, "option Dimensions is 257: give 1 to 256, or 0 for 16"},
 		"less than none": {t.Context(), e, Options{Sweeps: -1}, "option Sweeps is -1"},
 		"penalty":        {t.Context(), e, Options{Penalty: math.NaN()}, "option Penalty is NaN: give a number from 0.001 to 1e6, or 0 for 20"},
 		"confidence":     {t.Context(), e, Options{Confidence: -2}, "option Confidence is -2"},
@@ -251,6 +294,11 @@ func TestFitRefuses(t *testing.T) {
 	for _, weight := range []float64{0, -1, math.NaN(), math.Inf(1), 1e-60, math.MaxFloat64} {
 		if err := e.Add("u", "i", weight); err == nil {
 			t.Errorf("an edge of weight %v is taken", weight)
+		}
+	}
+	for _, id := range []string{"", strings.Repeat("x", 65)} {
+		if e.Add("u", id, 1) == nil || e.Add(id, "i", 1) == nil {
+			t.Errorf("the id %q is taken", id)
 		}
 	}
 }

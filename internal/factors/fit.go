@@ -6,11 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
-	"math"
 	"math/rand/v2"
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/r2rec/r2rec/internal/parallel"
 	"golang.org/x/sync/errgroup"
@@ -18,7 +18,7 @@ import (
 
 // Options say how to fit. A number that is 0 stands for its default.
 type Options struct {
-	Dimensions int     // of a vector, at most 512; default 16
+	Dimensions int     // of a vector, at most 256; default 16
 	Penalty    float64 // λ; default 20
 	Confidence float64 // α: an edge of weight 1 counts 1 + α, where there is none counts 1; default 8
 	Sweeps     int     // over users and items, at most 1000; default 8
@@ -31,20 +31,20 @@ type Options struct {
 
 // Limits of options and stored models.
 const (
-	maxDimensions = 512
+	maxDimensions = 256
 	maxSweeps     = 1000
 )
 
 // ErrNothing is what Fit's error wraps where there is no edge to learn from.
 var ErrNothing = errors.New("there is no edge to learn from")
 
-// Edges collects what users did, to learn from. The zero value is empty.
+// Edges collects what users did, to learn from. The zero value is empty. An edge takes 12 to 24 bytes, and 16 more during
+// the fit; a user or item the length of its id and about 100.
 type Edges struct {
 	users, items numbering
 	all          []edge
 }
 
-// edge takes 12 bytes, and there are many.
 type edge struct {
 	user, item int32
 	weight     float32
@@ -70,29 +70,42 @@ func (n *numbering) number(id string) int32 {
 	return i
 }
 
-// Add adds that a user dealt with an item. Of an edge that is added more than once the largest weight counts. A weight
-// that is not a positive finite number is an error, and adds nothing.
+// Add adds that a user dealt with an item. Of an edge that is added more than once the largest weight counts. An id that
+// is none (IsID), and a weight that is not a positive finite number, is an error, and adds nothing.
 func (e *Edges) Add(user, item string, weight float64) error {
 	if !valid(weight) || float32(weight) == 0 {
 		return fmt.Errorf("factors: the edge of user %q and item %q has weight %v: give a number above 0", user, item, weight)
+	}
+	if !IsID(user) || !IsID(item) {
+		return fmt.Errorf("factors: an edge of user %.80q and item %.80q: ids have 1 to %d bytes", user, item, maxID)
+	}
+	if len(e.all) == cap(e.all) && len(e.all) >= compactFrom {
+		e.compact()
 	}
 	e.all = append(e.all, edge{e.users.number(user), e.items.number(item), float32(weight)})
 	return nil
 }
 
-// sorted renumbers users and items in the order of their ids, and gives each edge once, by user and item.
-func (e *Edges) sorted() (items []string, users int, all []edge) {
-	userAt, _ := e.users.ranks()
-	itemAt, items := e.items.ranks()
-	all = make([]edge, len(e.all))
-	for i, one := range e.all {
-		all[i] = edge{userAt[one.user], itemAt[one.item], one.weight}
-	}
-	slices.SortFunc(all, func(a, b edge) int {
+// compactFrom is from how many edges on duplicates are dropped before more room is made.
+const compactFrom = 1 << 16
+
+// compact sorts the edges by user and item, and keeps each once.
+func (e *Edges) compact() {
+	slices.SortFunc(e.all, func(a, b edge) int {
 		return cmp.Or(cmp.Compare(a.user, b.user), cmp.Compare(a.item, b.item), cmp.Compare(b.weight, a.weight))
 	})
-	all = slices.CompactFunc(all, func(a, b edge) bool { return a.user == b.user && a.item == b.item })
-	return items, len(userAt), all
+	e.all = slices.CompactFunc(e.all, func(a, b edge) bool { return a.user == b.user && a.item == b.item })
+}
+
+// sort renumbers users and items in the order of their ids, and gives each edge once, by user and item.
+func (e *Edges) sort() (items []string, users int) {
+	userAt, _ := e.users.ranks()
+	itemAt, items := e.items.ranks()
+	for i, one := range e.all {
+		e.all[i] = edge{userAt[one.user], itemAt[one.item], one.weight}
+	}
+	e.compact()
+	return items, len(userAt)
 }
 
 // ranks are the places of the numbered ids among all, and these in order.
@@ -105,12 +118,13 @@ func (n *numbering) ranks() (at []int32, ids []string) {
 	return at, ids
 }
 
-// Fit learns the factors of all items in the edges. It fails where there are none (ErrNothing), where an option is not
-// valid, and where ctx ends. Edges take some 30 bytes each meanwhile, users and items 4 a dimension.
+// Fit learns the factors of all items in the edges, and uses the edges up. It fails where there are none (ErrNothing),
+// where an option is not valid, where the vectors run away, and where ctx ends.
 func Fit(ctx context.Context, e *Edges, o Options) (*Model, error) {
+	n := len(e.all)
 	m, err := fit(ctx, e, o)
 	if err != nil {
-		return nil, fmt.Errorf("fit factors to %d edges: %w", len(e.all), err)
+		return nil, fmt.Errorf("fit factors to %d edges: %w", n, err)
 	}
 	return m, nil
 }
@@ -122,16 +136,12 @@ func fit(ctx context.Context, e *Edges, o Options) (*Model, error) {
 	if len(e.all) == 0 {
 		return nil, ErrNothing
 	}
-	items, users, all := e.sorted()
-	byUser := side{n: users, from: begins(all, users, func(e edge) int32 { return e.user })}
-	for _, one := range all {
-		byUser.other, byUser.weight = append(byUser.other, one.item), append(byUser.weight, one.weight)
-	}
-	slices.SortFunc(all, func(a, b edge) int { return cmp.Or(cmp.Compare(a.item, b.item), cmp.Compare(a.user, b.user)) })
-	byItem := side{n: len(items), from: begins(all, len(items), func(e edge) int32 { return e.item })}
-	for _, one := range all {
-		byItem.other, byItem.weight = append(byItem.other, one.user), append(byItem.weight, one.weight)
-	}
+	items, users := e.sort()
+	byUser := newSide(users, e.all, func(e edge) (of, other int32) { return e.user, e.item })
+	slices.SortFunc(e.all, func(a, b edge) int { return cmp.Or(cmp.Compare(a.item, b.item), cmp.Compare(a.user, b.user)) })
+	byItem := newSide(len(items), e.all, func(e edge) (of, other int32) { return e.item, e.user })
+	edges := len(e.all)
+	*e = Edges{}
 
 	x, y := make([]float32, users*o.Dimensions), make([]float32, len(items)*o.Dimensions)
 	for i, id := range items {
@@ -148,7 +158,7 @@ func fit(ctx context.Context, e *Edges, o Options) (*Model, error) {
 		}
 	}
 	m := &Model{items: items, vectors: y, training: Training{Dimensions: o.Dimensions, Penalty: o.Penalty, Confidence: o.Confidence, Sweeps: o.Sweeps,
-		Seed: o.Seed, Users: users, Items: len(items), Edges: len(all), Loss: byUser.loss(x, y, o.Dimensions)}}
+		Seed: o.Seed, Users: users, Items: len(items), Edges: edges, Loss: byUser.loss(x, y, o.Dimensions)}}
 	m.complete()
 	return m, nil
 }
@@ -203,44 +213,57 @@ type side struct {
 	weight []float32
 }
 
-// begins counts the edges, which stand in order, of each of n.
-func begins(all []edge, n int, of func(edge) int32) []int {
-	from := make([]int, n+1)
-	for _, e := range all {
-		from[of(e)+1]++
+// newSide takes edges that stand in the order of whose they are, of n.
+func newSide(n int, all []edge, ends func(edge) (of, other int32)) side {
+	s := side{n: n, from: make([]int, n+1), other: make([]int32, len(all)), weight: make([]float32, len(all))}
+	for k, e := range all {
+		of, other := ends(e)
+		s.from[of+1]++
+		s.other[k], s.weight[k] = other, e.weight
 	}
 	for i := range n {
-		from[i+1] += from[i]
+		s.from[i+1] += s.from[i]
 	}
-	return from
+	return s
 }
 
-// solvedAtOnce is how many vectors are found between two looks at the context.
-const solvedAtOnce = 4096
+// errRanAway is what a fit ends with whose vectors are no numbers that could be used.
+var errRanAway = errors.New("the vectors ran away: use a larger Penalty")
 
 // solve finds all vectors of this side, x, for those of the other, y.
 func (s side) solve(ctx context.Context, x, y []float32, o Options, done, total int) error {
 	n := o.Dimensions
-	all := gram(y, n, o.Penalty)
-	for first := 0; first < s.n; first += solvedAtOnce {
+	all, err := gram(ctx, y, n, o.Penalty)
+	if err != nil {
+		return err
+	}
+	atOnce := max(64, 1<<20/(n*n)) // between two looks at the context
+	for first := 0; first < s.n; first += atOnce {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		last := min(first+solvedAtOnce, s.n)
+		last := min(first+atOnce, s.n)
+		var failed atomic.Bool
 		parallel.Parts(last-first, 16, func(from, to int) {
 			one := newSolver(n)
 			for i := first + from; i < first+to; i++ {
-				one.reset()
+				one.begin(all)
 				for k := s.from[i]; k < s.from[i+1]; k++ {
 					at := int(s.other[k]) * n
 					one.add(y[at:at+n], o.Confidence*float64(s.weight[k]))
 				}
-				one.solve(all)
+				if !one.solve() {
+					failed.Store(true)
+					return
+				}
 				for k, v := range one.right {
 					x[i*n+k] = float32(v)
 				}
 			}
 		})
+		if failed.Load() {
+			return errRanAway
+		}
 		if o.Progress != nil {
 			o.Progress(done+last, total)
 		}
@@ -263,19 +286,27 @@ func (s side) loss(x, y []float32, n int) float64 {
 	return sum / float64(len(s.other))
 }
 
-// summedAtOnce is how many vectors one part of a gram sums: part by part, so that the sum does not depend on the threads.
-const summedAtOnce = 2048
+// A gram is summed in parts, so that the sum does not depend on the threads: of at least so many vectors, and at most so
+// many of them.
+const (
+	leastSummed = 2048
+	mostSums    = 64
+)
 
 // gram is Σ y yᵀ + λ on the diagonal, over all rows of n.
-func gram(y []float32, n int, penalty float64) []float64 {
+func gram(ctx context.Context, y []float32, n int, penalty float64) ([]float64, error) {
 	rows := len(y) / n
-	parts := make([][]float64, (rows+summedAtOnce-1)/summedAtOnce)
+	each := max(leastSummed, (rows+mostSums-1)/mostSums)
+	parts := make([][]float64, (rows+each-1)/each)
 	var group errgroup.Group
 	group.SetLimit(runtime.GOMAXPROCS(0))
 	for p := range parts {
 		group.Go(func() error {
 			sum := make([]float64, n*n)
-			for i := p * summedAtOnce; i < min((p+1)*summedAtOnce, rows); i++ {
+			for i := p * each; i < min((p+1)*each, rows); i++ {
+				if i%leastSummed == 0 && ctx.Err() != nil {
+					return ctx.Err()
+				}
 				row := y[i*n : (i+1)*n]
 				for a, v := range row {
 					to := sum[a*n : (a+1)*n]
@@ -288,7 +319,9 @@ func gram(y []float32, n int, penalty float64) []float64 {
 			return nil
 		})
 	}
-	_ = group.Wait() // no part fails
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
 	g := make([]float64, n*n)
 	for _, part := range parts {
 		for k, v := range part {
@@ -301,15 +334,5 @@ func gram(y []float32, n int, penalty float64) []float64 {
 			g[a*n+b] = g[b*n+a]
 		}
 	}
-	return g
-}
-
-// finite tells whether all of these are numbers that a model may hold.
-func finite(vectors []float32) bool {
-	for _, v := range vectors {
-		if !(math.Abs(float64(v)) <= 1e6) {
-			return false
-		}
-	}
-	return true
+	return g, nil
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"hash/fnv"
 	"io"
 	"math"
@@ -17,13 +18,19 @@ import (
 // by a hash of their id. A part is
 //
 //	magic "r2f1", length of the head (uint32), the head in JSON,
-//	for each of its items: length of the id (uint16), the id, the vector as float32
+//	for each of its items: length of the id (uint8), the id, the vector as float32,
+//	CRC-32C of all before (uint32)
 //
 // in little endian. Every part repeats the head, by which parts of different models are told apart.
 const magic = "r2f1"
 
-// maxID is the most bytes of an item's id, as the contract has it.
+// maxID is the most bytes of an id, as the contract has it.
 const maxID = 64
+
+// IsID tells whether a user or an item can go by this id.
+func IsID(id string) bool { return len(id) > 0 && len(id) <= maxID }
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // head of a part.
 type head struct {
@@ -51,13 +58,13 @@ func (m *Model) Parts(name string, n int) [][]byte {
 		binary.LittleEndian.PutUint32(b[len(magic):], uint32(len(text)))
 		b = append(b, text...)
 		for _, i := range items {
-			b = binary.LittleEndian.AppendUint16(b, uint16(len(m.items[i])))
+			b = append(b, byte(len(m.items[i])))
 			b = append(b, m.items[i]...)
 			for _, v := range m.vector(i) {
 				b = binary.LittleEndian.AppendUint32(b, math.Float32bits(v))
 			}
 		}
-		parts[p] = b
+		parts[p] = binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
 	}
 	return parts
 }
@@ -91,11 +98,16 @@ func Join(name string, parts [][]byte) (*Model, error) {
 }
 
 func (m *Model) join(name string, p, n int, b []byte) error {
-	r := bytes.NewReader(b)
-	var start [len(magic) + 4]byte
-	if _, err := io.ReadFull(r, start[:]); err != nil || string(start[:len(magic)]) != magic {
+	if len(b) < len(magic)+8 || string(b[:len(magic)]) != magic {
 		return errors.New("it does not begin as factors do")
 	}
+	b, sum := b[:len(b)-4], binary.LittleEndian.Uint32(b[len(b)-4:])
+	if crc32.Checksum(b, castagnoli) != sum {
+		return errors.New("its checksum is wrong: it is damaged or cut off")
+	}
+	r := bytes.NewReader(b)
+	var start [len(magic) + 4]byte
+	_, _ = io.ReadFull(r, start[:]) // there are as many
 	size := int(binary.LittleEndian.Uint32(start[len(magic):]))
 	if size > r.Len() {
 		return errors.New("its head is cut off")
@@ -108,6 +120,9 @@ func (m *Model) join(name string, p, n int, b []byte) error {
 	if err := d.Decode(&h); err != nil {
 		return fmt.Errorf("its head: %w", err)
 	}
+	if d.More() {
+		return errors.New("its head: something follows it")
+	}
 	switch {
 	case h.Model != name || h.Part != p || h.Parts != n:
 		return fmt.Errorf("it is part %d of %d of %q", h.Part+1, h.Parts, h.Model)
@@ -119,13 +134,15 @@ func (m *Model) join(name string, p, n int, b []byte) error {
 	}
 	m.training = h.Training
 	vector := make([]byte, 4*h.Training.Dimensions)
+	there := max(0, min(h.Items, r.Len()/(2+len(vector))))
+	m.items, m.vectors = slices.Grow(m.items, there), slices.Grow(m.vectors, there*h.Training.Dimensions)
 	for range h.Items {
-		var length [2]byte
-		if _, err := io.ReadFull(r, length[:]); err != nil {
+		length, err := r.ReadByte()
+		if err != nil {
 			return errors.New("it is cut off")
 		}
-		id := make([]byte, binary.LittleEndian.Uint16(length[:]))
-		if len(id) == 0 || len(id) > maxID {
+		id := make([]byte, length)
+		if !IsID(string(id)) {
 			return fmt.Errorf("an item's id has %d bytes, want 1 to %d", len(id), maxID)
 		}
 		if _, err := io.ReadFull(r, id); err != nil {
@@ -141,8 +158,8 @@ func (m *Model) join(name string, p, n int, b []byte) error {
 		for k := range h.Training.Dimensions {
 			m.vectors = append(m.vectors, math.Float32frombits(binary.LittleEndian.Uint32(vector[4*k:])))
 		}
-		if !finite(m.vectors[len(m.vectors)-h.Training.Dimensions:]) {
-			return fmt.Errorf("the vector of item %q is not of finite numbers", id)
+		if !usable(m.vectors[len(m.vectors)-h.Training.Dimensions:]) {
+			return fmt.Errorf("the vector of item %q is not of numbers up to 1000", id)
 		}
 	}
 	if r.Len() > 0 {

@@ -77,6 +77,9 @@ func New(g Graph, o Options) (*Ranker, error) {
 	}
 	if o.FitBefore != 0 {
 		r.opt.LearnBefore = o.FitBefore
+		if o.LearnBefore != 0 {
+			return nil, fmt.Errorf("live: latent factors are learned for the last time at the time to fit before: give no other")
+		}
 		if o.Model != nil {
 			return nil, fmt.Errorf("live: a model to rank with and a time to fit one before exclude each other")
 		}

@@ -398,6 +398,7 @@ func TestRefuses(t *testing.T) {
 		want    string
 	}{
 		"a model and a time": {func(o *Options, _ *graph) { o.Model = fusion.Default() }, nil, "exclude each other"},
+		"two times":          {func(o *Options, _ *graph) { o.LearnBefore = 1 }, nil, "learned for the last time at the time to fit before"},
 		"a case too late to fit with": {func(o *Options, _ *graph) { o.Cases = []eval.Case{early, late} }, nil,
 			fmt.Sprintf("case %q to fit with is at %s, not before %s", late.ID, late.At, w.before)},
 		"a case before the fit": {nil, func(r *Ranker) error { _, err := r.Scores(ctx, early); return err },

@@ -109,6 +109,7 @@ const evidence = [
   [(e) => e.like_minded_recent[1], "like-minded users", "Users with your taste who have it, choices halved every half-year"],
   [(e) => e.similar, "goes with yours", "How often it is chosen by those who chose what you chose"],
   [(e) => e.after[1], "chosen next", "Users who went on to it from what you dealt with"],
+  [(e) => e.latent[0], "fits your taste", "Inner product of your latent factors and its own: alike, though no user may have both"],
   [(e) => e.chains, "chains", "Summed weight of the chains that support it"],
   [(e) => e.recent[0], "popular now", "Popularity, each choice halved every two weeks"],
   [(e) => e.popularity, "popular overall", "Users in its list"],
