@@ -53,7 +53,7 @@ Run it by cron, as r2rec train, or let it stay:
   r2rec factors
   r2rec factors --every 1h
 
-Ten million edges take a few minutes of one processor, and some 60 bytes each. Without factors all works, and ranks
+Ten million edges take a few minutes of one processor, and some 40 bytes each. Without factors all works, and ranks
 somewhat worse (docs/accuracy.md).`
 }
 
