@@ -73,7 +73,7 @@ func TestFactorsReachServers(t *testing.T) {
 		last := ratingsInto(t, graph, 3000)
 		ctx, stop := context.WithCancel(t.Context())
 		defer stop()
-		go keepFresh(ctx, p, graph)
+		go keepFresh(ctx, p, graph, 20*time.Millisecond)
 		if got := latent(t, graph, last); got != 0 {
 			t.Errorf("before anything was learned the evidence is %v", got)
 		}

@@ -138,9 +138,11 @@ func (w decisionLog) PublishDecision(ctx context.Context, d event.Decision) erro
 	return w.WriteMessages(ctx, kafka.Message{Key: []byte(d.UserID), Value: raw})
 }
 
+// freshEvery is how often what is kept fresh is asked for.
+const freshEvery = 5 * time.Second
+
 // keepFresh refreshes, until ctx ends, what is popular at the moment and the latent factors.
-func keepFresh(ctx context.Context, p *process, graph *graphcache.Generations) {
-	const every = 5 * time.Second
+func keepFresh(ctx context.Context, p *process, graph *graphcache.Generations, every time.Duration) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	kept := []struct {

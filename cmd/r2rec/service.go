@@ -194,7 +194,7 @@ func (s *service) run(ctx context.Context, ln net.Listener) error {
 		g.Go(func() error { return s.loop.run(ctx) })
 	}
 	g.Go(func() error { return s.forgets.follow(ctx, s.p.log, s.forgotten) })
-	g.Go(func() error { keepFresh(ctx, s.p, s.parts.graph); return nil })
+	g.Go(func() error { keepFresh(ctx, s.p, s.parts.graph, freshEvery); return nil })
 	g.Go(func() error { s.health.run(ctx); return nil })
 	g.Go(func() error { s.warm(ctx); return nil })
 	g.Go(func() error { return s.server.Serve(ctx, ln) })
