@@ -227,10 +227,18 @@ func TestFitDependsOnTheEdgesAlone(t *testing.T) {
 // Edges that come from both ends take the room of one.
 func TestDuplicatesAreDroppedOnTheWay(t *testing.T) {
 	e := &Edges{}
-	for range 4 {
+	before, sorted := 0, 0
+	for range 8 {
 		for i := range compactFrom {
 			add(t, e, fmt.Sprint("u", i%500), fmt.Sprint("i", i/500), 1)
+			if len(e.all) <= before {
+				sorted++
+			}
+			before = len(e.all)
 		}
+	}
+	if sorted > 16 {
+		t.Errorf("all edges are sorted %d times", sorted)
 	}
 	if cap(e.all) > 3*compactFrom {
 		t.Errorf("%d edges take room for %d", compactFrom, cap(e.all))

@@ -81,6 +81,9 @@ func (e *Edges) Add(user, item string, weight float64) error {
 	}
 	if len(e.all) == cap(e.all) && len(e.all) >= compactFrom {
 		e.compact()
+		if room := cap(e.all) - len(e.all); room < len(e.all)/2 { // else the next duplicates would have all sorted again
+			e.all = slices.Grow(e.all, len(e.all))
+		}
 	}
 	e.all = append(e.all, edge{e.users.number(user), e.items.number(item), float32(weight)})
 	return nil
