@@ -182,10 +182,8 @@ func (g *Generations) RefreshTrends(ctx context.Context) error {
 	return g.do(ctx, func(c *Cache) error { return c.RefreshTrends(ctx) })
 }
 
-// RefreshFactors is Cache.RefreshFactors.
-func (g *Generations) RefreshFactors(ctx context.Context) error {
-	return g.do(ctx, func(c *Cache) error { return c.RefreshFactors(ctx) })
-}
+// RefreshFactors is Cache.RefreshFactors, for all generations.
+func (g *Generations) RefreshFactors(ctx context.Context) error { return g.first.RefreshFactors(ctx) }
 
 // History is Cache.History of the current generation.
 func (g *Generations) History(ctx context.Context, user string, n int) ([]event.HistoryItem, error) {

@@ -252,12 +252,11 @@ func (c demoCommand) replayHistory(ctx context.Context, p *process, s *service, 
 // learnFactors learns latent factors from the history: once, which is enough for as long as a demo lasts.
 func (c demoCommand) learnFactors(ctx context.Context, p *process, graph *graphcache.Generations) error {
 	shown := &stages{p: p}
-	defer shown.close()
 	r, err := learnFactors(ctx, graph, factors.Options{Seed: 1}, shown.set)
+	shown.close() // before anything is printed
 	if err != nil {
 		return err
 	}
-	shown.close()
 	if _, err := fmt.Fprintf(p.stdout, "Latent factors of %d items learned in %.1f s (r2rec factors)\n", r.Items, r.LearnSeconds); err != nil {
 		return err
 	}

@@ -45,7 +45,8 @@ func (evalCommand) Help() string {
 	return `Streams the events through rankers in the order of time and asks every case when exactly the events strictly
 before it have happened. The fusion reads its evidence from the real graph: in a Redis within this process, or in
 the one that --redis names. With --fit-before its weights are fitted on what happened before that time; without,
-those that travel with the program rank. --save keeps fitted weights, for --weights here and in r2rec serve.
+those that travel with the program rank. --save keeps fitted weights, for --weights here and in r2rec serve. Latent
+factors are learned on the way, again and again as the graph grows, as r2rec factors does for servers.
 
   r2rec eval --events events.csv --items items.csv --cases test.jsonl --ranker fusion,popularity
   r2rec eval --events events.csv --items items.csv --cases test.jsonl --fit-before 2015-07-15T00:28:39Z --save weights.json

@@ -62,7 +62,6 @@ type learnedFactors struct {
 	factors.Training
 	ReadSeconds  float64 `json:"read_seconds"`  // of the graph
 	LearnSeconds float64 `json:"learn_seconds"` // of the factors
-	Published    bool    `json:"published"`
 }
 
 func (c factorsCommand) Run(p *process) error {
@@ -95,9 +94,8 @@ func (c factorsCommand) Run(p *process) error {
 
 func (c factorsCommand) learn(p *process, graph *graphcache.Generations) error {
 	shown := &stages{p: p}
-	defer shown.close()
 	r, err := learnFactors(p.ctx, graph, c.options(c.Seed), shown.set)
-	shown.close()
+	shown.close() // before anything is printed
 	if errors.Is(err, factors.ErrNothing) {
 		err = fmt.Errorf("%w: the graph in redis is empty. Apply events first (r2rec consume), or look at --redis and --prefix", factors.ErrNothing)
 	}
@@ -128,11 +126,7 @@ func learnFactors(ctx context.Context, graph *graphcache.Generations, o factors.
 		return r, err
 	}
 	r = learnedFactors{Training: m.Training(), ReadSeconds: read.Sub(begun).Seconds(), LearnSeconds: time.Since(read).Seconds()}
-	if err := c.PublishFactors(ctx, m); err != nil {
-		return r, err
-	}
-	r.Published = true
-	return r, nil
+	return r, c.PublishFactors(ctx, m)
 }
 
 func (r learnedFactors) print(w io.Writer) error {

@@ -56,9 +56,6 @@ type Training struct {
 // Training says how the model was fitted, and to what.
 func (m *Model) Training() Training { return m.training }
 
-// Len is the number of items that have factors.
-func (m *Model) Len() int { return len(m.items) }
-
 // Taste is a user's vector. It belongs to the model that gave it.
 type Taste struct {
 	model  *Model
@@ -70,6 +67,7 @@ type Taste struct {
 // Cholesky decomposition: some 0.05 ms for 128 edges and 16 dimensions.
 func (m *Model) Taste(edges []Edge) Taste {
 	s := newSolver(m.training.Dimensions)
+	s.rows = make([]float64, 0, min(len(edges), rowsAtOnce)*s.n)
 	s.begin(m.gram)
 	known := 0
 	for _, e := range edges {
@@ -109,8 +107,8 @@ func (m *Model) vector(i int32) []float32 {
 	return m.vectors[int(i)*n : (int(i)+1)*n]
 }
 
-// complete computes what follows from the vectors.
-func (m *Model) complete() {
+// complete computes what follows from the vectors. It fails where ctx ends.
+func (m *Model) complete(ctx context.Context) (err error) {
 	n := m.training.Dimensions
 	m.place = make(map[string]int32, len(m.items))
 	m.norms = make([]float64, len(m.items))
@@ -122,7 +120,8 @@ func (m *Model) complete() {
 		}
 		m.norms[i] = math.Sqrt(sum)
 	}
-	m.gram, _ = gram(context.Background(), m.vectors, n, m.training.Penalty) // nobody ends it
+	m.gram, err = gram(ctx, m.vectors, n, m.training.Penalty)
+	return err
 }
 
 func valid(weight float64) bool { return weight > 0 && weight <= math.MaxFloat32 }

@@ -173,7 +173,9 @@ func TestTasteFindsItsKind(t *testing.T) {
 func TestProductAndFit(t *testing.T) {
 	m := &Model{training: Training{Dimensions: 2, Penalty: 1, Confidence: 1}, items: []string{"against", "far", "near", "none"},
 		vectors: []float32{-1, 0, 3, 4, .6, .8, 0, 0}}
-	m.complete()
+	if err := m.complete(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	taste := Taste{m, []float64{1, .5}}
 	for item, want := range map[string][2]float64{"near": {1, 1}, "far": {5, 1}, "against": {0, 0}, "none": {0, 0}, "unknown": {0, 0}} {
 		product, fit := taste.Of(item)

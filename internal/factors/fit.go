@@ -162,8 +162,7 @@ func fit(ctx context.Context, e *Edges, o Options) (*Model, error) {
 	}
 	m := &Model{items: items, vectors: y, training: Training{Dimensions: o.Dimensions, Penalty: o.Penalty, Confidence: o.Confidence, Sweeps: o.Sweeps,
 		Seed: o.Seed, Users: users, Items: len(items), Edges: edges, Loss: byUser.loss(x, y, o.Dimensions)}}
-	m.complete()
-	return m, nil
+	return m, m.complete(ctx)
 }
 
 // Check tells whether Fit takes the options.

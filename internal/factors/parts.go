@@ -2,6 +2,7 @@ package factors
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -93,8 +94,7 @@ func Join(name string, parts [][]byte) (*Model, error) {
 			return nil, fmt.Errorf("read factors %q: item %q stands twice", name, m.items[i])
 		}
 	}
-	m.complete()
-	return m, nil
+	return m, m.complete(context.Background())
 }
 
 func (m *Model) join(name string, p, n int, b []byte) error {
@@ -105,17 +105,13 @@ func (m *Model) join(name string, p, n int, b []byte) error {
 	if crc32.Checksum(b, castagnoli) != sum {
 		return errors.New("its checksum is wrong: it is damaged or cut off")
 	}
-	r := bytes.NewReader(b)
-	var start [len(magic) + 4]byte
-	_, _ = io.ReadFull(r, start[:]) // there are as many
-	size := int(binary.LittleEndian.Uint32(start[len(magic):]))
-	if size > r.Len() {
+	b = b[len(magic):]
+	size, b := binary.LittleEndian.Uint32(b), b[4:]
+	if uint64(size) > uint64(len(b)) {
 		return errors.New("its head is cut off")
 	}
-	text := make([]byte, size)
-	_, _ = io.ReadFull(r, text) // there are as many
 	var h head
-	d := json.NewDecoder(bytes.NewReader(text))
+	d := json.NewDecoder(bytes.NewReader(b[:size]))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&h); err != nil {
 		return fmt.Errorf("its head: %w", err)
@@ -133,7 +129,7 @@ func (m *Model) join(name string, p, n int, b []byte) error {
 		return fmt.Errorf("its head: %w", err)
 	}
 	m.training = h.Training
-	vector := make([]byte, 4*h.Training.Dimensions)
+	r, vector := bytes.NewReader(b[size:]), make([]byte, 4*h.Training.Dimensions)
 	there := max(0, min(h.Items, r.Len()/(2+len(vector))))
 	m.items, m.vectors = slices.Grow(m.items, there), slices.Grow(m.vectors, there*h.Training.Dimensions)
 	for range h.Items {

@@ -96,7 +96,9 @@ func sealed(bodies [][]byte) [][]byte {
 func TestVectorsThatAreTooLong(t *testing.T) {
 	m := &Model{training: Training{Dimensions: 3, Penalty: 1e-3, Confidence: 8, Sweeps: 1, Items: 2}, items: []string{"a", "b"},
 		vectors: []float32{1e6, 1e6, 1e6, 9e5, 9e5, 9e5}}
-	m.complete()
+	if err := m.complete(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	if product, fit := m.Taste([]Edge{{"a", 1}, {"b", 1}}).Of("a"); product != 0 || fit != 0 {
 		t.Errorf("%v and %v", product, fit)
 	}
