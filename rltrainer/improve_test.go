@@ -218,7 +218,7 @@ func (l *linear) Learn(_ context.Context, batch []lm.Lesson) (lm.Progress, error
 		p.Loss += loss / float64(len(batch))
 		for i, letter := range lesson.Prompt.Letters {
 			digits := lesson.Prompt.Content.Candidates[letter-'A'].Digits
-			slope += gradient[i] * float64(digits[len(digits)-1]) / float64(len(batch))
+			slope += gradient[i] * float64(digits[categoryDigit]) / float64(len(batch))
 		}
 	}
 	p.Gradient = math.Abs(slope)

@@ -24,14 +24,15 @@ type shop struct{ candidates int }
 func (s shop) context(r *rand.Rand) (c event.Context) {
 	for i := range s.candidates {
 		e := event.Evidence{SimilarLast: r.Float64(), Together: r.Float64(), Popularity: 1 + r.IntN(60), Category: r.Float64()}
-		e.LikeMindedRecent[2], e.After[0], e.Recent[1], e.Ages[3] = r.Float64(), r.Float64(), r.Float64(), 1e6*r.Float64()
+		e.Interest, e.After[0], e.Recent[1], e.Ages[3] = r.Float64(), r.Float64(), r.Float64(), 1e6*r.Float64()
+		e.Near[1], e.RecentAny[1], e.Latent = r.Float64(), r.Float64(), [2]float64{r.Float64(), r.Float64()}
 		c.Candidates = append(c.Candidates, event.Candidate{ItemID: fmt.Sprint("i", i), Title: fmt.Sprint("Item ", i), Origin: event.FromChains, Evidence: e})
 	}
 	return c
 }
 
 // wants is the probability that a user clicks each candidate of a list where it is looked at: a function of two of the
-// eight digits that the model reads, the share of the categories and of the list's largest popularity.
+// digits that the model reads, the share of the categories and of the list's largest popularity.
 func (s shop) wants(c event.Context) []float64 {
 	var category, popularity float64
 	for _, x := range c.Candidates {
@@ -50,7 +51,7 @@ func (s shop) wants(c event.Context) []float64 {
 func (s shop) value(t *testing.T, model Ranker, contexts []event.Context) (value, best float64) {
 	t.Helper()
 	for i, c := range contexts {
-		p, err := iot.Build(iot.Figures, c, uint64(i))
+		p, err := iot.Build(iot.FullFigures, c, uint64(i))
 		must(t, err)
 		shares, err := model.Rank(t.Context(), p)
 		must(t, err)

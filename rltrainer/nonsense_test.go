@@ -56,7 +56,7 @@ func byLetter(t *testing.T, m Ranker, contexts []event.Context) (means []float64
 	means = make([]float64, n)
 	squares := make([]float64, n)
 	for i, c := range contexts {
-		p, err := iot.Build(iot.Figures, c, uint64(i))
+		p, err := iot.Build(iot.FullFigures, c, uint64(i))
 		must(t, err)
 		shares, err := m.Rank(t.Context(), p)
 		must(t, err)
@@ -133,7 +133,7 @@ func TestSlotOneTeachesNoPlace(t *testing.T) {
 		return learner
 	}
 	tuned := fresh()
-	must(t, Fit(t.Context(), tuned, Choices(rollouts), FitOptions{PromptVersion: iot.Figures, Steps: 20, Batch: 64, Seed: 1}))
+	must(t, Fit(t.Context(), tuned, Choices(rollouts), FitOptions{PromptVersion: iot.FullFigures, Steps: 20, Batch: 64, Seed: 1}))
 	if x := moved(t, base, tuned, contexts); x > 3 {
 		t.Errorf("fine-tuning moved the shares of places by %.1f standard errors", x)
 	}
@@ -142,7 +142,7 @@ func TestSlotOneTeachesNoPlace(t *testing.T) {
 	for step := range 20 {
 		var batch []lm.Lesson
 		for _, r := range rollouts[step*30 : step*30+30] {
-			p, err := iot.Build(iot.Figures, r.Decision.Context, 0)
+			p, err := iot.Build(iot.FullFigures, r.Decision.Context, 0)
 			must(t, err)
 			batch = append(batch, lm.Lesson{Prompt: p, Chosen: p.Order[0]})
 		}

@@ -26,8 +26,8 @@ type WorldOptions struct {
 	Worlds int // required
 	Cases  int // about so many from each; required
 	Seed   uint64
-	// Open makes an empty graph that knows these items; required. It is called from several goroutines.
-	Open func(ctx context.Context, items []event.Item) (WorldGraph, error)
+	// Open makes an empty graph for the world of a seed, which knows these items; required. It is called from several goroutines.
+	Open func(ctx context.Context, seed uint64, items []event.Item) (WorldGraph, error)
 	// Told is told of every world that is done, if set, by one goroutine at a time.
 	Told func(done, total, examples int)
 }
@@ -89,7 +89,7 @@ func fromWorld(ctx context.Context, o WorldOptions, seed uint64) (examples []Exa
 	if err != nil {
 		return nil, err
 	}
-	g, err := o.Open(ctx, w.Items())
+	g, err := o.Open(ctx, seed, w.Items())
 	if err != nil {
 		return nil, err
 	}

@@ -22,7 +22,7 @@ type opened struct {
 	fail   error
 }
 
-func (o *opened) open(ctx context.Context, items []event.Item) (WorldGraph, error) {
+func (o *opened) open(ctx context.Context, _ uint64, items []event.Item) (WorldGraph, error) {
 	if o.fail != nil {
 		return nil, o.fail
 	}

@@ -19,14 +19,17 @@ import (
 	"github.com/r2rec/r2rec/internal/simulate"
 )
 
-// byCategory is a ranker that prefers candidates of a high last digit, by temperature degrees: a model with one weight.
+// categoryDigit is which digit of iot.Figures is about categories.
+const categoryDigit = 7
+
+// byCategory is a ranker that prefers candidates of a high digit of categories, by temperature degrees: a model with one weight.
 type byCategory float64
 
 func (w byCategory) Rank(_ context.Context, p iot.Prompt) ([]float64, error) {
 	scores := make([]float64, len(p.Letters))
 	for i, letter := range p.Letters {
 		digits := p.Content.Candidates[letter-'A'].Digits
-		scores[i] = float64(w) * float64(digits[len(digits)-1])
+		scores[i] = float64(w) * float64(digits[categoryDigit])
 	}
 	return policy.LogSoftmax(scores), nil
 }

@@ -152,7 +152,7 @@ func value(t *testing.T, m Ranker, want func(event.Candidate) float64) (sum floa
 	r := rand.New(rand.NewPCG(99, 1))
 	for range n {
 		c := toyContext(r, 6)
-		p, err := iot.Build(iot.Figures, c, r.Uint64())
+		p, err := iot.Build(iot.FullFigures, c, r.Uint64())
 		must(t, err)
 		shares, err := m.Rank(t.Context(), p)
 		must(t, err)

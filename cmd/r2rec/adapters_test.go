@@ -136,7 +136,7 @@ func TestAdaptersByCommand(t *testing.T) {
 		d.refused("neither the log nor the store has any", "show", "abc")
 		d.refused("there is nothing to roll back", "rollback")
 		d.refused("the adapter is for base_digest 0000", "promote", foreign)
-		d.refused("the adapter is for prompt_version 1, the server has 2", "promote", older)
+		d.refused("the adapter is for prompt_version 1, the server has 4", "promote", older)
 		d.refused("and there is no file of that name", "promote", "does-not-exist")
 		d.refused("rollback --to base", "promote", "base")
 		if l, _ := d.list(); l.Entries != 0 || len(l.Adapters) != 0 {

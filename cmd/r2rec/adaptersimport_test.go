@@ -43,7 +43,7 @@ func peft(t *testing.T, path string, before event.Time, change func(m *lora.Mani
 	defer model.Close()
 	var answers []trainerAnswer
 	for i, c := range randomContexts(3) {
-		p, err := iot.Build(iot.Figures, c, uint64(i))
+		p, err := iot.Build(iot.FullFigures, c, uint64(i))
 		fail(err)
 		shares, err := model.Rank(t.Context(), p)
 		fail(err)

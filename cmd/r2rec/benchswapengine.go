@@ -68,7 +68,7 @@ func (c benchSwapCommand) teach(ctx context.Context, base *engine.Model, path st
 		return a, err
 	}
 	r := rand.New(rand.NewPCG(seed, 0x73776170))
-	var taste [iot.Digits]float64
+	var taste [iot.MaxDigits]float64
 	for k := range taste {
 		taste[k] = r.NormFloat64()
 	}
@@ -106,7 +106,7 @@ func (c benchSwapCommand) teach(ctx context.Context, base *engine.Model, path st
 }
 
 // preferred is the candidate whose digits lie farthest in a direction.
-func preferred(p iot.Prompt, taste [iot.Digits]float64) (best int) {
+func preferred(p iot.Prompt, taste [iot.MaxDigits]float64) (best int) {
 	most := 0.
 	for j, line := range p.Content.Candidates {
 		var worth float64

@@ -178,7 +178,7 @@ func teachLetters(ctx context.Context, shown *stages, path string, contexts []ev
 	if err != nil {
 		return err
 	}
-	var taste [iot.Digits]float64
+	var taste [iot.MaxDigits]float64
 	for k := range taste {
 		taste[k] = 1
 	}

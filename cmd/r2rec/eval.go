@@ -163,6 +163,9 @@ func (c evalCommand) check() error {
 	if err := c.evalFit.check(slices.Contains(c.Ranker, "fusion")); err != nil {
 		return err
 	}
+	if c.LearnBefore != "" && !slices.Contains(c.Ranker, "fusion") && !slices.Contains(c.Ranker, "lm") {
+		return errors.New("--learn-before is about latent factors, by which nobody ranks here; add fusion or lm to --ranker")
+	}
 	if err := c.evalPool.check(c.Ranker); err != nil {
 		return err
 	}

@@ -385,6 +385,7 @@ func TestEvalWrongInput(t *testing.T) {
 		{[]string{"--save", file("w.json")}, 1, []string{"--save needs --fit-before"}},
 		{[]string{"--fit-before", s.before, "--save", "/does/not/exist"}, 1, []string{"--save /does/not/exist", "make the folder first"}},
 		{[]string{"--fit-before", s.before, "--learn-before", s.before}, 1, []string{"--learn-before " + s.before, "leave one of them out"}},
+		{[]string{"--ranker", "popularity", "--learn-before", s.before}, 1, []string{"--learn-before is about latent factors", "add fusion or lm"}},
 		{[]string{"--learn-before", "noon"}, 1, []string{"--learn-before", "is no time"}},
 		{[]string{"--dimensions", "999"}, 1, []string{"latent factors: option Dimensions is 999"}},
 		{[]string{"--weights", file("nonsense.txt")}, 1, []string{"--weights " + file("nonsense.txt")}},

@@ -44,7 +44,7 @@ func (f evalFit) check(fused bool) error {
 		name       string
 		given, fit bool
 	}{
-		{"--fit-before", f.FitBefore != "", false}, {"--weights", f.Weights != "", false}, {"--learn-before", f.LearnBefore != "", false},
+		{"--fit-before", f.FitBefore != "", false}, {"--weights", f.Weights != "", false},
 		{"--without", len(f.Without) > 0, true}, {"--save", f.Save != "", true},
 	} {
 		switch {
@@ -69,6 +69,21 @@ func (f evalFit) check(fused bool) error {
 		}
 	}
 	return nil
+}
+
+// grow says when latent factors are learned of a graph that a language model is asked over: as of one that the fusion reads.
+func (f evalFit) grow(without bool) (o live.GrowOptions, err error) {
+	o.NoFactors = without || slices.Contains(f.Without, fusion.Latent)
+	for _, at := range []struct{ flag, given string }{{"--fit-before", f.FitBefore}, {"--learn-before", f.LearnBefore}} {
+		if at.given == "" {
+			continue
+		}
+		if o.LearnBefore, err = parseMoment(at.given); err != nil {
+			return o, fmt.Errorf("%s: %w", at.flag, err)
+		}
+		o.Once = at.flag == "--learn-before"
+	}
+	return o, nil
 }
 
 // evalGraph says what of the graph is kept and read.

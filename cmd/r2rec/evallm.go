@@ -106,13 +106,17 @@ func (c evalCommand) lm(p *process, data *dataset.Dataset) (k contestant, err er
 			p.log.Info("thoughts", "asked", thought.asked, "with_a_grounded_line", thought.grounded, "lines", thought.lines, "lines_dropped", thought.dropped)
 		}
 	}
+	grow, err := c.grow(!iot.Factored(who.PromptVersion))
+	if err != nil {
+		return k, errors.Join(err, model.Close())
+	}
 	over := func(ctx context.Context, owned io.Closer) (eval.Ranker, error) {
 		g, err := c.open(ctx, p, data.Items())
 		if err != nil {
 			return nil, err
 		}
-		g.words = iot.Worded(who.PromptVersion)
-		return promptedRanker{live.NewPrompted(g, ranked), g, owned, tell}, nil
+		g.words, g.learn = iot.Worded(who.PromptVersion), c.factorFlags.options(c.Seed)
+		return promptedRanker{live.NewPrompted(live.Grow(g, grow), ranked), g, owned, tell}, nil
 	}
 	if k.Ranker, err = over(p.ctx, model); err != nil {
 		return k, errors.Join(err, model.Close())

@@ -52,7 +52,7 @@ func TestReasonsOfTheBaseModelAreFaithful(t *testing.T) {
 		t.Fatal(err)
 	}
 	ask := func(c event.Context, seed uint64) ([]float64, error) {
-		prompt, err := iot.Build(iot.Figures, c, seed)
+		prompt, err := iot.Build(iot.FullFigures, c, seed)
 		if err != nil {
 			return nil, err
 		}

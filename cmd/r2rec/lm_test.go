@@ -114,7 +114,7 @@ func TestPretrain(t *testing.T) {
 	}
 	wantFiles(t, dir, "a.gguf", "b.gguf", "c.gguf")
 	who := identity(t, engine.Options{Path: a})
-	if who.Name != "a" || who.Readout != "lines" || who.PromptVersion != iot.Figures {
+	if who.Name != "a" || who.Readout != "lines" || who.PromptVersion != iot.FullFigures {
 		t.Errorf("the model is read as %+v", who)
 	}
 	f, err := gguf.Open(a)
@@ -247,7 +247,7 @@ func TestTune(t *testing.T) {
 	s.must(err)
 	base := identity(t, engine.Options{})
 	m := got.Manifest
-	if m.BaseDigest != base.Digest || m.Readout != "lines" || m.PromptVersion != iot.Figures || m.Steps != 6 || m.Seed != 1 || !strings.Contains(m.Note, "before ") ||
+	if m.BaseDigest != base.Digest || m.Readout != "lines" || m.PromptVersion != iot.FullFigures || m.Steps != 6 || m.Seed != 1 || !strings.Contains(m.Note, "before ") ||
 		got.Rank != 4 || got.Alpha != 8 {
 		t.Errorf("rank %d, alpha %v, manifest %+v", got.Rank, got.Alpha, m)
 	}
@@ -352,7 +352,7 @@ func TestLMWrongInput(t *testing.T) {
 		{tune("--events", s.file("text")), 1, "text:1"},
 		{tune("--model", s.file("text")), 1, "open GGUF file " + s.file("text")},
 		{tune("--readout", "letters"), 1, "the model was taught the readout lines"},
-		{tune("--prompt", "1"), 1, "the model was taught the readout lines and prompts of version 2"},
+		{tune("--prompt", "1"), 1, "the model was taught the readout lines and prompts of version 4"},
 		{tune("--met", "0"), 1, "--met 0"},
 
 		{[]string{"traces"}, 2, "--events"},
@@ -392,7 +392,7 @@ func TestLMWrongInput(t *testing.T) {
 	wantFiles(t, dir)
 }
 
-// Prompts of words need more of the graph than those of figures: history and chains.
+// Prompts of words need more of the graph than those of figures: history and chains; full figures need latent factors.
 func TestTuneAsksForWhatThePromptShows(t *testing.T) {
 	s := newSlice(t)
 	data, err := dataset.OpenFiles(s.file("events.csv"), s.file("items.csv"))
@@ -401,13 +401,20 @@ func TestTuneAsksForWhatThePromptShows(t *testing.T) {
 	s.must(err)
 	c := lmTuneCommand{Cases: 30, evalGraph: evalGraph{History: 32, ItemList: 128, Met: 512, Positive: 4, Negative: 2}}
 	p := &process{ctx: t.Context(), log: slog.New(slog.DiscardHandler)}
-	for _, version := range []int{iot.Figures, iot.Words} {
+	for _, version := range []int{iot.Figures, iot.Words, iot.FullFigures} {
 		examples, err := c.examples(p, &stages{p: p}, data, before, event.Model{PromptVersion: version})
 		s.must(err)
-		history, chains := 0, 0
+		history, chains, latent, byPopularity := 0, 0, false, 0
 		for _, e := range examples {
 			history += len(e.Context.History)
 			chains += len(e.Context.Chains)
+			latent = latent || slices.ContainsFunc(e.Context.Candidates, func(c event.Candidate) bool { return c.Evidence.Latent[0] > 0 })
+			if e.Context.Draw > .5 {
+				byPopularity++
+			}
+		}
+		if latent != (version == iot.FullFigures) || byPopularity == 0 || byPopularity == len(examples) {
+			t.Errorf("version %d: latent factors: %v; %d of %d examples drawn by popularity", version, latent, byPopularity, len(examples))
 		}
 		if words := version == iot.Words; len(examples) == 0 || words != (history > 0) || words != (chains > 0) {
 			t.Errorf("version %d: %d examples with %d items of history and %d chains", version, len(examples), history, chains)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/r2rec/r2rec/graphcache"
+	"github.com/r2rec/r2rec/internal/eval/live"
 	"github.com/r2rec/r2rec/internal/event"
 	"github.com/r2rec/r2rec/internal/gguf"
 	"github.com/r2rec/r2rec/internal/iot"
@@ -78,15 +79,15 @@ func (c lmPretrainCommand) Run(p *process) error {
 		return err
 	}
 	learner, err := engine.NewModel(engine.ModelOptions{
-		Name: engine.BaseName, Spread: .1, Seed: c.Seed, Tokens: vocabulary, PromptVersion: iot.Figures, Readout: engine.Lines,
+		Name: engine.BaseName, Spread: .1, Seed: c.Seed, Tokens: vocabulary, PromptVersion: iot.FullFigures, Readout: engine.Lines,
 		Shape: c.shape(), Extra: c.card(),
 		Learn: l.options(fmt.Sprintf("lm pretrain --worlds %d --hold %d --cases %d --steps %d --batch %d --seed %d, examples %.12s", c.Worlds, c.Hold, c.Cases, c.Steps, c.Batch, c.Seed, digest)),
 	})
 	if err != nil {
 		return err
 	}
-	err = l.run(p, shown, learner, l.fit(learner, learnFrom, iot.Figures), func(ctx context.Context) ([]any, error) {
-		score, err := rltrainer.Measure(ctx, learner, held, iot.Figures)
+	err = l.run(p, shown, learner, l.fit(learner, learnFrom, iot.FullFigures), func(ctx context.Context) ([]any, error) {
+		score, err := rltrainer.Measure(ctx, learner, held, iot.FullFigures)
 		return []any{"held_cross_entropy", round(score.CrossEntropy), "held_hr1", round(score.HR1), "held", score.Examples}, err
 	})
 	if err != nil {
@@ -157,8 +158,9 @@ func (c lmPretrainCommand) examples(p *process, shown *stages) (learnFrom, held 
 	made := func(what string, first uint64, n int) ([]rltrainer.Example, error) {
 		return rltrainer.FromWorlds(p.ctx, rltrainer.WorldOptions{
 			Worlds: n, Cases: c.Cases, Seed: first,
-			Open: func(ctx context.Context, items []event.Item) (rltrainer.WorldGraph, error) {
-				return graph.open(ctx, p, known(items))
+			Open: func(ctx context.Context, seed uint64, items []event.Item) (rltrainer.WorldGraph, error) {
+				g, err := graph.open(ctx, p, known(items))
+				return pretrained{live.Grow(g, live.GrowOptions{NoFactors: seed%withoutFactors == 0}), g}, err
 			},
 			Told: func(done, total, _ int) { shown.set(what, done, total) },
 		})
@@ -170,6 +172,17 @@ func (c lmPretrainCommand) examples(p *process, shown *stages) (learnFrom, held 
 	learnFrom, err = made("worlds to learn from", first+uint64(c.Hold), c.Worlds-c.Hold)
 	return learnFrom, held, err
 }
+
+// withoutFactors is one in so many worlds where nobody learns latent factors, as nobody has to.
+const withoutFactors = 4
+
+// pretrained is a world's graph.
+type pretrained struct {
+	*live.Growing
+	graph *measured
+}
+
+func (g pretrained) Close() error { return g.graph.close() }
 
 // known gives items as a data set does.
 func known(items []event.Item) iter.Seq2[event.Item, error] {
@@ -186,7 +199,7 @@ func known(items []event.Item) iter.Seq2[event.Item, error] {
 func texts(examples []rltrainer.Example) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for i, e := range examples[:min(2000, len(examples))] {
-			for _, version := range []int{iot.Figures, iot.Words} {
+			for _, version := range []int{iot.FullFigures, iot.Words} {
 				prompt, err := iot.Build(version, e.Context, uint64(i))
 				if err == nil && !yield(prompt.Text) {
 					return

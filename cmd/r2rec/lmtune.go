@@ -7,6 +7,7 @@ import (
 
 	"github.com/r2rec/r2rec/internal/dataset"
 	"github.com/r2rec/r2rec/internal/eval"
+	"github.com/r2rec/r2rec/internal/eval/live"
 	"github.com/r2rec/r2rec/internal/event"
 	"github.com/r2rec/r2rec/internal/iot"
 	"github.com/r2rec/r2rec/internal/lm/engine"
@@ -159,14 +160,15 @@ func (g evalGraph) ask(p *process, shown *stages, data *dataset.Dataset, cases [
 			}
 		}
 	}
-	return rltrainer.Ask(p.ctx, graph, told, cases, func(done, total int) { shown.set("asking", done, total) })
+	growing := live.Grow(graph, live.GrowOptions{NoFactors: !iot.Factored(who.PromptVersion)})
+	return rltrainer.Ask(p.ctx, growing, told, cases, func(done, total int) { shown.set("asking", done, total) })
 }
 
 // engineFlags name the model of the embedded engine.
 type engineFlags struct {
 	Model   string `help:"GGUF file of a Llama-family model; empty: the base model that travels with the program." type:"existingfile" placeholder:"FILE" group:"Model"`
 	Readout string `help:"How a model that does not say is read: lines (each candidate at the end of its line, the default), letters (at the end of the prompt) or pointwise (yes or no to a question for each)." enum:",lines,letters,pointwise" default:"" placeholder:"lines|letters|pointwise" group:"Model"`
-	Prompt  int    `help:"Which version of the prompt a model that does not say reads: 1 (words, the default), 2 (figures) or 3 (thoughts)." placeholder:"1|2|3" group:"Model"`
+	Prompt  int    `help:"Which version of the prompt a model that does not say reads: 1 (words, the default), 2 (figures), 3 (thoughts) or 4 (full figures)." placeholder:"1|2|3|4" group:"Model"`
 }
 
 // open opens the model for more options.

@@ -109,9 +109,10 @@ type Model struct {
 // Context is what a ranking is made from: the user's recent history, the candidates with their evidence and the
 // chains that support them. It is a snapshot; a prompt is a pure function of it, the prompt version and the seed.
 type Context struct {
-	History    []HistoryItem `json:"history"` // newest first
-	Likes      int           `json:"likes"`   // the user's positive edges, at most the bound
-	Idle       float64       `json:"idle"`    // seconds since the user's newest edge of any kind; 0: there is none
+	History    []HistoryItem `json:"history"`        // newest first
+	Likes      int           `json:"likes"`          // the user's positive edges, at most the bound
+	Idle       float64       `json:"idle"`           // seconds since the user's newest edge of any kind; 0: there is none
+	Draw       float64       `json:"draw,omitempty"` // how the candidates were drawn, where they were: 0 uniformly, 1 in proportion to popularity, between them a mixture
 	Candidates []Candidate   `json:"candidates"`
 	Chains     []Chain       `json:"chains"` // strongest first; a step cites them by number, 1 is the first
 }

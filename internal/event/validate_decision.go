@@ -1,6 +1,7 @@
 package event
 
 import (
+	"math"
 	"regexp"
 	"slices"
 	"strconv"
@@ -176,7 +177,7 @@ func (m *Model) validate() *Error {
 func (c Context) Validate() error { return asError(c.validate()) }
 
 func (c Context) validate() *Error {
-	if err := first(checkInt("likes", c.Likes, 0, maxSmall), checkSize("idle", c.Idle)); err != nil {
+	if err := first(checkInt("likes", c.Likes, 0, maxSmall), checkSize("idle", c.Idle), checkRange("draw", c.Draw, math.Inf(-1), math.Inf(1))); err != nil {
 		return err
 	}
 	for i, h := range c.History {

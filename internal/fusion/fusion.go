@@ -30,13 +30,13 @@ type List struct {
 
 	// Draw says how the candidates were drawn: 0 uniformly from the catalogue, 1 in proportion to popularity, between
 	// them a mixture; held to the range -1 to 2. Among candidates drawn by popularity, being popular says nothing more
-	// about being chosen; one network serves both because it is told. 0 is right for serving.
+	// about being chosen; one network serves both because it is told. A server finds its candidates, and says 0.
 	Draw float64
 }
 
-// FromContext gives the list of a context, for serving: its Draw is 0. It shares no memory with the context.
+// FromContext gives the list of a context. It shares no memory with the context.
 func FromContext(c event.Context) List {
-	l := List{Evidence: make([]event.Evidence, len(c.Candidates)), Likes: c.Likes, Idle: c.Idle}
+	l := List{Evidence: make([]event.Evidence, len(c.Candidates)), Likes: c.Likes, Idle: c.Idle, Draw: c.Draw}
 	for i := range c.Candidates {
 		l.Evidence[i] = c.Candidates[i].Evidence
 	}

@@ -6,8 +6,8 @@ import (
 	"github.com/r2rec/r2rec/internal/event"
 )
 
-// Content is what a prompt says, line by line. All of its text is clean. In the version Figures only the digits of its
-// candidates are there.
+// Content is what a prompt says, line by line. All of its text is clean. In the versions Figures and FullFigures only the
+// digits of its candidates are there.
 type Content struct {
 	Version    int
 	Likes      []string // titles, newest first
@@ -33,15 +33,15 @@ type ChainLine struct {
 type CandidateLine struct {
 	Title      string
 	Categories []string
-	Digits     [Digits]byte // 0 to 9, see evidence
+	Digits     [MaxDigits]byte // 0 to 9, as many of them as the version has: see figures and fullFigures
 }
 
 // contentOf takes from a context what a prompt of unlimited size says.
 func contentOf(c event.Context, p Prompt) Content {
 	s := Content{Version: p.Version}
 	limits := boundsOf[p.Version]
-	if p.Version == Figures {
-		digits := digitsOf(c.Candidates)
+	digits := digitsOf(p.Version, c)
+	if !s.worded() {
 		for _, i := range p.Order {
 			s.Candidates = append(s.Candidates, CandidateLine{Digits: digits[i]})
 		}
@@ -68,7 +68,6 @@ func contentOf(c event.Context, p Prompt) Content {
 		}
 		s.Chains = append(s.Chains, line)
 	}
-	digits := digitsOf(c.Candidates)
 	for _, i := range p.Order {
 		it := c.Candidates[i]
 		line := CandidateLine{Title: shorten(title(it.Title, it.ItemID), limits.titleRunes), Digits: digits[i]}

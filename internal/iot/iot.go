@@ -35,10 +35,15 @@ const (
 	Words    = 1 // likes, chains, and candidates with title, categories and digits: for models that know words
 	Figures  = 2 // candidates with nothing but digits: for small models, which read evidence and nothing else
 	Thoughts = 3 // as Words, shorter, for models that say why before they answer: see Prompt.Thinking
+	// FullFigures is as Figures, with digits of more evidence, latent factors among it.
+	FullFigures = 4
 )
 
 // Worded tells whether a version's prompts have titles, likes and chains.
-func Worded(version int) bool { return version != Figures }
+func Worded(version int) bool { return version != Figures && version != FullFigures }
+
+// Factored tells whether a version's prompts show latent factors.
+func Factored(version int) bool { return version == FullFigures }
 
 // MaxCandidates is the most candidates that a prompt holds: the letters A to T.
 const MaxCandidates = 20
@@ -61,6 +66,8 @@ var boundsOf = map[int]bounds{
 	Words:    {likes: 20, chains: 20, categories: maxCategories, titleRunes: maxTitleRunes},
 	Figures:  {},
 	Thoughts: {likes: 10, chains: 12, titleRunes: 40},
+
+	FullFigures: {},
 }
 
 // Bounds of all versions.
@@ -76,7 +83,7 @@ var (
 	// ErrCandidates says that a context has no candidates, or more than there are letters.
 	ErrCandidates = errors.New("a prompt holds 1 to 20 candidates")
 	// ErrVersion says that nobody here knows how to write such a prompt.
-	ErrVersion = errors.New("prompts have version 1 (words), 2 (figures) or 3 (thoughts)")
+	ErrVersion = errors.New("prompts have version 1 (words), 2 (figures), 3 (thoughts) or 4 (full figures)")
 )
 
 // Prompt is a rendered context, and how to read an answer to it.

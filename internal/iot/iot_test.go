@@ -51,7 +51,7 @@ func TestFigures(t *testing.T) {
 		if line.Digits != words.Content.Candidates[j].Digits || line.Title != "" || line.Categories != nil {
 			t.Errorf("line %d says %+v, in words %+v", j, line, words.Content.Candidates[j])
 		}
-		if end := p.Content.Ends[j]; p.Text[end] != '\n' || p.Text[end-1] != '0'+line.Digits[Digits-1] {
+		if end := p.Content.Ends[j]; p.Text[end] != '\n' || p.Text[end-1] != '0'+line.Digits[digitsIn(Figures)-1] {
 			t.Errorf("line %d does not end at byte %d", j, end)
 		}
 	}
@@ -62,9 +62,46 @@ func TestFigures(t *testing.T) {
 	if bare, err := Build(Figures, c, 7); err != nil || bare.Text != p.Text {
 		t.Errorf("another text without titles, likes and chains (error %v):\n%s", err, cmp.Diff(p.Text, bare.Text))
 	}
-	for _, version := range []int{0, 4, -1} {
+	for _, version := range []int{0, 5, -1} {
 		if _, err := Build(version, c, 7); !errors.Is(err, ErrVersion) {
 			t.Errorf("version %d: %v", version, err)
+		}
+	}
+}
+
+// Full figures are figures with other digits, the last of which is the same on every line.
+func TestFullFigures(t *testing.T) {
+	c := load(t, "usual")
+	c.Draw = .62
+	for i := range c.Candidates { // the file knows no factors
+		c.Candidates[i].Evidence.Latent = [2]float64{float64(i%7) / 7, float64(i%5) / 5}
+	}
+	p, err := Build(FullFigures, c, 7)
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "fullfigures.prompt.txt", p.Text)
+	if got := mustParse(t, p.Text); !cmp.Equal(got, p.Content) {
+		t.Errorf("what Build put in and what Parse found:\n%s", cmp.Diff(p.Content, got))
+	}
+	for j, end := range p.Content.Ends {
+		line := p.Content.Candidates[j]
+		if p.Text[end:end+1] != "\n" || p.Text[end-1] != '6' || line.Digits[12] != 6 || p.Text[end-2] != '0'+line.Digits[11] || line.Title != "" {
+			t.Errorf("line %d, %+v, does not end at byte %d", j, line, end)
+		}
+	}
+	if Worded(FullFigures) || !Factored(FullFigures) || Factored(Figures) || Factored(Words) {
+		t.Error("full figures alone show factors, and no words")
+	}
+	for name, damage := range map[string][2]string{
+		"drawn in two ways": {"6\nB ", "5\nB "},
+		"a digit more":      {"6\nB ", "66\nB "},
+		"a digit less":      {"6\nB ", "\nB "},
+		"another heading":   {fullHeading, candidatesHeading},
+	} {
+		text := strings.Replace(p.Text, damage[0], damage[1], 1)
+		if _, err := Parse(text); err == nil || text == p.Text {
+			t.Errorf("%s: it is accepted", name)
 		}
 	}
 }
@@ -138,8 +175,9 @@ func TestLinesEndAtTheirLastDigit(t *testing.T) {
 			if !strings.HasPrefix(line, string(letter(j))+`. "`+p.Content.Candidates[j].Title) || strings.Contains(line, "\n") || p.Text[end] != '\n' {
 				t.Errorf("%s: the line of %c is %q", name, letter(j), line)
 			}
-			for k, d := range p.Content.Candidates[j].Digits {
-				if line[len(line)-Digits+k] != '0'+d {
+			n := digitsIn(Words)
+			for k, d := range p.Content.Candidates[j].Digits[:n] {
+				if line[len(line)-n+k] != '0'+d {
 					t.Errorf("%s: %q does not end in the digits %v", name, line, p.Content.Candidates[j].Digits)
 				}
 			}
@@ -225,7 +263,7 @@ func TestContentFreePromptFavoursNobody(t *testing.T) {
 	}
 	got := mustParse(t, p.Text)
 	for _, line := range got.Candidates {
-		if line.Title != "N/A" || line.Digits != [Digits]byte{} || line.Categories != nil {
+		if line.Title != "N/A" || line.Digits != [MaxDigits]byte{} || line.Categories != nil {
 			t.Errorf("line %+v says something", line)
 		}
 	}

@@ -12,8 +12,8 @@ import (
 var (
 	likeForm      = regexp.MustCompile(`^\d{1,2}\. "([^"]+)"$`)
 	chainForm     = regexp.MustCompile(`^(\d{1,4})\. (?:(\d{1,2})|"([^"]+)")>(\d{1,4})>([A-T])$`)
-	figuresForm   = regexp.MustCompile(`^[A-T] (\d{` + strconv.Itoa(Digits) + `})$`)
-	candidateForm = regexp.MustCompile(`^[A-T]\. "([^"]+)" (?:\[([^\]]+)\] )?(\d{` + strconv.Itoa(Digits) + `})$`)
+	figuresForm   = regexp.MustCompile(`^[A-T] (\d+)$`)
+	candidateForm = regexp.MustCompile(`^[A-T]\. "([^"]+)" (?:\[([^\]]+)\] )?(\d+)$`)
 )
 
 // Parse reads a prompt back. It accepts exactly the texts that Build writes: of whatever it accepts there is a context
@@ -31,6 +31,8 @@ func parse(text string) (Content, error) {
 	switch {
 	case strings.HasPrefix(text, candidatesHeading):
 		s.Version = Figures
+	case strings.HasPrefix(text, fullHeading):
+		s.Version = FullFigures
 	case strings.Contains(text, "\n"+thinkLine):
 		s.Version = Thoughts
 	}
@@ -61,7 +63,7 @@ func (s *Content) read(text string) error {
 			read = s.readLike
 		case chainsHeading:
 			read = s.readChain
-		case candidatesHeading:
+		case headingOf(s.Version):
 			read = s.readCandidate
 		default:
 			continue
@@ -104,18 +106,19 @@ func (s *Content) readChain(line string) bool {
 }
 
 func (s *Content) readCandidate(line string) bool {
-	if s.Version == Figures {
+	if !s.worded() {
 		m := figuresForm.FindStringSubmatch(line)
-		if m != nil {
-			s.Candidates = append(s.Candidates, CandidateLine{Digits: digitsIn(m[1])})
+		if m == nil || len(m[1]) != digitsIn(s.Version) {
+			return false
 		}
-		return m != nil
+		s.Candidates = append(s.Candidates, CandidateLine{Digits: readDigits(m[1])})
+		return true
 	}
 	m := candidateForm.FindStringSubmatch(line)
-	if m == nil {
+	if m == nil || len(m[3]) != digitsIn(s.Version) {
 		return false
 	}
-	c := CandidateLine{Title: m[1], Digits: digitsIn(m[3])}
+	c := CandidateLine{Title: m[1], Digits: readDigits(m[3])}
 	if m[2] != "" {
 		c.Categories = strings.Split(m[2], ", ")
 	}
@@ -123,9 +126,9 @@ func (s *Content) readCandidate(line string) bool {
 	return true
 }
 
-// digitsIn takes the digits out of a text that holds exactly so many.
-func digitsIn(text string) (digits [Digits]byte) {
-	for k := range digits {
+// readDigits takes the digits out of a text that holds nothing else.
+func readDigits(text string) (digits [MaxDigits]byte) {
+	for k := range text {
 		digits[k] = text[k] - '0'
 	}
 	return digits
@@ -154,7 +157,7 @@ func (s *Content) check() error {
 		}
 		last = c.Number
 	}
-	var largest [Digits]byte
+	var largest [MaxDigits]byte
 	for j, c := range s.Candidates {
 		if s.worded() && !isTitle(c.Title, limits.titleRunes) || len(c.Categories) > limits.categories ||
 			slices.ContainsFunc(c.Categories, func(name string) bool { return name == "" || cleanCategory(name) != name }) {
@@ -165,6 +168,12 @@ func (s *Content) check() error {
 		}
 	}
 	for k, d := range largest {
+		if s.Version == FullFigures && k == len(fullFigures) {
+			if slices.ContainsFunc(s.Candidates, func(c CandidateLine) bool { return c.Digits[k] != d }) {
+				return errors.New("its candidates were drawn in different ways, by their last digits")
+			}
+			continue
+		}
 		if d != 0 && d != 9 {
 			return fmt.Errorf("no candidate has more than %d as digit %d: the largest of a list is 9", d, k+1)
 		}

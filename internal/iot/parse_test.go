@@ -79,7 +79,7 @@ func checkRoundTrip(t failer, c event.Context, seed uint64) {
 	if len(got.Candidates) != len(c.Candidates) || len(got.Likes) != min(len(c.History), boundsOf[Words].likes) {
 		t.Fatalf("%d candidates and %d likes went in, %d and %d came out:\n%s", len(c.Candidates), len(c.History), len(got.Candidates), len(got.Likes), p.Text)
 	}
-	digits := digitsOf(c.Candidates)
+	digits := digitsOf(Words, c)
 	for i, it := range c.Candidates {
 		line := got.Candidates[p.Letters[i]-'A']
 		if line.Title != title(it.Title, it.ItemID) || line.Digits != digits[i] {
@@ -203,10 +203,19 @@ func contextOf(s Content) event.Context {
 			}
 			return 0
 		}
-		c.Candidates[order[j]] = event.Candidate{ItemID: "c" + strconv.Itoa(j), Title: line.Title, Categories: line.Categories, Evidence: event.Evidence{
+		e := event.Evidence{
 			LikeMindedRecent: [3]float64{2: value(0)}, SimilarLast: value(1), After: [3]float64{value(2)}, Together: value(3),
 			Recent: [3]float64{1: value(4)}, Popularity: int(2 * value(5)), Ages: [4]float64{3: value(6)}, Category: value(7),
-		}}
+		}
+		if s.Version == FullFigures {
+			e = event.Evidence{
+				Interest: value(0), SimilarLast: value(1), After: [3]float64{value(2)}, Together: value(3), Near: [3]float64{1: value(4)},
+				Recent: [3]float64{1: value(5)}, RecentAny: [3]float64{1: value(6)}, Popularity: int(2 * value(7)), Ages: [4]float64{3: value(8)},
+				Category: value(9), Latent: [2]float64{value(10), value(11)},
+			}
+			c.Draw = float64(line.Digits[12]) / 9
+		}
+		c.Candidates[order[j]] = event.Candidate{ItemID: "c" + strconv.Itoa(j), Title: line.Title, Categories: line.Categories, Evidence: e}
 	}
 	const hidden = "\u200b" // no cleaned title holds it, so that no title is taken for one of these ids
 	for i, t := range s.Likes {

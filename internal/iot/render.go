@@ -12,6 +12,9 @@ const (
 	chainsHeading     = "Chains, strongest first: like > items shared with a like-minded user > candidate that this user chose:"
 	candidatesHeading = "Candidates, with digits that compare them, 9 is the most: chosen by like-minded users, similar to the likes, " +
 		"next after them, together with them, recent, popular, long known, in liked categories:"
+	fullHeading = "Candidates, with digits that compare them, 9 is the most: dealt with by like-minded users, similar to the likes, " +
+		"next after them, together with them, near them, recent, lately dealt with, popular, long known, in liked categories, " +
+		"by latent factors, by their direction; and drawn by popularity:"
 	thinkLine = "First give up to 4 reasons, each with the numbers of its chains in brackets and their candidate's letter."
 	answer    = "Answer:"
 )
@@ -26,7 +29,7 @@ func (s *Content) render() string {
 	if s.worded() {
 		s.renderWords(&b)
 	}
-	b.WriteString(candidatesHeading + "\n")
+	b.WriteString(headingOf(s.Version) + "\n")
 	s.Ends = make([]int, len(s.Candidates))
 	for j, c := range s.Candidates {
 		b.WriteByte(letter(j))
@@ -37,7 +40,7 @@ func (s *Content) render() string {
 			}
 		}
 		b.WriteByte(' ')
-		for _, d := range c.Digits {
+		for _, d := range c.Digits[:digitsIn(s.Version)] {
 			b.WriteByte('0' + d)
 		}
 		s.Ends[j] = b.Len()
@@ -49,6 +52,14 @@ func (s *Content) render() string {
 	}
 	b.WriteString(replyLine(len(s.Candidates)) + "\n" + answer)
 	return b.String()
+}
+
+// headingOf is the heading of the candidates.
+func headingOf(version int) string {
+	if version == FullFigures {
+		return fullHeading
+	}
+	return candidatesHeading
 }
 
 // worded tells whether there are titles, likes and chains.

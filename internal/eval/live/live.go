@@ -54,29 +54,20 @@ type Options struct {
 
 // Ranker ranks by the fusion. It is an eval.Ranker and an eval.Retriever.
 type Ranker struct {
-	graph    Graph
+	graph    *Growing
 	opt      Options
 	model    *fusion.Model
 	left     []eval.Case // to be asked, in the order of time
 	examples []fusion.Example
 	pending  []event.Interaction
-	counts   popularity
-	observed int // interactions
-	learnAt  int // with so many latent factors are learned next; 0: never
 }
-
-// Latent factors are learned as a server has them learned again and again: when there are this many interactions, and
-// whenever there are an eighth more. So the cases to fit with meet factors as old as those that are measured do.
-const learnFirst = 1000
 
 // New returns a ranker over an empty graph.
 func New(g Graph, o Options) (*Ranker, error) {
-	r := &Ranker{graph: g, opt: o, model: o.Model, counts: popularity{of: map[string]int{}}}
-	if !o.NoFactors && o.LearnBefore == 0 {
-		r.learnAt = learnFirst
-	}
+	r := &Ranker{opt: o, model: o.Model}
+	grow := GrowOptions{LearnBefore: o.LearnBefore, Once: o.LearnBefore != 0, NoFactors: o.NoFactors}
 	if o.FitBefore != 0 {
-		r.opt.LearnBefore = o.FitBefore
+		grow.LearnBefore = o.FitBefore
 		if o.LearnBefore != 0 {
 			return nil, fmt.Errorf("live: latent factors are learned for the last time at the time to fit before: give no other")
 		}
@@ -93,6 +84,7 @@ func New(g Graph, o Options) (*Ranker, error) {
 	} else if r.model == nil {
 		r.model = fusion.Default()
 	}
+	r.graph = Grow(g, grow)
 	return r, nil
 }
 
@@ -103,31 +95,8 @@ func (r *Ranker) Observe(ctx context.Context, batch []event.Interaction) error {
 			return err
 		}
 		r.pending = append(r.pending, in)
-		r.counts.add(in)
-		if r.observed++; r.observed == r.learnAt {
-			if err := r.learn(ctx); err != nil {
-				return err
-			}
-			r.learnAt += r.learnAt / 8
-		}
 	}
 	return r.flush(ctx)
-}
-
-func (r *Ranker) learn(ctx context.Context) error {
-	if err := r.flush(ctx); err != nil {
-		return err
-	}
-	return r.graph.Learn(ctx)
-}
-
-// learnLast learns when the time to do so for the last time has come.
-func (r *Ranker) learnLast(ctx context.Context, at event.Time) error {
-	if r.opt.NoFactors || r.opt.LearnBefore == 0 || at < r.opt.LearnBefore {
-		return nil
-	}
-	r.opt.LearnBefore, r.learnAt = 0, 0
-	return r.learn(ctx)
 }
 
 func (r *Ranker) flush(ctx context.Context) error {
@@ -157,9 +126,6 @@ func (r *Ranker) reach(ctx context.Context, at event.Time) error {
 			r.opt.Asked(len(r.examples), len(r.opt.Cases))
 		}
 	}
-	if err := r.learnLast(ctx, at); err != nil {
-		return err
-	}
 	if r.model != nil || at < r.opt.FitBefore {
 		return nil
 	}
@@ -180,9 +146,7 @@ func (r *Ranker) list(ctx context.Context, c eval.Case) (fusion.List, error) {
 	if err != nil {
 		return fusion.List{}, err
 	}
-	list := fusion.FromContext(seen)
-	list.Draw = r.counts.draw(c.Candidates)
-	return list, nil
+	return fusion.FromContext(seen), nil
 }
 
 // Scores ranks the candidates of a case.

@@ -35,7 +35,7 @@ func TestWithAdapter(t *testing.T) {
 		t.Errorf("they call themselves %+v, %+v and %+v, want %+v and %+v", with.identity, m.identity, without.identity, both.identity, bare.identity)
 	}
 	differ := false
-	for _, p := range toyPrompts(t, iot.Figures, 9) {
+	for _, p := range toyPrompts(t, iot.FullFigures, 9) {
 		if got, want := rank(t, with, p), rank(t, both, p); !slices.Equal(got, want) {
 			t.Errorf("beside a model the adapter gives %v, want %v", got, want)
 		}
@@ -88,7 +88,7 @@ func TestTheLastModelClosesTheFile(t *testing.T) {
 // A model that does not say how it is read is read as its adapter was learned, and so is the same model without it.
 func TestBareIsReadAsTheAdapterWas(t *testing.T) {
 	model := silent(t, toyModel(t, toyOptions(t, 1)))
-	lettered := open1(t, Options{Path: model, Readout: Letters, PromptVersion: iot.Figures, Trainable: true})
+	lettered := open1(t, Options{Path: model, Readout: Letters, PromptVersion: iot.FullFigures, Trainable: true})
 	l, err := lettered.NewAdapter(AdapterOptions{})
 	must(t, err)
 	with, err := open1(t, Options{Path: model}).WithAdapter(writeFile(t, "letters.gguf", l.Write))
@@ -96,7 +96,7 @@ func TestBareIsReadAsTheAdapterWas(t *testing.T) {
 	defer with.Close()
 	bare := with.Bare()
 	defer bare.Close()
-	p := toyPrompts(t, iot.Figures, 4)[3]
+	p := toyPrompts(t, iot.FullFigures, 4)[3]
 	if got, want := rank(t, bare, p), rank(t, lettered, p); bare.identity != lettered.identity || !slices.Equal(got, want) {
 		t.Errorf("%+v gives %v, want %+v and %v", bare.identity, got, lettered.identity, want)
 	}

@@ -40,10 +40,10 @@ func TestIdentity(t *testing.T) {
 		o    Options
 		want event.Model
 	}{
-		{Options{}, event.Model{Name: BaseName, Digest: digest(t, base, nil), Readout: "lines", PromptVersion: iot.Figures}},
-		{Options{Path: model}, event.Model{Name: "toy", Digest: fileDigest(t, model), Readout: "lines", PromptVersion: iot.Figures}},
-		{Options{Path: model, Adapter: adapter}, event.Model{Name: "toy", Digest: fileDigest(t, model), Adapter: fileDigest(t, adapter), Readout: "lines", PromptVersion: iot.Figures}},
-		{Options{Path: model, Readout: Lines, PromptVersion: iot.Figures}, event.Model{Name: "toy", Digest: fileDigest(t, model), Readout: "lines", PromptVersion: iot.Figures}},
+		{Options{}, event.Model{Name: BaseName, Digest: digest(t, base, nil), Readout: "lines", PromptVersion: iot.FullFigures}},
+		{Options{Path: model}, event.Model{Name: "toy", Digest: fileDigest(t, model), Readout: "lines", PromptVersion: iot.FullFigures}},
+		{Options{Path: model, Adapter: adapter}, event.Model{Name: "toy", Digest: fileDigest(t, model), Adapter: fileDigest(t, adapter), Readout: "lines", PromptVersion: iot.FullFigures}},
+		{Options{Path: model, Readout: Lines, PromptVersion: iot.FullFigures}, event.Model{Name: "toy", Digest: fileDigest(t, model), Readout: "lines", PromptVersion: iot.FullFigures}},
 	} {
 		got, err := open1(t, tc.o).Identity(t.Context())
 		if err != nil || got != tc.want {
@@ -63,7 +63,7 @@ func silent(t *testing.T, model string) string {
 // A model that does not say how it is read is read as the options say, or else as its adapter was learned.
 func TestReadoutOfAModelThatDoesNotSay(t *testing.T) {
 	model := silent(t, toyModel(t, toyOptions(t, 1)))
-	lettered := open1(t, Options{Path: model, Readout: Letters, PromptVersion: iot.Figures, Trainable: true})
+	lettered := open1(t, Options{Path: model, Readout: Letters, PromptVersion: iot.FullFigures, Trainable: true})
 	l, err := lettered.NewAdapter(AdapterOptions{})
 	must(t, err)
 	adapter := writeFile(t, "letters.gguf", l.Write)
@@ -74,9 +74,9 @@ func TestReadoutOfAModelThatDoesNotSay(t *testing.T) {
 	}{
 		{Options{}, Lines, iot.Words},
 		{Options{Readout: Letters}, Letters, iot.Words},
-		{Options{PromptVersion: iot.Figures}, Lines, iot.Figures},
-		{Options{Adapter: adapter}, Letters, iot.Figures},
-		{Options{Adapter: adapter, Readout: Letters, PromptVersion: iot.Figures}, Letters, iot.Figures},
+		{Options{PromptVersion: iot.FullFigures}, Lines, iot.FullFigures},
+		{Options{Adapter: adapter}, Letters, iot.FullFigures},
+		{Options{Adapter: adapter, Readout: Letters, PromptVersion: iot.FullFigures}, Letters, iot.FullFigures},
 	} {
 		tc.o.Path = model
 		m := open1(t, tc.o)
@@ -85,10 +85,10 @@ func TestReadoutOfAModelThatDoesNotSay(t *testing.T) {
 		}
 	}
 	for want, o := range map[string]Options{
-		"the adapter is for readout letters, the server has lines":    {Path: model, Adapter: adapter, Readout: Lines},
-		"the adapter is for prompt_version 2, the server has 1":       {Path: model, Adapter: adapter, PromptVersion: iot.Words},
-		"prompts have version 1 (words), 2 (figures) or 3 (thoughts)": {Path: model, PromptVersion: 9},
-		`readout "aloud": must be lines, letters or pointwise`:        {Path: model, Readout: "aloud"},
+		"the adapter is for readout letters, the server has lines":                      {Path: model, Adapter: adapter, Readout: Lines},
+		"the adapter is for prompt_version 4, the server has 1":                         {Path: model, Adapter: adapter, PromptVersion: iot.Words},
+		"prompts have version 1 (words), 2 (figures), 3 (thoughts) or 4 (full figures)": {Path: model, PromptVersion: 9},
+		`readout "aloud": must be lines, letters or pointwise`:                          {Path: model, Readout: "aloud"},
 	} {
 		wantRefused(t, o, want)
 	}
@@ -141,11 +141,11 @@ func TestOpenRefusesModels(t *testing.T) {
 		{Options{Path: toyAdapter(t, good)}, "it is an adapter: name the model that it belongs to"},
 		{Options{Path: speechless}, `readout lines: the vocabulary has no token " yes"`},
 		{Options{Path: read("aloud")}, `readout "aloud": must be lines, letters or pointwise`},
-		{Options{Path: set(keyPrompt, 4)}, "prompt of version 4"},
+		{Options{Path: set(keyPrompt, 5)}, "prompt of version 5"},
 		{Options{Path: rewritten(t, good, func(m *gguf.Metadata) { m.Delete(keyPrompt) }, nil)}, keyPrompt},
 		{Options{Path: set("llama.block_count", 3)}, "blk.2."},
-		{Options{Path: good, Readout: Letters}, "the model was taught the readout lines and prompts of version 2; letters and 1 are asked for"},
-		{Options{Path: good, PromptVersion: iot.Words}, "the model was taught the readout lines and prompts of version 2"},
+		{Options{Path: good, Readout: Letters}, "the model was taught the readout lines and prompts of version 4; letters and 1 are asked for"},
+		{Options{Path: good, PromptVersion: iot.Words}, "the model was taught the readout lines and prompts of version 4"},
 		{Options{Path: rewritten(t, good, nil, func(name string, values []float32) {
 			if name == "output_norm.weight" {
 				values[1] = float32(math.NaN())
@@ -175,7 +175,7 @@ func TestOpenRefusesAdapters(t *testing.T) {
 		{toyAdapter(t, other), "it does not belong to this model: the adapter is for base_digest " + fileDigest(t, other)},
 		{changed(func(a *lora.Adapter) { a.Manifest.BaseDigest = some }), "base_digest " + some},
 		{changed(func(a *lora.Adapter) { a.Manifest.Readout = "letters" }), "readout letters, the server has lines"},
-		{changed(func(a *lora.Adapter) { a.Manifest.PromptVersion = iot.Words }), "prompt_version 1, the server has 2"},
+		{changed(func(a *lora.Adapter) { a.Manifest.PromptVersion = iot.Words }), "prompt_version 1, the server has 4"},
 		{changed(func(a *lora.Adapter) { a.Manifest.TokenizerDigest = some }), "tokenizer_digest " + some},
 		{changed(func(a *lora.Adapter) { a.Manifest = lora.Manifest{} }), "the adapter has no manifest"},
 		{changed(func(a *lora.Adapter) { a.Pairs[0].Target = "blk.7.attn_q" }), `target "blk.7.attn_q": the base model has no tensor`},

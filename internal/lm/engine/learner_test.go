@@ -30,7 +30,7 @@ func scores(t *testing.T, r ranker, lessons []lm.Lesson) (first, crossEntropy fl
 
 func teach(t *testing.T, l *Learner, steps int) {
 	t.Helper()
-	lessons := toyLessons(t, iot.Figures, 1, 600, 6)
+	lessons := toyLessons(t, iot.FullFigures, 1, 600, 6)
 	for step := range steps {
 		at := step * 16 % 592
 		p, err := l.Learn(t.Context(), lessons[at:at+16])
@@ -44,7 +44,7 @@ func teach(t *testing.T, l *Learner, steps int) {
 // A model that began with random weights learns to choose the candidate whose first digit is 9, on prompts that it has not
 // seen, and is the same once it was written and opened: up to its rounding to F16.
 func TestNewModelLearns(t *testing.T) {
-	held := toyLessons(t, iot.Figures, 2, 100, 6)
+	held := toyLessons(t, iot.FullFigures, 2, 100, 6)
 	l, err := NewModel(toyOptions(t, 1))
 	must(t, err)
 	if first, entropy := scores(t, l, held); first > .5 || math.Abs(entropy-math.Log(6)) > .3 {
@@ -81,7 +81,7 @@ func TestLearnTellsTheLossOfWhatRankSays(t *testing.T) {
 		o.Readout = readout
 		l, err := NewModel(o)
 		must(t, err)
-		lessons := toyLessons(t, iot.Figures, 4, 12, 7)
+		lessons := toyLessons(t, iot.FullFigures, 4, 12, 7)
 		_, before := scores(t, l, lessons)
 		speechless := silence(t, l, lessons)
 		for range 20 {
@@ -135,7 +135,7 @@ func TestNewAdapterLearns(t *testing.T) {
 		"some layers": {Rank: 4, Alpha: 3, Targets: []string{"attn_q", "ffn_down", "attn_q"}, Note: "for a test"},
 	} {
 		m := open1(t, Options{Trainable: true})
-		held := toyLessons(t, iot.Figures, 2, 40, 6)
+		held := toyLessons(t, iot.FullFigures, 2, 40, 6)
 		o.Learn = learn.Options{Optimiser: learn.AdamW{Rate: 5e-3}, Workers: 2}
 		l, err := m.NewAdapter(o)
 		must(t, err)
@@ -152,7 +152,7 @@ func TestNewAdapterLearns(t *testing.T) {
 		wantClose(t, m, open1(t, Options{}), held, 0) // the model stays as it was
 		a, err := lora.Read(path)
 		must(t, err)
-		want := lora.Manifest{BaseDigest: digest(t, base, nil), Readout: "lines", PromptVersion: iot.Figures, TokenizerDigest: m.tokenizer.Digest(),
+		want := lora.Manifest{BaseDigest: digest(t, base, nil), Readout: "lines", PromptVersion: iot.FullFigures, TokenizerDigest: m.tokenizer.Digest(),
 			Seed: o.Seed, Steps: 25, Note: o.Note}
 		if a.Manifest != want {
 			t.Errorf("%s: manifest %+v, want %+v", name, a.Manifest, want)
@@ -182,8 +182,8 @@ func TestLearningIsReproducible(t *testing.T) {
 func TestLearnRefusesWhatTeachesNothing(t *testing.T) {
 	l, err := NewModel(toyOptions(t, 1))
 	must(t, err)
-	good := toyLessons(t, iot.Figures, 1, 2, 6)
-	held := toyLessons(t, iot.Figures, 2, 5, 6)
+	good := toyLessons(t, iot.FullFigures, 1, 2, 6)
+	held := toyLessons(t, iot.FullFigures, 2, 5, 6)
 	before := make([][]float64, len(held))
 	for i := range held {
 		before[i] = rank(t, l, held[i].Prompt)
@@ -247,7 +247,7 @@ func TestNewAdapterRefuses(t *testing.T) {
 func TestNewModelRefuses(t *testing.T) {
 	for want, change := range map[string]func(*ModelOptions){
 		"prompt of version 0":                func(o *ModelOptions) { o.PromptVersion = 0 },
-		"prompt of version 4":                func(o *ModelOptions) { o.PromptVersion = 4 },
+		"prompt of version 5":                func(o *ModelOptions) { o.PromptVersion = 5 },
 		`readout ""`:                         func(o *ModelOptions) { o.Readout = "" },
 		"spread of the embedding":            func(o *ModelOptions) { o.Spread = 0 },
 		"layers is 0":                        func(o *ModelOptions) { o.Shape.Layers = 0 },

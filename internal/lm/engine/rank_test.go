@@ -20,7 +20,7 @@ func models(t *testing.T) map[string]Options {
 	t.Helper()
 	out := map[string]Options{"base": {}}
 	for _, readout := range []Readout{Lines, Letters, Pointwise} {
-		for _, version := range []int{iot.Words, iot.Figures} {
+		for _, version := range []int{iot.Words, iot.FullFigures} {
 			o := toyOptions(t, 1)
 			o.Readout, o.PromptVersion = readout, version
 			out[fmt.Sprintf("%s %d", readout, version)] = Options{Path: toyModel(t, o)}
@@ -64,7 +64,7 @@ func TestRankDoesNotDependOnWhatWasAskedBefore(t *testing.T) {
 // Concurrent callers get what one gets, also where there are fewer sessions than callers.
 func TestRankConcurrently(t *testing.T) {
 	o := Options{Concurrency: 3}
-	m, prompts := open1(t, o), toyPrompts(t, iot.Figures, 16)
+	m, prompts := open1(t, o), toyPrompts(t, iot.FullFigures, 16)
 	want := make([][]float64, len(prompts))
 	for i, p := range prompts {
 		want[i] = rank(t, m, p)
@@ -106,9 +106,9 @@ func TestBaseReadsEvidence(t *testing.T) {
 	c, chosen := toyContext(rand.New(rand.NewPCG(3, 3)), 20)
 	e := &c.Candidates[chosen].Evidence
 	e.SimilarLast, e.Together, e.Popularity, e.Category = 1, 1, 50, 1
-	e.After[0], e.Recent[1], e.Ages[3] = 1, 1, 1
+	e.After[0], e.Recent[1], e.Ages[3], e.Near[1], e.RecentAny[1], e.Latent = 1, 1, 1, 1, 1, [2]float64{1, 1}
 	for seed := range uint64(20) {
-		shares := rank(t, m, toyPrompt(t, iot.Figures, c, seed))
+		shares := rank(t, m, toyPrompt(t, iot.FullFigures, c, seed))
 		if best := slices.Index(shares, slices.Max(shares)); best != chosen {
 			t.Errorf("seed %d: candidate %d leads with %v, want %d with %v", seed, best, shares[best], chosen, shares[chosen])
 		}
@@ -117,7 +117,7 @@ func TestBaseReadsEvidence(t *testing.T) {
 
 func TestRankStopsWhenTold(t *testing.T) {
 	m := open1(t, Options{Concurrency: 1})
-	p := toyPrompts(t, iot.Figures, 3)[2]
+	p := toyPrompts(t, iot.FullFigures, 3)[2]
 	want := rank(t, m, p)
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -148,8 +148,8 @@ func TestRankRefusesWhatItCannotRead(t *testing.T) {
 	o := toyOptions(t, 1)
 	o.Shape.Context = 300
 	short := open1(t, Options{Path: toyModel(t, o), Concurrency: 1})
-	long := toyPrompt(t, iot.Figures, func() (c event.Context) { c, _ = toyContext(rand.New(rand.NewPCG(1, 2)), 20); return }(), 1)
-	fits := toyPrompts(t, iot.Figures, 1)[0]
+	long := toyPrompt(t, iot.FullFigures, func() (c event.Context) { c, _ = toyContext(rand.New(rand.NewPCG(1, 2)), 20); return }(), 1)
+	fits := toyPrompts(t, iot.FullFigures, 1)[0]
 	for range 3 { // each gives its session back
 		if _, err := short.Rank(t.Context(), long); !errors.Is(err, lm.ErrPromptTooLong) {
 			t.Errorf("a prompt of %d bytes for a context of 300: %v", len(long.Text), err)
@@ -178,7 +178,7 @@ func TestRankRefusesWhatItCannotRead(t *testing.T) {
 // Where a line does not end between two tokens, nothing could be asked there.
 func TestRankNeedsLinesThatEnd(t *testing.T) {
 	m := open1(t, Options{})
-	p := toyPrompts(t, iot.Figures, 2)[1]
+	p := toyPrompts(t, iot.FullFigures, 2)[1]
 	p.Content.Ends = slices.Clone(p.Content.Ends)
 	p.Content.Ends[0] = 3 // within a word of the heading
 	_, err := m.Rank(t.Context(), p)

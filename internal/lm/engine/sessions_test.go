@@ -58,7 +58,7 @@ func TestWhoGoesOnGetsTheSessionThatRemembers(t *testing.T) {
 // No session is lent twice, and none is lost.
 func TestSessionsAreLentOnce(t *testing.T) {
 	m := open1(t, Options{Concurrency: 2})
-	prompts := toyPrompts(t, iot.Figures, 12)
+	prompts := toyPrompts(t, iot.FullFigures, 12)
 	var group sync.WaitGroup
 	var mu sync.Mutex
 	lent := map[any]bool{}

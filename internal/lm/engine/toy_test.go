@@ -27,6 +27,7 @@ func toyContext(r *rand.Rand, n int) (c event.Context, chosen int) {
 		if i == chosen {
 			e.LikeMindedRecent[2] = 1
 		}
+		e.Interest = e.LikeMindedRecent[2]
 		c.Candidates = append(c.Candidates, event.Candidate{ItemID: string(rune('a' + i)), Title: "The item " + string(rune('a'+i)), Evidence: e})
 	}
 	return c, chosen
@@ -87,7 +88,7 @@ func toyVocabulary(t testing.TB, without ...string) token.Vocabulary {
 func toyOptions(t testing.TB, seed uint64) ModelOptions {
 	t.Helper()
 	return ModelOptions{
-		Name: "toy", Spread: .1, Seed: seed, Tokens: toyVocabulary(t), PromptVersion: iot.Figures, Readout: Lines,
+		Name: "toy", Spread: .1, Seed: seed, Tokens: toyVocabulary(t), PromptVersion: iot.FullFigures, Readout: Lines,
 		Shape: llama.Config{Dim: 16, Layers: 2, Heads: 2, KVHeads: 1, HeadDim: 8, FeedForward: 32, Context: 4096, Epsilon: 1e-5, Tied: true,
 			Rope: llama.Rope{Base: 100, Dims: 8}},
 		Learn: learn.Options{Optimiser: learn.AdamW{Rate: 1e-2}, Workers: 2},

@@ -76,7 +76,7 @@ func (w *workshop) train(steps int, canaries int) (path string, measured []proof
 	for step := range steps {
 		var batch []lm.Lesson
 		for i, c := range contexts(uint64(100+step), 8) {
-			p, err := iot.Build(iot.Figures, c, uint64(i))
+			p, err := iot.Build(iot.FullFigures, c, uint64(i))
 			must(w, err)
 			least := 0
 			for j := range c.Candidates {
@@ -97,7 +97,7 @@ func (w *workshop) train(steps int, canaries int) (path string, measured []proof
 	for i, c := range contexts(3, 2*canaries) {
 		asks = append(asks, proof.Ask{Context: c, Seed: uint64(i)})
 	}
-	measured, err = proof.Choose(w.Context(), iot.Figures, asks, w.base, l, canaries)
+	measured, err = proof.Choose(w.Context(), iot.FullFigures, asks, w.base, l, canaries)
 	must(w, err)
 	return path, measured
 }
@@ -202,7 +202,7 @@ func TestWhatWasTrainedIsServed(t *testing.T) {
 	alone, err := engine.Open(engine.Options{Adapter: path})
 	must(t, err)
 	defer alone.Close()
-	p, err := iot.Build(iot.Figures, c, 5)
+	p, err := iot.Build(iot.FullFigures, c, 5)
 	must(t, err)
 	want, err := alone.Rank(t.Context(), p)
 	must(t, err)
@@ -287,7 +287,7 @@ func TestWhatMustNotBeServed(t *testing.T) {
 		{"no-op with another's canaries", w.changed(unchanged, func(a *lora.Adapter) { a.Manifest.Note = "x" }), canaries, "as if there were no adapter"},
 		{"rows in the wrong order", rows, canaries, "proof of the swap: refused"},
 		{"another base", manifest(func(m *lora.Manifest) { m.BaseDigest = other }), canaries, "base_digest " + other},
-		{"another prompt version", manifest(func(m *lora.Manifest) { m.PromptVersion = iot.Words }), canaries, "prompt_version 1, the server has 2"},
+		{"another prompt version", manifest(func(m *lora.Manifest) { m.PromptVersion = iot.Words }), canaries, "prompt_version 1, the server has 4"},
 		{"another readout", manifest(func(m *lora.Manifest) { m.Readout = "letters" }), canaries, "readout letters, the server has lines"},
 		{"another tokenizer", manifest(func(m *lora.Manifest) { m.TokenizerDigest = other }), canaries, "tokenizer_digest " + other},
 		{"cut short", cut, canaries, "cut.gguf"},
