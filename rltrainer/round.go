@@ -198,6 +198,10 @@ func (r *round) run(ctx context.Context, state adapters.State) error {
 	if state.Candidate != "" {
 		return r.finish(Waiting, fmt.Sprintf("%s is being rolled out to %.0f %% of the users", adapters.Name(state.Candidate), 100*state.Share))
 	}
+	if served, ok := state.Record(r.note.Parent); ok && served.Base != r.note.Model.Digest {
+		return fmt.Errorf("%s, which is current, was learned over the base model %s, and the base model here is %s: servers of this one refuse it and rank with the bare base; "+
+			"say so with r2rec adapters rollback --to base, and rounds go on from there", adapters.Name(r.note.Parent), adapters.Short(served.Base), adapters.Short(r.note.Model.Digest))
+	}
 	if r.note.Gate == nil {
 		m, err := r.gather(ctx)
 		if err != nil || r.note.Report.Verdict != "" {

@@ -269,3 +269,30 @@ func TestARoundWithTooFewDecisions(t *testing.T) {
 		t.Errorf("the log says %+v", state)
 	}
 }
+
+// Where the base model is another than that of the adapter which is current, servers rank with the bare one, whose decisions
+// teach nothing about that adapter. The way out is told, and taken.
+func TestARoundRefusesAnAdapterOfAnotherBase(t *testing.T) {
+	s := newSetting(t)
+	s.past.live(t, 400, s.school.base, s.school.Model(), 1, nil)
+	former, foreign := strings.Repeat("b", 64), strings.Repeat("a", 64)
+	p := event.Promotion{Kind: event.Promote, Adapter: foreign, Share: 1, Base: former, Readout: "lines", Prompt: 2, Timestamp: later, Reason: "of another base"}
+	say := func(p event.Promotion) {
+		state, counts, err := s.log.Append(t.Context(), p)
+		must(t, err)
+		if !counts {
+			t.Fatalf("%+v", state.Entries)
+		}
+	}
+	say(p)
+	_, err := RunRound(t.Context(), s.RoundOptions)
+	if err == nil || !strings.Contains(err.Error(), "adapter aaaaaaaaaaaa, which is current, was learned over the base model bbbbbbbbbbbb") ||
+		!strings.Contains(err.Error(), "r2rec adapters rollback --to base") {
+		t.Fatalf("%v", err)
+	}
+	p.Kind, p.Adapter, p.Parent, p.Share = event.RollBack, "", foreign, 0
+	say(p)
+	if report, err := RunRound(t.Context(), s.RoundOptions); err != nil || report.Verdict == NothingToLearn {
+		t.Errorf("after the roll-back: %+v, %v", report, err)
+	}
+}

@@ -233,7 +233,7 @@ func (g *measured) Close() error { return g.close() }
 
 // open opens an empty graph that knows the catalogue.
 func (c evalGraph) open(ctx context.Context, p *process, items iter.Seq2[event.Item, error]) (*measured, error) {
-	g := &measured{}
+	g := &measured{learn: factors.Options{Seed: 1}} // as r2rec factors and r2rec eval do where nobody says otherwise
 	url, server := c.Redis, (*embedded.Redis)(nil)
 	if url == "" {
 		var err error

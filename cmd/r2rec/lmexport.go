@@ -84,7 +84,7 @@ func (c lmExportCommand) Run(p *process) (err error) {
 	shown := &stages{p: p}
 	shown.held = c.JSON
 	defer shown.close()
-	examples, err := c.evalGraph.ask(p, shown, data, cases, who)
+	examples, err := c.evalGraph.ask(p, shown, data, cases, event.Time(manifest.LearnedBefore), who)
 	if err != nil {
 		return err
 	}

@@ -45,7 +45,7 @@ type lmPretrainCommand struct {
 func (lmPretrainCommand) Help() string {
 	return `Makes synthetic worlds (users with drifting tastes, items whose popularity rises and falls), streams each through a
 graph as a server would, draws cases by the rule of the evaluation, and trains a small language model from nothing
-to read the digits of the prompt. It learns to weigh evidence and knows no real item. With the
+to read the digits of the prompt, latent factors among them where the world has any. It learns to weigh evidence and knows no real item. With the
 flags at their defaults it makes the model that travels with the program.
 
   r2rec lm pretrain --out base.gguf
@@ -195,7 +195,7 @@ func known(items []event.Item) iter.Seq2[event.Item, error] {
 	}
 }
 
-// texts to make a vocabulary from: prompts of both versions, so that titles too are not read byte by byte.
+// texts to make a vocabulary from: prompts of two versions, so that titles too are not read byte by byte.
 func texts(examples []rltrainer.Example) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for i, e := range examples[:min(2000, len(examples))] {

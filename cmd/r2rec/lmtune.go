@@ -127,7 +127,7 @@ func (c lmTuneCommand) examples(p *process, shown *stages, data *dataset.Dataset
 	if err != nil {
 		return nil, err
 	}
-	return c.evalGraph.ask(p, shown, data, cases, who)
+	return c.evalGraph.ask(p, shown, data, cases, before, who)
 }
 
 // drawCases draws cases to learn from before a time, given as a flag.
@@ -142,8 +142,9 @@ func drawCases(data *dataset.Dataset, given string, before event.Time, n int, se
 	return cases, nil
 }
 
-// ask streams the data through a graph and asks it every case, for prompts of the version that a model reads.
-func (g evalGraph) ask(p *process, shown *stages, data *dataset.Dataset, cases []eval.Case, who event.Model) (examples []rltrainer.Example, err error) {
+// ask streams the data through a graph and asks it every case, for prompts of the version that a model reads. Of what happens
+// from a time on no latent factors are learned any more, as r2rec eval --fit-before does; 0: there is no such time.
+func (g evalGraph) ask(p *process, shown *stages, data *dataset.Dataset, cases []eval.Case, last event.Time, who event.Model) (examples []rltrainer.Example, err error) {
 	graph, err := g.open(p.ctx, p, data.Items())
 	if err != nil {
 		return nil, err
@@ -160,7 +161,7 @@ func (g evalGraph) ask(p *process, shown *stages, data *dataset.Dataset, cases [
 			}
 		}
 	}
-	growing := live.Grow(graph, live.GrowOptions{NoFactors: !iot.Factored(who.PromptVersion)})
+	growing := live.Grow(graph, live.GrowOptions{LearnBefore: last, NoFactors: !iot.Factored(who.PromptVersion)})
 	return rltrainer.Ask(p.ctx, growing, told, cases, func(done, total int) { shown.set("asking", done, total) })
 }
 

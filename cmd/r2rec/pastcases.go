@@ -61,7 +61,7 @@ func (c pastCases) drawn(seed uint64) (data *dataset.Dataset, before event.Time,
 
 // examples asks the graph every case, for prompts that the model reads.
 func (c pastCases) examples(p *process, shown *stages, data *dataset.Dataset, before event.Time, cases []eval.Case, who event.Model) ([]rltrainer.Example, error) {
-	examples, err := c.evalGraph.ask(p, shown, data, cases, who)
+	examples, err := c.evalGraph.ask(p, shown, data, cases, before, who)
 	if err != nil {
 		return nil, err
 	}

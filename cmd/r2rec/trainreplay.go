@@ -244,7 +244,7 @@ func (r *replay) cases() ([]eval.Case, []rltrainer.Example, error) {
 			all = append(all, k)
 		}
 	}
-	examples, err := r.evalGraph.ask(r.p, r.shown, r.data, all, r.who)
+	examples, err := r.evalGraph.ask(r.p, r.shown, r.data, all, r.before, r.who)
 	if err != nil {
 		return nil, nil, err
 	}

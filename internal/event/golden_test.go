@@ -345,6 +345,12 @@ func TestEncodeRefuses(t *testing.T) {
 	if _, err := Encode(unmeasurable); reasonOf(err) != InvalidField || !strings.Contains(err.Error(), "contributions[0]") {
 		t.Errorf("got %v", err)
 	}
+	for _, draw := range []float64{math.NaN(), math.Inf(1), math.Inf(-1)} {
+		drawn := Decision{DecisionID: "d", UserID: "u", Timestamp: clock, Source: Graph, Thought: Thought{By: Graph}, Context: Context{Draw: draw}}
+		if _, err := Encode(drawn); reasonOf(err) != InvalidField || !strings.Contains(err.Error(), "context.draw") {
+			t.Errorf("drawn by %v: %v", draw, err)
+		}
+	}
 	rec := Recommendation{Version: RecommendationVersion, UserID: "u", GeneratedAt: clock, Source: Graph, Items: []RecommendedItem{{Position: 1, ItemID: "i",
 		Reasons: []Reason{{Text: "t", Chains: []ReasonChain{{Via: "v", Neighbour: 1, Contribution: &nan}}}}}}}
 	if _, err := Encode(rec); reasonOf(err) != InvalidField || !strings.Contains(err.Error(), "contribution") {

@@ -162,7 +162,7 @@ func harmless(c Content) *Content {
 
 // FuzzParse: of whatever Parse accepts, Build writes the same bytes for some context, so that it accepts nothing else.
 func FuzzParse(f *testing.F) {
-	for _, name := range []string{"usual", "cold", "hostile", "figures"} {
+	for _, name := range []string{"usual", "cold", "hostile", "figures", "fullfigures"} {
 		text, err := os.ReadFile("testdata/" + name + ".prompt.txt")
 		if err != nil {
 			f.Fatal(err)
