@@ -24,7 +24,7 @@ type shop struct{ candidates int }
 func (s shop) context(r *rand.Rand) (c event.Context) {
 	for i := range s.candidates {
 		e := event.Evidence{SimilarLast: r.Float64(), Together: r.Float64(), Popularity: 1 + r.IntN(60), Category: r.Float64()}
-		e.Interest, e.After[0], e.Recent[1], e.Ages[3] = r.Float64(), r.Float64(), r.Float64(), 1e6*r.Float64()
+		e.LikeMindedRecent[2], e.After[0], e.Recent[1], e.Ages[3] = r.Float64(), r.Float64(), r.Float64(), 1e6*r.Float64()
 		e.Near[1], e.RecentAny[1], e.Latent = r.Float64(), r.Float64(), [2]float64{r.Float64(), r.Float64()}
 		c.Candidates = append(c.Candidates, event.Candidate{ItemID: fmt.Sprint("i", i), Title: fmt.Sprint("Item ", i), Origin: event.FromChains, Evidence: e})
 	}

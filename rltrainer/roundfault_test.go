@@ -146,7 +146,7 @@ func counting(t *testing.T, l *adapters.Log) (kinds []event.PromotionKind) {
 func brief(t *testing.T, like *setting) setting {
 	s := newSetting(t)
 	if like == nil {
-		s.past.live(t, 480, s.school.base, s.school.Model(), 1, nil)
+		s.past.live(t, 560, s.school.base, s.school.Model(), 1, nil)
 	} else {
 		s.past, s.History = like.past, like.past
 	}

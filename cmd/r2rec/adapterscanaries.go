@@ -74,7 +74,7 @@ func madeUpAsks(n int) []proof.Ask {
 	for i := range asks {
 		asks[i].Seed, asks[i].Context.Likes = uint64(i), 20
 		for k := range iot.MaxCandidates {
-			e := event.Evidence{Support: r.IntN(20), LikeMinded: r.Float64(), Interest: r.Float64(), Similar: r.Float64(), SimilarLast: r.Float64(), Together: r.Float64(),
+			e := event.Evidence{Support: r.IntN(20), LikeMinded: r.Float64(), Similar: r.Float64(), SimilarLast: r.Float64(), Together: r.Float64(),
 				Popularity: r.IntN(100), Category: r.Float64(), Latent: [2]float64{r.Float64(), r.Float64()}}
 			for h := range e.Recent {
 				e.LikeMindedRecent[h], e.Recent[h], e.RecentAny[h], e.After[h], e.Near[h] = r.Float64(), r.Float64(), r.Float64(), r.Float64(), r.Float64()

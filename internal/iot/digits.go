@@ -22,9 +22,10 @@ var figures = []func(*event.Evidence) float64{
 	func(e *event.Evidence) float64 { return e.Category },
 }
 
-// fullFigures are those of FullFigures, chosen likewise. After them stands how the candidates were drawn.
+// fullFigures are those of FullFigures, chosen likewise. The first is what chains are about: what one of them is worth is
+// found by taking it away, and that has to move a digit. After them stands how the candidates were drawn.
 var fullFigures = []func(*event.Evidence) float64{
-	func(e *event.Evidence) float64 { return e.Interest },
+	func(e *event.Evidence) float64 { return e.LikeMindedRecent[2] },
 	func(e *event.Evidence) float64 { return e.SimilarLast },
 	func(e *event.Evidence) float64 { return e.After[0] },
 	func(e *event.Evidence) float64 { return e.Together },

@@ -30,7 +30,7 @@ func TestEachDigitHasItsEvidence(t *testing.T) {
 		checkDigit(t, Figures, k, e)
 	}
 	for k, e := range []event.Evidence{
-		{Interest: 1}, {SimilarLast: 1}, {After: [3]float64{1}}, {Together: 1}, {Near: [3]float64{1: 1}}, {Recent: [3]float64{1: 1}},
+		{LikeMindedRecent: [3]float64{2: 1}}, {SimilarLast: 1}, {After: [3]float64{1}}, {Together: 1}, {Near: [3]float64{1: 1}}, {Recent: [3]float64{1: 1}},
 		{RecentAny: [3]float64{1: 1}}, {Popularity: 1}, {Ages: [4]float64{3: 1}}, {Category: 1}, {Latent: [2]float64{1, 0}}, {Latent: [2]float64{0, 1}},
 	} {
 		checkDigit(t, FullFigures, k, e)

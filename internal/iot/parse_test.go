@@ -209,7 +209,7 @@ func contextOf(s Content) event.Context {
 		}
 		if s.Version == FullFigures {
 			e = event.Evidence{
-				Interest: value(0), SimilarLast: value(1), After: [3]float64{value(2)}, Together: value(3), Near: [3]float64{1: value(4)},
+				LikeMindedRecent: [3]float64{2: value(0)}, SimilarLast: value(1), After: [3]float64{value(2)}, Together: value(3), Near: [3]float64{1: value(4)},
 				Recent: [3]float64{1: value(5)}, RecentAny: [3]float64{1: value(6)}, Popularity: int(2 * value(7)), Ages: [4]float64{3: value(8)},
 				Category: value(9), Latent: [2]float64{value(10), value(11)},
 			}

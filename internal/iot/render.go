@@ -12,7 +12,7 @@ const (
 	chainsHeading     = "Chains, strongest first: like > items shared with a like-minded user > candidate that this user chose:"
 	candidatesHeading = "Candidates, with digits that compare them, 9 is the most: chosen by like-minded users, similar to the likes, " +
 		"next after them, together with them, recent, popular, long known, in liked categories:"
-	fullHeading = "Candidates, with digits that compare them, 9 is the most: dealt with by like-minded users, similar to the likes, " +
+	fullHeading = "Candidates, with digits that compare them, 9 is the most: chosen by like-minded users, similar to the likes, " +
 		"next after them, together with them, near them, recent, lately dealt with, popular, long known, in liked categories, " +
 		"by latent factors, by their direction; and drawn by popularity:"
 	thinkLine = "First give up to 4 reasons, each with the numbers of its chains in brackets and their candidate's letter."

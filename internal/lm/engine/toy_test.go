@@ -27,7 +27,6 @@ func toyContext(r *rand.Rand, n int) (c event.Context, chosen int) {
 		if i == chosen {
 			e.LikeMindedRecent[2] = 1
 		}
-		e.Interest = e.LikeMindedRecent[2]
 		c.Candidates = append(c.Candidates, event.Candidate{ItemID: string(rune('a' + i)), Title: "The item " + string(rune('a'+i)), Evidence: e})
 	}
 	return c, chosen
