@@ -1,6 +1,7 @@
 package main
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/r2rec/r2rec/internal/eval/live"
@@ -25,7 +26,7 @@ func TestFactorsOfTheGraphThatAModelIsAskedOver(t *testing.T) {
 			t.Errorf("%s: %+v, %v; want %+v", name, got, err, c.want)
 		}
 	}
-	if _, err := (evalFit{LearnBefore: "noon"}).grow(false); err == nil || err.Error()[:14] != "--learn-before" {
+	if _, err := (evalFit{LearnBefore: "noon"}).grow(false); err == nil || !strings.HasPrefix(err.Error(), "--learn-before: ") {
 		t.Errorf("a time that is none: %v", err)
 	}
 }

@@ -45,8 +45,8 @@ type lmPretrainCommand struct {
 func (lmPretrainCommand) Help() string {
 	return `Makes synthetic worlds (users with drifting tastes, items whose popularity rises and falls), streams each through a
 graph as a server would, draws cases by the rule of the evaluation, and trains a small language model from nothing
-to read the digits of the prompt, latent factors among them where the world has any. It learns to weigh evidence and knows no real item. With the
-flags at their defaults it makes the model that travels with the program.
+to read the digits of the prompt, latent factors among them where the world has any. It learns to weigh evidence and
+knows no real item. With the flags at their defaults it makes the model that travels with the program.
 
   r2rec lm pretrain --out base.gguf
   r2rec eval --events events.csv --items items.csv --cases valid.jsonl --ranker lm --model base.gguf
@@ -160,7 +160,10 @@ func (c lmPretrainCommand) examples(p *process, shown *stages) (learnFrom, held 
 			Worlds: n, Cases: c.Cases, Seed: first,
 			Open: func(ctx context.Context, seed uint64, items []event.Item) (rltrainer.WorldGraph, error) {
 				g, err := graph.open(ctx, p, known(items))
-				return pretrained{live.Grow(g, live.GrowOptions{NoFactors: seed%withoutFactors == 0}), g}, err
+				if err != nil {
+					return nil, err
+				}
+				return pretrained{live.Grow(g, live.GrowOptions{NoFactors: seed%withoutFactors == 0}), g}, nil
 			},
 			Told: func(done, total, _ int) { shown.set(what, done, total) },
 		})
