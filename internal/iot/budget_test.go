@@ -98,13 +98,13 @@ func TestNoContextOverrunsTheBudget(t *testing.T) {
 		})
 		texts := rapid.SliceOfN(text, 0, 2*maxCategories)
 		var c event.Context
-		for i := range rapid.IntRange(0, 2*boundsOf[Words].likes).Draw(t, "likes") {
+		for i := range rapid.IntRange(0, 2*layouts[Words].likes).Draw(t, "likes") {
 			c.History = append(c.History, event.HistoryItem{ItemID: fmt.Sprint("h", i), Title: text.Draw(t, "like")})
 		}
 		for i := range rapid.IntRange(1, MaxCandidates).Draw(t, "candidates") {
 			c.Candidates = append(c.Candidates, event.Candidate{ItemID: fmt.Sprint("c", i), Title: text.Draw(t, "title"), Categories: texts.Draw(t, "categories")})
 		}
-		for range rapid.IntRange(0, 2*boundsOf[Words].chains).Draw(t, "chains") {
+		for range rapid.IntRange(0, 2*layouts[Words].chains).Draw(t, "chains") {
 			c.Chains = append(c.Chains, event.Chain{Via: text.Draw(t, "via"), ItemID: "c0", Shared: rapid.Int().Draw(t, "shared")})
 		}
 		p, err := Build(Words, c, rapid.Uint64().Draw(t, "seed"))

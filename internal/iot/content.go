@@ -33,23 +33,23 @@ type ChainLine struct {
 type CandidateLine struct {
 	Title      string
 	Categories []string
-	Digits     [MaxDigits]byte // 0 to 9, as many of them as the version has: see figures and fullFigures
+	Digits     [MaxDigits]byte // 0 to 9, as many of them as the version's layout has
 }
 
 // contentOf takes from a context what a prompt of unlimited size says.
 func contentOf(c event.Context, p Prompt) Content {
 	s := Content{Version: p.Version}
-	limits := boundsOf[p.Version]
-	digits := digitsOf(p.Version, c)
-	if !s.worded() {
+	l := layouts[p.Version]
+	digits := l.digits(c)
+	if !l.worded {
 		for _, i := range p.Order {
 			s.Candidates = append(s.Candidates, CandidateLine{Digits: digits[i]})
 		}
 		return s
 	}
-	likes := make(map[string]int, limits.likes)
-	for k, h := range c.History[:min(len(c.History), limits.likes)] {
-		s.Likes = append(s.Likes, shorten(title(h.Title, h.ItemID), limits.titleRunes))
+	likes := make(map[string]int, l.likes)
+	for k, h := range c.History[:min(len(c.History), l.likes)] {
+		s.Likes = append(s.Likes, shorten(title(h.Title, h.ItemID), l.titleRunes))
 		likes[h.ItemID] = k + 1
 	}
 	letters := make(map[string]byte, len(c.Candidates))
@@ -59,10 +59,10 @@ func contentOf(c event.Context, p Prompt) Content {
 	titles := historyTitles(c)
 	for k, ch := range c.Chains[:min(len(c.Chains), maxNumber)] {
 		to, ok := letters[ch.ItemID]
-		if !ok || len(s.Chains) == limits.chains {
+		if !ok || len(s.Chains) == l.chains {
 			continue
 		}
-		line := ChainLine{Number: k + 1, Like: likes[ch.Via], Title: shorten(titles.of(ch.Via), limits.titleRunes), Shared: min(max(ch.Shared, 0), maxNumber), Letter: to}
+		line := ChainLine{Number: k + 1, Like: likes[ch.Via], Title: shorten(titles.of(ch.Via), l.titleRunes), Shared: min(max(ch.Shared, 0), maxNumber), Letter: to}
 		if line.Like > 0 {
 			line.Title = s.Likes[line.Like-1]
 		}
@@ -70,9 +70,9 @@ func contentOf(c event.Context, p Prompt) Content {
 	}
 	for _, i := range p.Order {
 		it := c.Candidates[i]
-		line := CandidateLine{Title: shorten(title(it.Title, it.ItemID), limits.titleRunes), Digits: digits[i]}
+		line := CandidateLine{Title: shorten(title(it.Title, it.ItemID), l.titleRunes), Digits: digits[i]}
 		for _, name := range it.Categories {
-			if name = cleanCategory(name); name != "" && len(line.Categories) < limits.categories {
+			if name = cleanCategory(name); name != "" && len(line.Categories) < l.categories {
 				line.Categories = append(line.Categories, name)
 			}
 		}

@@ -16,7 +16,7 @@ func TestDigitsAreRelativeToTheLargest(t *testing.T) {
 		{Evidence: event.Evidence{LikeMindedRecent: [3]float64{9, 9, 0}, Recent: [3]float64{9, .0299, 0}, Popularity: 127}},
 	}
 	want := [][MaxDigits]byte{{0: 9, 4: 9, 5: 9}, {0: 9, 4: 5, 5: 0}, {0: 0, 4: 0, 5: 9}}
-	if diff := cmp.Diff(want, digitsOf(Words, event.Context{Candidates: c})); diff != "" {
+	if diff := cmp.Diff(want, layouts[Words].digits(event.Context{Candidates: c})); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -41,7 +41,7 @@ func checkDigit(t *testing.T, version, k int, e event.Evidence) {
 	t.Helper()
 	var want [MaxDigits]byte
 	want[k] = 9
-	if got := digitsOf(version, event.Context{Candidates: []event.Candidate{{Evidence: e}}})[0]; got != want {
+	if got := layouts[version].digits(event.Context{Candidates: []event.Candidate{{Evidence: e}}})[0]; got != want {
 		t.Errorf("version %d: %+v gives %v, want %v", version, e, got, want)
 	}
 }
@@ -50,12 +50,12 @@ func checkDigit(t *testing.T, version, k int, e event.Evidence) {
 func TestFullFiguresTellHowCandidatesWereDrawn(t *testing.T) {
 	for draw, want := range map[float64]byte{0: 0, .05: 0, .06: 1, .5: 5, .94: 8, 1: 9, 3.5: 9, -2: 0, math.NaN(): 0, math.Inf(1): 9, math.Inf(-1): 0} {
 		c := event.Context{Draw: draw, Candidates: make([]event.Candidate, 2)}
-		for i, digits := range digitsOf(FullFigures, c) {
+		for i, digits := range layouts[FullFigures].digits(c) {
 			if digits != ([MaxDigits]byte{12: want}) {
 				t.Errorf("drawn by %v: candidate %d has %v, want %d as the last", draw, i, digits, want)
 			}
 		}
-		if got := digitsOf(Figures, c)[1]; got != ([MaxDigits]byte{}) {
+		if got := layouts[Figures].digits(c)[1]; got != ([MaxDigits]byte{}) {
 			t.Errorf("drawn by %v: figures are %v", draw, got)
 		}
 	}
@@ -67,7 +67,7 @@ func TestDigitsOfNumbersThatNobodyCounted(t *testing.T) {
 		c[i].Evidence.Together = x
 	}
 	for i, want := range []byte{0, 9, 0, 0} {
-		if got := digitsOf(Words, event.Context{Candidates: c})[i]; got != ([MaxDigits]byte{3: want}) {
+		if got := layouts[Words].digits(event.Context{Candidates: c})[i]; got != ([MaxDigits]byte{3: want}) {
 			t.Errorf("candidate %d has %v", i, got)
 		}
 	}

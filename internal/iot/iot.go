@@ -40,10 +40,10 @@ const (
 )
 
 // Worded tells whether a version's prompts have titles, likes and chains.
-func Worded(version int) bool { return version != Figures && version != FullFigures }
+func Worded(version int) bool { l := layouts[version]; return l != nil && l.worded }
 
 // Factored tells whether a version's prompts show latent factors.
-func Factored(version int) bool { return version == FullFigures }
+func Factored(version int) bool { l := layouts[version]; return l != nil && l.factored }
 
 // MaxCandidates is the most candidates that a prompt holds: the letters A to T.
 const MaxCandidates = 20
@@ -52,32 +52,6 @@ const MaxCandidates = 20
 // that falls back to bytes never makes more tokens than bytes (English takes one for three to four). So a model with a
 // context of 4096 tokens reads every prompt, and has 96 left for its own marks and the answer.
 const MaxBytes = 4000
-
-// bounds of a version's prompts, before the budget takes more away.
-type bounds struct {
-	likes, chains int
-	categories    int // of a candidate
-	titleRunes    int
-}
-
-// A thought costs a model as much as the prompt that it rests on, for it is written token by token and learned in groups:
-// so that prompt is short.
-var boundsOf = map[int]bounds{
-	Words:    {likes: 20, chains: 20, categories: maxCategories, titleRunes: maxTitleRunes},
-	Figures:  {},
-	Thoughts: {likes: 10, chains: 12, titleRunes: 40},
-
-	FullFigures: {},
-}
-
-// Bounds of all versions.
-const (
-	maxCategories    = 3    // that are looked at of a candidate
-	maxTitleRunes    = 60   // of a title
-	maxCategoryRunes = 24   // of a category
-	minTitleRunes    = 7    // what the budget leaves of a title at least
-	maxNumber        = 9999 // of a chain, and of the items that it says are shared
-)
 
 var (
 	// ErrCandidates says that a context has no candidates, or more than there are letters.
@@ -111,8 +85,8 @@ func Build(version int, c event.Context, seed uint64) (Prompt, error) {
 // less than half of MaxBytes.
 func build(version int, c event.Context, seed uint64, budget int) (Prompt, error) {
 	n := len(c.Candidates)
-	limits, known := boundsOf[version]
-	if !known {
+	l := layouts[version]
+	if l == nil {
 		return Prompt{}, fmt.Errorf("build prompt of version %d: %w", version, ErrVersion)
 	}
 	if n < 1 || n > MaxCandidates {
@@ -124,7 +98,7 @@ func build(version int, c event.Context, seed uint64, budget int) (Prompt, error
 	}
 	p.Content = contentOf(c, p)
 	p.Text = p.Content.render()
-	for titles := limits.titleRunes; len(p.Text) > budget && p.Content.shrink(&titles); {
+	for titles := l.titleRunes; len(p.Text) > budget && p.Content.shrink(&titles); {
 		p.Text = p.Content.render()
 	}
 	p.Digest = digest(p.Text)

@@ -51,7 +51,7 @@ func TestFigures(t *testing.T) {
 		if line.Digits != words.Content.Candidates[j].Digits || line.Title != "" || line.Categories != nil {
 			t.Errorf("line %d says %+v, in words %+v", j, line, words.Content.Candidates[j])
 		}
-		if end := p.Content.Ends[j]; p.Text[end] != '\n' || p.Text[end-1] != '0'+line.Digits[digitsIn(Figures)-1] {
+		if end := p.Content.Ends[j]; p.Text[end] != '\n' || p.Text[end-1] != '0'+line.Digits[layouts[Figures].lineDigits()-1] {
 			t.Errorf("line %d does not end at byte %d", j, end)
 		}
 	}
@@ -97,7 +97,7 @@ func TestFullFigures(t *testing.T) {
 		"drawn in two ways": {"6\nB ", "5\nB "},
 		"a digit more":      {"6\nB ", "66\nB "},
 		"a digit less":      {"6\nB ", "\nB "},
-		"another heading":   {fullHeading, candidatesHeading},
+		"another heading":   {layouts[FullFigures].heading, layouts[Words].heading},
 	} {
 		text := strings.Replace(p.Text, damage[0], damage[1], 1)
 		if _, err := Parse(text); err == nil || text == p.Text {
@@ -169,13 +169,13 @@ func TestLinesEndAtTheirLastDigit(t *testing.T) {
 		if len(p.Content.Ends) != len(p.Letters) {
 			t.Fatalf("%s: %d ends for %d candidates", name, len(p.Content.Ends), len(p.Letters))
 		}
-		from := strings.Index(p.Text, candidatesHeading) + len(candidatesHeading) + 1
+		from := strings.Index(p.Text, layouts[Words].heading) + len(layouts[Words].heading) + 1
 		for j, end := range p.Content.Ends {
 			line := p.Text[from:end]
 			if !strings.HasPrefix(line, string(letter(j))+`. "`+p.Content.Candidates[j].Title) || strings.Contains(line, "\n") || p.Text[end] != '\n' {
 				t.Errorf("%s: the line of %c is %q", name, letter(j), line)
 			}
-			n := digitsIn(Words)
+			n := layouts[Words].lineDigits()
 			for k, d := range p.Content.Candidates[j].Digits[:n] {
 				if line[len(line)-n+k] != '0'+d {
 					t.Errorf("%s: %q does not end in the digits %v", name, line, p.Content.Candidates[j].Digits)

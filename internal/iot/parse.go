@@ -27,15 +27,7 @@ func Parse(text string) (Content, error) {
 
 // parse is Parse without a budget.
 func parse(text string) (Content, error) {
-	s := Content{Version: Words}
-	switch {
-	case strings.HasPrefix(text, candidatesHeading):
-		s.Version = Figures
-	case strings.HasPrefix(text, fullHeading):
-		s.Version = FullFigures
-	case strings.Contains(text, "\n"+thinkLine):
-		s.Version = Thoughts
-	}
+	s := Content{Version: versionOf(text)}
 	if err := s.read(text); err != nil {
 		return Content{}, fmt.Errorf("parse prompt: %w", err)
 	}
@@ -49,10 +41,23 @@ func parse(text string) (Content, error) {
 	return s, nil
 }
 
+// versionOf is the version that a text can be of, if it is a prompt.
+func versionOf(text string) int {
+	for version, l := range layouts {
+		if !l.worded && strings.HasPrefix(text, l.heading+"\n") {
+			return version
+		}
+	}
+	if strings.Contains(text, "\n"+thinkLine) {
+		return Thoughts
+	}
+	return Words
+}
+
 // read takes the content of every section out of a text.
 func (s *Content) read(text string) error {
-	body := text
-	if s.worded() {
+	l, body := layouts[s.Version], text
+	if l.worded {
 		_, body, _ = strings.Cut(text, "\n\n")
 	}
 	for section := range strings.SplitSeq(body, "\n\n") {
@@ -63,7 +68,7 @@ func (s *Content) read(text string) error {
 			read = s.readLike
 		case chainsHeading:
 			read = s.readChain
-		case headingOf(s.Version):
+		case l.heading:
 			read = s.readCandidate
 		default:
 			continue
@@ -106,16 +111,17 @@ func (s *Content) readChain(line string) bool {
 }
 
 func (s *Content) readCandidate(line string) bool {
-	if !s.worded() {
+	l := layouts[s.Version]
+	if !l.worded {
 		m := figuresForm.FindStringSubmatch(line)
-		if m == nil || len(m[1]) != digitsIn(s.Version) {
+		if m == nil || len(m[1]) != l.lineDigits() {
 			return false
 		}
 		s.Candidates = append(s.Candidates, CandidateLine{Digits: readDigits(m[1])})
 		return true
 	}
 	m := candidateForm.FindStringSubmatch(line)
-	if m == nil || len(m[3]) != digitsIn(s.Version) {
+	if m == nil || len(m[3]) != l.lineDigits() {
 		return false
 	}
 	c := CandidateLine{Title: m[1], Digits: readDigits(m[3])}
@@ -136,12 +142,12 @@ func readDigits(text string) (digits [MaxDigits]byte) {
 
 // check holds a content that was read to what contentOf can give.
 func (s *Content) check() error {
-	limits := boundsOf[s.Version]
-	if n := len(s.Candidates); n < 1 || n > MaxCandidates || len(s.Likes) > limits.likes || len(s.Chains) > limits.chains {
+	l := layouts[s.Version]
+	if n := len(s.Candidates); n < 1 || n > MaxCandidates || len(s.Likes) > l.likes || len(s.Chains) > l.chains {
 		return fmt.Errorf("it has %d candidates, %d likes and %d chains", n, len(s.Likes), len(s.Chains))
 	}
 	for _, t := range s.Likes {
-		if !isTitle(t, limits.titleRunes) {
+		if !isTitle(t, l.titleRunes) {
 			return fmt.Errorf("like %q is not clean", t)
 		}
 	}
@@ -152,14 +158,14 @@ func (s *Content) check() error {
 			return fmt.Errorf("chain %d is out of turn", c.Number)
 		case int(c.Letter-'A') >= len(s.Candidates):
 			return fmt.Errorf("chain %d leads to %c, which no candidate has", c.Number, c.Letter)
-		case !isTitle(c.Title, limits.titleRunes):
+		case !isTitle(c.Title, l.titleRunes):
 			return fmt.Errorf("chain %d starts from %q, which is not clean", c.Number, c.Title)
 		}
 		last = c.Number
 	}
 	var largest [MaxDigits]byte
 	for j, c := range s.Candidates {
-		if s.worded() && !isTitle(c.Title, limits.titleRunes) || len(c.Categories) > limits.categories ||
+		if l.worded && !isTitle(c.Title, l.titleRunes) || len(c.Categories) > l.categories ||
 			slices.ContainsFunc(c.Categories, func(name string) bool { return name == "" || cleanCategory(name) != name }) {
 			return fmt.Errorf("candidate %c, %q of %q, is not clean", letter(j), c.Title, c.Categories)
 		}
@@ -168,7 +174,7 @@ func (s *Content) check() error {
 		}
 	}
 	for k, d := range largest {
-		if s.Version == FullFigures && k == len(fullFigures) {
+		if l.drawn && k == len(l.figures) {
 			if slices.ContainsFunc(s.Candidates, func(c CandidateLine) bool { return c.Digits[k] != d }) {
 				return errors.New("its candidates were drawn in different ways, by their last digits")
 			}

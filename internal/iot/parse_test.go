@@ -76,10 +76,10 @@ func checkRoundTrip(t failer, c event.Context, seed uint64) {
 	if diff := cmp.Diff(p.Content, got); diff != "" {
 		t.Fatalf("what Build put in and what Parse found:\n%s", diff)
 	}
-	if len(got.Candidates) != len(c.Candidates) || len(got.Likes) != min(len(c.History), boundsOf[Words].likes) {
+	if len(got.Candidates) != len(c.Candidates) || len(got.Likes) != min(len(c.History), layouts[Words].likes) {
 		t.Fatalf("%d candidates and %d likes went in, %d and %d came out:\n%s", len(c.Candidates), len(c.History), len(got.Candidates), len(got.Likes), p.Text)
 	}
-	digits := digitsOf(Words, c)
+	digits := layouts[Words].digits(c)
 	for i, it := range c.Candidates {
 		line := got.Candidates[p.Letters[i]-'A']
 		if line.Title != title(it.Title, it.ItemID) || line.Digits != digits[i] {
@@ -169,7 +169,7 @@ func FuzzParse(f *testing.F) {
 		}
 		f.Add(string(text))
 	}
-	one := "\n" + candidatesHeading + "\nA. \"x\" [y] 09090909\n\n" + replyLine(1) + "\nAnswer:"
+	one := "\n" + layouts[Words].heading + "\nA. \"x\" [y] 09090909\n\n" + replyLine(1) + "\nAnswer:"
 	f.Add(task + one)
 	f.Add(task + "\n" + likesHeading + "\n1. \"h\"\n\n" + chainsHeading + "\n1. 1>2>A\n9. \"i\">0>A\n" + one)
 	f.Fuzz(func(t *testing.T, text string) {
@@ -243,7 +243,7 @@ func TestParseRefusesWhatBuildDoesNotWrite(t *testing.T) {
 		"no task":              {"Choose", "Take"},
 		"text before the task": {"Choose", "x\n\nChoose"},
 		"likes twice":          {"\n\nChains", "\n\n" + likesHeading + "\n1. \"M\"\n\nChains"},
-		"section twice":        {chainsHeading, candidatesHeading},
+		"section twice":        {chainsHeading, layouts[Words].heading},
 		"unknown section":      {"\n\nChains", "\n\nNotes:\n1. \"M\"\n\nChains"},
 		"like out of turn":     {"\n2. ", "\n3. "},
 		"chain to nowhere":     {"1. 6>3>", "1. 6>3>U"},
@@ -275,7 +275,7 @@ func TestParseRefusesWhatBuildDoesNotWrite(t *testing.T) {
 		}
 	}
 	for name, digits := range map[string]string{"no candidate has 9": "08000000", "too few": "0000000", "of another script": "٠٠٠٠٠٠٠٠"} {
-		if _, err := Parse(task + "\n" + candidatesHeading + "\nA. \"x\" " + digits + "\n\n" + replyLine(1) + "\nAnswer:"); err == nil {
+		if _, err := Parse(task + "\n" + layouts[Words].heading + "\nA. \"x\" " + digits + "\n\n" + replyLine(1) + "\nAnswer:"); err == nil {
 			t.Errorf("digits %s: parsed without an error", name)
 		}
 	}
@@ -293,7 +293,7 @@ func TestParseRefusesWhatBuildDoesNotWrite(t *testing.T) {
 // TestAChainNamesTheLikeThatIsListed, also where the history holds an item twice under two titles.
 func TestAChainNamesTheLikeThatIsListed(t *testing.T) {
 	c := small()
-	for range boundsOf[Words].likes {
+	for range layouts[Words].likes {
 		c.History = append(c.History, event.HistoryItem{ItemID: "1", Title: "Toy Story 2"})
 	}
 	p := mustBuild(t, c, 1)
@@ -301,7 +301,7 @@ func TestAChainNamesTheLikeThatIsListed(t *testing.T) {
 		t.Error(diff)
 	}
 	c.History[len(c.History)-1].Title = "Not listed"
-	if got := mustBuild(t, c, 1).Content.Chains[0]; got.Title != "Toy Story 2" || got.Like != boundsOf[Words].likes {
+	if got := mustBuild(t, c, 1).Content.Chains[0]; got.Title != "Toy Story 2" || got.Like != layouts[Words].likes {
 		t.Errorf("the chain starts from %+v", got)
 	}
 }

@@ -205,7 +205,7 @@ func withoutYear(title string) string { return yearForm.ReplaceAllString(title, 
 func spoken(title string) []string {
 	title = strings.ToLower(title)
 	forms := []string{}
-	for _, runes := range []int{utf8.RuneCountInString(title), maxTitleRunes, boundsOf[Thoughts].titleRunes} {
+	for _, runes := range []int{utf8.RuneCountInString(title), maxTitleRunes, layouts[Thoughts].titleRunes} {
 		form := withoutYear(strings.TrimRight(shorten(title, max(1, runes)), "…"))
 		if form == "" || slices.Contains(forms, form) {
 			continue

@@ -115,7 +115,7 @@ func TestReplyIsGrounded(t *testing.T) {
 // A chain that the prompt has no room for cannot be cited: the model did not read it.
 func TestReplyCitesWhatThePromptSays(t *testing.T) {
 	c := small()
-	for range boundsOf[Thoughts].chains {
+	for range layouts[Thoughts].chains {
 		c.Chains = append(c.Chains, event.Chain{Via: "1", Neighbour: "bob", ItemID: "z", Shared: 3})
 	}
 	p := thinking(t, c)
