@@ -12,6 +12,7 @@ import (
 
 	"github.com/r2rec/r2rec/graphcache"
 	"github.com/r2rec/r2rec/internal/embedded/embeddedtest"
+	"github.com/r2rec/r2rec/internal/factors"
 	"github.com/r2rec/r2rec/internal/synth"
 )
 
@@ -107,8 +108,10 @@ func TestPlanPredictsTheSize(t *testing.T) {
 		"short":   {1000, 2000, 60_000, synth.Short, "--user-id-bytes 12 --item-id-bytes 12"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			rdb := redis.NewClient(&redis.Options{Addr: embeddedtest.OwnRedis(t, "--appendonly", "no").Addr})
+			at := &redis.Options{Addr: embeddedtest.OwnRedis(t, "--appendonly", "no").Addr}
+			rdb, onlooker := redis.NewClient(at), redis.NewClient(at)
 			defer rdb.Close()
+			defer onlooker.Close()
 			cache, err := graphcache.New(rdb, graphcache.Options{})
 			if err != nil {
 				t.Fatal(err)
@@ -124,7 +127,21 @@ func TestPlanPredictsTheSize(t *testing.T) {
 			if err := m.stock(t.Context(), stream); err != nil {
 				t.Fatal(err)
 			}
-			got, err := usedMemory(t.Context(), rdb)
+			edges, err := cache.FactorEdges(t.Context(), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			vectors, err := factors.Fit(t.Context(), edges, factors.Options{Sweeps: 1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range 2 { // the former ones stay for a while
+				if err := cache.PublishFactors(t.Context(), vectors); err != nil {
+					t.Fatal(err)
+				}
+			}
+			rdb.Close() // its buffers are not the graph's
+			got, err := usedMemory(t.Context(), onlooker)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -24,6 +24,7 @@ type planCommand struct {
 	ItemSkew  float64  `help:"How unevenly edges lie over items: exponent of Zipf's law, 0 to 2." default:"${item_skew}" group:"Graph"`
 	Purchases float64  `help:"Share of the edges that are purchases or hides, which are remembered for longer." default:"0.02" group:"Graph"`
 	Forgotten int64    `help:"Users who will have been forgotten." group:"Graph"`
+	Factors   int      `help:"Numbers in an item's vector, as r2rec factors learns them; 0: nobody does." default:"16" group:"Graph"`
 
 	TitleBytes    int `help:"Bytes of an item's title." default:"40" group:"Catalogue"`
 	Categories    int `help:"Categories of an item." default:"2" group:"Catalogue"`
@@ -84,7 +85,7 @@ func (c planCommand) shape() sizing.Shape {
 	return sizing.Shape{
 		Users: c.Users, Items: c.Items, Edges: c.Edges, UserID: c.UserID.id(c.Users), ItemID: c.ItemID.id(c.Items), ByUser: byUser, ByItem: byItem,
 		Bound: c.Bound, SettledBound: 1000, Settled: c.Purchases, Catalogue: c.Items, TitleBytes: c.TitleBytes, Categories: c.Categories, CategoryBytes: c.CategoryBytes,
-		Recommended: int64(c.Recommended * float64(c.Users)), DocumentBytes: c.DocumentBytes, Ranked: 20, Forgotten: c.Forgotten, Partitions: c.Partitions, Prefix: "r2:",
+		Recommended: int64(c.Recommended * float64(c.Users)), DocumentBytes: c.DocumentBytes, Ranked: 20, Forgotten: c.Forgotten, Factors: c.Factors, Partitions: c.Partitions, Prefix: "r2:",
 	}
 }
 
@@ -113,7 +114,7 @@ const (
 // Run predicts.
 func (c planCommand) Run(p *process) error {
 	if err := checkCounts(count{"--title-bytes", c.TitleBytes, 0}, count{"--categories", c.Categories, 0}, count{"--category-bytes", c.CategoryBytes, 1},
-		count{"--document-bytes", c.DocumentBytes, 1}, count{"--masters", int(c.Masters), 1}); err != nil {
+		count{"--document-bytes", c.DocumentBytes, 1}, count{"--factors", c.Factors, 0}, count{"--masters", int(c.Masters), 1}); err != nil {
 		return err
 	}
 	if !(c.Recommended >= 0 && c.Recommended <= 1) {

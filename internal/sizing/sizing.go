@@ -37,6 +37,9 @@ type Shape struct {
 	Catalogue                             int64
 	TitleBytes, Categories, CategoryBytes int
 
+	// Factors is how many numbers an item's vector has; 0: nobody learns latent factors.
+	Factors int
+
 	// Recommended is how many users have a stored recommendation at a time, DocumentBytes one's size, and Ranked how
 	// many items are ranked in it.
 	Recommended   int64
@@ -70,10 +73,11 @@ type Plan struct {
 
 const (
 	groups       = 64
+	factorParts  = 64
 	recentBound  = 32
 	maxCompact   = 256       // entries of a sorted set that stay compact, as r2rec wants Redis to be set
 	scoreElement = 10        // a time of this century x 8 takes 64 bits
-	idleServer   = 1_200_000 // 0.9 MB when it starts, up to 1.6 once clients have come and gone: measured
+	idleServer   = 1_400_000 // 0.9 MB when it starts, up to 1.6 once clients have come and gone and a graph has been read: measured
 )
 
 func (s Shape) check() error {
@@ -89,6 +93,9 @@ func (s Shape) check() error {
 	}
 	if !(s.Settled >= 0 && s.Settled <= 1) {
 		return fmt.Errorf("sizing: Settled is %v, must be 0 to 1", s.Settled)
+	}
+	if s.Factors < 0 {
+		return fmt.Errorf("sizing: Factors is %d, must be at least 0", s.Factors)
 	}
 	if s.Bound > maxCompact/2 {
 		return fmt.Errorf("sizing: Bound is %d, must be at most %d: longer lists leave the compact encoding", s.Bound, maxCompact/2)
@@ -133,13 +140,14 @@ func (s Shape) Size(server Server) (Plan, error) {
 	p.Nodes += n
 	p.Parts = append(p.Parts, s.settled(server, users, tag))
 	p.Parts = append(p.Parts, s.catalogue(server, tag))
+	p.Parts = append(p.Parts, s.factors(server)...)
 	p.Parts = append(p.Parts, s.recommendations(server)...)
 	p.Parts = append(p.Parts, s.rest(server, tag)...)
 
 	var keys, expiring int64
 	for _, part := range p.Parts {
 		keys += part.Keys
-		if strings.HasPrefix(part.Name, "recommendations") {
+		if part.Name == formerFactors || strings.HasPrefix(part.Name, "recommendations") {
 			expiring += part.Keys
 		}
 	}
@@ -210,6 +218,26 @@ func (s Shape) catalogue(server Server, tag int) Part {
 	part.Bytes = part.Keys * int64(server.key(tag+len("items"), false))
 	part.Bytes += hash(server, part.Keys, s.Catalogue, s.ItemID.length(), len(doc))
 	return part
+}
+
+// formerFactors are there for an hour after factors were learned again: a server may still be fetching them.
+const formerFactors = "former latent factors"
+
+// factors are those that serve, and the former ones.
+func (s Shape) factors(server Server) []Part {
+	if s.Factors == 0 {
+		return nil
+	}
+	const (
+		head = 225 // how they were learned, in each part
+		name = 26
+	)
+	part := func(of string, expires bool) Part {
+		key := server.key(len(s.Prefix)+len("{factors:63}:")+name, expires)
+		value := server.class(objectBytes) + server.text(head+int(s.Items/factorParts)*(1+s.ItemID.length()+4*s.Factors))
+		return Part{of, factorParts, s.Items, factorParts * int64(key+value)}
+	}
+	return []Part{part("latent factors", false), part(formerFactors, true)}
 }
 
 func (s Shape) recommendations(server Server) []Part {

@@ -64,6 +64,7 @@ func TestMoreTakesMore(t *testing.T) {
 		"users":           func(s *Shape, _ *Server) { s.Users *= 2 },
 		"longer ids":      func(s *Shape, _ *Server) { s.ItemID = ID{Bytes: 36} },
 		"purchases":       func(s *Shape, _ *Server) { s.Settled *= 2 },
+		"latent factors":  func(s *Shape, _ *Server) { s.Factors = 16 },
 		"recommendations": func(s *Shape, _ *Server) { s.Recommended, s.DocumentBytes, s.Ranked = 100, 3000, 20 },
 		"forgotten users": func(s *Shape, _ *Server) { s.Forgotten = 100 },
 		"a cluster":       func(_ *Shape, s *Server) { s.Cluster = true },
@@ -83,6 +84,7 @@ func TestShapesThatCannotBe(t *testing.T) {
 		"ItemID":       func(s *Shape) { s.ItemID = ID{Bytes: 65} },
 		"Settled is 2": func(s *Shape) { s.Settled = 2 },
 		"Forgotten":    func(s *Shape) { s.Forgotten = -1 },
+		"Factors":      func(s *Shape) { s.Factors = -1 },
 		"edges do not": func(s *Shape) { s.Edges = 1e6 },
 		"an exponent":  func(s *Shape) { s.ByUser.Exponent = 3 },
 	} {
