@@ -19,7 +19,7 @@ import (
 type evalModel struct {
 	engineFlags `embed:""`
 	Adapter     string `help:"GGUF file of a LoRA adapter for the model, as r2rec lm tune writes it." type:"existingfile" placeholder:"FILE" group:"Model"`
-	Ollama      string `help:"URL of an Ollama server that runs --model, the GGUF file of a base model, and --adapter, by letters, as r2rec serve has it; what is made there is deleted afterwards." placeholder:"URL" group:"Model"`
+	Ollama      string `help:"URL of an Ollama server that runs --model, the GGUF file of a base model, and --adapter, by letters or verdicts, as r2rec serve has it; what is made there is deleted afterwards." placeholder:"URL" group:"Model"`
 	Think       int    `help:"Have the model write a thought of at most so many tokens before it answers, for models that read prompt 3 by letters; 0: it answers at once." placeholder:"TOKENS" group:"Model"`
 }
 
@@ -36,8 +36,8 @@ func (f evalModel) check(asked bool) error {
 	if f.Ollama != "" && f.Model == "" {
 		return errors.New("--ollama: name the GGUF file of the base model by --model; r2rec puts it there")
 	}
-	if f.Ollama != "" && f.Readout != "" && f.Readout != string(engine.Letters) {
-		return fmt.Errorf("--ollama with --readout %s: a server tells letters only", f.Readout)
+	if f.Ollama != "" && f.Readout != "" && f.Readout != string(engine.Letters) && f.Readout != string(engine.Verdicts) {
+		return fmt.Errorf("--ollama with --readout %s: a server tells %s and %s only", f.Readout, engine.Letters, engine.Verdicts)
 	}
 	if f.Think < 0 {
 		return fmt.Errorf("--think %d: want tokens, or 0 for no thought", f.Think)

@@ -168,7 +168,7 @@ func (g evalGraph) ask(p *process, shown *stages, data *dataset.Dataset, cases [
 // engineFlags name the model of the embedded engine.
 type engineFlags struct {
 	Model   string `help:"GGUF file of a Llama-family model; empty: the base model that travels with the program." type:"existingfile" placeholder:"FILE" group:"Model"`
-	Readout string `help:"How a model that does not say is read: lines (each candidate at the end of its line, the default), letters (at the end of the prompt) or pointwise (yes or no to a question for each)." enum:",lines,letters,pointwise" default:"" placeholder:"lines|letters|pointwise" group:"Model"`
+	Readout string `help:"How a model that does not say is read: lines (each candidate at the end of its line, the default), verdicts (the same, for models that an Ollama is to run), letters (at the end of the prompt) or pointwise (yes or no to a question for each)." enum:",lines,verdicts,letters,pointwise" default:"" placeholder:"lines|verdicts|letters|pointwise" group:"Model"`
 	Prompt  int    `help:"Which version of the prompt a model that does not say reads: 1 (words, the default), 2 (figures), 3 (thoughts) or 4 (full figures)." placeholder:"1|2|3|4" group:"Model"`
 }
 

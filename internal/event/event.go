@@ -101,7 +101,7 @@ type Model struct {
 	Name          string `json:"name"`
 	Digest        string `json:"digest"`            // of the base model, as its server states it
 	Adapter       string `json:"adapter,omitempty"` // digest of the adapter; empty: none
-	Readout       string `json:"readout"`           // letters, lines or pointwise
+	Readout       string `json:"readout"`           // letters, lines, pointwise or verdicts
 	PromptVersion int    `json:"prompt_version"`
 	PromptDigest  string `json:"prompt_digest"` // SHA-256 of the prompt's bytes, in hexadecimal
 }

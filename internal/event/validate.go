@@ -103,7 +103,7 @@ func (r Reward) validate() *Error {
 }
 
 // Readouts are the ways in which a ranking is read out of a model.
-var Readouts = []string{"letters", "lines", "pointwise"}
+var Readouts = []string{"letters", "lines", "pointwise", "verdicts"}
 
 // Validate checks a promotion. Whether it counts depends on the log before it, which is not known here.
 func (p Promotion) Validate() error { return asError(p.validate()) }

@@ -36,7 +36,7 @@ type Token struct {
 // less likely than the least likely token stated.
 //
 // The error wraps ErrNonsense if there are no tokens, a number is not a log-probability, or the letters have less than
-// minMass together (0 or less means DefaultMinMass).
+// minMass together (0 means DefaultMinMass, less than 0 that there is no least).
 func Letters(top []Token, n int, minMass float64) (shares []float64, mass float64, err error) {
 	shares, _, mass, err = readLetters(top, n, minMass, letterOf)
 	return shares, mass, err
@@ -53,38 +53,9 @@ func readLetters(top []Token, n int, minMass float64, letterOf func(string) int)
 	if n < 1 || n > MaxLetters {
 		return nil, nil, 0, fmt.Errorf("read %d letters: the readout has 1 to %d", n, MaxLetters)
 	}
-	if len(top) == 0 {
-		return nil, nil, 0, fmt.Errorf("read %d letters: no alternatives were stated: %w", n, ErrNonsense)
-	}
-	if minMass <= 0 {
-		minMass = DefaultMinMass
-	}
-	p := make([]float64, n)
-	least, total := 0., 0.
-	for _, t := range top {
-		if !(t.Logprob <= tolerance) || math.IsInf(t.Logprob, 0) { // NaN as well
-			return nil, nil, 0, fmt.Errorf("read %d letters: token %.20q has the log-probability %g: %w", n, t.Text, t.Logprob, ErrNonsense)
-		}
-		least = min(least, t.Logprob)
-		total += math.Exp(t.Logprob)
-		if i := letterOf(t.Text); i >= 0 && i < n {
-			p[i] += math.Exp(t.Logprob)
-			mass += math.Exp(t.Logprob)
-		}
-	}
-	if total > 1+tolerance {
-		return nil, nil, 0, fmt.Errorf("read %d letters: the tokens' probabilities sum to %g: %w", n, total, ErrNonsense)
-	}
-	if mass < minMass {
-		return nil, nil, mass, fmt.Errorf("read %d letters: together they have probability %.2g, and %.2g is the least that ranks (most likely: %.20q): %w",
-			n, mass, minMass, mostLikely(top), ErrNonsense)
-	}
-	shares, stated = make([]float64, n), make([]bool, n)
-	for i := range p {
-		shares[i] = least - missingMargin
-		if p[i] > 0 {
-			shares[i], stated[i] = max(math.Log(p[i]), shares[i]), true
-		}
+	shares, stated, mass, err = weigh(top, n, minMass, letterOf)
+	if err != nil {
+		return nil, nil, mass, fmt.Errorf("read %d letters: %w", n, err)
 	}
 	Normalise(shares)
 	return shares, stated, mass, nil
@@ -107,6 +78,45 @@ func Calibrate(shares, prior []float64) ([]float64, error) {
 	}
 	Normalise(out)
 	return out, nil
+}
+
+// weigh sums up what the most likely tokens give to each of n answers, as logarithms; of an answer that none of them is, it
+// is a floor. answerOf is the answer that a token is, or less than 0.
+func weigh(top []Token, n int, minMass float64, answerOf func(string) int) (logs []float64, stated []bool, mass float64, err error) {
+	if len(top) == 0 {
+		return nil, nil, 0, fmt.Errorf("no alternatives were stated: %w", ErrNonsense)
+	}
+	if minMass == 0 {
+		minMass = DefaultMinMass
+	}
+	p := make([]float64, n)
+	least, total := 0., 0.
+	for _, t := range top {
+		if !(t.Logprob <= tolerance) || math.IsInf(t.Logprob, 0) { // NaN as well
+			return nil, nil, 0, fmt.Errorf("token %.20q has the log-probability %g: %w", t.Text, t.Logprob, ErrNonsense)
+		}
+		least = min(least, t.Logprob)
+		total += math.Exp(t.Logprob)
+		if i := answerOf(t.Text); i >= 0 && i < n {
+			p[i] += math.Exp(t.Logprob)
+			mass += math.Exp(t.Logprob)
+		}
+	}
+	if total > 1+tolerance {
+		return nil, nil, 0, fmt.Errorf("the tokens' probabilities sum to %g: %w", total, ErrNonsense)
+	}
+	if mass < minMass {
+		return nil, nil, mass, fmt.Errorf("together they have probability %.2g, and %.2g is the least that ranks (most likely: %.20q): %w",
+			mass, minMass, mostLikely(top), ErrNonsense)
+	}
+	logs, stated = make([]float64, n), make([]bool, n)
+	for i := range p {
+		logs[i] = least - missingMargin
+		if p[i] > 0 {
+			logs[i], stated[i] = max(math.Log(p[i]), logs[i]), true
+		}
+	}
+	return logs, stated, mass, nil
 }
 
 // letterOf is the letter that a token says, 0 for A; -1: none.

@@ -61,6 +61,51 @@ func Lines(o Objective) Loss {
 	}
 }
 
+// Verdicts is Lines for a model that is to say the one or the other token, yes or no, at each position: logits are of the
+// whole vocabulary. To the objective it adds the mean over the positions of -log (p(yes) + p(no)). How sure the answer is
+// to be either is not what is ranked by, so that the objective's gradient stays what it is for Lines.
+func Verdicts(yes, no int32, o Objective) Loss {
+	return func(z kernel.Matrix) (float64, error) {
+		for _, id := range []int32{yes, no} {
+			if id < 0 || int(id) >= z.Cols {
+				return 0, fmt.Errorf("a verdict is token %d of %d", id, z.Cols)
+			}
+		}
+		scores, gradient := make([]float64, z.Rows), make([]float64, z.Rows)
+		for r := range scores {
+			scores[r] = float64(z.Row(r)[yes]) - float64(z.Row(r)[no])
+		}
+		loss, err := o(scores, gradient)
+		if err != nil {
+			return 0, err
+		}
+		for r, g := range gradient {
+			other := said(z.Row(r), []int32{yes, no})
+			loss += other / float64(z.Rows)
+			kernel.Scale(z.Row(r), 1/float32(z.Rows))
+			z.Row(r)[yes] += float32(g)
+			z.Row(r)[no] -= float32(g)
+		}
+		return loss, nil
+	}
+}
+
+// said is -log Σ p(ids) of a row of logits, and turns the row into its gradient.
+func said(row []float32, ids []int32) float64 {
+	scores := make([]float64, len(ids))
+	for i, id := range ids {
+		scores[i] = float64(row[id])
+	}
+	top := kernel.Max(row)
+	sum := kernel.ExpSum(row, 1, top) // row becomes exponentials
+	all, these := math.Log(float64(sum))+float64(top), logSum(scores)
+	kernel.Scale(row, 1/sum)
+	for i, id := range ids {
+		row[id] -= float32(math.Exp(scores[i] - these))
+	}
+	return all - these
+}
+
 // Letters applies an objective to the readout of the same name: one wanted position, with the logits of the whole
 // vocabulary, of which ids are the candidates' tokens. To the objective it adds -log Σ p(ids), that the answer is one of
 // them at all: scores alone would leave it to chance what the model says beside them, and a server states only its most
@@ -82,14 +127,11 @@ func Letters(ids []int32, o Objective) Loss {
 		if err != nil {
 			return 0, err
 		}
-		top := kernel.Max(row)
-		sum := kernel.ExpSum(row, 1, top) // row becomes exponentials
-		all, letters := math.Log(float64(sum))+float64(top), logSum(scores)
-		kernel.Scale(row, 1/sum)
+		loss += said(row, ids)
 		for i, id := range ids {
-			row[id] += float32(gradient[i] - math.Exp(scores[i]-letters))
+			row[id] += float32(gradient[i])
 		}
-		return loss + all - letters, nil
+		return loss, nil
 	}
 }
 

@@ -1,7 +1,7 @@
 // Package engine asks a model that runs within this program: internal/llama behind the interface of package lm. A model
 // is one GGUF file, such as the base model that travels with the program (Base), with or without a LoRA adapter.
 //
-// It reads a ranking out of the prompt itself, without generating anything (readouts lines, letters and pointwise), so that
+// It reads a ranking out of the prompt itself, without generating anything (readouts lines, verdicts, letters and pointwise), so that
 // one takes milliseconds for a small model; it writes, several texts at once; and it learns: a Learner trains an adapter
 // over a model, or a whole small one, to rank or to go on with texts.
 //

@@ -88,7 +88,7 @@ func TestReadoutOfAModelThatDoesNotSay(t *testing.T) {
 		"the adapter is for readout letters, the server has lines":                      {Path: model, Adapter: adapter, Readout: Lines},
 		"the adapter is for prompt_version 4, the server has 1":                         {Path: model, Adapter: adapter, PromptVersion: iot.Words},
 		"prompts have version 1 (words), 2 (figures), 3 (thoughts) or 4 (full figures)": {Path: model, PromptVersion: 9},
-		`readout "aloud": must be lines, letters or pointwise`:                          {Path: model, Readout: "aloud"},
+		`readout "aloud": must be lines, verdicts, letters or pointwise`:                {Path: model, Readout: "aloud"},
 	} {
 		wantRefused(t, o, want)
 	}
@@ -140,7 +140,7 @@ func TestOpenRefusesModels(t *testing.T) {
 		{Options{Path: t.TempDir()}, "not a regular file"},
 		{Options{Path: toyAdapter(t, good)}, "it is an adapter: name the model that it belongs to"},
 		{Options{Path: speechless}, `readout lines: the vocabulary has no token " yes"`},
-		{Options{Path: read("aloud")}, `readout "aloud": must be lines, letters or pointwise`},
+		{Options{Path: read("aloud")}, `readout "aloud": must be lines, verdicts, letters or pointwise`},
 		{Options{Path: set(keyPrompt, 5)}, "prompt of version 5"},
 		{Options{Path: rewritten(t, good, func(m *gguf.Metadata) { m.Delete(keyPrompt) }, nil)}, keyPrompt},
 		{Options{Path: set("llama.block_count", 3)}, "blk.2."},

@@ -85,8 +85,8 @@ func newLearner(r *reader, t *llama.Trainable, o learn.Options) (*Learner, error
 	return &Learner{reader: r, trainable: t, trainer: trainer}, nil
 }
 
-// Learn takes one step from a batch of lessons. With the readout letters, it also teaches the model to answer with a letter
-// at all, which is part of the loss: see learn.Letters.
+// Learn takes one step from a batch of lessons. With the readouts letters and verdicts, it also teaches the model to answer
+// with a letter, or with yes or no, at all, which is part of the loss: see learn.Letters and learn.Verdicts.
 func (l *Learner) Learn(ctx context.Context, batch []lm.Lesson) (lm.Progress, error) {
 	examples := make([]learn.Example, len(batch))
 	for i, lesson := range batch {
@@ -99,8 +99,11 @@ func (l *Learner) Learn(ctx context.Context, batch []lm.Lesson) (lm.Progress, er
 			return lm.Progress{}, fmt.Errorf("lesson %d of the batch: %w", i, err)
 		}
 		examples[i] = learn.Example{Tokens: t.tokens, Branches: t.questions, Want: t.want, IDs: t.ids, Loss: learn.Lines(objective)}
-		if l.reader.readout == Letters {
+		switch l.reader.readout { // all tokens' logits are asked for
+		case Letters:
 			examples[i].IDs, examples[i].Loss = nil, learn.Letters(t.ids, objective)
+		case Verdicts:
+			examples[i].IDs, examples[i].Loss = nil, learn.Verdicts(t.ids[0], t.ids[1], objective)
 		}
 	}
 	r, err := l.trainer.Step(ctx, examples)

@@ -21,6 +21,9 @@ type Readout string
 const (
 	// Lines scores a candidate by the log-odds of " yes" against " no" where its line ends.
 	Lines Readout = "lines"
+	// Verdicts reads as Lines does, and is learned otherwise: the model is to say yes or no there, so that a server can be
+	// asked that states its likeliest tokens alone.
+	Verdicts Readout = "verdicts"
 	// Letters scores it by the log-probability of its letter where the prompt ends.
 	Letters Readout = "letters"
 	// Pointwise scores it by the log-odds of " yes" against " no" after a question about it alone. What all questions have
@@ -43,14 +46,14 @@ type reader struct {
 func newReader(t *token.Tokenizer, r Readout) (*reader, error) {
 	var words []string
 	switch r {
-	case Lines, Pointwise:
+	case Lines, Verdicts, Pointwise:
 		words = []string{" yes", " no"}
 	case Letters:
 		for i := range iot.MaxCandidates {
 			words = append(words, " "+string(rune('A'+i)))
 		}
 	default:
-		return nil, fmt.Errorf("readout %q: must be %s, %s or %s", string(r), Lines, Letters, Pointwise)
+		return nil, fmt.Errorf("readout %q: must be %s, %s, %s or %s", string(r), Lines, Verdicts, Letters, Pointwise)
 	}
 	out := &reader{tokenizer: t, readout: r}
 	for _, w := range words {

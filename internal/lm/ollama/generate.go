@@ -27,19 +27,9 @@ func (c *Client) Letters(ctx context.Context, prompt string, n int) ([]float64, 
 
 // read is Letters with another least mass, and tells which letters the server stated; nil without Options.Learned.
 func (c *Client) read(ctx context.Context, prompt string, n int, minMass float64) (shares []float64, stated []bool, err error) {
-	r, err := c.generate.Execute(func() (*api.GenerateResponse, error) {
-		r, err := c.ask(ctx, prompt, false)
-		if errors.Is(err, errSilent) && c.opt.Learned {
-			r, err = c.ask(ctx, prompt, true)
-		}
-		return r, err
-	})
+	top, r, err := c.likeliest(ctx, prompt)
 	if err != nil {
-		return nil, nil, fmt.Errorf("ask model %q at %s: %w", c.opt.Model, c.opt.BaseURL, refused(err))
-	}
-	top := make([]lm.Token, 0, topLogprobs)
-	for _, t := range r.Logprobs[0].TopLogprobs {
-		top = append(top, lm.Token{Text: t.Token, Logprob: t.Logprob})
+		return nil, nil, err
 	}
 	var mass float64
 	if c.opt.Learned {
@@ -53,6 +43,24 @@ func (c *Client) read(ctx context.Context, prompt string, n int, minMass float64
 	c.opt.Logger.LogAttrs(ctx, slog.LevelDebug, "ollama: answered", slog.Float64("letter_mass", mass),
 		slog.Int("prompt_tokens", r.PromptEvalCount), slog.Duration("took", r.TotalDuration))
 	return shares, stated, nil
+}
+
+// likeliest are the tokens that the server states where the prompt ends.
+func (c *Client) likeliest(ctx context.Context, prompt string) (top []lm.Token, r *api.GenerateResponse, err error) {
+	r, err = c.generate.Execute(func() (*api.GenerateResponse, error) {
+		r, err := c.ask(ctx, prompt, false)
+		if errors.Is(err, errSilent) && c.opt.Learned {
+			r, err = c.ask(ctx, prompt, true)
+		}
+		return r, err
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("ask model %q at %s: %w", c.opt.Model, c.opt.BaseURL, refused(err))
+	}
+	for _, t := range r.Logprobs[0].TopLogprobs {
+		top = append(top, lm.Token{Text: t.Token, Logprob: t.Logprob})
+	}
+	return top, r, nil
 }
 
 // errSilent is an answer without alternatives. A server states none where the most likely token ends the answer, or has no

@@ -22,8 +22,11 @@ import (
 	"github.com/r2rec/r2rec/internal/lm"
 )
 
-// letters is the one readout that a server offers.
-const letters = "letters"
+// The readouts that a server offers.
+const (
+	letters  = "letters"
+	verdicts = "verdicts"
+)
 
 // InstallOptions of an Installer. The zero value of a field takes the default that its comment states.
 type InstallOptions struct {
@@ -71,7 +74,8 @@ type Installer struct {
 	server   *server
 	names    names
 	file     *gguf.File
-	manifest lora.Manifest // what an adapter has to say, but for its prompt
+	manifest lora.Manifest // what an adapter has to say, but for its readout and prompt
+	readout  string        // of the bare base
 	prompt   int           // version that the bare base reads
 
 	// turn is held by whoever makes or deletes models of adapters, so that none is deleted on its way into use.
@@ -147,7 +151,17 @@ func (i *Installer) read() error {
 	if err != nil {
 		return err
 	}
-	const keyPrompt = "r2rec.prompt_version" // as internal/lm/engine writes it
+	const keyReadout, keyPrompt = "r2rec.readout", "r2rec.prompt_version" // as internal/lm/engine writes them
+	i.readout = letters
+	if i.file.Metadata.Has(keyReadout) {
+		taught, err := i.file.Metadata.String(keyReadout)
+		if err != nil {
+			return err
+		}
+		if taught == verdicts {
+			i.readout = verdicts
+		}
+	}
 	i.prompt = i.opt.PromptVersion
 	switch {
 	case i.prompt != 0:
@@ -165,23 +179,25 @@ func (i *Installer) read() error {
 	}
 	digest := i.file.Digest()
 	i.names = newNames(i.opt.Prefix, digest)
-	i.manifest = lora.Manifest{BaseDigest: digest, TokenizerDigest: tokenizer.Digest(), Readout: letters}
+	i.manifest = lora.Manifest{BaseDigest: digest, TokenizerDigest: tokenizer.Digest()}
 	return nil
 }
 
 // Close ends the use of the base's file. Models that are in use stay so.
 func (i *Installer) Close() error { return i.file.Close() }
 
-// Bare makes a model of the base alone, and loads it. Its answers are calibrated, since nobody taught it to prefer no
-// letter. A server that is not there is no error: the model comes once it is, and until then each request is answered by
+// Bare makes a model of the base alone, and loads it. Letters are calibrated, since nobody taught it to prefer none; a base
+// that was taught verdicts gives these. A server that is not there is no error: the model comes once it is, and until then each request is answered by
 // lm.ErrUnavailable.
 func (i *Installer) Bare(ctx context.Context) (*Model, error) {
 	copy := i.reserve("", nil)
-	m, err := i.newModel(ctx, i.names.copyOf(copy), copy, event.Model{Digest: i.manifest.BaseDigest, Readout: letters, PromptVersion: i.prompt})
+	m, err := i.newModel(ctx, i.names.copyOf(copy), copy, event.Model{Digest: i.manifest.BaseDigest, Readout: i.readout, PromptVersion: i.prompt})
 	if err != nil {
 		return nil, err
 	}
-	m.calibrated = lm.NewCalibrated(bareLetters{m})
+	if i.readout == letters {
+		m.calibrated = lm.NewCalibrated(bareLetters{m})
+	}
 	m.install = func(ctx context.Context) error {
 		have, err := i.server.list(ctx)
 		if err != nil {
@@ -229,7 +245,7 @@ func (i *Installer) adapt(ctx context.Context, digest, path string) (*Model, err
 	if is != digest {
 		return nil, fmt.Errorf("the file has the digest %s, and %s was asked for", is, digest)
 	}
-	who := event.Model{Digest: i.manifest.BaseDigest, Adapter: digest, Readout: letters, PromptVersion: a.Manifest.PromptVersion}
+	who := event.Model{Digest: i.manifest.BaseDigest, Adapter: digest, Readout: a.Manifest.Readout, PromptVersion: a.Manifest.PromptVersion}
 	have, err := i.server.list(ctx)
 	if err != nil {
 		return nil, err
@@ -260,7 +276,10 @@ func (i *Installer) readAdapter(path string) (a *lora.Adapter, digest string, er
 		return nil, "", unfit{err}
 	}
 	want := i.manifest
-	want.PromptVersion = a.Manifest.PromptVersion
+	want.Readout, want.PromptVersion = letters, a.Manifest.PromptVersion
+	if a.Manifest.Readout == verdicts {
+		want.Readout = verdicts
+	}
 	err = a.Manifest.Check(want)
 	if err == nil {
 		err = a.Fits(i.file)

@@ -51,9 +51,12 @@ func agree(t *testing.T, served proof.Ranker, o engine.Options) {
 // An adapter is served as a layer over the base, or merged into it, and answers as the engine does with it.
 func TestInstalledModelsAnswerAsTheEngine(t *testing.T) {
 	url := embeddedtest.RealOllama(t)
-	made := newTaught(t)
-	for name, merged := range map[string]bool{"layer": false, "merged": true} {
+	for name, c := range map[string]struct {
+		readout engine.Readout
+		merged  bool
+	}{"layer": {engine.Letters, false}, "merged": {engine.Letters, true}, "layer, verdicts": {engine.Verdicts, false}, "merged, verdicts": {engine.Verdicts, true}} {
 		t.Run(name, func(t *testing.T) {
+			made, merged := newTaughtBy(t, c.readout), c.merged
 			i := newInstaller(t, url, made.base, InstallOptions{Merged: merged})
 			adapter, err := i.Adapt(t.Context(), digestOf(t, made.adapters[0]), made.adapters[0])
 			must(t, err)
@@ -62,10 +65,10 @@ func TestInstalledModelsAnswerAsTheEngine(t *testing.T) {
 			agree(t, adapted, engine.Options{Path: made.base, Adapter: made.adapters[0]})
 			who, err := adapter.Identity(t.Context())
 			must(t, err)
-			if want := (event.Model{Name: adapter.Name, Digest: digestOf(t, made.base), Adapter: digestOf(t, made.adapters[0]), Readout: "letters", PromptVersion: iot.Figures}); who != want {
+			if want := (event.Model{Name: adapter.Name, Digest: digestOf(t, made.base), Adapter: digestOf(t, made.adapters[0]), Readout: string(c.readout), PromptVersion: iot.Figures}); who != want {
 				t.Errorf("%+v, want %+v", who, want)
 			}
-			if !strings.Contains(adapter.Name, ":"+name) {
+			if kind, _, _ := strings.Cut(name, ","); !strings.Contains(adapter.Name, ":"+kind) {
 				t.Errorf("the adapter is served as %s", adapter.Name)
 			}
 			must(t, adapter.Close())

@@ -110,11 +110,34 @@ func (m *Model) Rank(ctx context.Context, p iot.Prompt) ([]float64, error) {
 	if m.calibrated != nil {
 		return m.calibrated.Rank(ctx, p)
 	}
-	shares, err := m.letters(ctx, p.Text, len(p.Letters))
-	if err != nil {
+	if err := m.ready(ctx); err != nil {
 		return nil, err
 	}
-	return lm.ByCandidate(shares, p)
+	shares, _, err := m.client.learned(ctx, m.who.Readout, p, m.client.opt.MinMass)
+	return shares, err
+}
+
+// learned returns the log-share of each candidate, in the order of the context, by a readout that was learned, and tells
+// which of them the server stated.
+func (c *Client) learned(ctx context.Context, readout string, p iot.Prompt, minMass float64) (shares []float64, stated []bool, err error) {
+	var by []float64 // letter
+	var statedBy []bool
+	if readout == verdicts {
+		by, statedBy, err = c.verdicts(ctx, p, minMass)
+	} else {
+		by, statedBy, err = c.read(ctx, p.Text, len(p.Letters), minMass)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	if shares, err = lm.ByCandidate(by, p); err != nil {
+		return nil, nil, fmt.Errorf("read the answer of model %q: %w", c.opt.Model, err)
+	}
+	stated = make([]bool, len(shares))
+	for i, letter := range p.Letters {
+		stated[i] = statedBy[letter-'A']
+	}
+	return shares, stated, nil
 }
 
 func (m *Model) letters(ctx context.Context, prompt string, n int) ([]float64, error) {

@@ -1,5 +1,6 @@
-// Package ollama asks a model that an Ollama server runs (https://ollama.com), by the readout letters: one call of
-// /api/generate that evaluates the prompt, generates one token and states the 20 most likely ones.
+// Package ollama asks a model that an Ollama server runs (https://ollama.com). A call of /api/generate evaluates a text,
+// generates one token and states the 20 most likely ones. The readout letters takes one, at the end of the prompt; verdicts,
+// which a model has to have learned, takes one at the end of each candidate's line.
 //
 // What it promises: an answer is finite log-shares, one a candidate, or an error that wraps one of package lm's. A
 // server that is down costs a caller no time: after some failures in a row calls fail at once (a circuit breaker), and
@@ -51,7 +52,8 @@ type Options struct {
 	// Learned asks as an adapter learns (internal/lm/engine): the prompt stands alone, in no template, and a letter is one
 	// token.
 	Learned bool
-	// MinMass is the least probability of all letters together that ranks. Default lm.DefaultMinMass.
+	// MinMass is the least probability of all letters together, or of a verdict's yes and no, that ranks. Default
+	// lm.DefaultMinMass.
 	MinMass float64
 
 	// OpenAfter is how many calls fail in a row before the circuit breaker opens, and Pause is how long calls then fail
@@ -71,6 +73,7 @@ type Client struct {
 	// second.
 	describe *gobreaker.CircuitBreaker[Info]
 	generate *gobreaker.CircuitBreaker[*api.GenerateResponse]
+	turn     chan struct{} // held by the list whose verdicts are asked for
 }
 
 // New checks the options. It does not call the server.
@@ -108,7 +111,7 @@ func New(o Options) (*Client, error) {
 	}
 	bounded := *o.HTTPClient
 	bounded.Transport = &boundedTransport{next: o.HTTPClient.Transport}
-	c := &Client{opt: o, api: api.NewClient(base, &bounded)}
+	c := &Client{opt: o, api: api.NewClient(base, &bounded), turn: make(chan struct{}, 1)}
 	c.describe = gobreaker.NewCircuitBreaker[Info](c.breaker("describe"))
 	c.generate = gobreaker.NewCircuitBreaker[*api.GenerateResponse](c.breaker("generate"))
 	return c, nil

@@ -2,35 +2,33 @@ package ollama
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"time"
 
 	"github.com/r2rec/r2rec/internal/iot"
-	"github.com/r2rec/r2rec/internal/lm"
 	"github.com/r2rec/r2rec/internal/lm/proof"
 )
 
-// minProofMass has letters read whatever else the model would rather say.
-const minProofMass = 1e-12
+// anyMass has letters and verdicts read whatever else the model would rather say.
+const anyMass = -1
 
 // baseStays is how long a base that was asked for a proof stays in the server's memory.
 const baseStays = 5 * time.Second
 
 // Sides answer canaries as trainers do: the bare base, and this model. Both wait for the server to load them, refuse no
-// answer for how little of it the letters have, and tell which letters the server stated.
+// answer for how little of it the letters have, and tell which candidates' shares the server stated.
 //
 // The base is that copy on which the adapter lies, so that one takes the other's place in the server's memory: there it is
 // never loaded beside both this model and the one that serves. It is to be asked before anything else is asked of this
 // model, or not at the same time.
 func (m *Model) Sides() (base, adapter proof.Ranker) {
-	adapter = side{func(context.Context) (*Client, error) { return m.client, nil }}
+	adapter = side{m.who.Readout, func(context.Context) (*Client, error) { return m.client, nil }}
 	if m.who.Adapter == "" {
 		return adapter, adapter
 	}
 	var once sync.Mutex
 	var client *Client
-	return side{func(ctx context.Context) (*Client, error) {
+	return side{m.who.Readout, func(ctx context.Context) (*Client, error) {
 		once.Lock()
 		defer once.Unlock()
 		if client != nil {
@@ -52,7 +50,8 @@ func (m *Model) Sides() (base, adapter proof.Ranker) {
 
 // side is one of the two models that a proof compares.
 type side struct {
-	client func(context.Context) (*Client, error)
+	readout string
+	client  func(context.Context) (*Client, error)
 }
 
 var _ proof.Partial = side{}
@@ -69,16 +68,5 @@ func (s side) Stated(ctx context.Context, p iot.Prompt) (shares []float64, state
 	if err != nil {
 		return nil, nil, err
 	}
-	byLetter, statedLetters, err := c.read(ctx, p.Text, len(p.Letters), minProofMass)
-	if err != nil {
-		return nil, nil, err
-	}
-	if shares, err = lm.ByCandidate(byLetter, p); err != nil {
-		return nil, nil, fmt.Errorf("read the answer to a canary: %w", err)
-	}
-	stated = make([]bool, len(shares))
-	for i, letter := range p.Letters {
-		stated[i] = statedLetters[letter-'A']
-	}
-	return shares, stated, nil
+	return c.learned(ctx, s.readout, p, anyMass)
 }

@@ -73,36 +73,44 @@ func write(t testing.TB, name string, data func(io.Writer) error) string {
 	return path
 }
 
-// taught is a small base model that answers with letters, and adapters for it; all tests share the files.
+// taught is a small base model that answers by a readout, and adapters for it; all tests share the files.
 type taught struct {
 	base     string
 	adapters []string // of different lessons
 }
 
-var (
-	taughtOnce sync.Once
-	taughtData struct {
-		base     []byte
-		adapters [][]byte
-	}
-)
+// taughtData are such files.
+type taughtData struct {
+	once     sync.Once
+	base     []byte
+	adapters [][]byte
+}
 
-// newTaught writes the files.
+var taughtBy = map[engine.Readout]*taughtData{engine.Letters: {}, engine.Verdicts: {}}
+
+// newTaught writes the files of those that answer with letters.
 func newTaught(t testing.TB) taught {
 	t.Helper()
-	taughtOnce.Do(func() { makeTaught(t) })
+	return newTaughtBy(t, engine.Letters)
+}
+
+// newTaughtBy writes the files of those that answer by a readout.
+func newTaughtBy(t testing.TB, readout engine.Readout) taught {
+	t.Helper()
+	made := taughtBy[readout]
+	made.once.Do(func() { made.teach(t, readout) })
 	bytes := func(name string, data []byte) string {
 		return write(t, name, func(w io.Writer) error { _, err := w.Write(data); return err })
 	}
-	out := taught{base: bytes("base.gguf", taughtData.base)}
-	for _, data := range taughtData.adapters {
+	out := taught{base: bytes("base.gguf", made.base)}
+	for _, data := range made.adapters {
 		out.adapters = append(out.adapters, bytes("adapter.gguf", data))
 	}
 	return out
 }
 
-func makeTaught(t testing.TB) {
-	var required []string
+func (made *taughtData) teach(t testing.TB, readout engine.Readout) {
+	required := []string{" yes", " no"}
 	for i := range iot.MaxCandidates {
 		required = append(required, " "+string(rune('A'+i)))
 	}
@@ -112,14 +120,14 @@ func makeTaught(t testing.TB) {
 	}
 	v, err := token.Train(slices.Values(texts), 320, token.TrainOptions{Required: required})
 	must(t, err)
-	l, err := engine.NewModel(engine.ModelOptions{Name: "taught", Spread: .1, Seed: 1, Tokens: v, PromptVersion: iot.Figures, Readout: engine.Letters,
+	l, err := engine.NewModel(engine.ModelOptions{Name: "taught", Spread: .1, Seed: 1, Tokens: v, PromptVersion: iot.Figures, Readout: readout,
 		Shape: llama.Config{Dim: 64, Layers: 2, Heads: 4, KVHeads: 2, HeadDim: 16, FeedForward: 128, Context: 4096, Epsilon: 1e-5, Tied: true, Rope: llama.Rope{Base: 1000, Dims: 16}},
 		Learn: learn.Options{Optimiser: learn.AdamW{Rate: 4e-3}, Workers: 2}})
 	must(t, err)
 	teach(t, l, 1, 30)
 	var base strings.Builder
 	must(t, l.Write(&base))
-	taughtData.base = []byte(base.String())
+	made.base = []byte(base.String())
 	m, err := engine.Open(engine.Options{Path: write(t, "base.gguf", l.Write), Trainable: true})
 	must(t, err)
 	defer m.Close()
@@ -129,7 +137,7 @@ func makeTaught(t testing.TB) {
 		teach(t, l, 10+seed, 6)
 		var data strings.Builder
 		must(t, l.Write(&data))
-		taughtData.adapters = append(taughtData.adapters, []byte(data.String()))
+		made.adapters = append(made.adapters, []byte(data.String()))
 	}
 }
 

@@ -51,7 +51,7 @@ type Partial interface {
 
 // Answer is what a server says to a canary, as a Canary's Base and Adapter.
 type Answer struct {
-	Base, Adapter []float64
+	Base, Adapter []float64 // Base may be nil: the server states nothing of what its base would answer
 	// Stated tells of which candidates the server stated both. Only these are compared, by their shares among each other, on
 	// both sides. Nil: all.
 	Stated []bool
@@ -76,6 +76,8 @@ const (
 	residualOver   = 1.3  // of √2 noise: the residual's largest standard deviation
 	floor          = .005 // nats: a smaller residual is always good enough, and a smaller change is none
 	dropped        = .1   // of the trainer's change: a server that shows less shows none
+	silent         = .1   // of what is stated with the adapter: a base that states less is taken to state nothing
+	residualAlone  = .05  // of the trainer's shares, where the base states nothing: the residual's largest standard deviation
 )
 
 // Report is what a proof found. Changes and deviations are in nats.
@@ -117,6 +119,10 @@ func (refusal) Refused() bool { return true }
 // se = √2 noise / ‖d_trainer‖ has to be at most .05; and the standard deviation of d_server - slope d_trainer may be at
 // most max(.005, 1.3 √2 noise): two answers of the server differ from the trainer's by noise each. Where the server stated
 // fewer than two shares of a canary, there is nothing to compare.
+//
+// A base that was never taught to give a readout's answers may state none of them, which a server that dropped the adapter
+// would not either. Then d is the log share with the adapter, less its mean over the list; noise is not known, and the
+// residual may be .05 of the trainer's root mean square.
 func Judge(canaries []Canary, server []Answer) Report {
 	r := Report{Canaries: len(canaries)}
 	trainer, served, off, err := changes(canaries, server)
@@ -138,6 +144,9 @@ func Judge(canaries []Canary, server []Answer) Report {
 		rest[i] = served[i] - r.Slope*trainer[i]
 	}
 	r.Residual, r.Limit = deviation(rest), max(floor, residualOver*math.Sqrt2*r.Noise)
+	if alone(server) {
+		r.Limit = max(floor, residualAlone*size)
+	}
 	switch {
 	case math.Sqrt(dot(served, served)/float64(r.Tokens)) < dropped*size:
 		return r.say(Refused, fmt.Sprintf("the server answers as if there were no adapter: %.2g nats of change, and %.2g by its trainer", r.Served, r.Change))
@@ -156,7 +165,8 @@ func (r Report) say(v Verdict, reason string) Report {
 	return r
 }
 
-// changes are the differences that Judge compares, one a candidate.
+// changes are the differences that Judge compares, one a candidate; where nothing is known of the server's base, the shares
+// with the adapter, less their mean.
 func changes(canaries []Canary, server []Answer) (trainer, served, off []float64, err error) {
 	if len(canaries) == 0 {
 		return nil, nil, nil, errors.New("it comes without canaries, so nothing says what it should answer")
@@ -164,31 +174,56 @@ func changes(canaries []Canary, server []Answer) (trainer, served, off []float64
 	if len(server) != len(canaries) {
 		return nil, nil, nil, fmt.Errorf("%d answers to %d canaries", len(server), len(canaries))
 	}
+	silent := alone(server)
 	for i, c := range canaries {
 		n, stated := len(c.Context.Candidates), server[i].Stated
 		if stated != nil && len(stated) != n {
 			return nil, nil, nil, fmt.Errorf("canary %d has %d candidates, and %d are said to be stated or not", i+1, n, len(stated))
 		}
-		var left [4][]float64 // of both sides, what can be compared
-		for k, shares := range [][]float64{c.Base, c.Adapter, server[i].Base, server[i].Adapter} {
+		sides := [][]float64{c.Adapter, server[i].Adapter, c.Base, server[i].Base}
+		if silent {
+			sides = sides[:2]
+		}
+		for k, shares := range sides { // becomes what can be compared
 			if len(shares) != n || n == 0 {
 				return nil, nil, nil, fmt.Errorf("canary %d has %d candidates and %d log shares", i+1, n, len(shares))
 			}
 			if slices.ContainsFunc(shares, func(s float64) bool { return math.IsNaN(s) || math.IsInf(s, 0) }) {
 				return nil, nil, nil, fmt.Errorf("canary %d has the log shares %.4v: must be finite", i+1, shares)
 			}
-			left[k] = among(shares, stated)
+			sides[k] = among(shares, stated)
 		}
-		for j := range left[0] {
-			trainer = append(trainer, left[1][j]-left[0][j])
-			served = append(served, left[3][j]-left[2][j])
-			off = append(off, left[2][j]-left[0][j])
+		if silent {
+			trainer, served = append(trainer, centred(sides[0])...), append(served, centred(sides[1])...)
+			continue
+		}
+		for j := range sides[0] {
+			trainer = append(trainer, sides[0][j]-sides[2][j])
+			served = append(served, sides[1][j]-sides[3][j])
+			off = append(off, sides[3][j]-sides[2][j])
 		}
 	}
 	if len(trainer) == 0 {
 		return nil, nil, nil, errors.New("the server states too little of its answers to compare anything")
 	}
 	return trainer, served, off, nil
+}
+
+// alone tells whether no answer of the server's base is known.
+func alone(server []Answer) bool {
+	return !slices.ContainsFunc(server, func(a Answer) bool { return a.Base != nil })
+}
+
+// centred are numbers less their mean.
+func centred(x []float64) []float64 {
+	out, sum := make([]float64, len(x)), 0.
+	for _, v := range x {
+		sum += v
+	}
+	for i, v := range x {
+		out[i] = v - sum/float64(len(x))
+	}
+	return out
 }
 
 // among are the log shares of those that are kept, among themselves; of one alone nothing.
@@ -231,12 +266,18 @@ func Prove(ctx context.Context, version int, canaries []Canary, base, adapter Ra
 			return Report{}, fmt.Errorf("prove an adapter: canary %d by the base model: %w", i+1, err)
 		}
 	}
+	alone, ofAdapter, ofBoth := make([]Answer, len(canaries)), 0, 0 // what can be compared without the base, how much, and how much with it
 	for i, p := range prompts {
 		shares, stated, err := ask(ctx, adapter, p)
 		if err != nil {
 			return Report{}, fmt.Errorf("prove an adapter: canary %d by the adapter: %w", i+1, err)
 		}
+		alone[i] = Answer{Adapter: shares, Stated: stated}
 		server[i].Adapter, server[i].Stated = shares, both(server[i].Stated, stated)
+		ofAdapter, ofBoth = ofAdapter+len(among(shares, stated)), ofBoth+len(among(shares, server[i].Stated))
+	}
+	if float64(ofBoth) < silent*float64(ofAdapter) {
+		server = alone
 	}
 	return Judge(canaries, server), nil
 }
