@@ -24,7 +24,8 @@ import (
 // swapOllama says which Ollama server is measured as well.
 type swapOllama struct {
 	Ollama        string `help:"URL of an Ollama server to swap adapters on as well." placeholder:"URL" group:"Ollama"`
-	OllamaBase    string `help:"GGUF file of the base model there; empty: one of the embedded base model's shape that learns to answer with letters first." type:"existingfile" placeholder:"FILE" group:"Ollama"`
+	OllamaBase    string `help:"GGUF file of the base model there; empty: one of the embedded base model's shape that learns to answer by --ollama-readout first." type:"existingfile" placeholder:"FILE" group:"Ollama"`
+	OllamaReadout string `help:"How it is asked: letters, or verdicts, a call a candidate." enum:"letters,verdicts" default:"letters" group:"Ollama"`
 	OllamaMerge   bool   `help:"Merge adapters into the weights, also where the server takes them as layers." group:"Ollama"`
 	OllamaThreads int    `help:"Threads that compute an answer there; 0: the server's choice." default:"1" group:"Ollama"`
 }
@@ -41,14 +42,14 @@ const (
 
 // onServer is an Ollama server.
 func (c benchSwapCommand) onServer(ctx context.Context, dir string, shown *stages, contexts []event.Context) (s *swapSubject, err error) {
-	path := c.OllamaBase
+	path, readout := c.OllamaBase, engine.Readout(c.OllamaReadout)
 	if path == "" {
-		path = filepath.Join(dir, "letters.gguf")
-		if err := teachLetters(ctx, shown, path, contexts); err != nil {
+		path = filepath.Join(dir, "answers.gguf")
+		if err := teachAnswers(ctx, shown, path, readout, contexts); err != nil {
 			return nil, err
 		}
 	}
-	open := engine.Options{Path: path, Readout: engine.Letters, PromptVersion: iot.Figures}
+	open := engine.Options{Path: path, Readout: readout, PromptVersion: iot.Figures}
 	forTeaching := open
 	forTeaching.Trainable = true
 	base, err := engine.Open(forTeaching)
@@ -60,7 +61,7 @@ func (c benchSwapCommand) onServer(ctx context.Context, dir string, shown *stage
 	paths := map[string]string{}
 	for i := range c.Adapters {
 		shown.set("teaching adapters for Ollama", i, c.Adapters)
-		a, err := c.teach(ctx, base, filepath.Join(dir, fmt.Sprintf("letters%d.gguf", i)), uint64(i+1), contexts)
+		a, err := c.teach(ctx, base, filepath.Join(dir, fmt.Sprintf("answers%d.gguf", i)), uint64(i+1), contexts)
 		if err != nil {
 			return nil, err
 		}
@@ -74,7 +75,7 @@ func (c benchSwapCommand) onServer(ctx context.Context, dir string, shown *stage
 		if err != nil {
 			return nil, nil, err
 		}
-		return stating{m, digest == ""}, m.Close, nil
+		return stating{m, digest == "" && readout == engine.Letters}, m.Close, nil
 	}
 	if err := tellApart(ctx, s, contexts); err != nil {
 		return nil, err
@@ -101,7 +102,7 @@ func (m byLetter) Letters(ctx context.Context, text string, n int) ([]float64, e
 	return m.Rank(ctx, iot.Prompt{Text: text, Letters: []byte("ABCDEFGHIJKLMNOPQRST")[:n]})
 }
 
-// stating answers as a server does that states its likeliest letters only: the base calibrated, adapters as they are.
+// stating answers as a server does that states its likeliest tokens only: letters of the base calibrated, all else as it is.
 type stating struct {
 	*engine.Model
 	calibrated bool
@@ -140,15 +141,16 @@ func (s stating) Stated(ctx context.Context, p iot.Prompt) (shares []float64, to
 	return shares, told, err
 }
 
-// What it takes to have a model of the base's shape answer with letters; it ranks by one direction of the evidence.
+// What it takes to have a model of the base's shape answer aloud; it ranks by one direction of the evidence.
 const (
-	lettersSteps = 60
-	lettersBatch = 16
-	lettersRate  = 4e-3
+	answersSteps = 60
+	answersBatch = 16
+	answersRate  = 4e-3
 )
 
-// teachLetters writes a base model that answers with letters: the one that travels with the program was never asked to.
-func teachLetters(ctx context.Context, shown *stages, path string, contexts []event.Context) (err error) {
+// teachAnswers writes a base model that answers by a readout that a server offers: the one that travels with the program was
+// never asked to say anything.
+func teachAnswers(ctx context.Context, shown *stages, path string, readout engine.Readout, contexts []event.Context) (err error) {
 	base, err := engine.Open(engine.Options{})
 	if err != nil {
 		return err
@@ -156,7 +158,7 @@ func teachLetters(ctx context.Context, shown *stages, path string, contexts []ev
 	defer func() { err = errors.Join(err, base.Close()) }()
 	var prompts []iot.Prompt
 	r := mathrand.New(mathrand.NewPCG(1, 0x6c657474))
-	for range lettersSteps * lettersBatch {
+	for range answersSteps * answersBatch {
 		p, err := iot.Build(iot.Figures, contexts[r.IntN(len(contexts))], r.Uint64())
 		if err != nil {
 			return err
@@ -169,12 +171,12 @@ func teachLetters(ctx context.Context, shown *stages, path string, contexts []ev
 				return
 			}
 		}
-	}, base.Shape().Vocabulary, token.TrainOptions{Required: spacedLetters()})
+	}, base.Shape().Vocabulary, token.TrainOptions{Required: append(spacedLetters(), " yes", " no")})
 	if err != nil {
 		return err
 	}
-	l, err := engine.NewModel(engine.ModelOptions{Name: "letters", Spread: .1, Seed: 1, Tokens: vocabulary, PromptVersion: iot.Figures, Readout: engine.Letters,
-		Shape: base.Shape(), Learn: learn.Options{Optimiser: learn.AdamW{Rate: lettersRate}, Workers: processors()}})
+	l, err := engine.NewModel(engine.ModelOptions{Name: "answers", Spread: .1, Seed: 1, Tokens: vocabulary, PromptVersion: iot.Figures, Readout: readout,
+		Shape: base.Shape(), Learn: learn.Options{Optimiser: learn.AdamW{Rate: answersRate}, Workers: processors()}})
 	if err != nil {
 		return err
 	}
@@ -182,10 +184,10 @@ func teachLetters(ctx context.Context, shown *stages, path string, contexts []ev
 	for k := range taste {
 		taste[k] = 1
 	}
-	for step := range lettersSteps {
-		shown.set("teaching a base model letters", step, lettersSteps)
+	for step := range answersSteps {
+		shown.set("teaching a base model to answer", step, answersSteps)
 		var batch []lm.Lesson
-		for _, p := range prompts[step*lettersBatch:][:lettersBatch] {
+		for _, p := range prompts[step*answersBatch:][:answersBatch] {
 			batch = append(batch, lm.Lesson{Prompt: p, Chosen: preferred(p, taste)})
 		}
 		if _, err := l.Learn(ctx, batch); err != nil {

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/r2rec/r2rec/internal/event"
@@ -35,7 +37,16 @@ func (f evalModel) openModel(p *process) (evalled, error) {
 	if err != nil {
 		return nil, errors.Join(err, i.Close())
 	}
-	return installed{m, i}, nil
+	on := installed{m, i}
+	who, err := m.Identity(p.ctx)
+	if err == nil && (f.Readout != "" && f.Readout != who.Readout || f.Prompt != 0 && f.Prompt != who.PromptVersion) {
+		err = fmt.Errorf("--readout %s, --prompt %d: on a server this model is read by %s of prompt %d; an --adapter is read as it was learned, a base that nobody taught by letters",
+			cmp.Or(f.Readout, who.Readout), cmp.Or(f.Prompt, who.PromptVersion), who.Readout, who.PromptVersion)
+	}
+	if err != nil {
+		return nil, errors.Join(err, on.Close())
+	}
+	return on, nil
 }
 
 func (f evalModel) install(ctx context.Context, i *ollama.Installer) (*ollama.Model, error) {

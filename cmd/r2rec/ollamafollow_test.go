@@ -30,7 +30,7 @@ func TestServeFollowsTheLogThroughOllama(t *testing.T) {
 	p := newPlace(t, broker.Settings{Brokers: []string{embeddedtest.Kafka(t)}}, &redis.UniversalOptions{Addrs: []string{embeddedtest.Redis(t)}})
 	path := filepath.Join(t.TempDir(), "letters.gguf")
 	quiet := &process{ctx: t.Context(), stdout: &bytes.Buffer{}, stderr: &bytes.Buffer{}, log: slog.New(slog.DiscardHandler)}
-	if err := teachLetters(t.Context(), &stages{p: quiet}, path, randomContexts(50)); err != nil {
+	if err := teachAnswers(t.Context(), &stages{p: quiet}, path, engine.Letters, randomContexts(50)); err != nil {
 		t.Fatal(err)
 	}
 	tr := newTrainer(p)
@@ -167,14 +167,25 @@ func TestBenchSwapOnOllama(t *testing.T) {
 // An adapter ranks through Ollama as it does here, and leaves nothing on the server.
 func TestEvalThroughOllama(t *testing.T) {
 	url := embeddedtest.RealOllama(t)
+	for _, readout := range []engine.Readout{engine.Letters, engine.Verdicts} {
+		t.Run(string(readout), func(t *testing.T) { evalThroughOllama(t, url, readout) })
+	}
+}
+
+func evalThroughOllama(t *testing.T, url string, readout engine.Readout) {
 	s := newSlice(t)
-	model, adapter := s.file("letters.gguf"), s.file("adapter.gguf")
+	model, adapter := s.file("base.gguf"), s.file("adapter.gguf")
 	quiet := &process{ctx: t.Context(), stdout: &bytes.Buffer{}, stderr: &bytes.Buffer{}, log: slog.New(slog.DiscardHandler)}
-	s.must(teachLetters(t.Context(), &stages{p: quiet}, model, randomContexts(50)))
+	s.must(teachAnswers(t.Context(), &stages{p: quiet}, model, readout, randomContexts(50)))
 	lmDo(t, s.tune(adapter, "--model", model)...)
-	args := []string{"--ranker", "lm", "--model", model, "--adapter", adapter, "--sample", "6"}
+	args := []string{"--ranker", "lm", "--model", model, "--adapter", adapter, "--sample", "4"}
 	s.eval(append(args, "--scores", s.file("here.jsonl"))...)
 	_, log := s.eval(append(args, "--scores", s.file("there.jsonl"), "--ollama", url)...)
+	other := map[engine.Readout]string{engine.Letters: "verdicts", engine.Verdicts: "letters"}[readout]
+	var out, errs bytes.Buffer
+	if code := run(t.Context(), s.args(append(args, "--ollama", url, "--readout", other)...), &out, &errs); code == 0 || !strings.Contains(errs.String(), "is read by "+string(readout)) {
+		t.Errorf("asked by %s, exit code %d: %s", other, code, errs.String())
+	}
 	if who := identity(t, engine.Options{Path: model, Adapter: adapter}); !strings.Contains(log, "adapter="+who.Adapter) {
 		t.Errorf("the log does not name the adapter: %s", log)
 	}

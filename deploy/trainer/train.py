@@ -6,8 +6,9 @@ GPU or a CPU.
     python train.py grpo --export out --model MODEL.gguf --out adapter --begin fitted
     r2rec adapters import adapter --model MODEL.gguf
 
-sft fits on what users chose, each choice as often as it counts, read by lines or by letters as r2rec.json says: the
-cross-entropy of the softmax over the candidates, which is what is served, and for letters of answering with one at all.
+sft fits on what users chose, each choice as often as it counts, read by lines, verdicts or letters as r2rec.json says: the
+cross-entropy of the softmax over the candidates, which is what is served, and for letters and verdicts of answering with
+one at all.
 --also reads the other way too and learns both at once, the mean of the two losses. grpo samples groups of answers to each
 prompt and rewards an answer by its doubly robust value (R2Rec, arXiv 2506.05069; GRPO, arXiv 2402.03300, with the constant
 normaliser of arXiv 2503.20783). Both read the model from the very GGUF file that is served, and take no other. The folder
@@ -25,6 +26,9 @@ import random
 import shutil
 import sys
 import time
+
+
+READOUTS = ["lines", "verdicts", "letters"]
 
 
 def arguments():
@@ -45,7 +49,7 @@ def arguments():
     p.add_argument("--beta", type=float, default=0.04, help="weight of the KL divergence (grpo)")
     p.add_argument("--malformed", type=float, default=-1.0, help="reward of an answer that is none of the letters (grpo)")
     p.add_argument("--seed", type=int, default=1)
-    p.add_argument("--also", choices=["lines", "letters"], help="a second readout to learn along (sft); the same adapter for it is written to a folder of that name in --out")
+    p.add_argument("--also", choices=READOUTS, help="a second readout to learn along (sft); the same adapter for it is written to a folder of that name in --out")
     p.add_argument("--held", nargs="+", default=[], type=pathlib.Path, metavar="EXPORT", help="folders of cases to measure the adapter on in the end")
     a = p.parse_args()
     for name in ("steps", "batch", "at_once", "rank", "group"):
@@ -84,8 +88,8 @@ def load(export, digest):
         lines = (export / "rollouts.jsonl").open()
     except OSError as e:
         stop(f"{e}: want a folder that r2rec train export or r2rec lm export wrote")
-    if manifest["readout"] not in ("lines", "letters"):
-        stop(f"{export}: readout {manifest['readout']}: want lines or letters")
+    if manifest["readout"] not in READOUTS:
+        stop(f"{export}: readout {manifest['readout']}: want one of {', '.join(READOUTS)}")
     rollouts = []
     for number, line in enumerate(lines, 1):
         try:
@@ -129,38 +133,42 @@ def readouts(a, manifest):
 
 
 class Readout:
-    """Scores the candidates of rollouts, as the server of that name does: lines by the log-odds of yes against no where each
-    candidate's line ends, letters by the logit of each letter where the prompt ends."""
+    """Scores the candidates of rollouts, as the server of that name does: lines and verdicts by the log-odds of yes against no
+    where each candidate's line ends, letters by the logit of each letter where the prompt ends."""
 
     def __init__(self, name, tokenizer, rollouts):
-        self.name = name
-        words = [" yes", " no"] if name == "lines" else sorted({c for r in rollouts for c in r["completions"]})
+        self.name, self.by_line = name, name != "letters"
+        words = [" yes", " no"] if self.by_line else sorted({c for r in rollouts for c in r["completions"]})
         ids = [tokenizer(w, add_special_tokens=False)["input_ids"] for w in words]
         if any(len(i) != 1 for i in ids):
             stop(f"readout {name}: of {words}, some are more than one token of this model")
-        if name == "lines" and not all("ends" in r for r in rollouts):
-            stop("readout lines: the export does not say where the candidates' lines end: this model's vocabulary cannot read them")
+        if self.by_line and not all("ends" in r for r in rollouts):
+            stop(f"readout {name}: the export does not say where the candidates' lines end: this model's vocabulary cannot read them")
         self.ids = [i[0] for i in ids]
         self.at = {w: i for i, w in enumerate(words)}
 
     def scores(self, hidden, head, r):
         """hidden [tokens, width] of a rollout to the scores of its candidates, in their order."""
         rows = head.weight[self.ids].float()
-        if self.name == "lines":
+        if self.by_line:
             z = hidden[r["ends"]].float() @ rows.T
             return z[:, 0] - z[:, 1]
         return (rows @ hidden[len(r["prompt_tokens"]) - 1].float())[[self.at[c] for c in r["completions"]]]
 
     def losses(self, hidden, head, batch):
-        """The cross-entropies of what was chosen, in nats, one a rollout. Letters are to be answers, too: what the model gives
-        to other tokens is part of the loss, or a server that tells its likeliest tokens alone finds no letters there."""
+        """The cross-entropies of what was chosen, in nats, one a rollout. Letters and verdicts are to be answers, too: what the
+        model gives to other tokens is part of the loss, or a server that tells its likeliest tokens alone finds none there."""
         import torch
 
         if self.name == "letters":
             last = torch.stack([h[len(r["prompt_tokens"]) - 1] for h, r in zip(hidden, batch)]).float()
             chosen = torch.tensor([self.ids[self.at[r["completions"][r["chosen"]]]] for r in batch], device=last.device)
             return torch.nn.functional.cross_entropy(last @ head.weight.float().T, chosen, reduction="none")
-        return torch.stack([-torch.log_softmax(self.scores(h, head, r), -1)[r["chosen"]] for h, r in zip(hidden, batch)])
+        losses = torch.stack([-torch.log_softmax(self.scores(h, head, r), -1)[r["chosen"]] for h, r in zip(hidden, batch)])
+        if self.name == "verdicts":
+            ends = [h[r["ends"]].float() @ head.weight.float().T for h, r in zip(hidden, batch)]
+            losses = losses + torch.stack([(z.logsumexp(-1) - z[:, self.ids].logsumexp(-1)).mean() for z in ends])
+        return losses
 
 
 def read(model, batch):
