@@ -39,8 +39,8 @@ type ExportReport struct {
 	Dropped  map[Reason]int `json:"dropped"`
 }
 
-// ErrNoLetters says that a readout is learned here and nowhere else.
-var ErrNoLetters = errors.New("only the readout letters can be learned by another engine: it alone is an answer in words")
+// ErrNoLetters says that decisions by another readout are learned from here and nowhere else.
+var ErrNoLetters = errors.New("only decisions by letters can be learned from by another engine: these alone are answers in words, which it can sample")
 
 // Export gives f the rollouts that a round would learn from now, in the order of time, and leaves the newest to the gate,
 // as a round does.

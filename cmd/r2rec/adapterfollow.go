@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -218,6 +219,9 @@ func (f *follower) RollBack(ctx context.Context, adapter *string, reason string)
 	}
 	if adapter != nil {
 		p.Adapter = *adapter
+	}
+	if about, ok := s.Record(cmp.Or(p.Parent, p.Adapter)); ok { // a server may read its bare base otherwise
+		p.Readout, p.Prompt = about.Readout, about.Prompt
 	}
 	if err := p.Validate(); err != nil {
 		return web.AdapterState{}, "", err

@@ -32,7 +32,7 @@ type swapOllama struct {
 
 // Two programs compute the same answer in other orders and with other roundings, up to a few hundredths of a nat; and a
 // server states its likeliest tokens only, so that letters of less than a hundredth may have a floor for a share, which
-// calibration can make any share.
+// calibration can make any share. Verdicts have none where their base was taught them: both are stated at every line.
 const (
 	ollamaTolerance = .1
 	ollamaLeast     = -4.6
@@ -84,6 +84,9 @@ func (c benchSwapCommand) onServer(ctx context.Context, dir string, shown *stage
 		OnReload: ollama.ReloadWait, PromptVersion: iot.Figures, Ask: ollama.Options{Timeout: warmWithin, Threads: c.OllamaThreads}, Now: time.Now})
 	if err != nil {
 		return nil, err
+	}
+	if i.Readout() != c.OllamaReadout {
+		return nil, errors.Join(fmt.Errorf("--ollama-base %s is read by %s on a server, and --ollama-readout is %s: name one that was taught it, or none", path, i.Readout(), c.OllamaReadout), i.Close())
 	}
 	s.engine = onOllama{i}
 	s.close = func() error {

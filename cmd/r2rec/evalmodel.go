@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +8,7 @@ import (
 
 	"github.com/r2rec/r2rec/internal/event"
 	"github.com/r2rec/r2rec/internal/gguf"
+	"github.com/r2rec/r2rec/internal/llama/lora"
 	"github.com/r2rec/r2rec/internal/lm"
 	"github.com/r2rec/r2rec/internal/lm/engine"
 	"github.com/r2rec/r2rec/internal/lm/ollama"
@@ -37,20 +37,14 @@ func (f evalModel) openModel(p *process) (evalled, error) {
 	if err != nil {
 		return nil, errors.Join(err, i.Close())
 	}
-	on := installed{m, i}
-	who, err := m.Identity(p.ctx)
-	if err == nil && (f.Readout != "" && f.Readout != who.Readout || f.Prompt != 0 && f.Prompt != who.PromptVersion) {
-		err = fmt.Errorf("--readout %s, --prompt %d: on a server this model is read by %s of prompt %d; an --adapter is read as it was learned, a base that nobody taught by letters",
-			cmp.Or(f.Readout, who.Readout), cmp.Or(f.Prompt, who.PromptVersion), who.Readout, who.PromptVersion)
-	}
-	if err != nil {
-		return nil, errors.Join(err, on.Close())
-	}
-	return on, nil
+	return installed{m, i}, nil
 }
 
 func (f evalModel) install(ctx context.Context, i *ollama.Installer) (*ollama.Model, error) {
 	if f.Adapter == "" {
+		if f.Readout != "" && f.Readout != i.Readout() {
+			return nil, fmt.Errorf("--readout %s: on a server the bare base is read by %s; one is read by %s with an --adapter that learned it", f.Readout, i.Readout(), f.Readout)
+		}
 		return i.Bare(ctx)
 	}
 	file, err := gguf.Open(f.Adapter)
@@ -58,8 +52,18 @@ func (f evalModel) install(ctx context.Context, i *ollama.Installer) (*ollama.Mo
 		return nil, err
 	}
 	digest := file.Digest()
+	var says lora.Manifest
+	if a, err := lora.FromGGUF(file); err == nil { // otherwise the installer says what is wrong
+		says = a.Manifest
+	}
 	if err := file.Close(); err != nil {
 		return nil, err
+	}
+	switch {
+	case f.Readout != "" && says.Readout != "" && f.Readout != says.Readout:
+		return nil, fmt.Errorf("--readout %s: --adapter %s learned to be read by %s", f.Readout, f.Adapter, says.Readout)
+	case f.Prompt != 0 && says.PromptVersion != 0 && f.Prompt != says.PromptVersion:
+		return nil, fmt.Errorf("--prompt %d: --adapter %s learned to read prompts of version %d", f.Prompt, f.Adapter, says.PromptVersion)
 	}
 	return i.Adapt(ctx, digest, f.Adapter)
 }

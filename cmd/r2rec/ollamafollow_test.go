@@ -183,7 +183,7 @@ func evalThroughOllama(t *testing.T, url string, readout engine.Readout) {
 	_, log := s.eval(append(args, "--scores", s.file("there.jsonl"), "--ollama", url)...)
 	other := map[engine.Readout]string{engine.Letters: "verdicts", engine.Verdicts: "letters"}[readout]
 	var out, errs bytes.Buffer
-	if code := run(t.Context(), s.args(append(args, "--ollama", url, "--readout", other)...), &out, &errs); code == 0 || !strings.Contains(errs.String(), "is read by "+string(readout)) {
+	if code := run(t.Context(), s.args(append(args, "--ollama", url, "--readout", other)...), &out, &errs); code == 0 || !strings.Contains(errs.String(), "be read by "+string(readout)) {
 		t.Errorf("asked by %s, exit code %d: %s", other, code, errs.String())
 	}
 	if who := identity(t, engine.Options{Path: model, Adapter: adapter}); !strings.Contains(log, "adapter="+who.Adapter) {

@@ -9,7 +9,7 @@ GPU or a CPU.
 sft fits on what users chose, each choice as often as it counts, read by lines, verdicts or letters as r2rec.json says: the
 cross-entropy of the softmax over the candidates, which is what is served, and for letters and verdicts of answering with
 one at all.
---also reads the other way too and learns both at once, the mean of the two losses. grpo samples groups of answers to each
+--also reads in another way too and learns both at once, the mean of the two losses. grpo samples groups of answers to each
 prompt and rewards an answer by its doubly robust value (R2Rec, arXiv 2506.05069; GRPO, arXiv 2402.03300, with the constant
 normaliser of arXiv 2503.20783). Both read the model from the very GGUF file that is served, and take no other. The folder
 that comes out holds PEFT's files, r2rec.json, what the adapter answers (answers.jsonl, by which the import sees that it was
@@ -166,7 +166,8 @@ class Readout:
             return torch.nn.functional.cross_entropy(last @ head.weight.float().T, chosen, reduction="none")
         losses = torch.stack([-torch.log_softmax(self.scores(h, head, r), -1)[r["chosen"]] for h, r in zip(hidden, batch)])
         if self.name == "verdicts":
-            ends = [h[r["ends"]].float() @ head.weight.float().T for h, r in zip(hidden, batch)]
+            rows = head.weight.float()
+            ends = [h[r["ends"]].float() @ rows.T for h, r in zip(hidden, batch)]
             losses = losses + torch.stack([(z.logsumexp(-1) - z[:, self.ids].logsumexp(-1)).mean() for z in ends])
         return losses
 

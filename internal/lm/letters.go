@@ -9,7 +9,7 @@ import (
 // MaxLetters is the most letters that a readout has: servers state at most the 20 most likely tokens.
 const MaxLetters = 20
 
-// DefaultMinMass is the least probability that all letters must have together. Below it the model was about to say
+// DefaultMinMass is the least probability that all letters, or a verdict's yes and no, must have together. Below it the model was about to say
 // something else, and how it weighs letters that it does not mean to say ranks nothing.
 const DefaultMinMass = .01
 

@@ -1,10 +1,11 @@
 // Package lm reads rankings out of language models. It holds what does not depend on who runs the model: the kinds of
 // failure, the arithmetic of the readouts, and the calibration. Each server has a package below this one (ollama).
 //
-// The readout that every server has is letters: the model is asked for the letter of one of the candidates, and its
+// The readout that any model has is letters: the model is asked for the letter of one of the candidates, and its
 // log-probabilities of all letters at that position are the ranking. Letters turns a server's most likely tokens into
 // one log-share a letter, Calibrate takes away what the model would have said without having read anything, and
-// ByCandidate brings the letters back into the order of the context.
+// ByCandidate brings the letters back into the order of the context. Of a model that learned to say yes or no where a
+// candidate's line ends, Verdict reads the odds there.
 //
 // A Writer goes on with texts, and a TextLearner learns how they go on; a Thinker has a model write why before it answers.
 //

@@ -234,7 +234,7 @@ func (s Shape) factors(server Server) []Part {
 	)
 	part := func(of string, expires bool) Part {
 		key := server.key(len(s.Prefix)+len("{factors:63}:")+name, expires)
-		value := server.class(objectBytes) + server.text(head+int(s.Items/factorParts)*(1+s.ItemID.length()+4*s.Factors))
+		value := server.class(objectBytes) + server.text(head+int(s.Items)*(1+s.ItemID.length()+4*s.Factors)/factorParts)
 		return Part{of, factorParts, s.Items, factorParts * int64(key+value)}
 	}
 	return []Part{part("latent factors", false), part(formerFactors, true)}

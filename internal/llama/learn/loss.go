@@ -62,8 +62,8 @@ func Lines(o Objective) Loss {
 }
 
 // Verdicts is Lines for a model that is to say the one or the other token, yes or no, at each position: logits are of the
-// whole vocabulary. To the objective it adds the mean over the positions of -log (p(yes) + p(no)). How sure the answer is
-// to be either is not what is ranked by, so that the objective's gradient stays what it is for Lines.
+// whole vocabulary. To the objective it adds the mean over the positions of -log (p(yes) + p(no)): scores alone would leave it to
+// chance what the model says beside the two, and a server states only its most likely tokens.
 func Verdicts(yes, no int32, o Objective) Loss {
 	return func(z kernel.Matrix) (float64, error) {
 		for _, id := range []int32{yes, no} {

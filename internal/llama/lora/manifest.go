@@ -17,7 +17,7 @@ import (
 // PEFT folders have it in r2rec.json.
 type Manifest struct {
 	BaseDigest      string `json:"base_digest"`      // SHA-256 of the base model's GGUF file, in lower-case hexadecimal
-	Readout         string `json:"readout"`          // letters, lines or pointwise
+	Readout         string `json:"readout"`          // letters, lines, pointwise or verdicts
 	PromptVersion   int    `json:"prompt_version"`   // of internal/iot
 	TokenizerDigest string `json:"tokenizer_digest"` // SHA-256 in lower-case hexadecimal
 

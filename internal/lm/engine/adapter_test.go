@@ -32,10 +32,10 @@ func crossEntropy(chosen int) lm.Objective {
 	}
 }
 
-// Scores and gradients of an objective stand in the order of the context, whatever letters the candidates have, in both
+// Scores and gradients of an objective stand in the order of the context, whatever letters the candidates have, in all
 // readouts: the cross-entropy of the chosen one, told as an objective, teaches what a lesson without one does.
 func TestObjectivesAreInTheOrderOfTheContext(t *testing.T) {
-	for _, readout := range []Readout{Lines, Letters, Pointwise} {
+	for _, readout := range []Readout{Lines, Verdicts, Letters, Pointwise} {
 		o := toyOptions(t, 1)
 		o.Readout = readout
 		lessons := toyLessons(t, iot.FullFigures, 1, 8, 6)

@@ -220,7 +220,7 @@ func (m *Model) Shape() llama.Config { return m.weights.Config }
 // a question for each candidate is more than one text, and an error.
 func (m *Model) Reading(p iot.Prompt) (tokens []int32, ends []int, err error) {
 	if m.reader.readout == Pointwise {
-		return nil, nil, fmt.Errorf("readout %s reads %d texts for a prompt: teach it here, or choose %s or %s", Pointwise, len(p.Letters), Lines, Letters)
+		return nil, nil, fmt.Errorf("readout %s reads %d texts for a prompt: teach it here, or choose %s, %s or %s", Pointwise, len(p.Letters), Lines, Verdicts, Letters)
 	}
 	tokens = m.reader.encode(p.Text)
 	lines, err := (&reader{tokenizer: m.reader.tokenizer, readout: Lines}).read(p)

@@ -74,9 +74,9 @@ func wantClose(t *testing.T, a, b ranker, lessons []lm.Lesson, tolerance float64
 	}
 }
 
-// The loss of a step is the cross-entropy of what Rank says, and with letters also what it takes to say one.
+// The loss of a step is the cross-entropy of what Rank says, and with letters and verdicts also what it takes to say one.
 func TestLearnTellsTheLossOfWhatRankSays(t *testing.T) {
-	for _, readout := range []Readout{Lines, Letters, Pointwise} {
+	for _, readout := range []Readout{Lines, Verdicts, Letters, Pointwise} {
 		o := toyOptions(t, 1)
 		o.Readout = readout
 		l, err := NewModel(o)
@@ -88,7 +88,7 @@ func TestLearnTellsTheLossOfWhatRankSays(t *testing.T) {
 			p, err := l.Learn(t.Context(), lessons)
 			must(t, err)
 			if math.Abs(p.Loss-before-speechless) > 1e-4 {
-				t.Errorf("%s: the loss is %v, the cross-entropy before the step %v, and %v to say a letter", readout, p.Loss, before, speechless)
+				t.Errorf("%s: the loss is %v, the cross-entropy before the step %v, and %v to say an answer", readout, p.Loss, before, speechless)
 			}
 			_, before = scores(t, l, lessons)
 			speechless = silence(t, l, lessons)
@@ -97,15 +97,15 @@ func TestLearnTellsTheLossOfWhatRankSays(t *testing.T) {
 			t.Errorf("%s: nothing was learned by heart: %v nats", readout, before)
 		}
 		if speechless > 1 {
-			t.Errorf("%s: %v nats to say a letter: it was not learned", readout, speechless)
+			t.Errorf("%s: %v nats to say an answer: it was not learned", readout, speechless)
 		}
 	}
 }
 
-// silence is the mean -log probability that the next token is one of the prompt's letters; 0 where none is read.
+// silence is the mean -log probability that the next token is one of the prompt's letters, or a verdict; 0 where none is said.
 func silence(t *testing.T, l *Learner, lessons []lm.Lesson) (nats float64) {
 	t.Helper()
-	if l.reader.readout != Letters {
+	if l.reader.readout != Letters && l.reader.readout != Verdicts {
 		return 0
 	}
 	for _, lesson := range lessons {
@@ -115,14 +115,16 @@ func silence(t *testing.T, l *Learner, lessons []lm.Lesson) (nats float64) {
 		must(t, err)
 		hidden, err := s.Read(t.Context(), text.tokens, text.want...)
 		must(t, err)
-		all, letters := 0., 0.
-		for _, z := range hidden.Logits(0) {
-			all += math.Exp(float64(z))
+		for place := range text.want {
+			all, answers := 0., 0.
+			for _, z := range hidden.Logits(place) {
+				all += math.Exp(float64(z))
+			}
+			for _, z := range hidden.Logits(place, text.ids...) {
+				answers += math.Exp(float64(z))
+			}
+			nats += math.Log(all/answers) / float64(len(lessons)*len(text.want))
 		}
-		for _, z := range hidden.Logits(0, text.ids...) {
-			letters += math.Exp(float64(z))
-		}
-		nats += math.Log(all/letters) / float64(len(lessons))
 	}
 	return nats
 }

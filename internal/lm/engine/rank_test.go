@@ -19,7 +19,7 @@ import (
 func models(t *testing.T) map[string]Options {
 	t.Helper()
 	out := map[string]Options{"base": {}}
-	for _, readout := range []Readout{Lines, Letters, Pointwise} {
+	for _, readout := range []Readout{Lines, Verdicts, Letters, Pointwise} {
 		for _, version := range []int{iot.Words, iot.FullFigures} {
 			o := toyOptions(t, 1)
 			o.Readout, o.PromptVersion = readout, version

@@ -27,40 +27,50 @@ func (c *Client) Letters(ctx context.Context, prompt string, n int) ([]float64, 
 
 // read is Letters with another least mass, and tells which letters the server stated; nil without Options.Learned.
 func (c *Client) read(ctx context.Context, prompt string, n int, minMass float64) (shares []float64, stated []bool, err error) {
-	top, r, err := c.likeliest(ctx, prompt)
+	var mass float64
+	answers, err := c.answers(ctx, []string{prompt}, func(_ int, top []lm.Token) (err error) {
+		if c.opt.Learned {
+			shares, stated, mass, err = lm.LearnedLetters(top, n, minMass)
+		} else {
+			shares, mass, err = lm.Letters(top, n, minMass)
+		}
+		return err
+	})
 	if err != nil {
 		return nil, nil, err
 	}
-	var mass float64
-	if c.opt.Learned {
-		shares, stated, mass, err = lm.LearnedLetters(top, n, minMass)
-	} else {
-		shares, mass, err = lm.Letters(top, n, minMass)
-	}
-	if err != nil {
-		return nil, nil, fmt.Errorf("ask model %q at %s: %w", c.opt.Model, c.opt.BaseURL, err)
-	}
 	c.opt.Logger.LogAttrs(ctx, slog.LevelDebug, "ollama: answered", slog.Float64("letter_mass", mass),
-		slog.Int("prompt_tokens", r.PromptEvalCount), slog.Duration("took", r.TotalDuration))
+		slog.Int("prompt_tokens", answers[0].PromptEvalCount), slog.Duration("took", answers[0].TotalDuration))
 	return shares, stated, nil
 }
 
-// likeliest are the tokens that the server states where the prompt ends.
-func (c *Client) likeliest(ctx context.Context, prompt string) (top []lm.Token, r *api.GenerateResponse, err error) {
-	r, err = c.generate.Execute(func() (*api.GenerateResponse, error) {
-		r, err := c.ask(ctx, prompt, false)
-		if errors.Is(err, errSilent) && c.opt.Learned {
-			r, err = c.ask(ctx, prompt, true)
+// answers asks where each of the texts ends, one after the other, and has read take the tokens that the server states there;
+// the first error ends it. To the circuit breaker all of it is one call.
+func (c *Client) answers(ctx context.Context, texts []string, read func(k int, top []lm.Token) error) ([]*api.GenerateResponse, error) {
+	answers, err := c.generate.Execute(func() (answers []*api.GenerateResponse, err error) {
+		for k, text := range texts {
+			r, err := c.ask(ctx, text, false)
+			if errors.Is(err, errSilent) && c.opt.Learned {
+				r, err = c.ask(ctx, text, true)
+			}
+			if err != nil {
+				return nil, err
+			}
+			top := make([]lm.Token, 0, topLogprobs)
+			for _, t := range r.Logprobs[0].TopLogprobs {
+				top = append(top, lm.Token{Text: t.Token, Logprob: t.Logprob})
+			}
+			if err := read(k, top); err != nil {
+				return nil, err
+			}
+			answers = append(answers, r)
 		}
-		return r, err
+		return answers, nil
 	})
 	if err != nil {
-		return nil, nil, fmt.Errorf("ask model %q at %s: %w", c.opt.Model, c.opt.BaseURL, refused(err))
+		return nil, fmt.Errorf("ask model %q at %s: %w", c.opt.Model, c.opt.BaseURL, refused(err))
 	}
-	for _, t := range r.Logprobs[0].TopLogprobs {
-		top = append(top, lm.Token{Text: t.Token, Logprob: t.Logprob})
-	}
-	return top, r, nil
+	return answers, nil
 }
 
 // errSilent is an answer without alternatives. A server states none where the most likely token ends the answer, or has no

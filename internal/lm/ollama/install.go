@@ -28,6 +28,8 @@ const (
 	verdicts = "verdicts"
 )
 
+var offered = []string{letters, verdicts}
+
 // InstallOptions of an Installer. The zero value of a field takes the default that its comment states.
 type InstallOptions struct {
 	BaseURL string // of the server; default http://127.0.0.1:11434
@@ -158,8 +160,8 @@ func (i *Installer) read() error {
 		if err != nil {
 			return err
 		}
-		if taught == verdicts {
-			i.readout = verdicts
+		if slices.Contains(offered, taught) {
+			i.readout = taught
 		}
 	}
 	i.prompt = i.opt.PromptVersion
@@ -182,6 +184,9 @@ func (i *Installer) read() error {
 	i.manifest = lora.Manifest{BaseDigest: digest, TokenizerDigest: tokenizer.Digest()}
 	return nil
 }
+
+// Readout is how the bare base is asked: by letters, unless its file says that it was taught verdicts.
+func (i *Installer) Readout() string { return i.readout }
 
 // Close ends the use of the base's file. Models that are in use stay so.
 func (i *Installer) Close() error { return i.file.Close() }
@@ -276,11 +281,10 @@ func (i *Installer) readAdapter(path string) (a *lora.Adapter, digest string, er
 		return nil, "", unfit{err}
 	}
 	want := i.manifest
-	want.Readout, want.PromptVersion = letters, a.Manifest.PromptVersion
-	if a.Manifest.Readout == verdicts {
-		want.Readout = verdicts
+	want.Readout, want.PromptVersion = a.Manifest.Readout, a.Manifest.PromptVersion
+	if err = a.Manifest.Check(want); err == nil && !slices.Contains(offered, want.Readout) {
+		err = fmt.Errorf("readout %s, the server has %s and %s", want.Readout, letters, verdicts)
 	}
-	err = a.Manifest.Check(want)
 	if err == nil {
 		err = a.Fits(i.file)
 	}

@@ -53,7 +53,7 @@ type Options struct {
 	// token.
 	Learned bool
 	// MinMass is the least probability of all letters together, or of a verdict's yes and no, that ranks. Default
-	// lm.DefaultMinMass.
+	// lm.DefaultMinMass; less than 0: there is no least.
 	MinMass float64
 
 	// OpenAfter is how many calls fail in a row before the circuit breaker opens, and Pause is how long calls then fail
@@ -72,7 +72,7 @@ type Client struct {
 	// Describing and generating fail apart: a server that lists its models while its runner hangs must still open the
 	// second.
 	describe *gobreaker.CircuitBreaker[Info]
-	generate *gobreaker.CircuitBreaker[*api.GenerateResponse]
+	generate *gobreaker.CircuitBreaker[[]*api.GenerateResponse]
 	turn     chan struct{} // held by the list whose verdicts are asked for
 }
 
@@ -113,7 +113,7 @@ func New(o Options) (*Client, error) {
 	bounded.Transport = &boundedTransport{next: o.HTTPClient.Transport}
 	c := &Client{opt: o, api: api.NewClient(base, &bounded), turn: make(chan struct{}, 1)}
 	c.describe = gobreaker.NewCircuitBreaker[Info](c.breaker("describe"))
-	c.generate = gobreaker.NewCircuitBreaker[*api.GenerateResponse](c.breaker("generate"))
+	c.generate = gobreaker.NewCircuitBreaker[[]*api.GenerateResponse](c.breaker("generate"))
 	return c, nil
 }
 

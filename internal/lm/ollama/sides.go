@@ -16,19 +16,24 @@ const anyMass = -1
 const baseStays = 5 * time.Second
 
 // Sides answer canaries as trainers do: the bare base, and this model. Both wait for the server to load them, refuse no
-// answer for how little of it the letters have, and tell which candidates' shares the server stated.
+// answer for how little of it the letters have, and tell which candidates' shares the server stated. Verdicts of this model
+// are refused as they are when it serves: one that says too little at one line of twenty would rank nothing then.
 //
 // The base is that copy on which the adapter lies, so that one takes the other's place in the server's memory: there it is
 // never loaded beside both this model and the one that serves. It is to be asked before anything else is asked of this
 // model, or not at the same time.
 func (m *Model) Sides() (base, adapter proof.Ranker) {
-	adapter = side{m.who.Readout, func(context.Context) (*Client, error) { return m.client, nil }}
+	least := float64(anyMass)
+	if m.who.Readout == verdicts {
+		least = m.client.opt.MinMass
+	}
+	adapter = side{m.who.Readout, least, func(context.Context) (*Client, error) { return m.client, nil }}
 	if m.who.Adapter == "" {
 		return adapter, adapter
 	}
 	var once sync.Mutex
 	var client *Client
-	return side{m.who.Readout, func(ctx context.Context) (*Client, error) {
+	return side{m.who.Readout, anyMass, func(ctx context.Context) (*Client, error) {
 		once.Lock()
 		defer once.Unlock()
 		if client != nil {
@@ -51,6 +56,7 @@ func (m *Model) Sides() (base, adapter proof.Ranker) {
 // side is one of the two models that a proof compares.
 type side struct {
 	readout string
+	minMass float64
 	client  func(context.Context) (*Client, error)
 }
 
@@ -68,5 +74,5 @@ func (s side) Stated(ctx context.Context, p iot.Prompt) (shares []float64, state
 	if err != nil {
 		return nil, nil, err
 	}
-	return c.learned(ctx, s.readout, p, anyMass)
+	return c.learned(ctx, s.readout, p, s.minMass)
 }

@@ -196,7 +196,7 @@ func TestARealServerServesWhatWasTrained(t *testing.T) {
 	f.refused("no change, and its own canaries", changed(t, nothing, func(a *lora.Adapter) { a.Manifest.Note = "own" }), canaries(t, made.base, nothing), "it changes nothing")
 	f.refused("another's canaries", note("another's"), measured[1], "proof of the swap")
 	f.refused("another base", changed(t, path, func(a *lora.Adapter) { a.Manifest.BaseDigest = other }), measured[0], "base_digest "+other)
-	f.refused("another readout", changed(t, path, func(a *lora.Adapter) { a.Manifest.Readout = "lines" }), measured[0], "readout lines, the server has letters")
+	f.refused("another readout", changed(t, path, func(a *lora.Adapter) { a.Manifest.Readout = "lines" }), measured[0], "readout lines, the server has letters and verdicts")
 	f.refused("a prompt that nobody knows", changed(t, path, func(a *lora.Adapter) { a.Manifest.PromptVersion = 9 }), measured[0], "prompts have version")
 	f.refused("no canaries", note("none"), nil, "without canaries")
 }

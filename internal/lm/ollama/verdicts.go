@@ -5,52 +5,73 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
+
+	"github.com/ollama/ollama/api"
 
 	"github.com/r2rec/r2rec/internal/iot"
 	"github.com/r2rec/r2rec/internal/lm"
 )
 
-// Verdicts returns the log-share of each candidate of the prompt, in the order of the letters, by a model that learned the
-// readout verdicts: it is asked where each line ends, and answers yes or no; see lm.Verdict. stated tells of which
+// verdicts returns the log-share of each candidate of the prompt, in the order of the letters, by a model that learned the
+// readout of that name: it is asked where each line ends, and answers yes or no; see lm.Verdict. stated tells of which
 // candidates the server stated both.
 //
 // That takes a call a candidate, each of which goes on where the one before ended: the server has that in its cache, so
 // that all of them together read the prompt once. Lists therefore take turns, or each would push the other out of the
 // cache of a server that answers one request at a time.
-func (c *Client) Verdicts(ctx context.Context, p iot.Prompt) (shares []float64, stated []bool, err error) {
-	return c.verdicts(ctx, p, c.opt.MinMass)
-}
-
-// verdicts is Verdicts with another least mass.
 func (c *Client) verdicts(ctx context.Context, p iot.Prompt, minMass float64) (shares []float64, stated []bool, err error) {
 	ends := p.Content.Ends
-	if len(ends) != len(p.Letters) {
-		return nil, nil, fmt.Errorf("ask model %q for verdicts: the prompt has %d lines for %d candidates: %w", c.opt.Model, len(ends), len(p.Letters), lm.ErrNonsense)
+	if n := len(p.Letters); n == 0 || len(ends) != n || !slices.IsSorted(ends) || ends[0] < 1 || ends[n-1] > len(p.Text) {
+		return nil, nil, fmt.Errorf("ask model %q for verdicts: the lines of %d candidates end at %d of %d bytes: %w", c.opt.Model, n, ends, len(p.Text), lm.ErrNonsense)
 	}
-	select {
-	case c.turn <- struct{}{}:
-		defer func() { <-c.turn }()
-	case <-ctx.Done():
-		err := fmt.Errorf("%w: other lists came first: %w", lm.ErrUnavailable, ctx.Err())
-		if errors.Is(ctx.Err(), context.Canceled) {
-			err = fmt.Errorf("gave up: %w", context.Canceled)
-		}
+	if err := c.takeTurn(ctx); err != nil {
 		return nil, nil, fmt.Errorf("ask model %q at %s: %w", c.opt.Model, c.opt.BaseURL, err)
 	}
-	began, least := time.Now(), 1.
+	defer func() { <-c.turn }()
+	texts := make([]string, len(ends))
 	for j, end := range ends {
-		top, _, err := c.likeliest(ctx, p.Text[:end])
-		if err != nil {
-			return nil, nil, err
-		}
+		texts[j] = p.Text[:end]
+	}
+	least := 1.
+	answers, err := c.answers(ctx, texts, func(j int, top []lm.Token) error {
 		odds, both, mass, err := lm.Verdict(top, minMass)
 		if err != nil {
-			return nil, nil, fmt.Errorf("ask model %q at %s about candidate %c: %w", c.opt.Model, c.opt.BaseURL, 'A'+rune(j), err)
+			return fmt.Errorf("about candidate %c: %w", 'A'+rune(j), err)
 		}
 		shares, stated, least = append(shares, odds), append(stated, both), min(least, mass)
+		return nil
+	})
+	if err != nil {
+		return nil, nil, err
 	}
 	lm.Normalise(shares)
-	c.opt.Logger.LogAttrs(ctx, slog.LevelDebug, "ollama: answered", slog.Float64("least_verdict_mass", least), slog.Duration("took", time.Since(began)))
+	c.opt.Logger.LogAttrs(ctx, slog.LevelDebug, "ollama: answered", slog.Float64("least_verdict_mass", least),
+		slog.Int("prompt_tokens", answers[len(answers)-1].PromptEvalCount), slog.Duration("took", took(answers)))
 	return shares, stated, nil
+}
+
+// takeTurn waits until no other list's verdicts are asked for. Whoever takes a turn gives it back by receiving from turn.
+func (c *Client) takeTurn(ctx context.Context) error {
+	select {
+	case c.turn <- struct{}{}:
+		if ctx.Err() == nil {
+			return nil
+		}
+		<-c.turn
+	case <-ctx.Done():
+	}
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return fmt.Errorf("gave up: %w", context.Canceled)
+	}
+	return fmt.Errorf("%w: other lists came first: %w", lm.ErrUnavailable, ctx.Err())
+}
+
+// took is what the server took for the answers together.
+func took(answers []*api.GenerateResponse) (sum time.Duration) {
+	for _, r := range answers {
+		sum += r.TotalDuration
+	}
+	return sum
 }

@@ -10,7 +10,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/ollama/ollama/api"
 
@@ -110,7 +112,7 @@ func TestVerdictsThatNobodyTaughtAreNonsense(t *testing.T) {
 	i := newInstaller(t, embeddedtest.RealOllama(t), made.base, InstallOptions{})
 	m, err := i.Bare(t.Context())
 	must(t, err)
-	_, _, err = m.client.Verdicts(t.Context(), lessons(t, 50, 1)[0].Prompt)
+	_, _, err = m.client.verdicts(t.Context(), lessons(t, 50, 1)[0].Prompt, 0)
 	if !errors.Is(err, lm.ErrNonsense) || !strings.Contains(err.Error(), "about candidate ") || !strings.Contains(err.Error(), "read a verdict") {
 		t.Errorf("error %v", err)
 	}
@@ -138,7 +140,7 @@ func TestListsOfVerdictsTakeTurns(t *testing.T) {
 	var both sync.WaitGroup
 	for _, l := range lessons(t, 50, 2) {
 		both.Go(func() {
-			shares, stated, err := c.Verdicts(t.Context(), l.Prompt)
+			shares, stated, err := c.verdicts(t.Context(), l.Prompt, 0)
 			if err != nil || len(shares) != len(l.Prompt.Letters) || slices.Contains(stated, false) {
 				t.Errorf("%v, %v, %v", shares, stated, err)
 			}
@@ -150,7 +152,7 @@ func TestListsOfVerdictsTakeTurns(t *testing.T) {
 	late, stop := context.WithTimeout(t.Context(), 1)
 	defer stop()
 	for ctx, want := range map[context.Context]error{gone: context.Canceled, late: context.DeadlineExceeded} {
-		_, _, err := c.Verdicts(ctx, lessons(t, 50, 1)[0].Prompt)
+		_, _, err := c.verdicts(ctx, lessons(t, 50, 1)[0].Prompt, 0)
 		if !errors.Is(err, want) || errors.Is(err, lm.ErrUnavailable) != (ctx == late) {
 			t.Errorf("while others have their turn: %v, want %v", err, want)
 		}
@@ -168,10 +170,35 @@ func TestListsOfVerdictsTakeTurns(t *testing.T) {
 	}
 }
 
+// A server that is too slow for a list is out of breath after some lists, though it answers the first calls of each.
+func TestTheBreakerCountsLists(t *testing.T) {
+	var calls atomic.Int32
+	server := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body) // or the server does not notice that nobody waits any more
+		if calls.Add(1)%2 == 0 {
+			<-r.Context().Done()
+			return
+		}
+		_, _ = io.WriteString(w, `{"done":true,"logprobs":[{"top_logprobs":[{"token":" yes","logprob":-1},{"token":" no","logprob":-0.5}]}]}`)
+	})
+	c := mustNew(t, Options{BaseURL: server.URL, Model: "m", Learned: true, Pause: time.Hour})
+	for range 3 {
+		ctx, stop := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		if _, _, err := c.verdicts(ctx, lessons(t, 50, 1)[0].Prompt, 0); !errors.Is(err, lm.ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("error %v", err)
+		}
+		stop()
+	}
+	before := calls.Load()
+	if _, _, err := c.verdicts(t.Context(), lessons(t, 50, 1)[0].Prompt, 0); !errors.Is(err, lm.ErrUnavailable) || calls.Load() != before || c.State() != "open" {
+		t.Errorf("error %v after %d calls, the circuit breaker is %s", err, calls.Load(), c.State())
+	}
+}
+
 // A prompt that does not say where its lines end cannot be asked about.
 func TestVerdictsNeedLines(t *testing.T) {
 	c := mustNew(t, Options{Model: "m", Learned: true})
-	if _, _, err := c.Verdicts(t.Context(), iot.Prompt{Text: "A 1\nAnswer:", Letters: []byte("A")}); !errors.Is(err, lm.ErrNonsense) {
+	if _, _, err := c.verdicts(t.Context(), iot.Prompt{Text: "A 1\nAnswer:", Letters: []byte("A")}, 0); !errors.Is(err, lm.ErrNonsense) {
 		t.Errorf("error %v", err)
 	}
 }

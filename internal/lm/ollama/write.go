@@ -26,12 +26,14 @@ func (c *Client) Write(ctx context.Context, text string, n int, o lm.WriteOption
 	}
 	out := make([]lm.Written, n)
 	for i := range out {
-		r, err := c.generate.Execute(func() (*api.GenerateResponse, error) {
-			return c.goOn(ctx, text, rand.NewPCG(o.Seed, uint64(i)).Uint64()>>33, o) // the server reads 32 bits
+		answers, err := c.generate.Execute(func() ([]*api.GenerateResponse, error) {
+			r, err := c.goOn(ctx, text, rand.NewPCG(o.Seed, uint64(i)).Uint64()>>33, o) // the server reads 32 bits
+			return []*api.GenerateResponse{r}, err
 		})
 		if err != nil {
 			return nil, fmt.Errorf("have model %q at %s write: %w", c.opt.Model, c.opt.BaseURL, refused(err))
 		}
+		r := answers[0]
 		out[i] = lm.Written{Text: r.Response, Whole: r.DoneReason == "stop"}
 		for _, t := range r.Logprobs {
 			out[i].LogProbs = append(out[i].LogProbs, t.Logprob)

@@ -77,7 +77,9 @@ const (
 	floor          = .005 // nats: a smaller residual is always good enough, and a smaller change is none
 	dropped        = .1   // of the trainer's change: a server that shows less shows none
 	silent         = .1   // of what is stated with the adapter: a base that states less is taken to state nothing
-	residualAlone  = .05  // of the trainer's shares, where the base states nothing: the residual's largest standard deviation
+	silentAfter    = 4    // canaries that a base stated nothing of: the others are not asked for
+	statedAlone    = .5   // of the canaries' candidates: with fewer stated, and no base, nothing can be proven
+	apartAlone     = .02  // nats by which a server's arithmetic may deviate where no base tells by how much it does
 )
 
 // Report is what a proof found. Changes and deviations are in nats.
@@ -94,6 +96,8 @@ type Report struct {
 	Tolerance float64 `json:"tolerance"` // by which the slope may differ from 1
 	Residual  float64 `json:"residual"`  // standard deviation of what the slope leaves
 	Limit     float64 `json:"limit"`     // which it may not exceed
+	// Alone tells that the server's base states nothing: what it answers with the adapter was compared, not the change.
+	Alone bool `json:"alone,omitempty"`
 }
 
 // Err is nil where the adapter is proven. Otherwise it is an error with a method Refused() bool that answers true: trying
@@ -120,11 +124,12 @@ func (refusal) Refused() bool { return true }
 // most max(.005, 1.3 √2 noise): two answers of the server differ from the trainer's by noise each. Where the server stated
 // fewer than two shares of a canary, there is nothing to compare.
 //
-// A base that was never taught to give a readout's answers may state none of them, which a server that dropped the adapter
-// would not either. Then d is the log share with the adapter, less its mean over the list; noise is not known, and the
-// residual may be .05 of the trainer's root mean square.
+// A base that was never taught to give a readout's answers may state none of them, and neither would a server that dropped
+// the adapter. Then d is the log share with the adapter, less its mean over the list, of which half of the canaries'
+// candidates have to be stated. How large the server's noise is, is not known, and nobody can tell adapters apart that
+// differ by less: the standard deviation of d_server - d_trainer may be at most .02.
 func Judge(canaries []Canary, server []Answer) Report {
-	r := Report{Canaries: len(canaries)}
+	r := Report{Canaries: len(canaries), Alone: alone(server)}
 	trainer, served, off, err := changes(canaries, server)
 	if err != nil {
 		return r.say(Refused, err.Error())
@@ -144,10 +149,16 @@ func Judge(canaries []Canary, server []Answer) Report {
 		rest[i] = served[i] - r.Slope*trainer[i]
 	}
 	r.Residual, r.Limit = deviation(rest), max(floor, residualOver*math.Sqrt2*r.Noise)
-	if alone(server) {
-		r.Limit = max(floor, residualAlone*size)
+	if r.Alone {
+		apart := make([]float64, len(served))
+		for i := range apart {
+			apart[i] = served[i] - trainer[i]
+		}
+		r.Residual, r.Limit = deviation(apart), apartAlone
 	}
 	switch {
+	case r.Alone && float64(r.Tokens) < statedAlone*float64(candidates(canaries)):
+		return r.say(CannotBeProven, fmt.Sprintf("the server states %d of %d shares with the adapter, and nothing without it: learn longer, until it says yes or no", r.Tokens, candidates(canaries)))
 	case math.Sqrt(dot(served, served)/float64(r.Tokens)) < dropped*size:
 		return r.say(Refused, fmt.Sprintf("the server answers as if there were no adapter: %.2g nats of change, and %.2g by its trainer", r.Served, r.Change))
 	case r.Error > maxError:
@@ -157,7 +168,19 @@ func Judge(canaries []Canary, server []Answer) Report {
 	case !(r.Residual <= r.Limit):
 		return r.say(Refused, fmt.Sprintf("the server changes other answers than was trained: %.2g nats apart, may be %.2g", r.Residual, r.Limit))
 	}
-	return r.say(Proven, fmt.Sprintf("slope %.3f within %.2g, %d tokens", r.Slope, r.Tolerance, r.Tokens))
+	reason := fmt.Sprintf("slope %.3f within %.2g, %d tokens", r.Slope, r.Tolerance, r.Tokens)
+	if r.Alone {
+		reason = fmt.Sprintf("%.2g nats apart, may be %.2g, %d tokens by the adapter alone", r.Residual, r.Limit, r.Tokens)
+	}
+	return r.say(Proven, reason)
+}
+
+// candidates of all canaries.
+func candidates(canaries []Canary) (n int) {
+	for _, c := range canaries {
+		n += len(c.Context.Candidates)
+	}
+	return n
 }
 
 func (r Report) say(v Verdict, reason string) Report {
@@ -260,11 +283,17 @@ func Prove(ctx context.Context, version int, canaries []Canary, base, adapter Ra
 		}
 	}
 	server := make([]Answer, len(canaries))
+	none := true // of the base is stated
 	for i, p := range prompts {
+		if i >= silentAfter && none {
+			server[i] = Answer{Base: make([]float64, len(p.Letters)), Stated: make([]bool, len(p.Letters))}
+			continue
+		}
 		var err error
 		if server[i].Base, server[i].Stated, err = ask(ctx, base, p); err != nil {
 			return Report{}, fmt.Errorf("prove an adapter: canary %d by the base model: %w", i+1, err)
 		}
+		none = none && server[i].Stated != nil && !slices.Contains(server[i].Stated, true)
 	}
 	alone, ofAdapter, ofBoth := make([]Answer, len(canaries)), 0, 0 // what can be compared without the base, how much, and how much with it
 	for i, p := range prompts {

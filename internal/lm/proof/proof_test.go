@@ -260,6 +260,99 @@ func TestJudgeLeavesOutWhatIsNotStated(t *testing.T) {
 	}
 }
 
+// Where a server's base states nothing, what it answers with the adapter has to be what the trainer's did: shares that
+// vary by half a nat, and half of them stated at least.
+func TestJudgeByTheAdapterAlone(t *testing.T) {
+	for name, c := range map[string]struct {
+		noise, slope, stale float64 // nats, of the adapter's answers, and by how much another round's differ
+		stated              int     // of each 20
+		want                Verdict
+		reason              string
+	}{
+		"as it was trained":             {.01, 1, 0, 20, Proven, "by the adapter alone"},
+		"half of it stated":             {.01, 1, 0, 10, Proven, "200 tokens"},
+		"less than half":                {.01, 1, 0, 9, CannotBeProven, "states 180 of 400"},
+		"one of each":                   {.01, 1, 0, 1, Refused, "too little"},
+		"none":                          {.01, 1, 0, 0, Refused, "too little"},
+		"the adapter of a round ago":    {.004, 1, .03, 20, Refused, "changes other answers"},
+		"another arithmetic":            {.03, 1, 0, 20, Refused, "changes other answers"},
+		"half of it":                    {.004, .5, 0, 20, Refused, ".5 times the change"},
+		"none of it, though all stated": {.004, 0, 0, 20, Refused, "as if there were no adapter"},
+	} {
+		r := rand.New(rand.NewPCG(1, 2))
+		canaries, server := make([]Canary, 20), make([]Answer, 20)
+		for i := range canaries {
+			canaries[i].Context.Candidates = make([]event.Candidate, 20)
+			server[i].Stated = make([]bool, 20)
+			for j := range 20 {
+				x := .5 * r.NormFloat64()
+				canaries[i].Base = append(canaries[i].Base, r.NormFloat64())
+				canaries[i].Adapter = append(canaries[i].Adapter, x)
+				server[i].Stated[j] = j < c.stated
+				if answer := c.slope*x + c.noise*r.NormFloat64() + c.stale*r.NormFloat64(); j < c.stated {
+					server[i].Adapter = append(server[i].Adapter, answer-3)
+				} else {
+					server[i].Adapter = append(server[i].Adapter, -9)
+				}
+			}
+		}
+		if r := Judge(canaries, server); r.Verdict != c.want || !strings.Contains(r.Reason, c.reason) || !r.Alone {
+			t.Errorf("%s: %+v, want %s, %q", name, r, c.want, c.reason)
+		}
+	}
+}
+
+// silently answers as it is told to, and states all of it or nothing; asked counts.
+type silently struct {
+	shares []float64
+	says   bool
+	asked  *int
+}
+
+func (s silently) Rank(context.Context, iot.Prompt) ([]float64, error) {
+	return nil, errors.New("a partial ranker was asked for a whole ranking")
+}
+
+func (s silently) Stated(context.Context, iot.Prompt) ([]float64, []bool, error) {
+	*s.asked++
+	return s.shares, slices.Repeat([]bool{s.says}, len(s.shares)), nil
+}
+
+// A base that states nothing is not asked for ever, and one that does is compared as ever.
+func TestProveOverASilentBase(t *testing.T) {
+	all := slices.Repeat([]bool{true}, 4)
+	base, adapter, other := among([]float64{1, 2, 3, 4}, all), among([]float64{1, 3, 2, 4}, all), among([]float64{4, 3, 1, 2}, all)
+	canaries := make([]Canary, 10)
+	for i := range canaries {
+		canaries[i] = Canary{Context: event.Context{Candidates: make([]event.Candidate, 4)}, Base: base, Adapter: adapter}
+		for j := range 4 {
+			canaries[i].Context.Candidates[j].ItemID = string(rune('a' + j))
+		}
+	}
+	for name, c := range map[string]struct {
+		base, adapter silently
+		baseAsked     int
+		alone         bool
+		want          Verdict
+	}{
+		"both state all":            {silently{shares: base, says: true}, silently{shares: adapter, says: true}, 10, false, Proven},
+		"a silent base":             {silently{shares: base}, silently{shares: adapter, says: true}, 4, true, Proven},
+		"a silent base, another":    {silently{shares: base}, silently{shares: other, says: true}, 4, true, Refused},
+		"a server that drops it":    {silently{shares: base, says: true}, silently{shares: base, says: true}, 10, false, Refused},
+		"a silent one that does so": {silently{shares: base}, silently{shares: base}, 4, false, Refused},
+	} {
+		var asked, asked2 int
+		c.base.asked, c.adapter.asked = &asked, &asked2
+		r, err := Prove(t.Context(), iot.Figures, canaries, c.base, c.adapter)
+		if err != nil || r.Verdict != c.want || r.Alone != c.alone {
+			t.Errorf("%s: %+v, %v, want %s", name, r, err, c.want)
+		}
+		if asked != c.baseAsked || asked2 != 10 {
+			t.Errorf("%s: the base was asked %d times, the adapter %d, want %d and 10", name, asked, asked2, c.baseAsked)
+		}
+	}
+}
+
 // partial states every other share.
 type partial struct{ shares []float64 }
 
