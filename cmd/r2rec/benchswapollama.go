@@ -31,11 +31,11 @@ type swapOllama struct {
 }
 
 // Two programs compute the same answer in other orders and with other roundings, up to a few hundredths of a nat; and a
-// server states its likeliest tokens only, so that letters of less than a hundredth may have a floor for a share, which
-// calibration can make any share. Verdicts have none where their base was taught them: both are stated at every line.
+// server states its 20 likeliest tokens only: an answer that is not among them has a floor for a share, which calibration can
+// make any share. One that is just among them here may not be there.
 const (
 	ollamaTolerance = .1
-	ollamaLeast     = -4.6
+	ollamaStates    = 18
 	// adaptersApart is how far two adapters must at least differ for a mixed answer to be seen.
 	adaptersApart = 4 * ollamaTolerance
 )
@@ -118,12 +118,8 @@ func (s stating) Stated(ctx context.Context, p iot.Prompt) (shares []float64, to
 	if shares, err = s.Rank(ctx, p); err != nil {
 		return nil, nil, err
 	}
-	told = make([]bool, len(shares))
-	for i, share := range shares {
-		told[i] = share > ollamaLeast
-	}
-	if !s.calibrated {
-		return shares, told, nil
+	if told, err = s.Model.Stated(ctx, p, ollamaStates); err != nil || !s.calibrated {
+		return shares, told, err
 	}
 	nothing, err := iot.ContentFree(iot.Figures, len(p.Letters))
 	if err != nil {
@@ -133,12 +129,20 @@ func (s stating) Stated(ctx context.Context, p iot.Prompt) (shares []float64, to
 	if err != nil {
 		return nil, nil, err
 	}
+	ofNothing, err := s.Model.Stated(ctx, nothing, ollamaStates)
+	if err != nil {
+		return nil, nil, err
+	}
 	prior, err := lm.ByCandidate(byLetters, p)
 	if err != nil {
 		return nil, nil, err
 	}
-	for i := range told {
-		told[i] = told[i] && prior[i] > ollamaLeast
+	of := make([]bool, len(ofNothing)) // by letter
+	for i, letter := range nothing.Letters {
+		of[letter-'A'] = ofNothing[i]
+	}
+	for i, letter := range p.Letters {
+		told[i] = told[i] && of[letter-'A']
 	}
 	shares, err = lm.Calibrate(shares, prior)
 	return shares, told, err

@@ -27,10 +27,16 @@ import (
 // A server follows promotions and roll-backs through a real Ollama.
 func TestServeFollowsTheLogThroughOllama(t *testing.T) {
 	url := embeddedtest.RealOllama(t)
+	for _, readout := range []engine.Readout{engine.Letters, engine.Verdicts} {
+		t.Run(string(readout), func(t *testing.T) { serveFollowsTheLogThroughOllama(t, url, readout) })
+	}
+}
+
+func serveFollowsTheLogThroughOllama(t *testing.T, url string, readout engine.Readout) {
 	p := newPlace(t, broker.Settings{Brokers: []string{embeddedtest.Kafka(t)}}, &redis.UniversalOptions{Addrs: []string{embeddedtest.Redis(t)}})
-	path := filepath.Join(t.TempDir(), "letters.gguf")
+	path := filepath.Join(t.TempDir(), "base.gguf")
 	quiet := &process{ctx: t.Context(), stdout: &bytes.Buffer{}, stderr: &bytes.Buffer{}, log: slog.New(slog.DiscardHandler)}
-	if err := teachAnswers(t.Context(), &stages{p: quiet}, path, engine.Letters, randomContexts(50)); err != nil {
+	if err := teachAnswers(t.Context(), &stages{p: quiet}, path, readout, randomContexts(50)); err != nil {
 		t.Fatal(err)
 	}
 	tr := newTrainer(p)
@@ -104,7 +110,16 @@ func TestFollowFlagsOfOllama(t *testing.T) {
 
 // The benchmark runs on a real Ollama, and would see answers there that are another model's.
 func TestBenchSwapOnOllama(t *testing.T) {
-	c := benchSwapCommand{Seconds: 1, Clients: 2, Swaps: 1, Adapters: 1, swapOllama: swapOllama{Ollama: embeddedtest.RealOllama(t), OllamaThreads: 1}}
+	url := embeddedtest.RealOllama(t)
+	for _, readout := range []string{"letters", "verdicts"} {
+		t.Run(readout, func(t *testing.T) {
+			benchSwapOnOllama(t, swapOllama{Ollama: url, OllamaThreads: 1, OllamaReadout: readout})
+		})
+	}
+}
+
+func benchSwapOnOllama(t *testing.T, on swapOllama) {
+	c := benchSwapCommand{Seconds: 1, Clients: 2, Swaps: 1, Adapters: 1, swapOllama: on}
 	p := &process{ctx: t.Context(), stderr: &bytes.Buffer{}, stdout: &bytes.Buffer{}, log: slog.New(slog.DiscardHandler)}
 	shown := &stages{p: p}
 	defer shown.close()

@@ -237,3 +237,52 @@ func TestReadingRefusesWhatCannotBeRead(t *testing.T) {
 		}
 	}
 }
+
+// What a server would state is found among the likeliest tokens: with all tokens stated every share is, and
+// otherwise exactly those of which the least likely token is likely enough.
+func TestStatedIsWhatTheLikeliestTokensTell(t *testing.T) {
+	for _, readout := range []Readout{Verdicts, Letters} {
+		o := toyOptions(t, 1)
+		o.Readout = readout
+		m := open1(t, Options{Path: toyModel(t, o)})
+		p := toyPrompts(t, iot.FullFigures, 3)[2]
+		words := []string{" yes", " no"}
+		for _, last := range []int{1, 20, 100, m.tokenizer.Size()} {
+			stated, err := m.Stated(t.Context(), p, last)
+			must(t, err)
+			for i, letter := range p.Letters {
+				text := p.Text
+				if readout == Letters {
+					words = []string{" " + string(letter)}
+				} else {
+					text = p.Text[:p.Content.Ends[letter-'A']]
+				}
+				var ids [][]int32
+				for id := range m.tokenizer.Size() {
+					ids = append(ids, []int32{int32(id)})
+				}
+				logs, err := m.LogProbs(t.Context(), text, ids)
+				must(t, err)
+				want := true
+				for _, w := range words {
+					id, _ := m.tokenizer.ID(w)
+					above := 0
+					for _, l := range logs {
+						if l[0] > logs[id][0] {
+							above++
+						}
+					}
+					want = want && above < last
+				}
+				if stated[i] != want {
+					t.Errorf("%s, %d likeliest: candidate %d is stated: %v, want %v", readout, last, i, stated[i], want)
+				}
+			}
+		}
+	}
+	pointwise := toyOptions(t, 1)
+	pointwise.Readout = Pointwise
+	if _, err := open1(t, Options{Path: toyModel(t, pointwise)}).Stated(t.Context(), toyPrompts(t, iot.FullFigures, 1)[0], 20); !errors.Is(err, lm.ErrNonsense) {
+		t.Errorf("pointwise: %v", err)
+	}
+}

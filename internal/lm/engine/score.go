@@ -3,7 +3,9 @@ package engine
 import (
 	"context"
 	"fmt"
+	"slices"
 
+	"github.com/r2rec/r2rec/internal/iot"
 	"github.com/r2rec/r2rec/internal/lm"
 )
 
@@ -47,4 +49,40 @@ func (m *Model) LogProbs(ctx context.Context, text string, continuations [][]int
 		}
 	}
 	return out, nil
+}
+
+// Stated tells of each candidate, in the order of the context, whether a server that states the n likeliest tokens alone
+// would state all of those that the candidate's share is read from.
+func (m *Model) Stated(ctx context.Context, p iot.Prompt, n int) ([]bool, error) {
+	t, err := m.reader.read(p)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("read a prompt of %d bytes: %w: %w", len(p.Text), err, lm.ErrNonsense)
+	case len(t.questions) > 0:
+		return nil, fmt.Errorf("readout %s: no server is asked so: %w", Pointwise, lm.ErrNonsense)
+	}
+	s, err := m.take(ctx, t.tokens, t.longest())
+	if err != nil {
+		return nil, err
+	}
+	defer m.sessions.giveBack(s)
+	hidden, err := s.Read(ctx, t.tokens, t.want...)
+	if err != nil {
+		return nil, err
+	}
+	var likely []bool // of each place's tokens
+	for place := range t.want {
+		all := hidden.Logits(place)
+		least := slices.Sorted(slices.Values(all))[len(all)-min(max(n, 1), len(all))]
+		for _, id := range t.ids {
+			likely = append(likely, all[id] >= least)
+		}
+	}
+	stated := make([]bool, len(p.Letters))
+	each := len(likely) / len(stated) // tokens that a share is read from
+	for i, letter := range p.Letters {
+		j := int(letter - 'A')
+		stated[i] = !slices.Contains(likely[j*each:][:each], false)
+	}
+	return stated, nil
 }
