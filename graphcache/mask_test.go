@@ -51,7 +51,7 @@ func TestMaskedIsAGraphWithoutTheEdges(t *testing.T) {
 		between := 3.
 		for i, in := range rapid.SliceOfNDistinct(rapid.Custom(func(rt *rapid.T) choice {
 			return choice{fmt.Sprint("u", rapid.IntRange(0, 5).Draw(rt, "user")), rapid.SampledFrom(items).Draw(rt, "item")}
-		}), 8, 36, rapid.ID[choice]).Draw(rt, "edges") {
+		}), 14, 36, rapid.ID[choice]).Draw(rt, "edges") {
 			typ := rapid.SampledFrom([]event.Type{event.Like, event.Like, event.Like, event.Dislike, event.Rating}).Draw(rt, "type")
 			at := noon + event.Time(rapid.IntRange(0, 3).Draw(rt, "days"))*day + event.Time(i)
 			log = append(log, event.Interaction{UserID: in.user, ItemID: in.item, Type: typ, Value: &between, Timestamp: at})
