@@ -158,7 +158,7 @@ func Judge(canaries []Canary, server []Answer) Report {
 	}
 	switch {
 	case r.Alone && float64(r.Tokens) < statedAlone*float64(candidates(canaries)):
-		return r.say(CannotBeProven, fmt.Sprintf("the server states %d of %d shares with the adapter, and nothing without it: learn longer, until it says yes or no", r.Tokens, candidates(canaries)))
+		return r.say(CannotBeProven, fmt.Sprintf("the server states %d of %d shares with the adapter, and nothing without it: learn longer, until it gives such answers", r.Tokens, candidates(canaries)))
 	case math.Sqrt(dot(served, served)/float64(r.Tokens)) < dropped*size:
 		return r.say(Refused, fmt.Sprintf("the server answers as if there were no adapter: %.2g nats of change, and %.2g by its trainer", r.Served, r.Change))
 	case r.Error > maxError:
@@ -197,14 +197,14 @@ func changes(canaries []Canary, server []Answer) (trainer, served, off []float64
 	if len(server) != len(canaries) {
 		return nil, nil, nil, fmt.Errorf("%d answers to %d canaries", len(server), len(canaries))
 	}
-	silent := alone(server)
+	withoutBase := alone(server)
 	for i, c := range canaries {
 		n, stated := len(c.Context.Candidates), server[i].Stated
 		if stated != nil && len(stated) != n {
 			return nil, nil, nil, fmt.Errorf("canary %d has %d candidates, and %d are said to be stated or not", i+1, n, len(stated))
 		}
 		sides := [][]float64{c.Adapter, server[i].Adapter, c.Base, server[i].Base}
-		if silent {
+		if withoutBase {
 			sides = sides[:2]
 		}
 		for k, shares := range sides { // becomes what can be compared
@@ -216,7 +216,7 @@ func changes(canaries []Canary, server []Answer) (trainer, served, off []float64
 			}
 			sides[k] = among(shares, stated)
 		}
-		if silent {
+		if withoutBase {
 			trainer, served = append(trainer, centred(sides[0])...), append(served, centred(sides[1])...)
 			continue
 		}
@@ -295,18 +295,18 @@ func Prove(ctx context.Context, version int, canaries []Canary, base, adapter Ra
 		}
 		none = none && server[i].Stated != nil && !slices.Contains(server[i].Stated, true)
 	}
-	alone, ofAdapter, ofBoth := make([]Answer, len(canaries)), 0, 0 // what can be compared without the base, how much, and how much with it
+	byAdapter, ofAdapter, ofBoth := make([]Answer, len(canaries)), 0, 0 // what can be compared without the base, how much, and how much with it
 	for i, p := range prompts {
 		shares, stated, err := ask(ctx, adapter, p)
 		if err != nil {
 			return Report{}, fmt.Errorf("prove an adapter: canary %d by the adapter: %w", i+1, err)
 		}
-		alone[i] = Answer{Adapter: shares, Stated: stated}
+		byAdapter[i] = Answer{Adapter: shares, Stated: stated}
 		server[i].Adapter, server[i].Stated = shares, both(server[i].Stated, stated)
 		ofAdapter, ofBoth = ofAdapter+len(among(shares, stated)), ofBoth+len(among(shares, server[i].Stated))
 	}
 	if float64(ofBoth) < silent*float64(ofAdapter) {
-		server = alone
+		server = byAdapter
 	}
 	return Judge(canaries, server), nil
 }
