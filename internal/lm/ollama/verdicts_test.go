@@ -195,6 +195,18 @@ func TestTheBreakerCountsLists(t *testing.T) {
 	}
 }
 
+// Who gave up already takes no turn, though it is free.
+func TestNobodyTakesATurnTooLate(t *testing.T) {
+	c := mustNew(t, Options{Model: "m", Learned: true})
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	for range 50 { // of two things that can happen one is drawn
+		if err := c.takeTurn(ctx); !errors.Is(err, context.Canceled) || len(c.turn) != 0 {
+			t.Fatalf("error %v, %d turns are taken", err, len(c.turn))
+		}
+	}
+}
+
 // A prompt that does not say where its lines end cannot be asked about.
 func TestVerdictsNeedLines(t *testing.T) {
 	c := mustNew(t, Options{Model: "m", Learned: true})
