@@ -40,8 +40,8 @@ type Loader interface {
 type Loaded interface {
 	Model
 	// Prove compares what it answers with what its trainer measured: an error says why it is not to be served. Errors
-	// are of the two kinds that Loader.Load has.
-	Prove(ctx context.Context) error
+	// are of the two kinds that Loader.Load has. The context bounds nothing: Prove gives each answer no longer than each.
+	Prove(ctx context.Context, each time.Duration) error
 	// Warm has it ready to answer its first request as fast as any other.
 	Warm(ctx context.Context) error
 	// Close lets go of it. Nothing is asked of it any more.
@@ -53,8 +53,10 @@ type SwitchOptions struct {
 	Loader Loader // required
 	// First is the bare base model, which serves at once. The Switch closes it in the end. Required.
 	First Loaded
-	// LoadTimeout bounds one attempt to load, prove and warm an adapter. Default 10 minutes.
-	LoadTimeout time.Duration
+	// StepTimeout bounds each step of an attempt: to fetch and load an adapter, one answer of its proof, to warm it up. It
+	// does not bound the attempt: a proof is hundreds of calls to some model servers, which a slow one may take an hour
+	// for, and one that stands still is given up after the first. Default 10 minutes.
+	StepTimeout time.Duration
 	// Backoff makes the pauses between attempts; it must never say backoff.Stop. Default: 1 s, doubled up to a minute,
 	// each half as long to one and a half times as long.
 	Backoff func() backoff.BackOff
@@ -138,7 +140,7 @@ func NewSwitch(opt SwitchOptions) (*Switch, error) {
 	if opt.Loader == nil || opt.First == nil || opt.Now == nil {
 		return nil, errors.New("reasoner: a Switch needs Loader, First and Now")
 	}
-	defaultTo(&opt.LoadTimeout, 10*time.Minute)
+	defaultTo(&opt.StepTimeout, 10*time.Minute)
 	if opt.Backoff == nil {
 		opt.Backoff = func() backoff.BackOff {
 			return backoff.NewExponentialBackOff(backoff.WithInitialInterval(time.Second), backoff.WithMultiplier(2), backoff.WithMaxInterval(time.Minute), backoff.WithMaxElapsedTime(0))

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
@@ -50,8 +51,25 @@ func (w *weights) scores(n int) []float64 {
 	return z
 }
 
-func (w *weights) Prove(context.Context) error { return w.from.fault("prove " + w.adapter) }
-func (w *weights) Warm(context.Context) error  { return w.from.fault("warm " + w.adapter) }
+// Prove takes an answer after the other, as many as the shelf says.
+func (w *weights) Prove(ctx context.Context, each time.Duration) error {
+	for range w.from.answers {
+		ctx, cancel := context.WithTimeout(ctx, each)
+		defer cancel()
+		if err := w.from.take(ctx, "prove "+w.adapter); err != nil {
+			return err
+		}
+	}
+	return w.from.fault("prove " + w.adapter)
+}
+
+func (w *weights) Warm(ctx context.Context) error {
+	if err := w.from.take(ctx, "warm "+w.adapter); err != nil {
+		return err
+	}
+	return w.from.fault("warm " + w.adapter)
+}
+
 func (w *weights) Close() error {
 	if w.closed.Swap(true) {
 		return errors.New("closed twice")
@@ -64,6 +82,8 @@ func (w *weights) Close() error {
 type shelf struct {
 	mu      sync.Mutex
 	faults  map[string]error
+	takes   map[string]time.Duration // what is not here takes no time
+	answers int                      // of a proof
 	loads   map[string]int
 	begun   chan string   // hears of each load, where it is not nil
 	proceed chan struct{} // and each waits for it
@@ -76,6 +96,19 @@ func (s *shelf) fault(what string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.faults[what]
+}
+
+// take lets pass the time that something takes.
+func (s *shelf) take(ctx context.Context, what string) error {
+	if s.takes[what] == 0 {
+		return nil
+	}
+	select {
+	case <-time.After(s.takes[what]):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 func (s *shelf) set(what string, err error) {
@@ -110,6 +143,9 @@ func (s *shelf) Load(ctx context.Context, adapter string) (Loaded, error) {
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
+	}
+	if err := s.take(ctx, "load "+adapter); err != nil {
+		return nil, err
 	}
 	if err := s.fault("load " + adapter); err != nil {
 		return nil, err
@@ -239,6 +275,28 @@ func TestSwitchServesWhatIsWanted(t *testing.T) {
 	}
 	if n := testutil.ToFloat64(sw.metrics.switches); n != 4 {
 		t.Errorf("%v switches are counted, want 4", n)
+	}
+}
+
+// TestEachStepHasItsTime: a proof of many answers may take as long as they take together, and whatever stands still is
+// given up and tried again.
+func TestEachStepHasItsTime(t *testing.T) {
+	for what, stands := range map[string]bool{"": false, "load a": true, "prove a": true, "warm a": true} {
+		synctest.Test(t, func(t *testing.T) {
+			s := &shelf{answers: 40, takes: map[string]time.Duration{"load a": 9 * time.Minute, "prove a": 9 * time.Minute, "warm a": 9 * time.Minute}}
+			if stands {
+				s.takes[what] = 1 << 62
+			}
+			sw, _ := newTestSwitch(t, s)
+			sw.Want(Target{Current: "a"})
+			time.Sleep(42*9*time.Minute + 11*time.Minute) // all of them, and the bound of one
+			switch is := sw.Status(); {
+			case !stands && !is.Settled():
+				t.Errorf("%+v after the time that all steps take together", is)
+			case stands && (len(is.Faults) != 1 || is.Faults[0].Refused || !strings.Contains(is.Faults[0].Reason, "deadline exceeded")):
+				t.Errorf("%s stands still: %+v, want it given up", what, is)
+			}
+		})
 	}
 }
 

@@ -65,7 +65,7 @@ func (s *Switch) pause() (pause time.Duration, ok bool) {
 // try loads an adapter and serves it, or notes why not.
 func (s *Switch) try(ctx context.Context, adapter string) {
 	begun := s.opt.Now()
-	ctx, cancel := context.WithTimeout(ctx, s.opt.LoadTimeout)
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	s.mu.Lock()
 	s.loading = &attempt{adapter: adapter, cancel: cancel}
@@ -97,28 +97,35 @@ func (s *Switch) try(ctx context.Context, adapter string) {
 
 // load makes an adapter ready for its first request.
 func (s *Switch) load(ctx context.Context, adapter string) (Loaded, error) {
-	m, err := s.opt.Loader.Load(ctx, adapter)
+	loading, cancel := context.WithTimeout(ctx, s.opt.StepTimeout)
+	defer cancel()
+	m, err := s.opt.Loader.Load(loading, adapter)
 	if err != nil {
 		return nil, err
 	}
-	if err := ready(ctx, m, adapter); err != nil {
+	if err := s.ready(ctx, m, adapter); err != nil {
 		return nil, errors.Join(err, m.Close())
 	}
 	return m, nil
 }
 
-func ready(ctx context.Context, m Loaded, adapter string) error {
-	who, err := m.Identity(ctx)
+// ready finds out who the model is, has it prove itself, and warms it up.
+func (s *Switch) ready(ctx context.Context, m Loaded, adapter string) error {
+	asking, cancel := context.WithTimeout(ctx, s.opt.StepTimeout)
+	defer cancel()
+	who, err := m.Identity(asking)
 	if err != nil {
 		return err
 	}
 	if who.Adapter != adapter { // decisions would record the wrong one
 		return refusal{fmt.Errorf("what was loaded calls itself adapter %q", who.Adapter)}
 	}
-	if err := m.Prove(ctx); err != nil {
+	if err := m.Prove(ctx, s.opt.StepTimeout); err != nil {
 		return err
 	}
-	if err := m.Warm(ctx); err != nil {
+	warming, cancel := context.WithTimeout(ctx, s.opt.StepTimeout)
+	defer cancel()
+	if err := m.Warm(warming); err != nil {
 		return fmt.Errorf("warm up: %w", err)
 	}
 	return nil

@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/r2rec/r2rec/internal/event"
 	"github.com/r2rec/r2rec/internal/iot"
@@ -88,8 +89,9 @@ type Loaded struct {
 	report   proof.Report
 }
 
-// Prove compares what the engine answers to the canaries with what the trainer measured. The base model needs no proof.
-func (m *Loaded) Prove(ctx context.Context) error {
+// Prove compares what the engine answers to the canaries, each within a time, with what the trainer measured. The base
+// model needs no proof.
+func (m *Loaded) Prove(ctx context.Context, each time.Duration) error {
 	if m.adapter == "" {
 		return nil
 	}
@@ -98,7 +100,7 @@ func (m *Loaded) Prove(ctx context.Context) error {
 		return err
 	}
 	base, adapter := m.Sides()
-	if m.report, err = proof.Prove(ctx, who.PromptVersion, m.canaries, base, adapter); err != nil {
+	if m.report, err = proof.Prove(ctx, who.PromptVersion, m.canaries, base, adapter, each); err != nil {
 		return err
 	}
 	return m.report.Err()

@@ -212,7 +212,7 @@ func TestWhatWasTrainedIsServed(t *testing.T) {
 	m, err := w.Load(t.Context(), good)
 	must(t, err)
 	defer m.Close()
-	must(t, m.Prove(t.Context()))
+	must(t, m.Prove(t.Context(), time.Minute))
 	if r := m.(*Loaded).Report(); r.Verdict != proof.Proven || r.Canaries != 20 || r.Tokens != 400 || r.Slope < .99 || r.Slope > 1.01 {
 		t.Errorf("%+v", r)
 	}
@@ -353,7 +353,7 @@ func BenchmarkLoad(b *testing.B) {
 	for b.Loop() {
 		m, err := l.Load(b.Context(), digest)
 		must(b, err)
-		must(b, m.Prove(b.Context()))
+		must(b, m.Prove(b.Context(), time.Minute))
 		must(b, m.Warm(b.Context()))
 		held = append(held, m)
 	}

@@ -63,7 +63,7 @@ func TestSmolLM2EndToEnd(t *testing.T) {
 			served, err = loader.Loader{Engine: installed{i}, Fetch: fetched(digest, path, measured)}.Load(t.Context(), digest)
 			return err
 		})
-		lap("proof", func() error { return served.Prove(t.Context()) })
+		lap("proof", func() error { return served.Prove(t.Context(), time.Minute) })
 		report := served.Report()
 		t.Logf("%s: %+v", name, report)
 		if report.Verdict != proof.Proven || report.Noise > .05 {

@@ -86,7 +86,7 @@ func TestVerdictsAreProvenOverABaseThatGivesNone(t *testing.T) {
 	must(t, err)
 	for k, want := range []proof.Verdict{proof.Proven, proof.Refused} {
 		base, with := adapter.Sides()
-		r, err := proof.Prove(t.Context(), iot.Figures, canaries[k], base, with)
+		r, err := proof.Prove(t.Context(), iot.Figures, canaries[k], base, with, time.Minute)
 		must(t, err)
 		if r.Verdict != want || r.Noise != 0 {
 			t.Errorf("by the canaries of adapter %d: %+v, want it %s, by the adapter alone", k, r, want)

@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"time"
 
 	"github.com/r2rec/r2rec/internal/event"
 	"github.com/r2rec/r2rec/internal/iot"
@@ -273,8 +274,9 @@ func among(shares []float64, keep []bool) (out []float64) {
 }
 
 // Prove asks both models of a server the canaries, as prompts of a version, and judges their answers. It asks one after the
-// other, since a server may have room for one of them only. An error means that one did not answer.
-func Prove(ctx context.Context, version int, canaries []Canary, base, adapter Ranker) (Report, error) {
+// other, since a server may have room for one of them only, and gives each answer no longer than each. An error means that
+// one did not answer.
+func Prove(ctx context.Context, version int, canaries []Canary, base, adapter Ranker, each time.Duration) (Report, error) {
 	prompts := make([]iot.Prompt, len(canaries))
 	for i, c := range canaries {
 		var err error
@@ -290,14 +292,14 @@ func Prove(ctx context.Context, version int, canaries []Canary, base, adapter Ra
 			continue
 		}
 		var err error
-		if server[i].Base, server[i].Stated, err = ask(ctx, base, p); err != nil {
+		if server[i].Base, server[i].Stated, err = ask(ctx, base, p, each); err != nil {
 			return Report{}, fmt.Errorf("prove an adapter: canary %d by the base model: %w", i+1, err)
 		}
 		none = none && server[i].Stated != nil && !slices.Contains(server[i].Stated, true)
 	}
 	byAdapter, ofAdapter, ofBoth := make([]Answer, len(canaries)), 0, 0 // what can be compared without the base, how much, and how much with it
 	for i, p := range prompts {
-		shares, stated, err := ask(ctx, adapter, p)
+		shares, stated, err := ask(ctx, adapter, p, each)
 		if err != nil {
 			return Report{}, fmt.Errorf("prove an adapter: canary %d by the adapter: %w", i+1, err)
 		}
@@ -312,7 +314,9 @@ func Prove(ctx context.Context, version int, canaries []Canary, base, adapter Ra
 }
 
 // ask is a ranking, and which of its shares were stated; nil: all.
-func ask(ctx context.Context, r Ranker, p iot.Prompt) (shares []float64, stated []bool, err error) {
+func ask(ctx context.Context, r Ranker, p iot.Prompt, most time.Duration) (shares []float64, stated []bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
 	if partial, ok := r.(Partial); ok {
 		return partial.Stated(ctx, p)
 	}

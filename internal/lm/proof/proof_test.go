@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -191,23 +193,58 @@ func TestChooseTakesWhatChangesMost(t *testing.T) {
 	if err != nil || cmp.Diff(some, again, cmpopts.EquateEmpty()) != "" {
 		t.Errorf("%v, written and read again:\n%s", err, cmp.Diff(some, again, cmpopts.EquateEmpty()))
 	}
-	if r, err := Prove(t.Context(), iot.Words, again, tilted(0), tilted(.1)); err != nil || r.Verdict != Proven || r.Slope != 1 {
+	if r, err := Prove(t.Context(), iot.Words, again, tilted(0), tilted(.1), time.Minute); err != nil || r.Verdict != Proven || r.Slope != 1 {
 		t.Errorf("%+v, %v; want the same models proven", r, err)
 	}
-	if r, err := Prove(t.Context(), iot.Words, again, tilted(0), tilted(.2)); err != nil || r.Verdict != Refused {
+	if r, err := Prove(t.Context(), iot.Words, again, tilted(0), tilted(.2), time.Minute); err != nil || r.Verdict != Refused {
 		t.Errorf("%+v, %v; want another adapter refused", r, err)
 	}
-	if r, err := Prove(t.Context(), 99, again, tilted(0), tilted(.1)); err != nil || r.Verdict != Refused {
+	if r, err := Prove(t.Context(), 99, again, tilted(0), tilted(.1), time.Minute); err != nil || r.Verdict != Refused {
 		t.Errorf("%+v, %v; want a prompt version that does not exist refused", r, err)
 	}
 	for _, pair := range [][2]tilted{{-1, 0}, {0, -1}} {
-		if _, err := Prove(t.Context(), iot.Words, again, pair[0], pair[1]); err == nil || !strings.Contains(err.Error(), "down") {
+		if _, err := Prove(t.Context(), iot.Words, again, pair[0], pair[1], time.Minute); err == nil || !strings.Contains(err.Error(), "down") {
 			t.Errorf("a model that is down gives %v", err)
 		}
 		if _, err := Choose(t.Context(), iot.Words, asks(2), pair[0], pair[1], 1); err == nil || !strings.Contains(err.Error(), "down") {
 			t.Errorf("a model that is down gives %v", err)
 		}
 	}
+}
+
+// slow takes its time for each answer.
+type slow struct {
+	tilted
+	answer time.Duration
+}
+
+func (s slow) Rank(ctx context.Context, p iot.Prompt) ([]float64, error) {
+	select {
+	case <-time.After(s.answer):
+		return s.tilted.Rank(ctx, p)
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func TestProveGivesEachAnswerItsTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		canaries, err := Choose(t.Context(), iot.Words, asks(20), tilted(0), tilted(.1), 20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for answer, proven := range map[time.Duration]bool{9 * time.Minute: true, 11 * time.Minute: false} {
+			base, adapter := slow{0, answer}, slow{.1, answer}
+			if r, err := Prove(t.Context(), iot.Words, canaries, base, adapter, 10*time.Minute); proven && (err != nil || r.Verdict != Proven) {
+				t.Errorf("%v an answer: %+v, %v", answer, r, err)
+			} else if !proven && !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("%v an answer: %+v, %v; want it given up", answer, r, err)
+			}
+			if _, err := Prove(t.Context(), iot.Words, canaries, tilted(0), adapter, 10*time.Minute); proven != (err == nil) {
+				t.Errorf("%v an answer of the adapter: %v", answer, err)
+			}
+		}
+	})
 }
 
 // A server that states only its likeliest tokens has a floor for the others. Compared as if it were an answer, it would
@@ -343,7 +380,7 @@ func TestProveOverASilentBase(t *testing.T) {
 	} {
 		var asked, asked2 int
 		c.base.asked, c.adapter.asked = &asked, &asked2
-		r, err := Prove(t.Context(), iot.Figures, canaries, c.base, c.adapter)
+		r, err := Prove(t.Context(), iot.Figures, canaries, c.base, c.adapter, time.Minute)
 		if err != nil || r.Verdict != c.want || r.Alone != c.alone {
 			t.Errorf("%s: %+v, %v, want %s", name, r, err, c.want)
 		}
@@ -374,7 +411,7 @@ func TestProveTakesWhatIsStated(t *testing.T) {
 	for i := range canary.Context.Candidates {
 		canary.Context.Candidates[i].ItemID = string(rune('a' + i))
 	}
-	r, err := Prove(t.Context(), iot.Figures, []Canary{canary}, partial{base}, partial{adapter})
+	r, err := Prove(t.Context(), iot.Figures, []Canary{canary}, partial{base}, partial{adapter}, time.Minute)
 	if err != nil || r.Tokens != 2 {
 		t.Errorf("%+v, %v, want two of four shares compared", r, err)
 	}
