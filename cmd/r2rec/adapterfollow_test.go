@@ -192,6 +192,7 @@ func (s site) adapterOf(user string) string {
 
 // A server follows promotions, roll-outs and roll-backs without a restart, and tells what it cannot serve.
 func TestServeFollowsTheLogOfAdapters(t *testing.T) {
+	t.Parallel()
 	p := newPlace(t, broker.Settings{Brokers: []string{embeddedtest.Kafka(t)}}, &redis.UniversalOptions{Addrs: []string{embeddedtest.Redis(t)}})
 	tr := newTrainer(p)
 	first, second, unproven := tr.make(1, true), tr.make(2, true), tr.make(3, false)

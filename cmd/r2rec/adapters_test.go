@@ -123,6 +123,7 @@ func newAdaptersDesk(t *testing.T, k broker.Settings, store string) adaptersDesk
 
 // TestAdaptersByCommand goes through the life of three adapters.
 func TestAdaptersByCommand(t *testing.T) {
+	t.Parallel()
 	one, a := loraFile(t, 1, nil)
 	two, b := loraFile(t, 2, nil)
 	three, c := loraFile(t, 3, nil)

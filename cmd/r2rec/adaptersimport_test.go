@@ -72,6 +72,7 @@ func peft(t *testing.T, path string, before event.Time, change func(m *lora.Mani
 // What another trainer made is judged by what was decided after its export, and promoted by the same gate; what is for
 // another model, says nothing, or does not answer as it did there is refused before anybody is judged.
 func TestAdaptersImport(t *testing.T) {
+	t.Parallel()
 	p := lived(t, broker.Settings{Brokers: []string{embeddedtest.Kafka(t)}}, &redis.UniversalOptions{Addrs: []string{embeddedtest.Redis(t)}})
 	model, _ := loraFile(t, 3, nil) // nothing that users want
 	wants := learnedFile(t, p)

@@ -163,6 +163,7 @@ func (s slice) ranks(name string) map[string][]float64 {
 }
 
 func TestEvalTellsFiguresByTheirNames(t *testing.T) {
+	t.Parallel()
 	s := newSlice(t)
 	main := []string{"n", "hr1", "hr1_low", "hr1_high", "hr5", "ndcg5", "mrr"}
 	out, _ := s.eval("--json")
@@ -209,6 +210,7 @@ func TestEvalPrintsATable(t *testing.T) {
 }
 
 func TestEvalKeepsWhatItFoundOut(t *testing.T) {
+	t.Parallel()
 	s := newSlice(t)
 	s.write("ranks.json", `{"earlier":[1,2]}`)
 	_, log := s.eval("--fit-before", s.before, "--fit-cases", "400", "--save", s.file("weights.json"), "--ranks", s.file("ranks.json"),
@@ -252,6 +254,7 @@ func TestEvalKeepsWhatItFoundOut(t *testing.T) {
 
 // Categories come from the catalogue, and without one the rest of the evidence ranks.
 func TestEvalNeedsNoCatalogue(t *testing.T) {
+	t.Parallel()
 	s := newSlice(t)
 	s.eval("--ranks", s.file("with.json"))
 	var out, errs bytes.Buffer
@@ -266,6 +269,7 @@ func TestEvalNeedsNoCatalogue(t *testing.T) {
 
 // What the graph keeps and reads is what was asked for.
 func TestEvalSetsTheGraph(t *testing.T) {
+	t.Parallel()
 	s := newSlice(t)
 	s.eval("--ranks", s.file("usual.json"))
 	usual := s.ranks("usual.json")["fusion"]
@@ -279,6 +283,7 @@ func TestEvalSetsTheGraph(t *testing.T) {
 
 // With --redis the figures are those of the Redis within the process, and nothing stays behind.
 func TestEvalInARedis(t *testing.T) {
+	t.Parallel()
 	s := newSlice(t)
 	// The embedded server does not say how it is set up, and gets a smaller bound than by default.
 	args := []string{"--json", "--fit-before", s.before, "--fit-cases", "400", "--bound", "128"}
@@ -317,6 +322,7 @@ func (w *onText) Write(b []byte) (int, error) {
 
 // A Ctrl-C in the middle of the stream, when the weights have just been fitted.
 func TestEvalStopsWhenItIsTold(t *testing.T) {
+	t.Parallel()
 	s := newSlice(t)
 	embeddedtest.EachRedis(t, func(t *testing.T, opt *redis.UniversalOptions) {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -345,6 +351,7 @@ func TestEvalStopsWhenItIsTold(t *testing.T) {
 
 // Every wrong input is told with its flag or file, its value and the way out, and before anything has been written.
 func TestEvalWrongInput(t *testing.T) {
+	t.Parallel()
 	s := newSlice(t)
 	good, err := os.ReadFile(s.file("cases.jsonl"))
 	s.must(err)

@@ -14,6 +14,7 @@ import (
 // The language model ranks by the evidence of the moment: far better than chance without having seen the data, the same
 // in company, and with nothing later.
 func TestEvalLM(t *testing.T) {
+	t.Parallel()
 	s := newSlice(t)
 	out, log := s.eval("--ranker", "lm", "--json", "--ranks", s.file("alone.json"), "--verify", "3")
 	_, figures := s.figures(out)
@@ -34,6 +35,7 @@ func TestEvalLM(t *testing.T) {
 
 // An adapter ranks with the model that it was tuned on, and with no other.
 func TestEvalLMWithAnAdapter(t *testing.T) {
+	t.Parallel()
 	s := newSlice(t)
 	adapter, model := s.file("adapter.gguf"), s.file("model.gguf")
 	lmDo(t, s.tune(adapter, "--steps", "20")...)
@@ -114,6 +116,7 @@ func TestEvalLMWithAnAdapter(t *testing.T) {
 
 // A model that is asked to think writes before it answers, and it is told how much of that was grounded.
 func TestEvalLMThinks(t *testing.T) {
+	t.Parallel()
 	s := newSlice(t)
 	_, log := s.eval("--ranker", "lm", "--model", s.wordy(), "--readout", "letters", "--prompt", "3", "--think", "8")
 	if !strings.Contains(log, "msg=thoughts asked=") || !strings.Contains(log, "lines_dropped=") {
@@ -123,6 +126,7 @@ func TestEvalLMThinks(t *testing.T) {
 
 // The pool's weight is learned from earlier cases, and from no others.
 func TestEvalPool(t *testing.T) {
+	t.Parallel()
 	s := newSlice(t)
 	var early, late, times []string
 	lines := slices.Collect(strings.Lines(string(readFile(t, s.file("cases.jsonl")))))

@@ -57,6 +57,7 @@ func latent(t *testing.T, graph *graphcache.Generations, of event.Interaction) f
 
 // r2rec factors learns from the graph, and a process that serves takes what it learned without a restart, again and again.
 func TestFactorsReachServers(t *testing.T) {
+	t.Parallel()
 	embeddedtest.EachRedis(t, func(t *testing.T, o *redis.UniversalOptions) {
 		rdb := redis.NewUniversalClient(o)
 		defer rdb.Close()

@@ -23,6 +23,7 @@ import (
 // TestReasonsAreFaithful measures lists of MovieLens users, ranked by the graph: what is proposed as a reason mostly is
 // one, and is more of one than a random chain to the same film.
 func TestReasonsAreFaithful(t *testing.T) {
+	t.Parallel()
 	graph := films(t)
 	weights := fusion.Default()
 	rank := func(c event.Context) []float64 { return weights.Scores(fusion.FromContext(c)) }
@@ -46,6 +47,7 @@ func TestReasonsAreFaithful(t *testing.T) {
 // The same of the base model alone, which reads nothing but digits: rounding hides some contributions, and another shuffle
 // changes what it says a little.
 func TestReasonsOfTheBaseModelAreFaithful(t *testing.T) {
+	t.Parallel()
 	graph := films(t)
 	model, err := engine.Open(engine.Options{Concurrency: 1})
 	if err != nil {

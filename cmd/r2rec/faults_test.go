@@ -28,6 +28,7 @@ func like(event int) kafka.Message {
 
 // Whatever is wrong with Redis, the health page says which it is; and when it is right again, nothing was lost.
 func TestHealthSaysWhatIsWrongWithRedis(t *testing.T) {
+	t.Parallel()
 	server := embeddedtest.OwnRedis(t)
 	proxy := embeddedtest.NewProxy(t, server.Addr)
 	p := newPlace(t, broker.Settings{Brokers: []string{embeddedtest.Kafka(t)}}, &redis.UniversalOptions{Addrs: []string{proxy.Addr}})
@@ -92,6 +93,7 @@ func TestHealthSaysWhatIsWrongWithRedis(t *testing.T) {
 // Retention was faster than the reader: the command ends with an error that says what is lost and how to go on, and goes
 // on that way.
 func TestConsumeEndsAtAGap(t *testing.T) {
+	t.Parallel()
 	p := newPlace(t, broker.Settings{Brokers: []string{embeddedtest.Kafka(t)}}, &redis.UniversalOptions{Addrs: []string{embeddedtest.Redis(t)}})
 	consume := append(append([]string{"consume", "--log-level", "error", "--partitions", "1"}, p.kafkaArgs()[:4]...), p.redisArgs()...)
 	c, err := broker.New(p.kafka)

@@ -64,6 +64,7 @@ func (p *place) society(users ...string) (edges int64) {
 // the memory of the server, also after Redis lost everything and the topics were read again, and in a graph that is
 // built anew.
 func TestForgettingByEveryWay(t *testing.T) {
+	t.Parallel()
 	embeddedtest.EachSingle(t, func(t *testing.T, k broker.Settings, r *redis.UniversalOptions) {
 		p := newPlace(t, k, r)
 		if said := p.fails(p.everywhere("forget", "nobody-here", "--wait-for", "300ms")...); !strings.Contains(said, "start r2rec consume") {

@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -64,7 +66,25 @@ type doomed struct {
 // member is a process.
 type member struct {
 	cmd  *exec.Cmd
-	errs bytes.Buffer
+	errs transcript
+}
+
+// transcript is what a process has written, and may be read while it runs.
+type transcript struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (s *transcript) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.buf.Write(p)
+}
+
+func (s *transcript) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.buf.String()
 }
 
 func newDoomed(t *testing.T, random *rand.Rand) *doomed {
@@ -100,7 +120,7 @@ func newDoomed(t *testing.T, random *rand.Rand) *doomed {
 
 func (d *doomed) newMember() *member {
 	d.Helper()
-	return d.start(d.slow.everywhere("consume", "--log-level", "warn", "--session-timeout", "1s", "--group", d.kafka.TopicPrefix+"group"))
+	return d.start(d.slow.everywhere("consume", "--log-level", "info", "--session-timeout", "1s", "--group", d.kafka.TopicPrefix+"group"))
 }
 
 // start runs this program in a process of its own.
@@ -142,6 +162,8 @@ func (d *doomed) run(kills int) {
 	d.tell(100)
 	d.compare()
 	for _, m := range d.members {
+		// One that started a moment ago does not listen to signals yet.
+		d.eventually("a process does not begin", func() (bool, string) { said := m.errs.String(); return strings.Contains(said, "consuming"), said })
 		if err := m.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 			d.Fatal(err)
 		}

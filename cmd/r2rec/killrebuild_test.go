@@ -20,6 +20,7 @@ import (
 // begun, while it fills the new graph, as it switches or deletes the old one. Whatever graph serves then is what the
 // history says, and the one that gets through leaves no other behind.
 func TestRebuildIsKilled(t *testing.T) {
+	t.Parallel()
 	embeddedtest.RealKafka(t)
 	seed := *killSeed
 	if seed == 0 {
@@ -96,6 +97,7 @@ func (d *doomed) compareCurrent(graph *graphcache.Generations) {
 
 // A Redis that may not hold two graphs is not filled unasked.
 func TestRebuildInATightRedis(t *testing.T) {
+	t.Parallel()
 	server := embeddedtest.OwnRedis(t)
 	p := newPlace(t, embeddedtest.RealKafka(t), &redis.UniversalOptions{Addrs: []string{server.Addr}})
 	c, err := broker.New(p.kafka)

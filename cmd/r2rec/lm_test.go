@@ -96,6 +96,7 @@ func identity(t *testing.T, o engine.Options) event.Model {
 
 // The same seed gives the same bytes, another one others; and the file says how it is read and how it came about.
 func TestPretrain(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	a, b, c := filepath.Join(dir, "a.gguf"), filepath.Join(dir, "b.gguf"), filepath.Join(dir, "c.gguf")
 	log := lmDo(t, tiny(a)...)
@@ -130,6 +131,7 @@ func TestPretrain(t *testing.T) {
 
 // What is measured with is not learned from, and no world is left out or taken twice.
 func TestPretrainHoldsWorlds(t *testing.T) {
+	t.Parallel()
 	p := &process{ctx: t.Context(), log: slog.New(slog.DiscardHandler)}
 	made := func(worlds, hold int) (learnFrom, held []rltrainer.Example) {
 		learnFrom, held, err := lmPretrainCommand{Worlds: worlds, Hold: hold, Cases: 10, Seed: 3}.examples(p, &stages{p: p})
@@ -147,6 +149,7 @@ func TestPretrainHoldsWorlds(t *testing.T) {
 
 // What was made serves: by recommend and by a server, whose documents name it.
 func TestServeRanksWithTheModelThatIsNamed(t *testing.T) {
+	t.Parallel()
 	s := newSlice(t)
 	model, adapter := s.file("model.gguf"), s.file("adapter.gguf")
 	lmDo(t, tiny(model)...)
@@ -231,6 +234,7 @@ func (s slice) tune(out string, more ...string) []string {
 }
 
 func TestTune(t *testing.T) {
+	t.Parallel()
 	s := newSlice(t)
 	a, b := s.file("a.gguf"), s.file("b.gguf")
 	log := lmDo(t, s.tune(a)...)
@@ -291,6 +295,7 @@ func (s slice) words(f *gguf.File, path string) {
 
 // Wrong flags are told with their value, before anything takes time, and leave no file behind.
 func TestLMWrongInput(t *testing.T) {
+	t.Parallel()
 	s := newSlice(t)
 	dir := t.TempDir()
 	out := filepath.Join(dir, "out.gguf")
@@ -394,6 +399,7 @@ func TestLMWrongInput(t *testing.T) {
 
 // Prompts of words need more of the graph than those of figures: history and chains; full figures need latent factors.
 func TestTuneAsksForWhatThePromptShows(t *testing.T) {
+	t.Parallel()
 	s := newSlice(t)
 	data, err := dataset.OpenFiles(s.file("events.csv"), s.file("items.csv"))
 	s.must(err)

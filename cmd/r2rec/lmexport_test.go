@@ -19,6 +19,7 @@ import (
 // What is written for a trainer elsewhere is the given cases, each with its prompt and what was chosen; drawn ones say from
 // when on they taught nothing; and no user is named.
 func TestLMExport(t *testing.T) {
+	t.Parallel()
 	s := newSlice(t)
 	export := func(out string, more ...string) (rows []rltrainer.ExportedCase, m lora.Manifest, said lmExported) {
 		code, printed, log := lmRun(t.Context(), append([]string{"export", out, "--json", "--model", baseFile, "--events", s.file("events.csv"), "--items", s.file("items.csv")}, more...)...)

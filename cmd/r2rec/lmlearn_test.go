@@ -15,6 +15,7 @@ import (
 
 // A Ctrl-C in the middle leaves no file but the checkpoint, where one is wanted.
 func TestLMStopsWhenItIsTold(t *testing.T) {
+	t.Parallel()
 	s := newSlice(t)
 	for text, args := range map[string]func(string) []string{
 		"worlds made": func(out string) []string { return tiny(out, "--steps", "100000") },
@@ -70,6 +71,7 @@ func killedAt(t *testing.T, checkpoint string, args []string) (atKill []byte, lo
 // A run that was killed, and one that was told to stop, goes on from its checkpoint to the very bytes of a run without a
 // break; with other flags it is refused, and the checkpoint stays.
 func TestLMGoesOnFromACheckpoint(t *testing.T) {
+	t.Parallel()
 	s := newSlice(t)
 	for name, args := range map[string]func(string, ...string) []string{"pretrain": tiny, "tune": s.tune} {
 		t.Run(name, func(t *testing.T) {

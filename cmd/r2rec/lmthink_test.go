@@ -16,6 +16,7 @@ import (
 
 // Replies are written, rewarded and learned from; a run that was stopped goes on to the bytes of one without a break.
 func TestLMThink(t *testing.T) {
+	t.Parallel()
 	s := newSlice(t)
 	model, first, adapter := s.wordy(), s.file("first.gguf"), s.file("adapter.gguf")
 	args := func(out string, more ...string) []string {
@@ -50,6 +51,7 @@ func TestLMThink(t *testing.T) {
 
 // What became of a server's decisions is what replies earn.
 func TestLMThinkLearnsFromDecisions(t *testing.T) {
+	t.Parallel()
 	s := newSlice(t)
 	path := s.wordy()
 	model, err := engine.Open(engine.Options{Path: path, Readout: engine.Letters, PromptVersion: iot.Thoughts})

@@ -35,6 +35,7 @@ func (s slice) traces(out string, more ...string) []string {
 
 // Every case has one fate. What is kept can be learned, and a run that was stopped goes on to the same bytes.
 func TestTraces(t *testing.T) {
+	t.Parallel()
 	s := newSlice(t)
 	model := s.wordy()
 	kept, dropped := s.file("kept.jsonl"), s.file("dropped.jsonl")
@@ -99,6 +100,7 @@ func TestTraces(t *testing.T) {
 
 // A model that learned texts goes on as they do; so does one that was stopped on the way.
 func TestTuneTexts(t *testing.T) {
+	t.Parallel()
 	s := newSlice(t)
 	model, adapter, plot := s.wordy(), s.file("adapter.gguf"), s.file("plot.svg")
 	const prompt, completion = "Likes, newest first:", " 1. A\n2. B"

@@ -17,6 +17,7 @@ import (
 
 // A server that follows the log of adapters shows what the rewards in Kafka say, with nobody simulated, and the roll-out.
 func TestAServerShowsTheLoop(t *testing.T) {
+	t.Parallel()
 	tr := newTrainer(newPlace(t, broker.Settings{Brokers: []string{embeddedtest.Kafka(t)}}, &redis.UniversalOptions{Addrs: []string{embeddedtest.Redis(t)}}))
 	var batch []kafka.Message
 	for i := range 60 {

@@ -134,6 +134,7 @@ func TestOpeWrongUsage(t *testing.T) {
 
 // On the first ratings of MovieLens, the same seed gives the same figures, and the picture is written.
 func TestOpePower(t *testing.T) {
+	t.Parallel()
 	s := newSlice(t)
 	args := []string{"power", "--events", s.file("events.csv"), "--cases", "400", "--reruns", "4", "--decisions", "1500,300", "--improvements", "0.02,0", "--json"}
 	out, got := opeRun(t, append(args, "--plot", s.file("power.svg"))...)

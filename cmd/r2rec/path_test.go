@@ -204,6 +204,7 @@ func badEvents() map[string]string {
 }
 
 func TestFullPath(t *testing.T) {
+	t.Parallel()
 	embeddedtest.Each(t, func(t *testing.T, k broker.Settings, r *redis.UniversalOptions) {
 		p := newPlace(t, k, r)
 		var sent struct{ Items, Interactions, Rejected int }

@@ -45,6 +45,7 @@ func (p *trainer) earn(c *broker.Client, current, candidate string, with, withou
 
 // A roll-out ends by what its users earn, forward or back, whether somebody watches it or only looks in.
 func TestRollOutsEndByTheirRewards(t *testing.T) {
+	t.Parallel()
 	embeddedtest.EachSingle(t, func(t *testing.T, k broker.Settings, r *redis.UniversalOptions) {
 		p := newTrainer(newPlace(t, k, r))
 		c, err := broker.New(p.kafka)

@@ -135,6 +135,7 @@ func (p *trainer) await(path string, ended <-chan error) (there bool) {
 // A process that is killed at any stage leaves a round that the next one ends as if nothing had been, also where Redis lost
 // everything meanwhile: one promotion, of the same adapter to the bit.
 func TestTrainIsKilledAtEachStage(t *testing.T) {
+	t.Parallel()
 	embeddedtest.EachSingle(t, func(t *testing.T, k broker.Settings, r *redis.UniversalOptions) {
 		p := lived(t, k, r)
 		dir := t.TempDir()
@@ -182,6 +183,7 @@ func TestTrainIsKilledAtEachStage(t *testing.T) {
 // Two trainers at once: the second one waits while the first has the lease; where the first was paused for longer than
 // that, both end, and one promotion counts.
 func TestTrainersAtOnce(t *testing.T) {
+	t.Parallel()
 	embeddedtest.EachSingle(t, func(t *testing.T, k broker.Settings, r *redis.UniversalOptions) {
 		p := lived(t, k, r)
 		dir := t.TempDir()

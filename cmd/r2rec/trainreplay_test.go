@@ -45,6 +45,7 @@ func (s slice) replayed(args ...string) (out, log string) {
 
 // The whole loop leaves an adapter that is its seed's, whose parents can be told, that r2rec eval ranks with, and a report.
 func TestReplay(t *testing.T) {
+	t.Parallel()
 	s := newSlice(t)
 	a, b, sft, report, outcomes := s.file("a.gguf"), s.file("b.gguf"), s.file("sft.gguf"), s.file("report.json"), s.file("outcomes.jsonl")
 	out, log := s.replayed(s.replay(a, "--sft-out", sft, "--report", report, "--outcomes", outcomes, "--test", s.file("cases.jsonl"), "--name", "films")...)
@@ -119,6 +120,7 @@ func TestReplay(t *testing.T) {
 
 // An adapter that did not pass is not written where it is not wanted, and a run without fine-tuning begins from the model.
 func TestReplayOnlyIfPassed(t *testing.T) {
+	t.Parallel()
 	s := newSlice(t)
 	dir := t.TempDir()
 	out, log := s.replayed(s.replay(filepath.Join(dir, "out.gguf"), "--only-if-passed", "--sft-steps", "0", "--choice-steps", "0", "--json")...)
@@ -138,6 +140,7 @@ func TestReplayOnlyIfPassed(t *testing.T) {
 }
 
 func TestTrainWrongInput(t *testing.T) {
+	t.Parallel()
 	s := newSlice(t)
 	dir := t.TempDir()
 	out := filepath.Join(dir, "out.gguf")

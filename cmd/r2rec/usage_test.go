@@ -10,6 +10,7 @@ import (
 
 // TestWrongUsage wants one line that names the fault and the way out, and never a secret.
 func TestWrongUsage(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		args string
 		code int
@@ -53,6 +54,7 @@ func TestWrongUsage(t *testing.T) {
 }
 
 func TestEveryCommandTeaches(t *testing.T) {
+	t.Parallel()
 	for _, command := range []string{"", "demo", "import", "consume", "serve", "recommend", "graph", "eval", "lm", "lm pretrain", "lm tune", "lm traces", "lm export", "lm think",
 		"adapters", "adapters list", "adapters show", "adapters diff", "adapters promote", "adapters convert", "adapters import", "adapters rollback", "adapters prune",
 		"ope", "ope log", "ope power", "train", "train round", "train replay", "train compare", "train export"} {
