@@ -42,8 +42,8 @@ type Loaded interface {
 	// Prove compares what it answers with what its trainer measured: an error says why it is not to be served. Errors
 	// are of the two kinds that Loader.Load has. The context bounds nothing: Prove gives each answer no longer than each.
 	Prove(ctx context.Context, each time.Duration) error
-	// Warm has it ready to answer its first request as fast as any other.
-	Warm(ctx context.Context) error
+	// Warm has it ready to answer its first request as fast as any other. The context and each are as Prove's.
+	Warm(ctx context.Context, each time.Duration) error
 	// Close lets go of it. Nothing is asked of it any more.
 	Close() error
 }
@@ -53,9 +53,9 @@ type SwitchOptions struct {
 	Loader Loader // required
 	// First is the bare base model, which serves at once. The Switch closes it in the end. Required.
 	First Loaded
-	// StepTimeout bounds each step of an attempt: to fetch and load an adapter, one answer of its proof, to warm it up. It
-	// does not bound the attempt: a proof is hundreds of calls to some model servers, which a slow one may take an hour
-	// for, and one that stands still is given up after the first. Default 10 minutes.
+	// StepTimeout bounds each step of an attempt: to fetch and load an adapter, and one answer of its proof or to warm it
+	// up. It does not bound the attempt: a proof is hundreds of calls to some model servers, which a slow one may take an
+	// hour for, and one that stands still is given up after the first. Default 10 minutes.
 	StepTimeout time.Duration
 	// Backoff makes the pauses between attempts; it must never say backoff.Stop. Default: 1 s, doubled up to a minute,
 	// each half as long to one and a half times as long.

@@ -51,23 +51,24 @@ func (w *weights) scores(n int) []float64 {
 	return z
 }
 
-// Prove takes an answer after the other, as many as the shelf says.
 func (w *weights) Prove(ctx context.Context, each time.Duration) error {
+	return w.answer(ctx, each, "prove "+w.adapter)
+}
+
+func (w *weights) Warm(ctx context.Context, each time.Duration) error {
+	return w.answer(ctx, each, "warm "+w.adapter)
+}
+
+// answer takes the time of one answer after the other, as many as the shelf says.
+func (w *weights) answer(ctx context.Context, each time.Duration, what string) error {
 	for range w.from.answers {
 		ctx, cancel := context.WithTimeout(ctx, each)
 		defer cancel()
-		if err := w.from.take(ctx, "prove "+w.adapter); err != nil {
+		if err := w.from.take(ctx, what); err != nil {
 			return err
 		}
 	}
-	return w.from.fault("prove " + w.adapter)
-}
-
-func (w *weights) Warm(ctx context.Context) error {
-	if err := w.from.take(ctx, "warm "+w.adapter); err != nil {
-		return err
-	}
-	return w.from.fault("warm " + w.adapter)
+	return w.from.fault(what)
 }
 
 func (w *weights) Close() error {
@@ -83,7 +84,7 @@ type shelf struct {
 	mu      sync.Mutex
 	faults  map[string]error
 	takes   map[string]time.Duration // what is not here takes no time
-	answers int                      // of a proof
+	answers int                      // of a proof, and to warm up
 	loads   map[string]int
 	begun   chan string   // hears of each load, where it is not nil
 	proceed chan struct{} // and each waits for it
@@ -289,7 +290,7 @@ func TestEachStepHasItsTime(t *testing.T) {
 			}
 			sw, _ := newTestSwitch(t, s)
 			sw.Want(Target{Current: "a"})
-			time.Sleep(42*9*time.Minute + 11*time.Minute) // all of them, and the bound of one
+			time.Sleep(81*9*time.Minute + 11*time.Minute) // all of them, and the bound of one
 			switch is := sw.Status(); {
 			case !stands && !is.Settled():
 				t.Errorf("%+v after the time that all steps take together", is)

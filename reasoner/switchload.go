@@ -123,9 +123,7 @@ func (s *Switch) ready(ctx context.Context, m Loaded, adapter string) error {
 	if err := m.Prove(ctx, s.opt.StepTimeout); err != nil {
 		return err
 	}
-	warming, cancel := context.WithTimeout(ctx, s.opt.StepTimeout)
-	defer cancel()
-	if err := m.Warm(warming); err != nil {
+	if err := m.Warm(ctx, s.opt.StepTimeout); err != nil {
 		return fmt.Errorf("warm up: %w", err)
 	}
 	return nil

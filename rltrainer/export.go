@@ -48,7 +48,7 @@ func Export(ctx context.Context, o ExportOptions, f func(Exported) error) (Expor
 	if o.Read == nil {
 		return ExportReport{}, errors.New("export: Read is required")
 	}
-	training, q, rep, err := o.learnable(ctx)
+	training, q, rep, err := o.learnable(ctx, func(all []Rollout) []Rollout { return judges(all, o.State.Used, o.State.Current) })
 	if err != nil {
 		return rep, fmt.Errorf("export: %w", err)
 	}
@@ -72,10 +72,10 @@ func Export(ctx context.Context, o ExportOptions, f func(Exported) error) (Expor
 }
 
 // Rewarded are the rollouts that a round would learn from now as questions, in the order of time: each candidate is worth its
-// R̂ (see Prepare), of which a reply earns that of its answer. The newest are left to the gate, as a round leaves them.
-// ExportOptions.Read is not needed.
+// R̂ (see Prepare), of which a reply earns that of its answer. The newest are left to judge by, whichever adapter made them:
+// there is no gate that could go by the current one's alone. ExportOptions.Read and State are not needed.
 func Rewarded(ctx context.Context, o ExportOptions) ([]Question, ExportReport, error) {
-	training, q, rep, err := o.learnable(ctx)
+	training, q, rep, err := o.learnable(ctx, func(all []Rollout) []Rollout { return all })
 	if err != nil {
 		return nil, rep, fmt.Errorf("questions of decisions: %w", err)
 	}
@@ -86,8 +86,9 @@ func Rewarded(ctx context.Context, o ExportOptions) ([]Question, ExportReport, e
 	return questions, rep, nil
 }
 
-// learnable are the rollouts to learn from, and what each candidate is worth by the click model.
-func (o *ExportOptions) learnable(ctx context.Context) (training []Rollout, q [][]float64, rep ExportReport, err error) {
+// learnable are the rollouts to learn from, and what each candidate is worth by the click model. The newest of the judges
+// among all rollouts are left out.
+func (o *ExportOptions) learnable(ctx context.Context, judges func(all []Rollout) []Rollout) (training []Rollout, q [][]float64, rep ExportReport, err error) {
 	setDefault(&o.Staleness, defaultStaleness)
 	setDefault(&o.Held, defaultHeld)
 	switch {
@@ -108,7 +109,7 @@ func (o *ExportOptions) learnable(ctx context.Context) (training []Rollout, q []
 		return nil, nil, rep, err
 	}
 	joined := Join(decisions, rewards, JoinOptions{Model: o.Model, Since: since})
-	training, held := cut(joined.Rollouts, o.State.Used, o.State.Current, o.Held)
+	training, held := cut(joined.Rollouts, judges(joined.Rollouts), o.Held)
 	rep = ExportReport{Rollouts: len(training), Users: users(training), Held: len(held), Read: read, Repeated: joined.Repeated, Dropped: joined.Dropped}
 	switch {
 	case len(training) == 0:

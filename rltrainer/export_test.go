@@ -29,7 +29,7 @@ func TestExport(t *testing.T) {
 	must(t, err)
 
 	joined := Join(s.past.decisions, s.past.rewards, JoinOptions{Model: who})
-	training, held := cut(joined.Rollouts, 0, "", .5)
+	training, held := cut(joined.Rollouts, judges(joined.Rollouts, 0, ""), .5)
 	if len(out) != len(training) || rep.Rollouts != len(out) || rep.Held != len(held) || rep.Before != held[0].Decision.Timestamp || len(held) < 50 {
 		t.Fatalf("%d of %d rollouts, report %+v; want the %d before %s", len(out), len(joined.Rollouts), rep, len(training), held[0].Decision.Timestamp)
 	}
@@ -74,6 +74,23 @@ func TestExport(t *testing.T) {
 	}
 }
 
+// The newest decisions are left to judge by, though an adapter made all of them, and none is current.
+func TestRewardedLeavesTheNewest(t *testing.T) {
+	s := newSetting(t)
+	who := s.school.Model()
+	who.Readout = string(engine.Letters)
+	s.past.live(t, 200, s.school.base, who, 1, nil)
+	for i := range s.past.decisions {
+		s.past.decisions[i].Model.Adapter = "a"
+	}
+	all := Join(s.past.decisions, s.past.rewards, JoinOptions{Model: who}).Rollouts
+	learn, held := Split(all, .2)
+	questions, rep, err := Rewarded(t.Context(), ExportOptions{History: s.past, Model: who, Now: s.Now, Held: .2})
+	if err != nil || len(held) < 20 || len(questions) != len(learn) || rep.Held != len(held) || rep.Before != held[0].Decision.Timestamp {
+		t.Errorf("%d questions of %d decisions, %+v, %v; want the %d before %s", len(questions), len(all), rep, err, len(learn), held[0].Decision.Timestamp)
+	}
+}
+
 // An adapter that was learned elsewhere goes through the gate by decisions it was not learned from, and only by those.
 func TestARoundJudgesWhatWasLearnedElsewhere(t *testing.T) {
 	s := newSetting(t)
@@ -93,7 +110,7 @@ func TestARoundJudgesWhatWasLearnedElsewhere(t *testing.T) {
 	must(t, err)
 
 	joined := Join(s.past.decisions, s.past.rewards, JoinOptions{Model: s.school.Model()})
-	_, held := cut(joined.Rollouts, 0, "", .5)
+	_, held := cut(joined.Rollouts, judges(joined.Rollouts, 0, ""), .5)
 	o := s.RoundOptions
 	o.Import = Import{Path: path, Before: held[0].Decision.Timestamp}
 	got, err := RunRound(t.Context(), o)

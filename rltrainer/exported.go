@@ -12,7 +12,7 @@ import (
 type Asked struct {
 	Prompt string  `json:"prompt"`
 	Tokens []int32 `json:"prompt_tokens"`  // as the model that serves reads it: a trainer that reads others must not go on
-	Ends   []int   `json:"ends,omitempty"` // index of the token that ends each candidate's line, for the readout lines
+	Ends   []int   `json:"ends,omitempty"` // index of the token that ends each candidate's line, by which lines and verdicts are read
 
 	Completions []string  `json:"completions"`
 	Values      []float64 `json:"values"`

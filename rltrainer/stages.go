@@ -35,7 +35,7 @@ func (r *round) gather(ctx context.Context) (m material, err error) {
 	if r.Import.Path != "" {
 		m.held = judges(joined.Rollouts, max(r.note.Used, r.Import.Before-1), r.note.Parent)
 	} else {
-		m.training, m.held = cut(joined.Rollouts, r.note.Used, r.note.Parent, r.Gate.Held)
+		m.training, m.held = cut(joined.Rollouts, judges(joined.Rollouts, r.note.Used, r.note.Parent), r.Gate.Held)
 	}
 	rep := &r.note.Report
 	rep.Read, rep.Repeated, rep.Dropped = read, joined.Repeated, joined.Dropped
@@ -57,9 +57,9 @@ func (r *round) gather(ctx context.Context) (m material, err error) {
 	return m, nil
 }
 
-// cut divides rollouts into those that teach and those held out for the gate: the newest share of those that can judge.
-func cut(rollouts []Rollout, used event.Time, parent string, share float64) (training, held []Rollout) {
-	_, held = Split(judges(rollouts, used, parent), share)
+// cut divides rollouts into those that teach and those held out: the newest share of those that can judge.
+func cut(rollouts, judges []Rollout, share float64) (training, held []Rollout) {
+	_, held = Split(judges, share)
 	if len(held) == 0 {
 		return rollouts, nil
 	}

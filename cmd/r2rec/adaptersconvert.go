@@ -59,7 +59,7 @@ type peftAdapter struct {
 // did where it was trained.
 func (c peftAdapter) convert(p *process, path string) (says lora.Manifest, err error) {
 	if c.Model == "" {
-		return says, errors.New("--model: name the GGUF file that the adapter was learned for; the model that travels with the program is taught by r2rec train alone")
+		return says, errors.New("--model: name the GGUF file that the adapter was learned for; the model that travels with the program is taught within r2rec only, by train and lm tune")
 	}
 	base, err := gguf.Open(c.Model)
 	if err != nil {
@@ -116,6 +116,10 @@ func (c peftAdapter) answersAlike(p *process, m *engine.Model) error {
 		return err
 	}
 	defer f.Close()
+	who, err := m.Identity(p.ctx)
+	if err != nil {
+		return err
+	}
 	in, square, n := json.NewDecoder(f), 0., 0
 	for {
 		var a trainerAnswer
@@ -130,11 +134,12 @@ func (c peftAdapter) answersAlike(p *process, m *engine.Model) error {
 		case err != nil:
 			return fmt.Errorf("%s: %w", answersFile, err)
 		}
-		content, err := iot.Parse(a.Prompt)
-		if err != nil {
-			return fmt.Errorf("%s: %w", answersFile, err)
+		prompt := iot.Prompt{Version: who.PromptVersion, Text: a.Prompt}
+		if who.Readout != string(engine.Letters) { // these are read where the prompt ends, which may be after a thought
+			if prompt.Content, err = iot.Parse(a.Prompt); err != nil {
+				return fmt.Errorf("%s: %w", answersFile, err)
+			}
 		}
-		prompt := iot.Prompt{Version: content.Version, Text: a.Prompt, Content: content}
 		for i, answer := range a.Completions {
 			letter := byte('A' + i)
 			if answer != " "+string(rune(letter)) || len(a.LogShares) != len(a.Completions) {

@@ -24,8 +24,8 @@ type adaptersPromoteCommand struct {
 // Help is shown by `r2rec adapters promote --help`.
 func (adaptersPromoteCommand) Help() string {
 	return `Puts a file into the store, if it is one, and appends a promotion to the log. No gate judges it: that is your decision, and
-the log says so. The adapter has to belong to the model that is served, the one of --model: the same base, tokenizer,
-readout and prompt version. Servers check that again, and prove that they serve it, before they do: what the adapter
+the log says so. The adapter has to belong to the model that is served, the one of --model: the same base and tokenizer, and
+readout and prompt version where the model's file names them. Servers check that again, and prove that they serve it, before they do: what the adapter
 changes is measured here, on the newest decisions, and kept beside its file.
 
 An adapter that is being rolled out is given to all users by --share 1. While another one is rolled out, nothing can be

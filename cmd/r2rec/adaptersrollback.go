@@ -16,7 +16,8 @@ type adaptersRollbackCommand struct {
 
 // Help is shown by `r2rec adapters rollback --help`.
 func (adaptersRollbackCommand) Help() string {
-	return `Appends a roll-back to the log, and servers go back within a second. While an adapter is being rolled out, that one is
+	return `Appends a roll-back to the log, and servers go back: within a second to what they still have loaded, else as soon as it
+is loaded and proven again. While an adapter is being rolled out, that one is
 taken back; a second roll-back then goes further.`
 }
 

@@ -74,7 +74,7 @@ func (f redisFlags) warnForgetKey(p *process) {
 
 // modelFlags say which model reasons.
 type modelFlags struct {
-	Model        string        `help:"GGUF file of a Llama-family model to run within this program; empty: the base model that travels with it. With --ollama the name of a model there; empty: the one that the server changed last." env:"R2REC_MODEL" placeholder:"FILE|NAME" group:"Model"`
+	Model        string        `help:"GGUF file of a Llama-family model to run within this program; empty: the base model that travels with it. With --ollama the name of a model there; empty: the one that the server changed last. With --ollama and --adapters the GGUF file of the base model." env:"R2REC_MODEL" placeholder:"FILE|NAME" group:"Model"`
 	Adapter      string        `help:"GGUF file of a LoRA adapter for the model that runs within this program, as r2rec lm tune writes it." env:"R2REC_ADAPTER" type:"existingfile" placeholder:"FILE" group:"Model"`
 	Ollama       string        `help:"URL of an Ollama server that runs the model instead, such as http://127.0.0.1:11434." env:"R2REC_OLLAMA" placeholder:"URL" group:"Model"`
 	NoModel      bool          `help:"Use no language model: the graph ranks." env:"R2REC_NO_MODEL" group:"Model"`

@@ -58,7 +58,7 @@ func (c lmExportCommand) Run(p *process) (err error) {
 	}
 	switch {
 	case c.Model == "":
-		return errors.New("--model: name the GGUF file that the trainer is to learn for; the model that travels with the program is taught by r2rec lm tune alone")
+		return errors.New("--model: name the GGUF file that the trainer is to learn for; the model that travels with the program is taught within r2rec only, by train and lm tune")
 	case c.Readout == string(engine.Pointwise):
 		return fmt.Errorf("--readout %s: it reads a text for each candidate, and a trainer elsewhere one for all; choose %s, %s or %s", c.Readout, engine.Lines, engine.Verdicts, engine.Letters)
 	}

@@ -12,16 +12,16 @@ import (
 const asProgram = "R2REC_TEST_AS_PROGRAM"
 
 // TestMain takes the settings of whoever runs the tests out of the environment: a command under test has those that its
-// test gives it.
+// test gives it. The program has those that it was started with.
 func TestMain(m *testing.M) {
+	if os.Getenv(asProgram) != "" {
+		main()
+	}
 	for _, variable := range os.Environ() {
 		name, _, _ := strings.Cut(variable, "=")
 		if strings.HasPrefix(name, "R2REC_") && !strings.HasPrefix(name, "R2REC_TEST_") && name != embeddedtest.EnvRequire {
 			os.Unsetenv(name)
 		}
-	}
-	if os.Getenv(asProgram) != "" {
-		main()
 	}
 	os.Exit(m.Run())
 }

@@ -38,16 +38,16 @@ your own data; an Ollama server can run a larger one. Where the model is slow, d
 ranking is served and marked so.
 
 With --adapters the server follows the log of promotions in Kafka: a new adapter is fetched, loaded beside the one that
-serves, proven to be what was trained, and switched to within about a second, without a failed request. One that cannot
-be had or proven changes nothing; GET /v1/adapters and /readyz say why. POST /v1/adapters/rollback goes back.
+serves, proven to be what was trained, and switched to without a failed request, within about a second (through an Ollama
+within minutes: the proof is tens to hundreds of calls). One that cannot be had or proven changes nothing; GET /v1/adapters and /readyz say why. POST /v1/adapters/rollback goes back.
 Roll-outs are completed, or go back, by what users of both adapters earned, and the page shows it, with the uplift over
 the users who stay on the graph's ranking.
 
   r2rec serve --consume
   r2rec serve --consume --adapter films.gguf
-  r2rec serve --consume --adapters s3://bucket/adapters
+  r2rec serve --consume --adapters s3://bucket/adapters?region=eu-west-1
   r2rec serve --consume --ollama http://127.0.0.1:11434 --model smollm2:135m
-  r2rec serve --consume --ollama http://127.0.0.1:11434 --model base.gguf --adapters s3://bucket/adapters
+  r2rec serve --consume --ollama http://127.0.0.1:11434 --model SmolLM2.gguf --adapters /srv/adapters
 
 With --consume it does what r2rec consume does, rewards included; r2rec consume --help tells how they come about.`
 }

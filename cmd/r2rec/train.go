@@ -77,8 +77,8 @@ func (trainRoundCommand) Help() string {
 	return `Turns rewards into a new LoRA adapter. A round takes the decisions that explored and were shown, rebuilds the very
 prompts, fits a click model, fine-tunes on what was chosen, follows the policy gradient (doubly robust, with a KL
 divergence from the policy before), and lets an off-policy gate decide by decisions that nobody learned from. What
-passes goes to the store and to the log of adapters; servers that follow it swap within a second, for a share of the
-users first. Where a roll-out is under way, its rewards are looked at first: they may end it. A killed round goes on
+passes goes to the store and to the log of adapters; servers that follow it swap, for a share of the users
+first. Where a roll-out is under way, its rewards are looked at first: they may end it. A killed round goes on
 where it stood.
 
   r2rec train --once          one round, for cron; the exit code says how it ended

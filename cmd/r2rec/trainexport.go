@@ -32,7 +32,10 @@ GPU. DIR/` + rolloutsFile + ` has a line a decision that explored and was shown:
 
 DIR/` + manifestFile + ` says which model, readout, prompt and tokenizer that is, and when the decisions end: put it beside the adapter,
 as the job does, and r2rec adapters import judges it by decisions from then on. The readout has to be letters. Users'
-ids are not written; titles of what they liked are, where the prompt has them.
+ids are not written; titles of what they liked are, where the prompt has them. Exit code 12: there is nothing to learn yet.
+
+Model, readout and prompt have to be those of the decisions: a model that Ollama runs answers by letters and prompt 1 until
+an adapter says otherwise, whose readout and prompt --readout and --prompt then name.
 
   r2rec train export out --model SmolLM2-135M-Instruct.gguf --readout letters
   python deploy/trainer/train.py grpo --export out --model SmolLM2-135M-Instruct.gguf --out adapter
@@ -78,6 +81,7 @@ func (c trainExportCommand) Run(p *process) (err error) {
 	defer shown.close()
 	shown.set("reading decisions and rewards", 0, 1)
 	var rep rltrainer.ExportReport
+	nothing := false
 	m := model.Manifest()
 	m.Parent = state.Current
 	err = writeExport(c.Out, &m, func(line func(any) error) (err error) {
@@ -88,16 +92,20 @@ func (c trainExportCommand) Run(p *process) (err error) {
 				shown.set("writing decisions", n, n)
 				return line(x)
 			})
-		if err == nil && rep.Rollouts == 0 {
+		if nothing = err == nil && rep.Rollouts == 0; nothing {
 			err = fmt.Errorf("nothing to export: %s", rep.Why())
 		}
 		m.LearnedBefore = int64(rep.Before)
 		return err
 	})
+	shown.close()
+	if nothing {
+		fmt.Fprintln(p.stderr, "r2rec:", err)
+		return exitWith(exitNothingToLearn)
+	}
 	if err != nil {
 		return err
 	}
-	shown.close()
 	if c.JSON {
 		return json.NewEncoder(p.stdout).Encode(trainExported{"train export", c.Out, rep})
 	}

@@ -1,18 +1,30 @@
 #!/usr/bin/env bash
 # One round elsewhere: export, SFT, GRPO, import. Addresses come from the environment, as for r2rec (R2REC_KAFKA, R2REC_REDIS,
-# R2REC_ADAPTERS); MODEL names the GGUF file that is served, WORK a folder with room for the adapters.
+# R2REC_ADAPTERS); MODEL names the GGUF file that is served, WORK a folder with room for the adapters. EXPORT_FLAGS,
+# SFT_FLAGS and GRPO_FLAGS are passed on; the first has to name the prompt by which the server asks, if not version 1.
 set -euo pipefail
 : "${MODEL:?names the GGUF file that is served}" "${WORK:?names a folder to work in}"
 here="$(dirname "${BASH_SOURCE[0]}")"
 round="$(mktemp -d "$WORK/round.XXXXXX")"
 trap 'rm -rf "$round"' EXIT
 
-r2rec train export "$round/export" --model "$MODEL" --readout letters
-python3 "$here/train.py" sft --export "$round/export" --model "$MODEL" --out "$round/fitted" ${SFT_FLAGS:-}
-python3 "$here/train.py" grpo --export "$round/export" --model "$MODEL" --begin "$round/fitted" --out "$round/adapter" ${GRPO_FLAGS:-}
-status=0
-r2rec adapters import "$round/adapter" --model "$MODEL" --work "$WORK/import" || status=$?
-case $status in
-10 | 11 | 12 | 13) exit 0 ;; # refused, too few decisions, none, or waiting: said above, and nothing for an operator
-esac
-exit "$status"
+# step runs a command, and ends the round where there is nothing to do: refused (10), too few decisions for the gate (11), none
+# to learn from (12), or waiting (13). The command has said which, and it is nothing for an operator.
+step() {
+  local status=0
+  "$@" || status=$?
+  case $status in
+  0) ;;
+  10 | 11 | 12 | 13) exit 0 ;;
+  *) exit "$status" ;;
+  esac
+}
+
+r2rec adapters list >/dev/null # Kafka and the store of adapters are there: better to know before hours on a GPU
+# shellcheck disable=SC2086 # flags are several words
+{
+  step r2rec train export "$round/export" --model "$MODEL" --readout letters ${EXPORT_FLAGS:-}
+  step python3 "$here/train.py" sft --export "$round/export" --model "$MODEL" --out "$round/fitted" ${SFT_FLAGS:-}
+  step python3 "$here/train.py" grpo --export "$round/export" --model "$MODEL" --begin "$round/fitted" --out "$round/adapter" ${GRPO_FLAGS:-}
+}
+step r2rec adapters import "$round/adapter" --model "$MODEL" --work "$WORK/import"

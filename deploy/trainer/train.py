@@ -30,6 +30,8 @@ import time
 
 READOUTS = ["lines", "verdicts", "letters"]
 
+NOTHING_TO_LEARN = 12  # exit code, as r2rec train has it
+
 
 def arguments():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -66,8 +68,9 @@ def arguments():
     return a
 
 
-def stop(message):
-    sys.exit(f"train.py: {message}")
+def stop(message, code=1):
+    print(f"train.py: {message}", file=sys.stderr)
+    sys.exit(code)
 
 
 def load_manifest(folder, digest):
@@ -221,7 +224,7 @@ def sft(a, tokenizer, model, rollouts, learned):
 
     chosen = [r for r in rollouts if r["chosen"] >= 0]
     if not chosen:
-        stop("in no exported decision was anything chosen")
+        stop("in no exported decision was anything chosen", NOTHING_TO_LEARN)
 
     class ChoiceTrainer(SFTTrainer):
         """TRL's trainer with the losses of readouts."""

@@ -13,8 +13,9 @@ import (
 )
 
 // OpenStore opens the store at a URL: file:///folder, s3://bucket?region=…, gs://bucket, azblob://container, as
-// gocloud.dev/blob reads them, each with &prefix=… if wanted, or mem://, which ends with the store. What has no scheme is
-// a local folder, which is made where it is missing. Access to a cloud comes from its own environment.
+// gocloud.dev/blob reads them, or mem://, which ends with the store. A folder within a bucket is a path, s3://bucket/folder,
+// or &prefix=folder/. What has no scheme is a local folder, which is made where it is missing. Access to a cloud comes from
+// its own environment.
 //
 // S3, GCS and Azure are in programs that are built with the tag cloud.
 func OpenStore(ctx context.Context, where string) (*Store, error) {
@@ -63,6 +64,11 @@ func storeURL(where string) (*url.URL, error) {
 			}
 		}
 		address.RawQuery = q.Encode()
+	}
+	if folder := strings.Trim(address.Path, "/"); clouds[address.Scheme] && folder != "" { // whose clients would leave it out
+		q := address.Query()
+		q.Set("prefix", folder+"/"+q.Get("prefix"))
+		address.Path, address.RawPath, address.RawQuery = "", "", q.Encode()
 	}
 	return address, nil
 }

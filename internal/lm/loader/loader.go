@@ -113,8 +113,8 @@ func (m *Loaded) Report() proof.Report { return m.report }
 const warmPrompts = 3
 
 // Warm asks a few prompts. An answer that ranks nothing is one as well: a bare base that nobody taught has no better, and
-// yet must be able to take the place of an adapter.
-func (m *Loaded) Warm(ctx context.Context) error {
+// yet must be able to take the place of an adapter. Each has its time.
+func (m *Loaded) Warm(ctx context.Context, each time.Duration) error {
 	who, err := m.Identity(ctx)
 	if err != nil {
 		return err
@@ -130,11 +130,19 @@ func (m *Loaded) Warm(ctx context.Context) error {
 			return err
 		}
 		var nonsense interface{ Nonsense() bool }
-		if _, err := m.Rank(ctx, p); err != nil && !(errors.As(err, &nonsense) && nonsense.Nonsense()) {
+		if err := m.rank(ctx, p, each); err != nil && !(errors.As(err, &nonsense) && nonsense.Nonsense()) {
 			return err
 		}
 	}
 	return nil
+}
+
+// rank asks, and forgets the answer.
+func (m *Loaded) rank(ctx context.Context, p iot.Prompt, most time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	_, err := m.Rank(ctx, p)
+	return err
 }
 
 // Refuse says that an adapter must not be served, whatever is tried again.

@@ -354,7 +354,7 @@ func BenchmarkLoad(b *testing.B) {
 		m, err := l.Load(b.Context(), digest)
 		must(b, err)
 		must(b, m.Prove(b.Context(), time.Minute))
-		must(b, m.Warm(b.Context()))
+		must(b, m.Warm(b.Context(), time.Minute))
 		held = append(held, m)
 	}
 	runtime.GC()
