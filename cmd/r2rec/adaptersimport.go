@@ -68,9 +68,7 @@ func (c adaptersImportCommand) Run(p *process) (err error) {
 	if err != nil {
 		return err
 	}
-	if since == 0 {
-		since = event.Time(says.LearnedBefore)
-	}
+	since = max(since, event.Time(says.LearnedBefore)) // what taught it cannot judge it, whatever --since says
 	if since == 0 {
 		return errors.New("the adapter does not say from when on no decision taught it: r2rec.json has no learned_before (r2rec train export writes it); give --since")
 	}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/r2rec/r2rec/internal/broker"
 	"github.com/r2rec/r2rec/internal/embedded/embeddedtest"
@@ -130,14 +131,18 @@ func TestAdaptersImport(t *testing.T) {
 		t.Errorf("another adapter than the one that was converted: %v", err)
 	}
 
-	verdict := func(want rltrainer.Verdict, dir string) rltrainer.Report {
+	verdict := func(want rltrainer.Verdict, dir string, more ...string) rltrainer.Report {
 		t.Helper()
-		out, err := p.process(importing(dir)...).Output()
+		out, err := p.process(importing(dir, more...)...).Output()
 		var r rltrainer.Report
 		if json.Unmarshal(out, &r) != nil || r.Verdict != want {
 			t.Fatalf("import: %v, %s; want %s", err, out, want)
 		}
 		return r
+	}
+	// What taught it does not judge it, whatever --since says.
+	if r := verdict(rltrainer.NothingToLearn, peft(t, model, event.At(time.Now().Add(time.Hour)), nil), "--since", "2020-01-01T00:00:00Z"); !strings.Contains(r.Reason, "nothing to go by") {
+		t.Errorf("the reason is %s", r.Reason)
 	}
 	if r := verdict(rltrainer.Refused, peft(t, model, wants.before, nil)); r.Gate == nil {
 		t.Error("refused without a gate")

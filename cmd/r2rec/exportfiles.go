@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -22,6 +23,10 @@ const (
 // may still change.
 func writeExport(dir string, m *lora.Manifest, rows func(line func(any) error) error) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	// The lines are what the manifest says they are, or there is no manifest.
+	if err := os.Remove(filepath.Join(dir, manifestFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	err := gguf.WriteFile(filepath.Join(dir, rolloutsFile), func(w io.Writer) error {

@@ -22,7 +22,7 @@ import (
 type checkpointFlags struct {
 	Checkpoint      string `help:"Keep the state of learning in this file. Where it is there already, the run goes on from it, if it was begun with the same flags and data. Removed when all is done." type:"path" placeholder:"FILE" group:"Learning"`
 	Plot            string `help:"Draw the loss of each step into this SVG file; of a run that goes on, from where it went on." type:"path" placeholder:"FILE" group:"Learning"`
-	CheckpointEvery int    `help:"Steps between two writings of --checkpoint." default:"100" group:"Learning"`
+	CheckpointEvery int    `help:"Steps between two writings of --checkpoint." default:"${checkpoint_every}" group:"Learning"`
 }
 
 // learning is how both commands that teach a model do it.

@@ -32,7 +32,7 @@ type lmPretrainCommand struct {
 	Threads int     `help:"Cases worked on at once. The weights depend on it, as on the seed." default:"2" group:"Learning"`
 	Seed    uint64  `help:"Seed of worlds, weights and order. The same seed gives the same file on the same kind of processor." default:"1" group:"Learning"`
 
-	checkpointFlags `embed:""`
+	checkpointFlags `embed:"" set:"checkpoint_every=100"`
 
 	Dim         int `help:"Width of the model." default:"64" group:"Shape"`
 	Layers      int `help:"Layers." default:"2" group:"Shape"`

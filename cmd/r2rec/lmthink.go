@@ -32,7 +32,7 @@ type lmThinkCommand struct {
 	Threads    int     `help:"Questions worked on at once. The weights depend on it, as on the seed." default:"2" group:"Learning"`
 	Seed       uint64  `help:"Seed of what is drawn: cases, order, replies, the adapter's start." default:"1" group:"Learning"`
 
-	checkpointFlags `embed:""`
+	checkpointFlags `embed:"" set:"checkpoint_every=5"`
 }
 
 // Help is shown by `r2rec lm think --help`.

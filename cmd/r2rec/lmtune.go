@@ -33,7 +33,7 @@ type lmTuneCommand struct {
 	Threads     int      `help:"Cases worked on at once. The weights depend on it, as on the seed." default:"2" group:"Learning"`
 	Seed        uint64   `help:"Seed of what is drawn: cases, order, the adapter's start." default:"1" group:"Learning"`
 
-	checkpointFlags `embed:""`
+	checkpointFlags `embed:"" set:"checkpoint_every=100"`
 }
 
 // Help is shown by `r2rec lm tune --help`.

@@ -122,7 +122,7 @@ func newService(p *process, parts serviceParts) (s *service, err error) {
 		Logger: p.log, Now: time.Now, Registerer: parts.registry, Gatherer: parts.registry,
 		Token: parts.token, AllowedHosts: parts.hosts, MaxK: reasoner.MaxK,
 		FutureTolerance:  24 * time.Hour, // the consumer's skew
-		RecommendTimeout: parts.modelFlags.ModelTimeout + 10*time.Second,
+		RecommendTimeout: parts.modelFlags.ModelTimeout + parts.modelFlags.MaskTimeout + 10*time.Second,
 		Decisions:        parts.decisions,
 	}
 	if s.follower != nil {

@@ -44,9 +44,9 @@ def arguments():
     p.add_argument("--batch", type=int, default=32, help="decisions a step")
     p.add_argument("--at-once", type=int, default=8, help="sequences in memory at once; has to divide what a step holds")
     p.add_argument("--rate", type=float, help="of learning (default: 1e-3 for sft, 2e-4 for grpo)")
-    p.add_argument("--rank", type=int, default=8)
+    p.add_argument("--rank", type=int, help="of a new adapter (default: 8)")
     p.add_argument("--base", choices=["float32", "bfloat16"], default="float32", help="how the model's own weights are held; bfloat16 rounds what is served, for a model too large otherwise")
-    p.add_argument("--targets", nargs="+", default=["q_proj", "v_proj"], help="layers that the adapter changes")
+    p.add_argument("--targets", nargs="+", help="layers that a new adapter changes (default: q_proj v_proj)")
     p.add_argument("--group", type=int, default=8, help="answers sampled to a prompt (grpo)")
     p.add_argument("--beta", type=float, default=0.04, help="weight of the KL divergence (grpo)")
     p.add_argument("--malformed", type=float, default=-1.0, help="reward of an answer that is none of the letters (grpo)")
@@ -55,7 +55,7 @@ def arguments():
     p.add_argument("--held", nargs="+", default=[], type=pathlib.Path, metavar="EXPORT", help="folders of cases to measure the adapter on in the end")
     a = p.parse_args()
     for name in ("steps", "batch", "at_once", "rank", "group"):
-        if getattr(a, name) < 1:
+        if getattr(a, name) is not None and getattr(a, name) < 1:
             p.error(f"--{name.replace('_', '-')} {getattr(a, name)}: want 1 or more")
     if a.method == "grpo" and a.group < 2:
         p.error(f"--group {a.group}: an advantage is a difference from the group's mean: want 2 or more")
@@ -64,7 +64,13 @@ def arguments():
         p.error(f"--at-once {a.at_once}: has to divide the {in_a_step} sequences of a step")
     if a.also and a.method == "grpo":
         p.error("--also is for sft: only letters are sampled")
-    a.rate = a.rate or {"sft": 1e-3, "grpo": 2e-4}[a.method]
+    if a.rate is None:
+        a.rate = {"sft": 1e-3, "grpo": 2e-4}[a.method]
+    if not 0 < a.rate < math.inf:
+        p.error(f"--rate {a.rate}: want more than 0")
+    if a.begin and (a.rank is not None or a.targets is not None):
+        p.error("--rank and --targets are those of the adapter of --begin")
+    a.rank, a.targets = a.rank or 8, a.targets or ["q_proj", "v_proj"]
     return a
 
 
@@ -256,6 +262,8 @@ def grpo(a, tokenizer, model, rollouts, learned):
     if learned[0].name != "letters":
         stop(f"readout {learned[0].name}: only letters are answers in words, which can be sampled; export with --readout letters")
     worth = [{"prompt": r["prompt"], "answers": r["completions"], "worth": r["values"]} for r in read_alike(tokenizer, rollouts)]  # TRL reads them itself
+    if len(worth) < a.batch:  # of which it would make no step
+        stop(f"{len(worth)} decisions to learn from, and --batch {a.batch}", NOTHING_TO_LEARN)
 
     def value(completions, answers, worth, **_):
         table = [{c.strip(): v for c, v in zip(cs, vs)} for cs, vs in zip(answers, worth)]
@@ -352,7 +360,10 @@ def main():
     for step in history:
         for name, value in step.items():
             if isinstance(value, float) and not math.isfinite(value):
+                shutil.rmtree(a.out / "work", ignore_errors=True)
                 stop(f"step {step.get('step')}: {name} is {value}: nothing was written; try a lower --rate")
+    if trainer.state.global_step < a.steps:
+        stop(f"it ended after {trainer.state.global_step} of {a.steps} steps: nothing was written")
 
     model = trainer.accelerator.unwrap_model(trainer.model)
     manifest.update(seed=a.seed, steps=a.steps, note=f"learned by {a.method} in TRL")

@@ -1,6 +1,8 @@
 package iot
 
 import (
+	"cmp"
+	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -60,7 +62,10 @@ func (p Prompt) After(t event.Thought, c event.Context) Prompt {
 // Asked is the prompt that a decision's model read, with what it wrote before it answered. The error is that of Build.
 func Asked(d event.Decision) (Prompt, error) {
 	p, err := Build(d.Model.PromptVersion, d.Context, d.Seed)
-	return p.After(event.Thought{Steps: d.Said}, d.Context), err
+	if err != nil {
+		return p, err
+	}
+	return p.After(event.Thought{Steps: d.Said}, d.Context), nil
 }
 
 // WriteReply is what a model is to write after Thinking: a thought, and the letter of a candidate.
@@ -154,28 +159,48 @@ func (p Prompt) reason(c event.Context, line string) (s event.Step, e *Ungrounde
 	return s, nil
 }
 
-// namesOthers tells whether a step's words name an item of the prompt that its chains do not touch. A title that is part
-// of one that they do touch counts as that.
+// namesOthers tells whether a step's words name an item of the prompt that its chains do not touch. Of titles of which one
+// is part of the other ("Toy Story 2", "Toy Story") the words name the longer, where it stands in them.
 func (p Prompt) namesOthers(s event.Step, c event.Context) bool {
 	titles := wholeTitles(c)
-	words, own := strings.ToLower(s.Text), make(map[string]bool)
-	touched := []string{titles[s.ItemID]}
-	for _, n := range s.Chains {
-		touched = append(touched, titles[c.Chains[n-1].Via])
+	own := map[string]bool{}
+	for _, form := range spoken(titles[s.ItemID]) {
+		own[form] = true
 	}
-	for _, t := range touched {
-		for _, form := range spoken(t) {
-			words, own[form] = cutOut(words, form), true
+	for _, n := range s.Chains {
+		for _, form := range spoken(titles[c.Chains[n-1].Via]) {
+			own[form] = true
 		}
 	}
-	named := func(id string) bool {
-		return slices.ContainsFunc(spoken(titles[id]), func(form string) bool {
-			return utf8.RuneCountInString(form) >= minNamedRunes && !own[form] && cutOut(words, form) != words
-		})
+	forms := slices.Collect(maps.Keys(own))
+	others := func(id string) {
+		for _, form := range spoken(titles[id]) {
+			if utf8.RuneCountInString(form) >= minNamedRunes && !own[form] {
+				forms = append(forms, form)
+			}
+		}
 	}
-	return slices.ContainsFunc(c.History[:len(p.Content.Likes)], func(h event.HistoryItem) bool { return named(h.ItemID) }) ||
-		slices.ContainsFunc(c.Candidates, func(it event.Candidate) bool { return named(it.ItemID) }) ||
-		slices.ContainsFunc(p.Content.Chains, func(l ChainLine) bool { return l.Number <= len(c.Chains) && named(c.Chains[l.Number-1].Via) })
+	for _, h := range c.History[:len(p.Content.Likes)] {
+		others(h.ItemID)
+	}
+	for _, it := range c.Candidates {
+		others(it.ItemID)
+	}
+	for _, l := range p.Content.Chains {
+		if l.Number <= len(c.Chains) {
+			others(c.Chains[l.Number-1].Via)
+		}
+	}
+	slices.SortFunc(forms, func(a, b string) int { return cmp.Or(len(b)-len(a), strings.Compare(a, b)) }) // the longest first
+	words := strings.ToLower(s.Text)
+	for _, form := range forms {
+		without := cutOut(words, form)
+		if without != words && !own[form] {
+			return true
+		}
+		words = without
+	}
+	return false
 }
 
 // wholeTitles are the cleaned titles of everything in a context, however long.

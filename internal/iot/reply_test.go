@@ -179,7 +179,7 @@ func TestReplyNamesNoOthers(t *testing.T) {
 	const long = "Eternal Sunshine of the Spotless Mind (2004)"
 	c := event.Context{
 		Candidates: []event.Candidate{{ItemID: "x", Title: "Own Film, The (1999)"}, {ItemID: "l", Title: long}, {ItemID: "m", Title: "Matrix, The (1999)"}, {ItemID: "s", Title: "千と千尋の神隠し"},
-			{ItemID: "short", Title: "Own Film"}, {ItemID: "ring", Title: "Ring"}},
+			{ItemID: "short", Title: "Own Film"}, {ItemID: "ring", Title: "Ring"}, {ItemID: "two", Title: "Liked Film a 2 (2001)"}},
 		Chains: []event.Chain{{Via: "h0", Neighbour: "ann", ItemID: "x", Shared: 2}, {Via: "h20", Neighbour: "bob", ItemID: "l", Shared: 2}},
 	}
 	for i := range 21 {
@@ -191,10 +191,12 @@ func TestReplyNamesNoOthers(t *testing.T) {
 		"Own Film, The is liked, and so is a spring":          "",
 		"it is like Liked Film u, which starts another chain": OtherTitle,
 		"like Eternal Sunshine of the Spotless Mind":          OtherTitle,
-		"like the matrix": OtherTitle,
-		"それは千と千尋の神隠しのようです": OtherTitle,
-		"like Liked Film b": OtherTitle,
-		"a Ring, on a hand": OtherTitle,
+		"like the matrix":                          OtherTitle,
+		"whoever likes Liked Film a 2 may like it": OtherTitle,
+		"whoever likes Liked Film a may like it 2": "",
+		"それは千と千尋の神隠しのようです":                         OtherTitle,
+		"like Liked Film b":                        OtherTitle,
+		"a Ring, on a hand":                        OtherTitle,
 	} {
 		r := p.ReadReply(c, "[1] "+string(p.Letters[0])+": "+words+"\n", true)
 		var e *UngroundedError
@@ -220,5 +222,20 @@ func TestReplyThatBreaksOff(t *testing.T) {
 	}
 	if r := p.ReadReply(c, whole, false); len(r.Thought.Steps) != 1 || len(r.Dropped) != 0 {
 		t.Errorf("at a line's end: kept %+v, dropped %v", r.Thought.Steps, r.Dropped)
+	}
+}
+
+// A decision of more candidates than a prompt holds, as another version may write one, is an error and no more.
+func TestAskedWithTooManyCandidates(t *testing.T) {
+	c := small()
+	d := event.Decision{Context: c, Model: &event.Model{PromptVersion: Thoughts}, Said: []event.Step{{ItemID: c.Candidates[0].ItemID, Chains: []int{1}, Text: "good"}}}
+	if _, err := Asked(d); err != nil {
+		t.Fatal(err)
+	}
+	for i := range MaxCandidates {
+		d.Context.Candidates = append(d.Context.Candidates, event.Candidate{ItemID: fmt.Sprint("more ", i)})
+	}
+	if _, err := Asked(d); !errors.Is(err, ErrCandidates) {
+		t.Errorf("%d candidates: %v", len(d.Context.Candidates), err)
 	}
 }
