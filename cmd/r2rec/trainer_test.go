@@ -26,13 +26,15 @@ var (
 	smollm2     = flag.String("smollm2", "", "GGUF file of SmolLM2-135M-Instruct")
 	fitSteps    = flag.Int("fit-steps", 60, "steps of fitting on what was chosen")
 	grpoSteps   = flag.Int("grpo-steps", 6, "steps of GRPO after them")
+	promoted    = flag.Bool("promoted", false, "the adapter has to be promoted: with many more steps, on a GPU")
 	trainerKeep = flag.String("keep", "", "folder to leave the export and the adapters in")
 )
 
 // The whole way of a trainer elsewhere, with a pretrained model: users decide about the lists of SmolLM2, which knows nothing
 // of them; what they did is exported; TRL fits an adapter on what they chose and goes on from it by GRPO; the import gives
-// the answers that PyTorch computed, and the gate judges it by what was decided later. Fewer steps (-fit-steps 5
-// -grpo-steps 2) see whether the way is open; with the default the adapter has to be promoted.
+// the answers that PyTorch computed, and the gate judges it by what was decided later. Which verdict that is depends on the
+// steps: the default is too few for SmolLM2 to learn which letter to answer, and is refused. With -promoted it has to be
+// promoted.
 //
 //	go test -tags trainer ./cmd/r2rec -run TestTrainerElsewhere -timeout 60m -v -python venv/bin/python -smollm2 SmolLM2-135M-Instruct.Q4_1.gguf
 func TestTrainerElsewhere(t *testing.T) {
@@ -98,7 +100,7 @@ func TestTrainerElsewhere(t *testing.T) {
 		t.Fatalf("exit code %d, %s: %s", code, r.Verdict, r.Reason)
 	}
 	t.Logf("%s by %d decisions: %s", r.Verdict, r.Held, r.Reason)
-	if enough := *fitSteps >= 60; enough && (r.Verdict != rltrainer.Promoted || code != 0) {
+	if code != exitCodes[r.Verdict] || *promoted && r.Verdict != rltrainer.Promoted {
 		t.Errorf("exit code %d, %s: %s", code, r.Verdict, r.Reason)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"slices"
+	"strings"
 
 	"github.com/r2rec/r2rec/internal/gguf"
 	"github.com/r2rec/r2rec/internal/llama/lora"
@@ -56,7 +57,7 @@ func (i *Installer) reserve(adapter string, preferred func(copy int) bool) int {
 		}
 	}
 	i.used[first] = adapter
-	i.recent = slices.Insert(slices.DeleteFunc(i.recent, func(a string) bool { return a == adapter }), 0, adapter)
+	i.recent = slices.Insert(slices.DeleteFunc(i.recent, func(a string) bool { return a == adapter || a != "" && strings.HasPrefix(adapter, a) }), 0, adapter)
 	return first
 }
 
@@ -66,10 +67,18 @@ func (i *Installer) release(copy int) {
 	delete(i.used, copy)
 }
 
-// kept are the adapters that stay on the server: those in use, and some that were used last.
-func (i *Installer) kept() (keep []string) {
+// kept are the adapters that stay on the server, which has those models, the newest first: the adapters in use, and some
+// that were used last. Those that only the server knows, from a process before this one or from one beside it, count as
+// used before all that this one knows; of their digests their names have the beginning.
+func (i *Installer) kept(have []string) (keep []string) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	for _, name := range have {
+		begins, _, ok := i.names.parse(name)
+		if ok && begins != "" && !slices.ContainsFunc(i.recent, func(adapter string) bool { return strings.HasPrefix(adapter, begins) }) {
+			i.recent = append(i.recent, begins)
+		}
+	}
 	for _, adapter := range i.used {
 		keep = append(keep, adapter)
 	}

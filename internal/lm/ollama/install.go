@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -258,7 +259,11 @@ func (i *Installer) adapt(ctx context.Context, digest, path string) (*Model, err
 	if i.opt.Merged || slices.Contains(have, i.names.merged(digest)) {
 		return i.merged(ctx, a, who, have)
 	}
-	m, refused := i.layer(ctx, path, who, have)
+	file, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	m, refused := i.layer(ctx, file, who, have)
 	if !refuses(refused) {
 		return m, refused
 	}
@@ -297,12 +302,15 @@ func (i *Installer) readAdapter(path string) (a *lora.Adapter, digest string, er
 	return a, file.Digest(), nil
 }
 
-// layer makes the adapter a layer over a copy of the base.
-func (i *Installer) layer(ctx context.Context, path string, who event.Model, have []string) (*Model, error) {
+// layer makes the adapter, the bytes of its file, a layer over a copy of the base.
+func (i *Installer) layer(ctx context.Context, file []byte, who event.Model, have []string) (*Model, error) {
 	copy := i.reserve(who.Adapter, func(copy int) bool { return slices.Contains(have, i.names.layer(who.Adapter, copy)) })
 	name := i.names.layer(who.Adapter, copy)
+	create := func(ctx context.Context, have []string) error {
+		return i.createLayer(ctx, name, file, copy, who, have)
+	}
 	if !slices.Contains(have, name) {
-		if err := i.createLayer(ctx, name, path, copy, who, have); err != nil {
+		if err := create(ctx, have); err != nil {
 			i.release(copy)
 			return nil, err
 		}
@@ -311,15 +319,33 @@ func (i *Installer) layer(ctx context.Context, path string, who event.Model, hav
 	if refuses(err) { // it takes layers, and cannot run them
 		err = errors.Join(err, i.server.delete(ctx, name))
 	}
+	if err == nil {
+		m.install = i.again(name, create)
+	}
 	return m, err
 }
 
-func (i *Installer) createLayer(ctx context.Context, name, path string, copy int, who event.Model, have []string) error {
+// again is Model.install of a model that the server had once and may lose: its disk was a container's, or somebody deleted
+// the model.
+func (i *Installer) again(name string, create func(ctx context.Context, have []string) error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		i.turn.Lock()
+		defer i.turn.Unlock()
+		have, err := i.server.list(ctx)
+		if err != nil || slices.Contains(have, name) {
+			return err
+		}
+		i.opt.Logger.Warn("ollama: the server has lost the model: it is made again", "model", name)
+		return create(ctx, have)
+	}
+}
+
+func (i *Installer) createLayer(ctx context.Context, name string, file []byte, copy int, who event.Model, have []string) error {
 	base, err := i.ensureCopy(ctx, copy, have)
 	if err != nil {
 		return err
 	}
-	adapter := blob{digest: "sha256:" + who.Adapter, write: fileWriter(path)}
+	adapter := blob{digest: "sha256:" + who.Adapter, write: func(w io.Writer) error { _, err := w.Write(file); return err }}
 	if err := i.server.upload(ctx, adapter); err != nil {
 		return err
 	}
@@ -330,17 +356,24 @@ func (i *Installer) createLayer(ctx context.Context, name, path string, copy int
 // base that it is compared with.
 func (i *Installer) merged(ctx context.Context, a *lora.Adapter, who event.Model, have []string) (*Model, error) {
 	name := i.names.merged(who.Adapter)
-	if !slices.Contains(have, name) {
+	create := func(ctx context.Context, _ []string) error {
 		b, err := newBlob(func(w io.Writer) error { return lora.MergeF16(i.file, a, w) })
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if err := i.server.upload(ctx, b); err != nil {
-			return nil, err
+			return err
 		}
-		if err := i.server.create(ctx, name, b.digest, ""); err != nil {
+		return i.server.create(ctx, name, b.digest, "")
+	}
+	if !slices.Contains(have, name) {
+		if err := create(ctx, have); err != nil {
 			return nil, err
 		}
 	}
-	return i.start(ctx, name, i.reserve(who.Adapter, nil), who)
+	m, err := i.start(ctx, name, i.reserve(who.Adapter, nil), who)
+	if err == nil {
+		m.install = i.again(name, create)
+	}
+	return m, err
 }

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"sync"
 	"time"
 
@@ -39,7 +37,7 @@ type Model struct {
 	who        event.Model
 	installer  *Installer
 	calibrated *lm.Calibrated                  // nil: answers are served as they are
-	install    func(ctx context.Context) error // has the server get it; nil: it has
+	install    func(ctx context.Context) error // has the server get it, where it has not; nil: not known how
 	copy       int                             // of the base that lies under it, or under the base that it is compared with
 	ctx        context.Context
 	stop       context.CancelFunc
@@ -114,7 +112,17 @@ func (m *Model) Rank(ctx context.Context, p iot.Prompt) ([]float64, error) {
 		return nil, err
 	}
 	shares, _, err := m.client.learned(ctx, m.who.Readout, p, m.client.opt.MinMass)
-	return shares, err
+	return shares, m.noticed(err)
+}
+
+// noticed takes note where the server has not got the model at all: the next request sees to it that it gets it again.
+func (m *Model) noticed(err error) error {
+	if errors.Is(err, lm.ErrModelMissing) {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.absent, m.seen = true, time.Time{}
+	}
+	return err
 }
 
 // learned returns the log-share of each candidate, in the order of the context, by a readout that was learned, and tells
@@ -144,7 +152,8 @@ func (m *Model) letters(ctx context.Context, prompt string, n int) ([]float64, e
 	if err := m.ready(ctx); err != nil {
 		return nil, err
 	}
-	return m.client.Letters(ctx, prompt, n)
+	shares, err := m.client.Letters(ctx, prompt, n)
+	return shares, m.noticed(err)
 }
 
 // bareLetters is a model as lm.Calibrated asks it.
@@ -220,17 +229,4 @@ func (m *Model) Close() error {
 		m.installer.opt.Logger.Info("ollama: adapters that are out of use are deleted", "models", deleted)
 	}
 	return errors.Join(err, pruned)
-}
-
-// fileWriter copies a file.
-func fileWriter(path string) func(io.Writer) error {
-	return func(w io.Writer) error {
-		f, err := os.Open(path)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		_, err = io.Copy(w, f)
-		return err
-	}
 }

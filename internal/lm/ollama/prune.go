@@ -13,23 +13,22 @@ import (
 // Prune deletes the models of this base whose adapters are none of those kept, by their digests, and returns their names.
 // Copies of the base stay: the next adapter needs them.
 func (i *Installer) Prune(ctx context.Context, keep ...string) (deleted []string, err error) {
-	i.turn.Lock()
-	defer i.turn.Unlock()
-	return i.prune(ctx, keep)
+	return i.prune(ctx, func([]string) []string { return keep })
 }
 
 // pruneUnused is Prune of what is not in use, and has not been for long.
 func (i *Installer) pruneUnused(ctx context.Context) (deleted []string, err error) {
-	i.turn.Lock()
-	defer i.turn.Unlock()
-	return i.prune(ctx, i.kept())
+	return i.prune(ctx, i.kept)
 }
 
-func (i *Installer) prune(ctx context.Context, keep []string) (deleted []string, err error) {
+func (i *Installer) prune(ctx context.Context, kept func(have []string) []string) (deleted []string, err error) {
+	i.turn.Lock()
+	defer i.turn.Unlock()
 	have, err := i.server.list(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("prune models on %s: %w", i.server.base.Redacted(), err)
 	}
+	keep := kept(have)
 	var faults []error
 	for _, name := range have {
 		adapter, _, ok := i.names.parse(name)

@@ -54,6 +54,29 @@ func TestPruneDeletesWhatIsOutOfUse(t *testing.T) {
 	}
 }
 
+// What was served last stays through a restart, and is not deleted under another program that follows the same log.
+func TestPruneKeepsWhatAnotherProcessUsed(t *testing.T) {
+	made, url := newTaught(t), embeddedtest.RealOllama(t)
+	one := newInstaller(t, url, made.base, InstallOptions{Keep: 2})
+	theirs, err := one.Adapt(t.Context(), digestOf(t, made.adapters[0]), made.adapters[0])
+	must(t, err)
+	defer func() { must(t, theirs.Close()) }()
+	other, err := NewInstaller(one.opt)
+	must(t, err)
+	defer func() { must(t, other.Close()) }()
+	bare, err := other.Bare(t.Context())
+	must(t, err)
+	ours, err := other.Adapt(t.Context(), digestOf(t, made.adapters[1]), made.adapters[1])
+	must(t, err)
+	must(t, bare.Close())
+	must(t, ours.Close())
+	have, err := Models(t.Context(), url)
+	must(t, err)
+	if !slices.Contains(have, theirs.Name) {
+		t.Errorf("%s is deleted", theirs.Name)
+	}
+}
+
 // While one looks for what is out of use, and deletes it, nobody makes a model that would be deleted on its way into use;
 // and while one is made, nothing is deleted.
 func TestMakingAndDeletingExcludeEachOther(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/ollama/ollama/api"
@@ -102,7 +103,7 @@ func (s *server) create(ctx context.Context, name, model, adapter string) error 
 	return nil
 }
 
-// list names the models that the server has.
+// list names the models that the server has, the one that was changed last first.
 func (s *server) list(ctx context.Context) ([]string, error) {
 	timed, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
@@ -110,6 +111,7 @@ func (s *server) list(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list the models: %w", s.classify(ctx, err))
 	}
+	slices.SortStableFunc(list.Models, func(a, b api.ListModelResponse) int { return b.ModifiedAt.Compare(a.ModifiedAt) })
 	names := make([]string, 0, len(list.Models))
 	for _, m := range list.Models {
 		names = append(names, m.Name)
