@@ -119,7 +119,7 @@ func TestTopicMadeAgain(t *testing.T) {
 			return len(h.Partitions) == 3*partitions && h.Partitions[0].Position == 10
 		})
 		c.delete(c.topics.Interactions)
-		c.create(c.topics.Interactions, partitions)
+		c.createAgain(c.topics.Interactions, partitions)
 		var gap *GapError
 		if err := r.wait(); !errors.As(err, &gap) || gap.Watermark != 10 || gap.End != 0 {
 			t.Errorf("Run: %v, want a gap", err)

@@ -83,6 +83,21 @@ func eachCluster(t *testing.T, f func(t *testing.T, c *cluster)) {
 
 func (c *cluster) create(topic string, partitions int32, config ...string) {
 	c.t.Helper()
+	c.make(nil, topic, partitions, config...)
+}
+
+// createAgain creates a topic that was deleted while somebody reads it: a broker that creates what it is asked about may be
+// faster, with partitions of its own number, and then that is deleted, too.
+func (c *cluster) createAgain(topic string, partitions int32) {
+	c.t.Helper()
+	c.make(func() {
+		_ = c.tryDelete(topic) // it may be on its way already
+	}, topic, partitions)
+}
+
+// make creates a topic; again is called whenever there is one of that name still.
+func (c *cluster) make(again func(), topic string, partitions int32, config ...string) {
+	c.t.Helper()
 	req := kmsg.NewPtrCreateTopicsRequest()
 	rt := kmsg.NewCreateTopicsRequestTopic()
 	rt.Topic, rt.NumPartitions, rt.ReplicationFactor = topic, partitions, 1
@@ -101,24 +116,31 @@ func (c *cluster) create(topic string, partitions int32, config ...string) {
 		if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
 			c.t.Fatalf("create %s: %v", topic, err)
 		}
+		if err != nil && again != nil {
+			again()
+		}
 		return err == nil
 	})
 }
 
 func (c *cluster) delete(topic string) {
 	c.t.Helper()
+	if err := c.tryDelete(topic); err != nil {
+		c.t.Fatalf("delete %s: %v", topic, err)
+	}
+}
+
+func (c *cluster) tryDelete(topic string) error {
 	req := kmsg.NewPtrDeleteTopicsRequest()
 	req.TopicNames = []string{topic}
 	rt := kmsg.NewDeleteTopicsRequestTopic()
 	rt.Topic = &topic
 	req.Topics = append(req.Topics, rt)
 	res, err := req.RequestWith(c.t.Context(), c.client)
-	if err == nil {
-		err = kerr.ErrorForCode(res.Topics[0].ErrorCode)
-	}
 	if err != nil {
-		c.t.Fatalf("delete %s: %v", topic, err)
+		return err
 	}
+	return kerr.ErrorForCode(res.Topics[0].ErrorCode)
 }
 
 // retain deletes the records of partition 0 below offset, as retention does.

@@ -156,6 +156,10 @@ class Readout:
         self.ids = [i[0] for i in ids]
         self.at = {w: i for i, w in enumerate(words)}
 
+    def token(self, word):
+        """The token of a completion."""
+        return self.ids[self.at[word]]
+
     def scores(self, hidden, head, r):
         """hidden [tokens, width] of a rollout to the scores of its candidates, in their order."""
         rows = head.weight[self.ids].float()
@@ -171,7 +175,7 @@ class Readout:
 
         if self.name == "letters":
             last = torch.stack([h[len(r["prompt_tokens"]) - 1] for h, r in zip(hidden, batch)]).float()
-            chosen = torch.tensor([self.ids[self.at[r["completions"][r["chosen"]]]] for r in batch], device=last.device)
+            chosen = torch.tensor([self.token(r["completions"][r["chosen"]]) for r in batch], device=last.device)
             return torch.nn.functional.cross_entropy(last @ head.weight.float().T, chosen, reduction="none")
         losses = torch.stack([-torch.log_softmax(self.scores(h, head, r), -1)[r["chosen"]] for h, r in zip(hidden, batch)])
         if self.name == "verdicts":
@@ -265,9 +269,10 @@ def grpo(a, tokenizer, model, rollouts, learned):
     if len(worth) < a.batch:  # of which it would make no step
         stop(f"{len(worth)} decisions to learn from, and --batch {a.batch}", NOTHING_TO_LEARN)
 
-    def value(completions, answers, worth, **_):
-        table = [{c.strip(): v for c, v in zip(cs, vs)} for cs, vs in zip(answers, worth)]
-        return [t.get(c.strip(), a.malformed) for c, t in zip(completions, table)]
+    def value(completion_ids, answers, worth, **_):  # by the very tokens that the server reads: "A" without a space is another
+        token = learned[0].token
+        table = [{token(c): v for c, v in zip(cs, vs)} for cs, vs in zip(answers, worth)]
+        return [t.get(next(iter(ids), None), a.malformed) for ids, t in zip(completion_ids, table)]
 
     config = GRPOConfig(
         **common(a, a.batch * a.group), num_generations=a.group, max_completion_length=1, mask_truncated_completions=False, temperature=1.0, top_k=0, top_p=1.0,
