@@ -83,20 +83,24 @@ func eachCluster(t *testing.T, f func(t *testing.T, c *cluster)) {
 
 func (c *cluster) create(topic string, partitions int32, config ...string) {
 	c.t.Helper()
-	c.make(nil, topic, partitions, config...)
+	c.eventually("create "+topic, func() bool { return c.tryCreate(topic, partitions, config...) })
 }
 
 // createAgain creates a topic that was deleted while somebody reads it: a broker that creates what it is asked about may be
 // faster, with partitions of its own number, and then that is deleted, too.
 func (c *cluster) createAgain(topic string, partitions int32) {
 	c.t.Helper()
-	c.make(func() {
-		_ = c.tryDelete(topic) // it may be on its way already
-	}, topic, partitions)
+	c.eventually("create "+topic, func() bool {
+		created := c.tryCreate(topic, partitions)
+		if !created {
+			_ = c.tryDelete(topic) // it may be on its way already
+		}
+		return created
+	})
 }
 
-// make creates a topic; again is called whenever there is one of that name still.
-func (c *cluster) make(again func(), topic string, partitions int32, config ...string) {
+// tryCreate tells whether it created the topic. A topic is deleted for a while before its name is free.
+func (c *cluster) tryCreate(topic string, partitions int32, config ...string) bool {
 	c.t.Helper()
 	req := kmsg.NewPtrCreateTopicsRequest()
 	rt := kmsg.NewCreateTopicsRequestTopic()
@@ -107,20 +111,14 @@ func (c *cluster) make(again func(), topic string, partitions int32, config ...s
 		rt.Configs = append(rt.Configs, rc)
 	}
 	req.Topics = append(req.Topics, rt)
-	c.eventually("create "+topic, func() bool { // a topic is deleted for a while before its name is free
-		res, err := req.RequestWith(c.t.Context(), c.client)
-		if err != nil {
-			c.t.Fatal(err)
-		}
+	res, err := req.RequestWith(c.t.Context(), c.client)
+	if err == nil {
 		err = kerr.ErrorForCode(res.Topics[0].ErrorCode)
-		if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
-			c.t.Fatalf("create %s: %v", topic, err)
-		}
-		if err != nil && again != nil {
-			again()
-		}
-		return err == nil
-	})
+	}
+	if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
+		c.t.Fatalf("create %s: %v", topic, err)
+	}
+	return err == nil
 }
 
 func (c *cluster) delete(topic string) {
