@@ -93,10 +93,13 @@ func shorten(s string, n int) string {
 }
 
 // title is the title under which an item appears: cleaned, at most 60 runes, the id where there is no title.
-func title(name, id string) string {
+func title(name, id string) string { return shorten(wholeTitle(name, id), maxTitleRunes) }
+
+// wholeTitle is the title however long it is.
+func wholeTitle(name, id string) string {
 	for _, s := range [...]string{name, id} {
 		if s = Clean(s); s != "" {
-			return shorten(s, maxTitleRunes)
+			return s
 		}
 	}
 	return "untitled"

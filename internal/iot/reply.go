@@ -30,8 +30,11 @@ const (
 	BrokenOff  Fault = "broken_off"  // the model had no more tokens to finish it
 )
 
+// citationForm is a line's beginning: the numbers of chains.
+const citationForm = `\[(\d{1,4}(?:, ?\d{1,4}){0,9})\]`
+
 var (
-	reasonForm = regexp.MustCompile(`^\[(\d{1,4}(?:, ?\d{1,4}){0,9})\] ([A-T]): (.+)$`)
+	reasonForm = regexp.MustCompile(`^` + citationForm + ` ([A-T]): (.+)$`)
 	answerForm = regexp.MustCompile(`^Answer: ?([A-T])[.)]?$`)
 )
 
@@ -138,11 +141,9 @@ func (p Prompt) reason(c event.Context, line string) (s event.Step, e *Ungrounde
 		return s, &UngroundedError{Fault: Malformed}
 	}
 	s = event.Step{ItemID: c.Candidates[p.Order[m[2][0]-'A']].ItemID, Text: shorten(Clean(m[3]), maxReasonRunes)}
-	for number := range strings.SplitSeq(m[1], ",") {
-		n, _ := strconv.Atoi(strings.TrimSpace(number)) // the form lets only numbers through
-		k := slices.IndexFunc(p.Content.Chains, func(l ChainLine) bool { return l.Number == n })
+	for _, n := range cited(m[1]) {
 		switch {
-		case k < 0 || n > len(c.Chains):
+		case !p.shows(c, n):
 			return s, &UngroundedError{Fault: UnknownChain, Chain: n}
 		case c.Chains[n-1].ItemID != s.ItemID:
 			return s, &UngroundedError{Fault: OtherItem, Chain: n}
@@ -157,6 +158,20 @@ func (p Prompt) reason(c event.Context, line string) (s event.Step, e *Ungrounde
 		return s, &UngroundedError{Fault: OtherTitle}
 	}
 	return s, nil
+}
+
+// cited are the numbers of a citation.
+func cited(numbers string) (all []int) {
+	for number := range strings.SplitSeq(numbers, ",") {
+		n, _ := strconv.Atoi(strings.TrimSpace(number)) // the form lets only numbers through
+		all = append(all, n)
+	}
+	return all
+}
+
+// shows tells whether the prompt has chain n of its context.
+func (p Prompt) shows(c event.Context, n int) bool {
+	return n <= len(c.Chains) && slices.ContainsFunc(p.Content.Chains, func(l ChainLine) bool { return l.Number == n })
 }
 
 // namesOthers tells whether a step's words name an item of the prompt that its chains do not touch. Of titles of which one
@@ -203,14 +218,17 @@ func (p Prompt) namesOthers(s event.Step, c event.Context) bool {
 	return false
 }
 
-// wholeTitles are the cleaned titles of everything in a context, however long.
+// wholeTitles are what a prompt calls everything in a context, however long.
 func wholeTitles(c event.Context) map[string]string {
 	titles := make(map[string]string, len(c.History)+len(c.Candidates))
+	for _, ch := range c.Chains {
+		titles[ch.Via] = wholeTitle("", ch.Via) // of an item that is not in the history: the prompt has its id
+	}
 	for _, h := range c.History {
-		titles[h.ItemID] = Clean(h.Title)
+		titles[h.ItemID] = wholeTitle(h.Title, h.ItemID)
 	}
 	for _, it := range c.Candidates {
-		titles[it.ItemID] = Clean(it.Title)
+		titles[it.ItemID] = wholeTitle(it.Title, it.ItemID)
 	}
 	return titles
 }
@@ -250,7 +268,7 @@ func Names(s event.Step, c event.Context) bool {
 		return false
 	}
 	words := strings.ToLower(s.Text)
-	return slices.ContainsFunc(spoken(Clean(c.Candidates[i].Title)), func(form string) bool { return cutOut(words, form) != words })
+	return slices.ContainsFunc(spoken(wholeTitle(c.Candidates[i].Title, s.ItemID)), func(form string) bool { return cutOut(words, form) != words })
 }
 
 // cutOut replaces whole words in a text by a mark that no title has.

@@ -239,3 +239,25 @@ func TestAskedWithTooManyCandidates(t *testing.T) {
 		t.Errorf("%d candidates: %v", len(d.Context.Candidates), err)
 	}
 }
+
+// An item without a title is called by its id, and naming that one is naming it.
+func TestReplyNamesItemsWithoutATitle(t *testing.T) {
+	c := small()
+	c.Candidates = append(c.Candidates, event.Candidate{ItemID: "sku-4711"})
+	c.Chains = append(c.Chains, event.Chain{Via: "older-0815", Neighbour: "bob", ItemID: "sku-4711", Shared: 3})
+	p := thinking(t, c)
+	x, untitled := string(p.Letters[0]), string(p.Letters[3])
+	for line, want := range map[string]int{
+		"[1] " + x + ": as good as sku-4711":                  0,
+		"[1] " + x + ": as good as older-0815":                0,
+		"[5] " + untitled + ": SKU-4711 goes with older-0815": 1,
+	} {
+		r := p.ReadReply(c, line, true)
+		if len(r.Thought.Steps) != want {
+			t.Errorf("%q: %d steps kept, want %d; dropped %v", line, len(r.Thought.Steps), want, r.Dropped)
+		}
+		if want == 1 && !Names(r.Thought.Steps[0], c) {
+			t.Errorf("%q is said not to name its candidate", line)
+		}
+	}
+}
