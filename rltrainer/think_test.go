@@ -29,8 +29,9 @@ func TestThoughtObjective(t *testing.T) {
 		for range 12 {
 			l := -3 * r.Float64()
 			logs = append(logs, l)
-			s.old = append(s.old, l+.8*(r.Float64()-.5)) // ratios on both sides of both bounds
+			s.old = append(s.old, l+1.6*(r.Float64()-.5)) // ratios on both sides of both bounds
 			s.ofReference = append(s.ofReference, l+r.NormFloat64())
+			s.given = append(s.given, len(logs)%5 == 0) // a guide's tokens count for nothing
 		}
 		objective := s.objective(advantage, o)
 		by := make([]float64, len(logs))
@@ -38,6 +39,9 @@ func TestThoughtObjective(t *testing.T) {
 		must(t, err)
 		want, clipped := 0., 0
 		for i, l := range logs {
+			if s.given[i] {
+				continue
+			}
 			ratio := math.Exp(l) / math.Exp(s.old[i])
 			gain := math.Min(ratio*advantage, math.Max(.8, math.Min(1.28, ratio))*advantage)
 			if gain != ratio*advantage {
@@ -63,7 +67,7 @@ func TestThoughtObjective(t *testing.T) {
 			}
 		}
 	}
-	if _, err := (&thoughtSample{old: []float64{1}}).objective(1, o)([]float64{1, 2}, make([]float64, 2)); err == nil {
+	if _, err := (&thoughtSample{old: []float64{1}, given: []bool{false}}).objective(1, o)([]float64{1, 2}, make([]float64, 2)); err == nil {
 		t.Error("other tokens than were drawn are accepted")
 	}
 }
@@ -104,7 +108,7 @@ type babbler struct {
 
 func (b *babbler) Write(_ context.Context, _ string, n int, _ lm.WriteOptions) (out []lm.Written, err error) {
 	for i := range n {
-		out = append(out, lm.Written{Text: b.says(i), Tokens: []int32{1, 2}, LogProbs: []float64{-1, -2}, Whole: true})
+		out = append(out, lm.Written{Text: b.says(i), Tokens: []int32{1, 2}, LogProbs: []float64{-1, -2}, Given: []bool{false, false}, Whole: true})
 	}
 	return out, b.fail
 }

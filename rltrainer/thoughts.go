@@ -23,9 +23,10 @@ type thoughtSample struct {
 	reward, worth    float64
 	answered         bool
 	grounded, lines  int
-	tokens, clipped  int
+	tokens, clipped  int     // tokens that the model drew
 	kl               float64 // summed over the tokens
 	old, ofReference []float64
+	given            []bool // of each token: by the guide, so that the model has no part in it
 }
 
 // sample has a group of replies written and rewarded.
@@ -38,7 +39,7 @@ func sample(ctx context.Context, w lm.Writer, reference Scorer, q Question, draw
 		return nil, fmt.Errorf("%d values of %d candidates", len(q.Values), len(p.Letters))
 	}
 	text := p.Thinking()
-	written, err := w.Write(ctx, text, o.Group, lm.WriteOptions{Most: o.MostTokens, Temperature: 1, Seed: draw.Uint64()})
+	written, err := w.Write(ctx, text, o.Group, lm.WriteOptions{Most: o.MostTokens, Temperature: 1, Seed: draw.Uint64(), Guide: p.Guide(q.Context)})
 	if err != nil {
 		return nil, err
 	}
@@ -54,7 +55,7 @@ func sample(ctx context.Context, w lm.Writer, reference Scorer, q Question, draw
 	mean := 0.
 	for i, reply := range written {
 		g.samples[i] = rewarded(p.ReadReply(q.Context, reply.Text, reply.Whole), reply, q, o)
-		g.samples[i].old, g.samples[i].ofReference = reply.LogProbs, logs[i]
+		g.samples[i].old, g.samples[i].ofReference, g.samples[i].given = reply.LogProbs, logs[i], reply.Given
 		mean += g.samples[i].reward / float64(len(written))
 		g.flat = g.flat && g.samples[i].reward == g.samples[0].reward
 	}
@@ -67,7 +68,12 @@ func sample(ctx context.Context, w lm.Writer, reference Scorer, q Question, draw
 
 // rewarded is what a reply earns.
 func rewarded(r iot.Reply, written lm.Written, q Question, o ThinkOptions) thoughtSample {
-	s := thoughtSample{answered: r.Answer >= 0, grounded: len(r.Thought.Steps), lines: len(r.Thought.Steps) + len(r.Dropped), tokens: len(written.Tokens)}
+	s := thoughtSample{answered: r.Answer >= 0, grounded: len(r.Thought.Steps), lines: len(r.Thought.Steps) + len(r.Dropped)}
+	for _, given := range written.Given {
+		if !given {
+			s.tokens++
+		}
+	}
 	if s.answered {
 		s.worth = q.Values[r.Answer]
 	}
@@ -84,12 +90,15 @@ func rewarded(r iot.Reply, written lm.Written, q Question, o ThinkOptions) thoug
 // objective is the loss of a reply with an advantage, by the log-probabilities of its tokens.
 func (s *thoughtSample) objective(advantage float64, o ThinkOptions) lm.TextObjective {
 	return func(logs, by []float64) (loss float64, err error) {
-		if len(logs) != len(s.old) || len(logs) != len(s.ofReference) {
-			return 0, fmt.Errorf("%d tokens, of which %d were drawn and %d asked of the reference", len(logs), len(s.old), len(s.ofReference))
+		if len(logs) != len(s.old) || len(logs) != len(s.ofReference) || len(logs) != len(s.given) {
+			return 0, fmt.Errorf("%d tokens, of which %d were written, %d known to be given or not, and %d asked of the reference", len(logs), len(s.old), len(s.given), len(s.ofReference))
 		}
 		s.kl, s.clipped = 0, 0
 		norm := 1 / float64(o.MostTokens)
 		for t, l := range logs {
+			if by[t] = 0; s.given[t] {
+				continue
+			}
 			ratio := math.Exp(l - s.old[t])
 			followed, slope := ratio*advantage, ratio*advantage
 			if bounded := min(max(ratio, 1-o.ClipLow), 1+o.ClipHigh) * advantage; bounded < followed {

@@ -27,6 +27,10 @@ type GenerateOptions struct {
 	// Allowed are the only tokens that may come, StopTokens among them only if they are listed. nil: the whole vocabulary.
 	Allowed []int32
 
+	// Guide, if not nil, says which tokens have to come next, by the text so far; none: the model is free. It takes Pieces.
+	// It is asked before each token but those that it gave. Texts of one GenerateMany may ask it at once.
+	Guide func(text string) []int32
+
 	// Pieces turn tokens to text; nil: there is none.
 	Pieces Pieces
 	// StopTokens end the text; what they stand for is no part of it.
@@ -48,6 +52,7 @@ type Pieces interface {
 type Token struct {
 	ID      int32
 	LogProb float64 // as in LogProb
+	Given   bool    // by the guide, whatever the model made of it
 	// Text is what is now known to be part of the text. It comes late where it may still become a stop string or lacks the
 	// rest of a character: all Texts together are the text, in whole characters but for what a model leaves broken.
 	Text string
@@ -106,6 +111,8 @@ type generation struct {
 	top     []choice // scratch: the whole vocabulary
 	sampler *sampler
 	text    heldText
+	guided  string  // all pieces so far, for the guide
+	given   []int32 // by it, still to come
 }
 
 func (s *Session) generation(tokens []int32, o GenerateOptions) (*generation, error) {
@@ -118,6 +125,8 @@ func (s *Session) generation(tokens []int32, o GenerateOptions) (*generation, er
 		return nil, fmt.Errorf("log-probabilities of the top %d tokens: must be 0 to %d", o.TopLogProbs, s.m.Vocabulary)
 	case len(o.Stop) > 0 && o.Pieces == nil:
 		return nil, errors.New("stop strings without Pieces: there is no text to find them in")
+	case o.Guide != nil && o.Pieces == nil:
+		return nil, errors.New("a guide without Pieces: there is no text for it to go by")
 	}
 	for _, id := range o.StopTokens {
 		if id < 0 || int(id) >= s.m.Vocabulary {
@@ -166,11 +175,31 @@ func (g *generation) choose(z []float32, c *crew) (Token, error) {
 			t.Top = append(t.Top, LogProb{likely.id, likely.weight - logSum})
 		}
 	}
-	t.ID = g.sampler.pick(z)
+	if t.ID, t.Given, err = g.guide(); err != nil {
+		return Token{}, err
+	}
+	if !t.Given {
+		t.ID = g.sampler.pick(z)
+	}
 	t.LogProb = float64(z[t.ID]) - logSum
 	g.tokens = append(g.tokens, t.ID)
 	g.finish(&t)
 	return t, nil
+}
+
+// guide is the token that has to come next, if one has to.
+func (g *generation) guide() (id int32, given bool, err error) {
+	if len(g.given) == 0 && g.o.Guide != nil {
+		g.given = g.o.Guide(g.guided)
+	}
+	if len(g.given) == 0 {
+		return 0, false, nil
+	}
+	id, g.given = g.given[0], g.given[1:]
+	if id < 0 || int(id) >= g.s.m.Vocabulary {
+		return 0, false, fmt.Errorf("the guide gives token %d: the vocabulary has 0 to %d", id, g.s.m.Vocabulary-1)
+	}
+	return id, true, nil
 }
 
 // finish gives a token its text, and says whether it is the last.
@@ -183,7 +212,11 @@ func (g *generation) finish(t *Token) {
 	}
 	var stopped bool
 	if g.o.Pieces != nil {
-		t.Text, stopped = g.text.add(g.o.Pieces.Piece(t.ID))
+		piece := g.o.Pieces.Piece(t.ID)
+		t.Text, stopped = g.text.add(piece)
+		if g.o.Guide != nil {
+			g.guided += piece
+		}
 	}
 	switch {
 	case stopped:

@@ -8,6 +8,9 @@ type WriteOptions struct {
 	Temperature float64  // 0: always the likeliest token
 	Seed        uint64   // the same seed, text and options give the same texts
 	Stop        []string // strings that end a text, and are no part of it
+	// Guide, if not nil, says how a text has to go on, by what is written of it; "": the model is free. It has to be safe for
+	// concurrent use, and costs no more than the tokens that it gives.
+	Guide func(written string) string
 }
 
 // Written is how a model went on with a text.
@@ -15,6 +18,7 @@ type Written struct {
 	Text     string    // without what ended it
 	Tokens   []int32   // all that were drawn, a token that ended the text among them
 	LogProbs []float64 // of each, nats, by the model over its whole vocabulary, whatever the temperature
+	Given    []bool    // of each token: by the guide, and not drawn
 	Whole    bool      // it came to an end by itself: at a stop string, or at a token that ends texts
 }
 

@@ -18,14 +18,14 @@ type Thinker struct {
 	Most int // tokens of a thought, at most; 1 or more
 }
 
-// Think writes the likeliest thought about a context's prompt of version iot.Thoughts, keeps of it what is grounded, and
+// Think writes the likeliest thought about a context's prompt of version iot.Thoughts, guided (iot.Prompt.Guide), keeps of it what is grounded, and
 // ranks after that: the log-share of each candidate, in the order of the context. A thought of which nothing is left is no
 // error: then the prompt is ranked as it is.
 func (t Thinker) Think(ctx context.Context, c event.Context, p iot.Prompt) (iot.Reply, []float64, error) {
 	if p.Version != iot.Thoughts {
 		return iot.Reply{}, nil, fmt.Errorf("think about a prompt of version %d: only those of version %d ask for a thought: %w", p.Version, iot.Thoughts, ErrNonsense)
 	}
-	written, err := t.Writer.Write(ctx, p.Thinking(), 1, WriteOptions{Most: t.Most, Stop: []string{"Answer:"}})
+	written, err := t.Writer.Write(ctx, p.Thinking(), 1, WriteOptions{Most: t.Most, Stop: []string{"Answer:"}, Guide: p.Guide(c)})
 	if err != nil {
 		return iot.Reply{}, nil, fmt.Errorf("think: %w", err)
 	}

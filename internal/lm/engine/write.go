@@ -47,6 +47,9 @@ func (r *reader) encode(text string) []int32 {
 
 func (r *reader) write(ctx context.Context, s *llama.Session, tokens []int32, n int, o lm.WriteOptions) ([]lm.Written, error) {
 	g := llama.GenerateOptions{Most: o.Most, Temperature: o.Temperature, Pieces: r.tokenizer, StopTokens: r.tokenizer.EndTokens(), Stop: o.Stop}
+	if o.Guide != nil {
+		g.Guide = func(text string) []int32 { return r.tokenizer.Encode(o.Guide(text), token.Options{Continues: true}) }
+	}
 	all, err := s.GenerateMany(ctx, tokens, g.AtOnce(n, func(i int) uint64 { return rand.NewPCG(o.Seed, uint64(i)).Uint64() }))
 	switch {
 	case errors.Is(err, llama.ErrTooLong):
@@ -64,6 +67,7 @@ func (r *reader) write(ctx context.Context, s *llama.Session, tokens []int32, n 
 		for _, t := range tokens {
 			w.Text += t.Text
 			w.Tokens, w.LogProbs = append(w.Tokens, t.ID), append(w.LogProbs, t.LogProb)
+			w.Given = append(w.Given, t.Given)
 			w.Whole = t.Finish == llama.Stopped
 		}
 	}

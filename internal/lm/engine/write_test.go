@@ -57,6 +57,32 @@ func TestWrite(t *testing.T) {
 	}
 }
 
+// What a guide gives stands in the text where it gave it, and is told apart; the rest is as free as before.
+func TestWriteByAGuide(t *testing.T) {
+	m := open1(t, Options{Path: toyModel(t, toyOptions(t, 1))})
+	prompt := toyPrompts(t, iot.Words, 1)[0].Text
+	guide := func(written string) string {
+		if written == "" || strings.HasSuffix(written, "] B:") {
+			return "[1] B:"
+		}
+		return ""
+	}
+	all, err := m.Write(t.Context(), prompt, 2, lm.WriteOptions{Most: 40, Temperature: 1, Seed: 5, Guide: guide})
+	must(t, err)
+	for _, w := range all {
+		if !strings.HasPrefix(w.Text, "[1] B:[1] B:") || len(w.Given) != len(w.Tokens) || len(w.LogProbs) != len(w.Tokens) {
+			t.Fatalf("written: %q, of which is given %v", w.Text, w.Given)
+		}
+	}
+	free, err := m.Write(t.Context(), prompt, 1, lm.WriteOptions{Most: 12, Temperature: 1, Seed: 5})
+	must(t, err)
+	unmoved, err := m.Write(t.Context(), prompt, 1, lm.WriteOptions{Most: 12, Temperature: 1, Seed: 5, Guide: func(string) string { return "" }})
+	must(t, err)
+	if diff := cmp.Diff(free, unmoved); diff != "" || slices.Contains(free[0].Given, true) {
+		t.Errorf("a guide that gives nothing changes the text:\n%s", diff)
+	}
+}
+
 func TestWriteRefuses(t *testing.T) {
 	m := open1(t, Options{Path: toyModel(t, toyOptions(t, 1))})
 	for _, o := range []lm.WriteOptions{{}, {Most: 3, Temperature: -1}, {Most: 3, Stop: []string{""}}} {

@@ -24,6 +24,9 @@ func (c *Client) Write(ctx context.Context, text string, n int, o lm.WriteOption
 	if n < 1 || o.Most < 1 {
 		return nil, fmt.Errorf("write %d texts of at most %d tokens: want 1 or more of both: %w", n, o.Most, lm.ErrNonsense)
 	}
+	if o.Guide != nil {
+		return nil, fmt.Errorf("write by a guide: a server writes to the end unasked: %w", lm.ErrNonsense)
+	}
 	out := make([]lm.Written, n)
 	for i := range out {
 		answers, err := c.generate.Execute(func() ([]*api.GenerateResponse, error) {
