@@ -23,6 +23,8 @@ type ExportOptions struct {
 	Staleness time.Duration  // decisions older than this are left out. Default 30 days
 	Held      float64        // share of the unused decisions, the newest, that is left to the gate. Default .5
 	Now       func() time.Time
+	// Input is what is read. Default: what is there now, by Staleness.
+	Input *Input
 	// Read is how the model reads a prompt. Export requires it.
 	Read Reader
 }
@@ -92,23 +94,25 @@ func (o *ExportOptions) learnable(ctx context.Context, judges func(all []Rollout
 	setDefault(&o.Staleness, defaultStaleness)
 	setDefault(&o.Held, defaultHeld)
 	switch {
-	case o.History == nil || o.Now == nil:
-		return nil, nil, rep, errors.New("History and Now are required")
+	case o.History == nil || o.Now == nil && o.Input == nil:
+		return nil, nil, rep, errors.New("History is required, and Now or Input")
 	case o.Model.Readout != "letters":
 		return nil, nil, rep, fmt.Errorf("readout %q: %w", o.Model.Readout, ErrNoLetters)
 	case !(o.Held > 0 && o.Held < 1):
 		return nil, nil, rep, fmt.Errorf("the share of decisions for the gate is %v, must be between 0 and 1", o.Held)
 	}
-	mark, err := o.History.Mark(ctx)
-	if err != nil {
-		return nil, nil, rep, fmt.Errorf("find where decisions and rewards end: %w", err)
+	if o.Input == nil {
+		now, err := InputOf(ctx, o.History, o.Staleness, o.Now())
+		if err != nil {
+			return nil, nil, rep, err
+		}
+		o.Input = &now
 	}
-	since := event.At(o.Now().Add(-o.Staleness))
-	decisions, rewards, read, err := recall(ctx, o.History, since, mark)
+	decisions, rewards, read, err := recall(ctx, o.History, *o.Input)
 	if err != nil {
 		return nil, nil, rep, err
 	}
-	joined := Join(decisions, rewards, JoinOptions{Model: o.Model, Since: since})
+	joined := Join(decisions, rewards, JoinOptions{Model: o.Model, Since: o.Input.Since})
 	training, held := cut(joined.Rollouts, judges(joined.Rollouts), o.Held)
 	rep = ExportReport{Rollouts: len(training), Users: users(training), Held: len(held), Read: read, Repeated: joined.Repeated, Dropped: joined.Dropped}
 	switch {

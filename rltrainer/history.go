@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"github.com/r2rec/r2rec/internal/event"
 )
@@ -22,20 +23,35 @@ type History interface {
 	Decisions(ctx context.Context, since event.Time, before Mark, f func(event.Decision) error) (refused int, err error)
 }
 
-// recall reads the decisions since a time whose first slot has its reward, and all their rewards. Others cannot teach, and
+// Input says which records are learned from. Who keeps it reads the same again, as long as the topics hold them.
+type Input struct {
+	Since event.Time `json:"since"` // older ones are stale
+	Mark  Mark       `json:"mark"`  // where they end
+}
+
+// InputOf is what is there to learn from now.
+func InputOf(ctx context.Context, h History, staleness time.Duration, now time.Time) (Input, error) {
+	mark, err := h.Mark(ctx)
+	if err != nil {
+		return Input{}, fmt.Errorf("find where decisions and rewards end: %w", err)
+	}
+	return Input{Since: event.At(now.Add(-staleness)), Mark: mark}, nil
+}
+
+// recall reads the decisions of an input whose first slot has its reward, and all their rewards. Others cannot teach, and
 // are not kept: a decision takes some 20 kB.
-func recall(ctx context.Context, h History, since event.Time, before Mark) (decisions []event.Decision, rewards []event.Reward, read ReadCounts, err error) {
+func recall(ctx context.Context, h History, in Input) (decisions []event.Decision, rewards []event.Reward, read ReadCounts, err error) {
 	shown := map[string]bool{}
-	read.Refused, err = h.Rewards(ctx, since, before, func(r event.Reward) error {
+	read.Refused, err = h.Rewards(ctx, in.Since, in.Mark, func(r event.Reward) error {
 		read.Rewards++
 		shown[r.DecisionID] = shown[r.DecisionID] || r.Position == 1
 		rewards = append(rewards, r)
 		return nil
 	})
 	if err != nil {
-		return nil, nil, read, fmt.Errorf("read rewards since %s: %w", since, err)
+		return nil, nil, read, fmt.Errorf("read rewards since %s: %w", in.Since, err)
 	}
-	refused, err := h.Decisions(ctx, since, before, func(d event.Decision) error {
+	refused, err := h.Decisions(ctx, in.Since, in.Mark, func(d event.Decision) error {
 		read.Decisions++
 		if shown[d.DecisionID] {
 			d.Thought = event.Thought{} // nothing is learned from it
@@ -45,7 +61,7 @@ func recall(ctx context.Context, h History, since event.Time, before Mark) (deci
 	})
 	read.Refused += refused
 	if err != nil {
-		return nil, nil, read, fmt.Errorf("read decisions since %s: %w", since, err)
+		return nil, nil, read, fmt.Errorf("read decisions since %s: %w", in.Since, err)
 	}
 	return decisions, rewards, read, nil
 }

@@ -32,8 +32,7 @@ type note struct {
 	Parent  string      `json:"parent"` // the adapter that was current
 	Gates   int         `json:"gates"`  // looks that had been taken since the last promotion
 	Used    event.Time  `json:"used"`   // decisions that a gate had used
-	Since   event.Time  `json:"since"`  // older decisions are stale
-	Mark    Mark        `json:"mark"`   // where its input ends
+	Input
 
 	// From here on absent until the gate has judged.
 	Adapter  string         `json:"adapter,omitempty"` // digest
@@ -113,13 +112,14 @@ func (r *round) begin(ctx context.Context, state adapters.State) (note, error) {
 	if err != nil {
 		return note{}, err
 	}
-	mark, err := r.History.Mark(ctx)
+	began := r.Now()
+	input, err := InputOf(ctx, r.History, r.Learn.Staleness, began)
 	if err != nil {
-		return note{}, fmt.Errorf("find where decisions and rewards end: %w", err)
+		return note{}, err
 	}
-	now := event.At(r.Now())
-	n := note{Version: noteVersion, Options: string(options), Model: r.Teacher.Model(), Began: now, Since: event.At(r.Now().Add(-r.Learn.Staleness)),
-		Parent: state.Current, Gates: state.Gates, Used: state.Used, Mark: mark}
+	now := event.At(began)
+	n := note{Version: noteVersion, Options: string(options), Model: r.Teacher.Model(), Began: now, Input: input,
+		Parent: state.Current, Gates: state.Gates, Used: state.Used}
 	n.Report = Report{Began: now, Parent: state.Current, Round: state.Gates + 1}
 	return n, nil
 }

@@ -27,7 +27,7 @@ type material struct {
 // current, are held out for the gate; all that are older teach.
 func (r *round) gather(ctx context.Context) (m material, err error) {
 	r.Told("reading decisions and rewards", 0, 1)
-	decisions, rewards, read, err := recall(ctx, r.History, r.note.Since, r.note.Mark)
+	decisions, rewards, read, err := recall(ctx, r.History, r.note.Input)
 	if err != nil {
 		return m, err
 	}

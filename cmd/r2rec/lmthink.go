@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
-	"time"
+	"os"
 
-	"github.com/r2rec/r2rec/internal/event"
 	"github.com/r2rec/r2rec/internal/iot"
 	"github.com/r2rec/r2rec/internal/lm"
 	"github.com/r2rec/r2rec/internal/lm/engine"
@@ -114,65 +114,13 @@ func (c lmThinkCommand) Run(p *process) (err error) {
 	if err != nil {
 		return err
 	}
+	if file := c.inputFile(); file != "" {
+		if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("--checkpoint: %w", err)
+		}
+	}
 	p.log.Info("adapter written", "file", c.AdapterOut, "model", who.Name)
 	return nil
-}
-
-// decisions are questions that a server was asked.
-type decisions struct {
-	Decisions  bool          `help:"Learn from decisions and rewards in Kafka, not from past events." group:"Data"`
-	Staleness  time.Duration `help:"Decisions older than this are left out." default:"720h" group:"Data"`
-	Held       float64       `help:"Share of the decisions, the newest, that is not learned from, so that what was learned can be judged by them." default:"0.2" group:"Data"`
-	kafkaFlags `embed:""`
-}
-
-func (c lmThinkCommand) checkQuestions() error {
-	switch {
-	case !c.Decisions:
-		cases, err := c.wanted()
-		if err != nil {
-			return err
-		}
-		return cases.check()
-	case c.Events != "" || c.Items != "" || c.FitBefore != "":
-		return errors.New("--decisions: the questions are read from Kafka; --events, --items and --fit-before are about past events")
-	case !(c.Held > 0 && c.Held < 1):
-		return fmt.Errorf("--held %v: want more than 0, and less than 1", c.Held)
-	}
-	return nil
-}
-
-// questions are of past events or of decisions, all from before a time.
-func (c lmThinkCommand) questions(p *process, shown *stages, who event.Model) (q []rltrainer.Question, before event.Time, err error) {
-	if !c.Decisions {
-		past := pastCases(c.pastCasesIfWanted)
-		data, before, cases, err := past.drawn(c.Seed)
-		if err != nil {
-			return nil, 0, err
-		}
-		examples, err := past.examples(p, shown, data, before, cases, who)
-		if err != nil {
-			return nil, 0, err
-		}
-		q, err = rltrainer.Questions(examples)
-		return q, before, err
-	}
-	kc, err := connectKafka(p, c.kafkaFlags)
-	if err != nil {
-		return nil, 0, err
-	}
-	defer kc.Close()
-	shown.set("reading decisions and rewards", 0, 1)
-	q, rep, err := rltrainer.Rewarded(p.ctx, rltrainer.ExportOptions{History: history{kc}, Model: who, Staleness: c.Staleness, Held: c.Held, Now: time.Now})
-	shown.close()
-	if err == nil && len(q) == 0 {
-		err = fmt.Errorf("no decision to learn from: %s", rep.Why())
-	}
-	if err != nil {
-		return nil, 0, err
-	}
-	p.log.Info("decisions read", "decisions", rep.Rollouts, "users", rep.Users, "before", rep.Before.String(), "held", rep.Held, "left_out", rep.Why())
-	return q, rep.Before, nil
 }
 
 // thinkingLearner writes as it is, and learns from it.

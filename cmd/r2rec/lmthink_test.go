@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -76,6 +77,30 @@ func TestLMThinkLearnsFromDecisions(t *testing.T) {
 	}
 	// Whichever adapter decided.
 	lmDo(t, args("--adapter", s.file("clicked.gguf"), "--adapter-out", s.file("more.gguf"))...)
+	// A run that was stopped goes on by what it began with, though more was decided since.
+	whole, again, checkpoint := s.file("whole.gguf"), s.file("again.gguf"), s.file("run.ckpt")
+	lmDo(t, args("--steps", "4", "--adapter-out", whole)...)
+	going := args("--steps", "4", "--adapter-out", again, "--checkpoint", checkpoint, "--checkpoint-every", "1")
+	killedAt(t, checkpoint, going)
+	p.live(model, 40, "e")
+	if code, _, log := lmRun(t.Context(), append(going, "--staleness=48h")...); code != 1 || !strings.Contains(log, "--staleness 48h0m0s: the run of --checkpoint "+checkpoint+" was begun with 720h0m0s; remove the checkpoint to begin anew") {
+		t.Errorf("with another staleness: exit code %d, %s", code, log)
+	}
+	kept := readFile(t, checkpoint+".input")
+	s.must(os.Remove(checkpoint + ".input"))
+	if code, _, log := lmRun(t.Context(), going...); code != 1 || !strings.Contains(log, "what its run learns from is not known") {
+		t.Errorf("without what it learns from: exit code %d, %s", code, log)
+	}
+	s.must(os.WriteFile(checkpoint+".input", kept, 0o600))
+	lmDo(t, going...)
+	if !bytes.Equal(readFile(t, again), readFile(t, whole)) {
+		t.Error("a run that was stopped gives another file")
+	}
+	for _, file := range []string{checkpoint, checkpoint + ".input"} {
+		if _, err := os.Stat(file); err == nil {
+			t.Errorf("%s stays behind", file)
+		}
+	}
 	for flag, want := range map[string]string{"--held=1": "--held 1: want more than 0", "--fit-before=5": "--decisions: the questions are read from Kafka"} {
 		if code, _, log := lmRun(t.Context(), args(flag)...); code != 1 || !strings.Contains(log, want) {
 			t.Errorf("%s: exit code %d, %s", flag, code, log)
