@@ -63,7 +63,10 @@ func (r promptedRanker) Close() error {
 }
 
 // thoughtCount counts what a model wrote before it answered.
-type thoughtCount struct{ asked, grounded, lines, dropped int }
+type thoughtCount struct {
+	asked, grounded, lines int
+	dropped                map[iot.Fault]int
+}
 
 func (t *thoughtCount) add(r iot.Reply) {
 	t.asked++
@@ -71,7 +74,12 @@ func (t *thoughtCount) add(r iot.Reply) {
 		t.grounded++
 	}
 	t.lines += len(r.Thought.Steps) + len(r.Dropped)
-	t.dropped += len(r.Dropped)
+	for _, err := range r.Dropped {
+		var why *iot.UngroundedError
+		if errors.As(err, &why) {
+			t.dropped[why.Fault]++
+		}
+	}
 }
 
 // lm is the language model over an empty graph, and how to begin again in a world with less data.
@@ -88,7 +96,7 @@ func (c evalCommand) lm(p *process, data *dataset.Dataset) (k contestant, err er
 		return k, errors.Join(fmt.Errorf("--think %d: the model reads prompts of version %d by %s, and only those of version %d ask for a thought, before a letter; add --prompt %d --readout letters",
 			c.Think, who.PromptVersion, who.Readout, iot.Thoughts, iot.Thoughts), model.Close())
 	}
-	thought := &thoughtCount{}
+	thought := &thoughtCount{dropped: map[iot.Fault]int{}}
 	ranked := func(ctx context.Context, seen event.Context, seed uint64) ([]float64, error) {
 		prompt, err := iot.Build(who.PromptVersion, seen, seed)
 		if err != nil {
@@ -103,7 +111,7 @@ func (c evalCommand) lm(p *process, data *dataset.Dataset) (k contestant, err er
 	}
 	tell := func() {
 		if thought.asked > 0 {
-			p.log.Info("thoughts", "asked", thought.asked, "with_a_grounded_line", thought.grounded, "lines", thought.lines, "lines_dropped", thought.dropped)
+			p.log.Info("thoughts", "asked", thought.asked, "with_a_grounded_line", thought.grounded, "lines", thought.lines, "dropped", thought.dropped)
 		}
 	}
 	grow, err := c.grow(!iot.Factored(who.PromptVersion))

@@ -10,28 +10,26 @@ import (
 // citing is the beginning of a reason, up to where its citation ends.
 var citing = regexp.MustCompile(`^` + citationForm + `$`)
 
-// Guide has what a model writes after Thinking name the candidate to which the chains lead that it has cited: by what is
-// written it says what has to come next, and "" where the model is free. The letter says nothing that the citation has not
-// said, and to look it up is what small models fail at. Where the chains are not of the prompt, or lead to several
-// candidates, there is nothing to say, and ReadReply will drop the line.
+// Guide has what a model writes after Thinking speak of what it has cited: once the numbers of chains stand there, what comes
+// next is the letter of the candidate to which they lead, and the opening of a reason, which a teacher is led by too. By
+// what is written it says what that is, and "" where the model is free: to choose chains, to say why, and to answer. What
+// it gives says nothing that the citation has not said, and looking that up is what small models fail at. Where the
+// chains are not of the prompt, or lead to several candidates, there is nothing to give, and ReadReply drops the line.
 func (p Prompt) Guide(c event.Context) func(written string) string {
+	titles := historyTitles(c)
 	return func(written string) string {
 		line := strings.TrimLeft(written[strings.LastIndexByte(written, '\n')+1:], " ")
 		m := citing.FindStringSubmatch(line)
 		if m == nil {
 			return ""
 		}
-		led := -1
-		for _, n := range cited(m[1]) {
-			if !p.shows(c, n) {
+		numbers := cited(m[1])
+		for _, n := range numbers {
+			if !p.shows(c, n) || c.Chains[n-1].ItemID != c.Chains[numbers[0]-1].ItemID {
 				return ""
 			}
-			to := candidateOf(c, c.Chains[n-1].ItemID)
-			if to < 0 || led >= 0 && to != led {
-				return ""
-			}
-			led = to
 		}
-		return " " + string(p.Letters[led]) + ":"
+		first := c.Chains[numbers[0]-1]
+		return " " + string(p.Letters[candidateOf(c, first.ItemID)]) + ": " + openingOf(c, titles, first)
 	}
 }

@@ -9,7 +9,7 @@ import (
 func TestGuide(t *testing.T) {
 	c := small()
 	p := thinking(t, c)
-	x, y := " "+string(p.Letters[0])+":", " "+string(p.Letters[1])+":"
+	x, y := " "+string(p.Letters[0])+": Whoever enjoys Toy Story may like X, since", " "+string(p.Letters[1])+": Whoever enjoys The 'Heat' may like Y, since"
 	guide := p.Guide(c)
 	for written, want := range map[string]string{
 		"[1]":                          x,

@@ -71,7 +71,7 @@ func NewTeaching(c event.Context) *Teaching {
 // the next words complete: a small model that is not led to its subject loses it. guided also says that the user chose it.
 func (t *Teaching) Ask(chains []int, guided bool) (text, opening string) {
 	first := t.c.Chains[chains[0]-1]
-	to := `"` + t.name(first.ItemID) + `"`
+	to := `"` + nameOf(t.c, first.ItemID) + `"`
 	for _, n := range chains {
 		ch := t.c.Chains[n-1]
 		more := ""
@@ -83,17 +83,22 @@ func (t *Teaching) Ask(chains []int, guided bool) (text, opening string) {
 	if guided {
 		t.text.WriteString("The user went on to " + to + " as well: the reason explains it, and does not say that it is known.\n")
 	}
-	opening = "Whoever enjoys " + withoutYear(t.titles.of(first.Via)) + " may like " + withoutYear(t.name(first.ItemID)) + ", since"
+	opening = openingOf(t.c, t.titles, first)
 	return t.text.String() + "Reason: " + opening, opening
 }
 
 // Told takes the whole reason that was written.
 func (t *Teaching) Told(reason string) { t.text.WriteString("Reason: " + reason + "\n") }
 
-// name is the title of a candidate.
-func (t *Teaching) name(item string) string {
-	if i := candidateOf(t.c, item); i >= 0 {
-		return title(t.c.Candidates[i].Title, item)
+// openingOf is how a reason begins that rests on a chain: it says what leads to what, and the next words why.
+func openingOf(c event.Context, titles titlesByID, ch event.Chain) string {
+	return "Whoever enjoys " + withoutYear(titles.of(ch.Via)) + " may like " + withoutYear(nameOf(c, ch.ItemID)) + ", since"
+}
+
+// nameOf is the title of a candidate.
+func nameOf(c event.Context, item string) string {
+	if i := candidateOf(c, item); i >= 0 {
+		return title(c.Candidates[i].Title, item)
 	}
 	return title("", item)
 }

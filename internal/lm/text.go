@@ -9,7 +9,7 @@ type WriteOptions struct {
 	Seed        uint64   // the same seed, text and options give the same texts
 	Stop        []string // strings that end a text, and are no part of it
 	// Guide, if not nil, says how a text has to go on, by what is written of it; "": the model is free. It has to be safe for
-	// concurrent use, and costs no more than the tokens that it gives.
+	// concurrent use. A model that a server runs is not guided.
 	Guide func(written string) string
 }
 

@@ -17,15 +17,12 @@ var (
 	_ lm.Writer = (*Model)(nil)
 )
 
-// Write implements lm.Writer, but for the tokens: a server tells the words and log-probabilities of a text, and not the
-// numbers of its tokens. The text stands alone, in no template; each of the n texts is a call of its own. A server need not
+// Write implements lm.Writer, but for the guide, since a server writes to the end unasked, and for the tokens: it tells the
+// words and log-probabilities of a text, and not the numbers of its tokens. The text stands alone, in no template; each of the n texts is a call of its own. A server need not
 // give the same text for the same seed after it was updated, or with others at the same time.
 func (c *Client) Write(ctx context.Context, text string, n int, o lm.WriteOptions) ([]lm.Written, error) {
 	if n < 1 || o.Most < 1 {
 		return nil, fmt.Errorf("write %d texts of at most %d tokens: want 1 or more of both: %w", n, o.Most, lm.ErrNonsense)
-	}
-	if o.Guide != nil {
-		return nil, fmt.Errorf("write by a guide: a server writes to the end unasked: %w", lm.ErrNonsense)
 	}
 	out := make([]lm.Written, n)
 	for i := range out {
