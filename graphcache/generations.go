@@ -123,9 +123,17 @@ func (g *Generations) do(ctx context.Context, f func(*Cache) error) error {
 	return f(c)
 }
 
-// ApplyInteractions is Cache.ApplyInteractions of the current generation.
+// ApplyInteractions is Cache.ApplyInteractions of the current generation. What apps read of a user who has bought or hidden
+// something is deleted.
 func (g *Generations) ApplyInteractions(ctx context.Context, span event.Span, batch []event.Interaction) error {
-	return g.do(ctx, func(c *Cache) error { return c.ApplyInteractions(ctx, span, batch) })
+	err := g.unread(ctx, batch) // before it too, for whoever is killed between the two
+	if err == nil {
+		err = g.do(ctx, func(c *Cache) error { return c.ApplyInteractions(ctx, span, batch) })
+	}
+	if err == nil {
+		err = g.unread(ctx, batch)
+	}
+	return err
 }
 
 // ApplyItems is Cache.ApplyItems of the current generation.
@@ -231,34 +239,6 @@ func (g *Generations) Traces(ctx context.Context, user string) (Traces, error) {
 		}
 	}
 	return sum, g.first.tracesOutside(ctx, user, &sum)
-}
-
-// Forgotten tells before when a user is forgotten, in one round trip; 0: the user is not.
-func (g *Generations) Forgotten(ctx context.Context, user string) (event.Time, error) {
-	for {
-		c := g.current.Load()
-		var at, before *redis.StringCmd
-		_, err := c.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
-			at, before = p.HGet(ctx, c.pointerKey(), "current"), p.HGet(ctx, c.forgetKey(group(user)), c.tombstone(user))
-			return nil
-		})
-		if err != nil && !errors.Is(err, redis.Nil) {
-			return 0, wrapf(err, "read whether user %q is forgotten", user)
-		}
-		now, err := pointed(at)
-		if err != nil {
-			return 0, err
-		}
-		if now != c.opt.Generation {
-			g.enter(now)
-			continue
-		}
-		ms, err := before.Int64()
-		if errors.Is(err, redis.Nil) {
-			return 0, nil
-		}
-		return event.Time(ms), wrapf(err, "read whether user %q is forgotten", user)
-	}
 }
 
 // LoadJoin is Cache.LoadJoin; who is forgotten is told by the current generation.

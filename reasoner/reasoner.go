@@ -295,7 +295,7 @@ func (r *Reasoner) Recommend(ctx context.Context, req Request) (event.Recommenda
 	if !r.log(ctx, d) {
 		rec.DecisionID = ""
 	}
-	if err := r.opt.Store.Put(ctx, rec, finalScores(d)); errors.Is(err, ErrForgotten) {
+	if err := r.opt.Store.Put(ctx, rec, finalScores(d)); hasFallen(err) {
 		r.opt.Logger.Info("recommendation not stored", "decision", d.DecisionID, "error", err)
 	} else if err != nil {
 		r.metrics.unstored.Inc()

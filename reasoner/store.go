@@ -1,6 +1,7 @@
 package reasoner
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,19 +17,17 @@ type RedisStore struct {
 	Client redis.UniversalClient
 	Prefix string        // of the keys, "r2:" as a rule
 	TTL    time.Duration // after which a recommendation is gone
-	// Forgotten tells before when a user is forgotten; 0: the user is not. Default: nobody is.
-	Forgotten func(ctx context.Context, user string) (event.Time, error)
+	// Stands tells whether a recommendation may still be given: an error that wraps event.ErrForgotten or event.ErrOutdated
+	// says why not. Default: it may.
+	Stands func(ctx context.Context, rec event.Recommendation) error
 }
 
-// ErrForgotten says that a recommendation was made from what is forgotten by now.
-var ErrForgotten = errors.New("the user was forgotten while the recommendation was made")
-
-// unconfirmed is how long a recommendation lasts of which it is not known yet whether its user was forgotten meanwhile.
+// unconfirmed is how long a recommendation lasts of which it is not known yet whether it still stands.
 const unconfirmed = time.Minute
 
-// Put replaces what apps read of the user. Where the user was forgotten since the recommendation was begun, it leaves
-// nothing and returns ErrForgotten: whoever forgets writes that down before deleting what apps read, so either that
-// deletes what is written here, or it is found here. What Put leaves if it is cut off in the middle is gone a minute later.
+// Put replaces what apps read of the user. Where the recommendation does not stand any more, it leaves nothing and returns why:
+// whoever forgets a user, or joins what the user bought or hid, writes that down before deleting what apps read, so either
+// that deletes what is written here, or it is found here. What Put leaves if it is cut off in the middle is gone a minute later.
 func (s RedisStore) Put(ctx context.Context, rec event.Recommendation, scores map[string]float64) error {
 	doc, err := event.Encode(rec)
 	if err != nil {
@@ -40,7 +39,7 @@ func (s RedisStore) Put(ctx context.Context, rec event.Recommendation, scores ma
 	}
 	recKey, topKey := event.RecommendationKey(s.Prefix, rec.UserID), event.TopKey(s.Prefix, rec.UserID)
 	first := s.TTL
-	if s.Forgotten != nil {
+	if s.Stands != nil {
 		first = min(first, unconfirmed)
 	}
 	_, err = s.Client.TxPipelined(ctx, func(p redis.Pipeliner) error {
@@ -50,7 +49,7 @@ func (s RedisStore) Put(ctx context.Context, rec event.Recommendation, scores ma
 		p.Expire(ctx, topKey, first)
 		return nil
 	})
-	if err == nil && s.Forgotten != nil {
+	if err == nil && s.Stands != nil {
 		err = s.confirm(ctx, rec, recKey, topKey)
 	}
 	if err != nil {
@@ -61,13 +60,12 @@ func (s RedisStore) Put(ctx context.Context, rec event.Recommendation, scores ma
 
 // confirm makes what was written last, or deletes it.
 func (s RedisStore) confirm(ctx context.Context, rec event.Recommendation, recKey, topKey string) error {
-	before, err := s.Forgotten(ctx, rec.UserID)
-	if err != nil {
-		return err
+	fallen := s.Stands(ctx, rec)
+	if fallen != nil && !hasFallen(fallen) {
+		return fallen
 	}
-	forgotten := rec.GeneratedAt < before
-	_, err = s.Client.TxPipelined(ctx, func(p redis.Pipeliner) error {
-		if forgotten {
+	_, err := s.Client.TxPipelined(ctx, func(p redis.Pipeliner) error {
+		if fallen != nil {
 			p.Del(ctx, recKey, topKey)
 		} else {
 			p.Expire(ctx, recKey, s.TTL)
@@ -75,22 +73,33 @@ func (s RedisStore) confirm(ctx context.Context, rec event.Recommendation, recKe
 		}
 		return nil
 	})
-	if err == nil && forgotten {
-		return ErrForgotten
-	}
-	return err
+	return cmp.Or(err, fallen)
 }
 
-// Get returns what apps read of the user; ok is false where there is nothing (any more).
+// hasFallen tells whether an error says that a recommendation does not stand any more.
+func hasFallen(err error) bool {
+	return errors.Is(err, event.ErrForgotten) || errors.Is(err, event.ErrOutdated)
+}
+
+// Get returns what apps read of the user; ok is false where there is nothing (any more), nothing that still stands, or nothing that
+// this version can read.
 func (s RedisStore) Get(ctx context.Context, user string) (rec event.Recommendation, ok bool, err error) {
 	doc, err := s.Client.Get(ctx, event.RecommendationKey(s.Prefix, user)).Bytes()
 	if errors.Is(err, redis.Nil) {
 		return rec, false, nil
 	}
 	if err == nil {
-		rec, err = event.DecodeRecommendation(doc)
+		if rec, err = event.DecodeRecommendation(doc); err != nil {
+			return event.Recommendation{}, false, nil // the next one takes its place
+		}
+		if s.Stands != nil {
+			err = s.Stands(ctx, rec)
+		}
 	}
-	if err != nil {
+	switch {
+	case hasFallen(err):
+		return event.Recommendation{}, false, nil
+	case err != nil:
 		return rec, false, fmt.Errorf("read the recommendation of %q: %w", user, err)
 	}
 	return rec, true, nil

@@ -63,7 +63,7 @@ func TestNothingIsStoredOfWhoIsForgottenMeanwhile(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			store := RedisStore{Client: watched, Prefix: "r2:", TTL: time.Hour, Forgotten: asked.Forgotten}
+			store := RedisStore{Client: watched, Prefix: "r2:", TTL: time.Hour, Stands: asked.Stands}
 			return store.Put(ctx, event.Recommendation{Version: 1, UserID: "gone", GeneratedAt: made, Source: event.Graph}, map[string]float64{"i": 1})
 		}
 		for n, through := 1, false; !through; n++ {
@@ -75,7 +75,7 @@ func TestNothingIsStoredOfWhoIsForgottenMeanwhile(t *testing.T) {
 			err := put(m, at-1)
 			if through = m.calls < n; through {
 				forget()
-			} else if err != nil && !errors.Is(err, ErrForgotten) {
+			} else if err != nil && !errors.Is(err, event.ErrForgotten) {
 				t.Fatal(err)
 			}
 			embeddedtest.Nowhere(t, rdb, "gone", "forgotten while a recommendation was stored,")

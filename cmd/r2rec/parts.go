@@ -99,7 +99,7 @@ func newReasoner(p *process, kc *broker.Client, rdb redis.UniversalClient, graph
 	}
 	decisions := kc.NewWriter(broker.Decisions)
 	opt := reasoner.Options{
-		Graph: graphSource{graph.Snapshot}, Rank: func(c event.Context) []float64 { return weights.Scores(fusion.FromContext(c)) }, Weights: weights.Digest(), Log: decisionLog{decisions}, Store: reasoner.RedisStore{Client: rdb, Prefix: rf.Prefix, TTL: f.TTL, Forgotten: graph.Forgotten},
+		Graph: graphSource{graph.Snapshot}, Rank: func(c event.Context) []float64 { return weights.Scores(fusion.FromContext(c)) }, Weights: weights.Digest(), Log: decisionLog{decisions}, Store: reasoner.RedisStore{Client: rdb, Prefix: rf.Prefix, TTL: f.TTL, Stands: graph.Stands},
 		ControlShare: f.ControlShare, ExploreShare: f.ExploreShare, Temperature: f.Temperature,
 		ModelWeight: mf.weight(), ModelTimeout: mf.ModelTimeout, MaskModel: mf.masks(), MaskTimeout: mf.MaskTimeout,
 		Models: models, Now: time.Now, Logger: p.log, Registerer: reg,

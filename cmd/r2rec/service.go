@@ -117,7 +117,7 @@ func newService(p *process, parts serviceParts) (s *service, err error) {
 	s.forgets = usersSince(parts.kafka, event.At(time.Now()))
 	s.forgets.every = forgetsAt
 	opt := web.Options{
-		Recommender: recommender{s.reasoner, reasoner.RedisStore{Client: parts.rdb, Prefix: parts.redis.Prefix, TTL: parts.recommend.TTL}},
+		Recommender: recommender{s.reasoner, reasoner.RedisStore{Client: parts.rdb, Prefix: parts.redis.Prefix, Stands: parts.graph.Stands}, s.follower},
 		Publisher:   s.events, Explorer: explore, Health: s.health, Feed: s.feed,
 		Logger: p.log, Now: time.Now, Registerer: parts.registry, Gatherer: parts.registry,
 		Token: parts.token, AllowedHosts: parts.hosts, MaxK: reasoner.MaxK,
@@ -267,7 +267,8 @@ func (s *service) close() {
 // recommender is what the server asks.
 type recommender struct {
 	*reasoner.Reasoner
-	store reasoner.RedisStore
+	store  reasoner.RedisStore
+	log    *follower // of adapters; nil: none is followed
 }
 
 func (r recommender) Recommend(ctx context.Context, q web.Query) (event.Recommendation, event.Decision, error) {
@@ -275,7 +276,23 @@ func (r recommender) Recommend(ctx context.Context, q web.Query) (event.Recommen
 }
 
 func (r recommender) Cached(ctx context.Context, user string) (event.Recommendation, bool, error) {
-	return r.store.Get(ctx, user)
+	rec, ok, err := r.store.Get(ctx, user)
+	return rec, ok && r.current(ctx, rec), err
+}
+
+// current tells whether the adapter that ranked a recommendation is the one that ranks for its user now. Where there is
+// none now, what is stored is as good as what the graph would say.
+func (r recommender) current(ctx context.Context, rec event.Recommendation) bool {
+	if rec.Source != event.Reasoned || r.log == nil {
+		return true
+	}
+	m, release, err := r.log.sw.Hold(ctx, rec.UserID)
+	if err != nil {
+		return true
+	}
+	defer release()
+	who, err := m.Identity(ctx)
+	return err != nil || who.Adapter == rec.Adapter
 }
 
 // publisher is where the server writes.

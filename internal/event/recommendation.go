@@ -1,6 +1,9 @@
 package event
 
-import "strings"
+import (
+	"errors"
+	"strings"
+)
 
 // Recommendation is the document that apps read, from Redis under RecommendationKey or over HTTP: everything that is
 // needed to show a list.
@@ -19,6 +22,12 @@ type Recommendation struct {
 
 // RecommendationVersion is the version of the document that this code writes.
 const RecommendationVersion = 1
+
+// Why a recommendation may not be given any more.
+var (
+	ErrForgotten = errors.New("the recommendation was made from what is forgotten by now")
+	ErrOutdated  = errors.New("an item of the recommendation was bought or hidden meanwhile, or is not to be had any more")
+)
 
 // RecommendedItem is one item of a list, first slot first.
 type RecommendedItem struct {
