@@ -115,14 +115,20 @@ type site struct {
 	url string
 }
 
-func (p *place) serve(args ...string) site {
+// freeAddress is one that nobody listens on.
+func (p *place) freeAddress() string {
 	p.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		p.Fatal(err)
 	}
-	addr := ln.Addr().String()
-	ln.Close()
+	defer ln.Close()
+	return ln.Addr().String()
+}
+
+func (p *place) serve(args ...string) site {
+	p.Helper()
+	addr := p.freeAddress()
 	p.start(append(append(append([]string{"serve", "--listen", addr, "--log-level", "error"}, args...), p.kafkaArgs()...), p.redisArgs()...)...)
 	s := site{p, "http://" + addr}
 	p.eventually("the server does not come up", func() (bool, string) {

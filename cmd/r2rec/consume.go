@@ -1,14 +1,16 @@
 package main
 
 import (
+	"net"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/r2rec/r2rec/consumer"
+	"github.com/r2rec/r2rec/internal/web"
 	"golang.org/x/sync/errgroup"
 )
 
 type consumeCommand struct {
+	Monitor     string `help:"Address to answer /healthz, /readyz and /metrics on, host:port, such as 127.0.0.1:9090; empty: none." env:"R2REC_MONITOR" placeholder:"HOST:PORT"`
 	kafkaFlags  `embed:""`
 	redisFlags  `embed:""`
 	joinFlags   `embed:""`
@@ -33,6 +35,8 @@ partitions. Where to begin is told by the watermarks in Redis, not by committed 
 flushed or restored is filled again from Kafka, without anybody's doing. What cannot be applied goes to the
 topic deadletters, with the reason.
 
+With --monitor it answers those who watch over processes: a readiness probe, and Prometheus.
+
 ` + joinHelp
 }
 
@@ -41,12 +45,19 @@ func (c consumeCommand) Run(p *process) error {
 	if err != nil {
 		return err
 	}
+	var ln net.Listener
+	if c.Monitor != "" {
+		if ln, err = listen("--monitor", c.Monitor); err != nil {
+			return err
+		}
+		defer ln.Close()
+	}
 	s, err := connect(p, c.kafkaFlags, c.redisFlags)
 	if err != nil {
 		return err
 	}
 	defer s.close()
-	reg := prometheus.NewRegistry()
+	reg := newRegistry()
 	cons, err := newConsumer(p, s.kafka, s.graph, reg, consumer.Options{Member: c.member()})
 	if err != nil {
 		return err
@@ -56,9 +67,18 @@ func (c consumeCommand) Run(p *process) error {
 		return err
 	}
 	c.warnForgetKey(p)
+	warnRetention(p, s.kafka)
 	p.log.Info("consuming", "kafka", s.kafka.Brokers(), "redis", addressOf(s.rdb), "group", c.Group, "edges_per_node", s.graph.Bound())
 	g, ctx := errgroup.WithContext(p.ctx)
 	g.Go(func() error { return cons.Run(ctx) })
 	g.Go(func() error { return joiner.Run(ctx) })
+	if ln != nil {
+		health := newChecker(append(storesHealth(s, cons), consumersHealth(cons, joiner)...)...)
+		p.log.Info("watched over", "url", "http://"+ln.Addr().String()+"/readyz")
+		g.Go(func() error { health.run(ctx); return nil })
+		g.Go(func() error {
+			return web.Monitor(ctx, ln, web.MonitorOptions{Health: health, Gatherer: reg, Logger: p.log})
+		})
+	}
 	return g.Wait()
 }

@@ -66,7 +66,7 @@ func (c demoCommand) Run(p *process) error {
 	if _, total := all.Len(); c.Live >= total {
 		return fmt.Errorf("--live %d: the data set has %d interactions, and some have to be history", c.Live, total)
 	}
-	ln, err := listen(c.Listen)
+	ln, err := listen("--listen", c.Listen)
 	if err != nil {
 		return err
 	}

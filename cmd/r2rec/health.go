@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
+	"github.com/r2rec/r2rec/consumer"
 	"github.com/r2rec/r2rec/graphcache"
 	"github.com/r2rec/r2rec/internal/event"
 	"github.com/r2rec/r2rec/internal/web"
@@ -96,4 +98,24 @@ func redisHealth(ctx context.Context, graph *graphcache.Generations, address str
 		return web.Degraded, fmt.Sprintf("%s is slow: it took %v to answer a ping", address, took.Round(time.Millisecond))
 	}
 	return working(graph.Writable(ctx), web.Degraded, address)
+}
+
+// storesHealth are the probes of the two servers that a process stands on; cons, if there is one, knows more of Kafka.
+func storesHealth(on stores, cons *consumer.Consumer) []probe {
+	return []probe{
+		{"kafka", func(ctx context.Context) (web.State, string) {
+			if cons != nil {
+				if h := cons.Health(); h.Group.Error != "" {
+					return web.Down, h.Group.Doing + ": " + h.Group.Error
+				}
+			}
+			return working(on.kafka.WaitReady(ctx, probeTimeout, nil), web.Down, strings.Join(on.kafka.Brokers(), ", "))
+		}},
+		{"redis", func(ctx context.Context) (web.State, string) { return redisHealth(ctx, on.graph, addressOf(on.rdb)) }},
+	}
+}
+
+// consumersHealth are the probes of what reads Kafka in a process.
+func consumersHealth(cons *consumer.Consumer, joiner *consumer.Joiner) []probe {
+	return []probe{{"consumer", healthOf(cons.Health, "events behind")}, {"rewards", healthOf(joiner.Health, "records wait for what belongs to them")}}
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/r2rec/r2rec/consumer"
 	"github.com/r2rec/r2rec/graphcache"
 	"github.com/r2rec/r2rec/internal/broker"
@@ -73,6 +74,25 @@ func connectGraph(p *process, f redisFlags) (redis.UniversalClient, *graphcache.
 		return nil, nil, fmt.Errorf("redis at %s: %w", addressOf(rdb), err)
 	}
 	return rdb, graph, nil
+}
+
+// newRegistry has what every process tells of itself.
+func newRegistry() *prometheus.Registry {
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return reg
+}
+
+// warnRetention says what it means that nobody decided how long Kafka keeps the events.
+func warnRetention(p *process, kc *broker.Client) {
+	r, err := kc.Retention(p.ctx, broker.Interactions)
+	switch {
+	case err != nil: // it takes a right that is needed for nothing else
+		p.log.Debug("how long Kafka keeps the events is not known", "error", err)
+	case !r.Decided && r.For >= 0:
+		p.log.Warn("Kafka deletes events after a time that nobody set for their topic: what it has deleted, no lost Redis can be filled with, and no rebuild. "+
+			"Set retention.ms of the topic, to -1 for ever", "topic", kc.Topic(broker.Interactions), "kept", r.For)
+	}
 }
 
 func newConsumer(p *process, kc *broker.Client, graph consumer.Graph, reg prometheus.Registerer, opt consumer.Options) (*consumer.Consumer, error) {

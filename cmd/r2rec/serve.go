@@ -7,8 +7,6 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/r2rec/r2rec/consumer"
 )
 
@@ -54,7 +52,7 @@ With --consume it does what r2rec consume does, rewards included; r2rec consume 
 
 func (c serveCommand) Run(p *process) error {
 	collectSeldom()
-	ln, err := listen(c.Listen)
+	ln, err := listen("--listen", c.Listen)
 	if err != nil {
 		return err
 	}
@@ -79,8 +77,7 @@ func (c serveCommand) Run(p *process) error {
 	if model == nil && c.Adapters == "" {
 		p.log.Warn("the graph ranks: there is no model", "why", noModel)
 	}
-	reg := prometheus.NewRegistry()
-	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	reg := newRegistry()
 	follow, done, err := c.followFlags.open(p, on.kafka, model, c.modelFlags)
 	if err != nil {
 		return err
@@ -102,6 +99,7 @@ func (c serveCommand) Run(p *process) error {
 	defer s.close()
 	if c.Consume {
 		c.warnForgetKey(p)
+		warnRetention(p, on.kafka)
 	}
 	p.log.Info("serving", "url", "http://"+ln.Addr().String(), "kafka", on.kafka.Brokers(), "redis", addressOf(on.rdb), "consume", c.Consume)
 	return s.run(p.ctx, ln)
@@ -123,17 +121,17 @@ const (
 )
 
 // listen refuses what cannot work before anything is started.
-func listen(address string) (net.Listener, error) {
+func listen(flag, address string) (net.Listener, error) {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
-		return nil, fmt.Errorf("--listen %q: want host:port, such as 127.0.0.1:8080: %w", address, err)
+		return nil, fmt.Errorf("%s %q: want host:port, such as 127.0.0.1:8080: %w", flag, address, err)
 	}
 	if _, err := netip.ParseAddr(host); err != nil && host != "localhost" && host != "" {
-		return nil, fmt.Errorf("--listen %q: the host must be an address of this machine, such as 127.0.0.1", address)
+		return nil, fmt.Errorf("%s %q: the host must be an address of this machine, such as 127.0.0.1", flag, address)
 	}
 	ln, err := net.Listen("tcp", address)
 	if err != nil {
-		return nil, fmt.Errorf("--listen %s: %w: is another r2rec running? choose another port", address, err)
+		return nil, fmt.Errorf("%s %s: %w: is another r2rec running? choose another port", flag, address, err)
 	}
 	return ln, nil
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"net"
-	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -136,40 +135,26 @@ func newService(p *process, parts serviceParts) (s *service, err error) {
 }
 
 func (s *service) newHealth() *checker {
-	probes := []probe{
-		{"kafka", func(ctx context.Context) (web.State, string) {
-			if s.consumer != nil {
-				if h := s.consumer.Health(); h.Group.Error != "" {
-					return web.Down, h.Group.Doing + ": " + h.Group.Error
-				}
+	probes := append(storesHealth(stores{s.parts.kafka, s.parts.rdb, s.parts.graph}, s.consumer), probe{"model", func(ctx context.Context) (web.State, string) {
+		var m event.Model
+		var err error
+		switch {
+		case s.follower != nil:
+			if m, err = s.follower.identity(ctx); err == nil {
+				err = s.follower.reachable(ctx)
 			}
-			return working(s.parts.kafka.WaitReady(ctx, probeTimeout, nil), web.Down, strings.Join(s.parts.kafka.Brokers(), ", "))
-		}},
-		{"redis", func(ctx context.Context) (web.State, string) {
-			return redisHealth(ctx, s.parts.graph, addressOf(s.parts.rdb))
-		}},
-		{"model", func(ctx context.Context) (web.State, string) {
-			var m event.Model
-			var err error
-			switch {
-			case s.follower != nil:
-				if m, err = s.follower.identity(ctx); err == nil {
-					err = s.follower.reachable(ctx)
-				}
-			case s.parts.model == nil:
-				return web.Degraded, "the graph ranks: " + s.parts.noModel
-			default:
-				m, err = s.parts.model.Identity(ctx)
-			}
-			return working(err, web.Degraded, m.Name)
-		}},
-	}
+		case s.parts.model == nil:
+			return web.Degraded, "the graph ranks: " + s.parts.noModel
+		default:
+			m, err = s.parts.model.Identity(ctx)
+		}
+		return working(err, web.Degraded, m.Name)
+	}})
 	if s.follower != nil {
 		probes = append(probes, probe{"adapter", s.follower.health})
 	}
 	if s.consumer != nil {
-		probes = append(probes, probe{"consumer", healthOf(s.consumer.Health, "events behind")},
-			probe{"rewards", healthOf(s.joiner.Health, "records wait for what belongs to them")})
+		probes = append(probes, consumersHealth(s.consumer, s.joiner)...)
 	}
 	return newChecker(probes...)
 }
@@ -267,8 +252,8 @@ func (s *service) close() {
 // recommender is what the server asks.
 type recommender struct {
 	*reasoner.Reasoner
-	store  reasoner.RedisStore
-	log    *follower // of adapters; nil: none is followed
+	store reasoner.RedisStore
+	log   *follower // of adapters; nil: none is followed
 }
 
 func (r recommender) Recommend(ctx context.Context, q web.Query) (event.Recommendation, event.Decision, error) {

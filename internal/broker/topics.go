@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/cenkalti/backoff/v4"
 	"github.com/segmentio/kafka-go"
@@ -27,6 +28,9 @@ var AllTopics = []string{Interactions, Items, Users, Decisions, Rewards, Adapter
 // DefaultPartitions is the number of partitions of the topics that are shared out among consumers.
 const DefaultPartitions = 8
 
+// keptToLearn is how long Decisions and Rewards are kept: trainers read those of 30 days, by default.
+const keptToLearn = 40 * 24 * time.Hour
+
 // Topics says how topics are made that do not exist yet. Those that exist are left as they are.
 type Topics struct {
 	Partitions        int // of Interactions, Items, Users and Rewards; 0 means DefaultPartitions
@@ -45,7 +49,7 @@ func (e *PartitionsError) Error() string {
 	return fmt.Sprintf("topic %s has %d partitions, want %d: %s", e.Topic, e.Have, e.Want, e.Why)
 }
 
-// EnsureTopics makes the topics that are missing and then checks that the partitions of all fit together: Decisions has
+// EnsureTopics makes the topics that are missing, with retentions of their own, and then checks that the partitions of all fit together: Decisions has
 // as many as Interactions, or a click and the decision that earned it would reach different consumers, and Adapters has
 // one, or the log of promotions has no order. What does not fit is an error that is a *PartitionsError. Several processes
 // may call it at the same time.
@@ -115,6 +119,10 @@ func (c *Client) create(ctx context.Context, admin *kafka.Client, spec Topics, h
 		missing = append(missing, kafka.TopicConfig{Topic: name, NumPartitions: partitions, ReplicationFactor: factor, ConfigEntries: config})
 	}
 	compacted := kafka.ConfigEntry{ConfigName: "cleanup.policy", ConfigValue: "compact"}
+	deleting := kafka.ConfigEntry{ConfigName: "cleanup.policy", ConfigValue: "delete"}
+	kept := kafka.ConfigEntry{ConfigName: retentionTime, ConfigValue: "-1"}
+	unbounded := kafka.ConfigEntry{ConfigName: "retention.bytes", ConfigValue: "-1"}
+	toLearn := kafka.ConfigEntry{ConfigName: retentionTime, ConfigValue: strconv.FormatInt(keptToLearn.Milliseconds(), 10)}
 
 	// The two must agree, and either may have been made by hand.
 	like := spec.Partitions
@@ -123,15 +131,12 @@ func (c *Client) create(ctx context.Context, admin *kafka.Client, spec Topics, h
 	} else if n, ok := have[c.Topic(Decisions)]; ok {
 		like = n
 	}
-	add(Interactions, like)
+	add(Interactions, like, deleting, kept, unbounded) // what the graph is filled from when it is lost
 	add(Items, spec.Partitions, compacted)
 	add(Users, spec.Partitions, compacted)
-	add(Decisions, like)
-	add(Rewards, spec.Partitions)
-	add(Adapters, 1,
-		kafka.ConfigEntry{ConfigName: "cleanup.policy", ConfigValue: "delete"},
-		kafka.ConfigEntry{ConfigName: "retention.ms", ConfigValue: "-1"},
-		kafka.ConfigEntry{ConfigName: "retention.bytes", ConfigValue: "-1"})
+	add(Decisions, like, deleting, toLearn)
+	add(Rewards, spec.Partitions, deleting, toLearn)
+	add(Adapters, 1, deleting, kept, unbounded)
 	add(DeadLetters, 1,
 		kafka.ConfigEntry{ConfigName: "max.message.bytes", ConfigValue: strconv.Itoa(MaxDeadLetterBytes + MaxDeadLetterBytes/8)})
 
@@ -139,7 +144,7 @@ func (c *Client) create(ctx context.Context, admin *kafka.Client, spec Topics, h
 	if spec.ReplicationFactor == 0 && refusesFactor(err) {
 		res, metaErr := admin.Metadata(ctx, &kafka.MetadataRequest{Topics: []string{}})
 		if metaErr != nil || len(res.Brokers) != 1 {
-			return backoff.Permanent(fmt.Errorf("%w (give a replication factor: the brokers refuse their own default)", err))
+			return backoff.Permanent(fmt.Errorf("%w (the brokers refuse their own default of the replication factor: make the topics by hand)", err))
 		}
 		for i := range missing {
 			missing[i].ReplicationFactor = 1

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/segmentio/kafka-go"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -90,11 +91,16 @@ func TestEnsureTopicsMakesThemOnce(t *testing.T) {
 			broker.Items:        {"cleanup.policy", "compact"},
 			broker.Users:        {"cleanup.policy", "compact"},
 			broker.Adapters:     {"retention.ms", "-1"},
+			broker.Decisions:    {"retention.ms", "3456000000"},
+			broker.Rewards:      {"retention.ms", "3456000000"},
 			broker.DeadLetters:  {"max.message.bytes", "2359296"},
 		} {
 			if got := configs(t, c, topic)[entry[0]]; got != entry[1] {
 				t.Errorf("%s: %s = %q, want %q", topic, entry[0], got, entry[1])
 			}
+		}
+		if got, err := c.Retention(ctx, broker.Interactions); err != nil || got.For >= 0 || !got.Decided {
+			t.Errorf("interactions are kept %+v, %v; want for ever", got, err)
 		}
 		if got := configs(t, c, broker.Adapters)["cleanup.policy"]; got != "delete" {
 			t.Errorf("adapters: cleanup.policy = %q, want delete: the log is never compacted", got)
@@ -117,6 +123,30 @@ func TestEnsureTopicsFollowsTheTopicsThatExist(t *testing.T) {
 			if got[broker.Interactions] != 3 || got[broker.Decisions] != 3 || got[broker.Items] != 5 {
 				t.Errorf("%s had 3 partitions: got %v, want 3 for both and 5 for items", existing, got)
 			}
+		}
+	})
+}
+
+// A topic that was made without a retention has the brokers' own, and is told apart from one for which it was decided.
+func TestRetention(t *testing.T) {
+	embeddedtest.EachKafka(t, func(t *testing.T, s broker.Settings) {
+		c := newClient(t, s)
+		createTopic(t, c, broker.Interactions, 1)
+		left, err := c.Retention(bounded(t), broker.Interactions)
+		if err != nil || left.Decided || left.For <= 0 {
+			t.Errorf("made by nobody who decided: %+v, %v", left, err)
+		}
+		if err := c.EnsureTopics(bounded(t), broker.Topics{}); err != nil {
+			t.Fatal(err)
+		}
+		if r, err := c.Retention(bounded(t), broker.Rewards); err != nil || !r.Decided || r.For != 960*time.Hour {
+			t.Errorf("rewards: %+v, %v", r, err)
+		}
+		if r, err := c.Retention(bounded(t), broker.Interactions); err != nil || r != left {
+			t.Errorf("a topic that is there is left as it is: %+v, %v, was %+v", r, err, left)
+		}
+		if _, err := c.Retention(bounded(t), "nothing-such"); err == nil {
+			t.Error("a topic that is not there has a retention")
 		}
 	})
 }

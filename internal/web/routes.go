@@ -17,8 +17,7 @@ type route struct {
 
 // routes is the whole surface; openapi.json describes each of them.
 func (s *Server) routes() []route {
-	metrics := promhttp.HandlerFor(s.Gatherer, promhttp.HandlerOpts{ErrorHandling: promhttp.HTTPErrorOnError})
-	return []route{
+	return append(s.probes(), []route{
 		{"GET", "/v1/users", false, s.users},
 		{"GET", "/v1/users/{user}/recommendations", false, s.recommendations},
 		{"GET", "/v1/users/{user}/history", false, s.history},
@@ -31,22 +30,33 @@ func (s *Server) routes() []route {
 		{"POST", "/v1/adapters/rollback", false, s.rollBack},
 		{"GET", "/v1/loop", false, s.loop},
 		{"GET", "/v1/stream", false, s.stream},
-		{"GET", "/healthz", true, s.healthz},
-		{"GET", "/readyz", true, s.readyz},
-		{"GET", "/metrics", false, metrics.ServeHTTP},
 		{"GET", "/openapi.json", true, s.openapi},
 		{"GET", "/{$}", true, s.index},
 		{"GET", "/page/{file}", true, s.asset},
+	}...)
+}
+
+// probes is what those ask who watch over a process.
+func (s *Server) probes() []route {
+	metrics := promhttp.HandlerFor(s.Gatherer, promhttp.HandlerOpts{ErrorHandling: promhttp.HTTPErrorOnError})
+	return []route{
+		{"GET", "/healthz", true, s.healthz},
+		{"GET", "/readyz", true, s.readyz},
+		{"GET", "/metrics", false, metrics.ServeHTTP},
 	}
 }
 
 // handler builds the chain that every request goes through: headers, recovery and measuring around the mux, and within
 // it, for each route, the checks of guard.
 func (s *Server) handler(loopback bool) http.Handler {
+	return s.observe(s.protect(s.mux(s.routes(), loopback, "there is nothing at this path; /openapi.json lists what there is")))
+}
+
+func (s *Server) mux(routes []route, loopback bool, nothing string) http.Handler {
 	mux := http.NewServeMux()
 	hosts := s.hosts(loopback)
 	methods := map[string][]string{}
-	for _, r := range s.routes() {
+	for _, r := range routes {
 		mux.Handle(r.method+" "+r.path, s.guard(hosts, r.open, r.handle))
 		methods[r.path] = append(methods[r.path], r.method)
 	}
@@ -62,7 +72,7 @@ func (s *Server) handler(loopback bool) http.Handler {
 		}))
 	}
 	mux.Handle("/", s.guard(hosts, true, func(w http.ResponseWriter, _ *http.Request) {
-		fail(w, http.StatusNotFound, "there is nothing at this path; /openapi.json lists what there is")
+		fail(w, http.StatusNotFound, nothing)
 	}))
-	return s.observe(s.protect(mux))
+	return mux
 }

@@ -44,7 +44,7 @@ func (s *Server) guard(hosts map[string]bool, open bool, next http.HandlerFunc) 
 	crossOrigin := http.NewCrossOriginProtection()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if hosts != nil && !hosts[hostName(r.Host)] {
-			fail(w, http.StatusMisdirectedRequest, "this address does not answer for that host name; use localhost, or allow the name when starting r2rec")
+			fail(w, http.StatusMisdirectedRequest, "this address does not answer for that host name; use localhost, or start r2rec with --allowed-host NAME")
 			return
 		}
 		// Reading has effects here too, a decision that is made and logged, so it is refused as well wherever the

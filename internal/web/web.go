@@ -134,8 +134,18 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	if !loopback && s.Token == "" {
 		s.log.Warn("no token is set and the address is not a loopback one: whoever reaches it can read and forget every user", "address", ln.Addr())
 	}
+	// group's context ends when ctx does or when the listener fails: either way everything below it ends.
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return s.answer(ctx, ln, s.handler(loopback)) })
+	group.Go(func() error { s.tell(ctx); return nil })
+	group.Go(func() error { s.report(ctx); return nil })
+	return group.Wait()
+}
+
+// answer serves HTTP on ln until ctx ends.
+func (s *Server) answer(ctx context.Context, ln net.Listener, h http.Handler) error {
 	server := &http.Server{
-		Handler:           s.handler(loopback),
+		Handler:           h,
 		ReadHeaderTimeout: s.timeouts.header,
 		ReadTimeout:       s.timeouts.read,
 		WriteTimeout:      s.timeouts.write,
@@ -143,7 +153,6 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
-	// group's context ends when ctx does or when the listener fails: either way everything below it ends.
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		if err := server.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
@@ -162,8 +171,6 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		}
 		return nil
 	})
-	group.Go(func() error { s.tell(ctx); return nil })
-	group.Go(func() error { s.report(ctx); return nil })
 	return group.Wait()
 }
 
