@@ -196,3 +196,24 @@ func TestFreshStartAfterRetention(t *testing.T) {
 		}
 	})
 }
+
+// A store that was flushed is noticed where Kafka has nothing left of what was in it, though the next event comes first of all.
+func TestFlushedAfterRetention(t *testing.T) {
+	eachCluster(t, func(t *testing.T, c *cluster) {
+		for i := range 10 {
+			c.produce(c.click(0, i))
+		}
+		g := newMemory()
+		opt := c.options(g)
+		opt.CheckInterval = time.Hour // an idle check would find it too
+		r := start(t, opt)
+		g.awaitClicks(t, 10)
+		c.retain(c.topics.Interactions, 10)
+		g.wipe()
+		c.produce(c.click(0, 10))
+		var gap *GapError
+		if err := r.wait(); !errors.As(err, &gap) || gap.HasWatermark || gap.First != 10 {
+			t.Errorf("Run: %v, want a gap: nothing is left of the first ten", err)
+		}
+	})
+}

@@ -177,7 +177,10 @@ func (p *partition) flush(ctx context.Context) error {
 		}
 	}
 
-	span := event.Span{Topic: p.topic, Partition: p.id, First: p.first, Start: p.applied, End: b.next}
+	span := event.Span{Topic: p.topic, Partition: p.id, Start: p.applied, End: b.next}
+	if !p.known { // whoever has read something expects its watermark, wherever the log begins by now
+		span.First = p.first
+	}
 	if len(b.letters) > 0 {
 		if err := p.attempt(ctx, "publish dead letters", func() error { return p.dead.publish(ctx, b.letters) }); err != nil {
 			return err

@@ -177,24 +177,25 @@ func (r *Rebuilder) catchUp(ctx context.Context) error {
 	return r.round(ctx, t.Items, t.Interactions)
 }
 
-// Loss is a stretch of a partition that the serving graph covers, as its watermark says, and that Kafka no longer has: what
-// only it told is not in a graph that is built anew.
+// Loss is a stretch of a partition that the serving graph covers, as its watermark says, and that Kafka does not have: what
+// only it told is not in a graph that is built anew. Either the beginning was deleted, or the graph holds more than Kafka ever
+// had: then the topic was made again, or this is another cluster.
 type Loss struct {
 	Topic     string `json:"topic"`
 	Partition int    `json:"partition"`
 	First     int64  `json:"first"`     // the oldest offset that Kafka has
+	End       int64  `json:"end"`       // the offset that the next record will get
 	Watermark int64  `json:"watermark"` // everything below it is in the serving graph
 }
 
-// Losses compares what Kafka has with the graph that serves. Interactions are left out where From leaves out old ones.
+// Losses compares what Kafka has with the graph that serves. That the beginning of interactions is gone is none where From leaves
+// out old ones.
 func (r *Rebuilder) Losses(ctx context.Context, serving Graph) (lost []Loss, err error) {
 	if err := r.c.awaitTopics(ctx); err != nil {
 		return nil, err
 	}
 	for _, topic := range r.c.topics {
-		if topic == r.c.opt.Topics.Interactions && !r.opt.From.IsZero() {
-			continue
-		}
+		early := topic != r.c.opt.Topics.Interactions || r.opt.From.IsZero() // what is early counts
 		partitions, err := r.partitions(ctx, topic)
 		if err != nil {
 			return nil, err
@@ -205,14 +206,15 @@ func (r *Rebuilder) Losses(ctx context.Context, serving Graph) (lost []Loss, err
 				return nil, err
 			}
 			var at int64
+			var ok bool
 			if err := s.attempt(ctx, "read the watermark", func() (err error) {
-				at, _, err = serving.Watermark(ctx, key.topic, key.id)
+				at, ok, err = serving.Watermark(ctx, key.topic, key.id)
 				return err
 			}); err != nil {
 				return nil, err
 			}
-			if s.first > 0 && at > 0 {
-				lost = append(lost, Loss{key.topic, key.id, s.first, at})
+			if ok && at > 0 && (early && s.first > 0 || at > s.end) {
+				lost = append(lost, Loss{key.topic, key.id, s.first, s.end, at})
 			}
 		}
 	}
@@ -307,7 +309,21 @@ func (r *Rebuilder) open(ctx context.Context, key partitionKey) (*rebuilding, er
 	}
 	p.begun = p.applied
 	r.parts[key] = p
-	return p, nil
+	return p, r.covered(ctx, p)
+}
+
+// covered sets the watermark of a partition whose beginning Kafka has deleted: for the new graph that is not missing. Without
+// it, whoever consumed the partition before would miss the watermark of one that has no records at all.
+func (r *Rebuilder) covered(ctx context.Context, p *rebuilding) error {
+	if p.applied == 0 {
+		return nil
+	}
+	return p.attempt(ctx, "set the watermark", func() error {
+		if _, ok, err := r.opt.Graph.Watermark(ctx, p.topic, p.id); ok || err != nil {
+			return err
+		}
+		return r.opt.Graph.SetWatermark(ctx, p.topic, p.id, p.applied)
+	})
 }
 
 // skip sets the watermark of a partition to the first record that is not older than From.

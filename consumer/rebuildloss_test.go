@@ -19,7 +19,7 @@ type unswitched struct{ *graphcache.Cache }
 func (unswitched) Switch(context.Context) error { return nil }
 
 // What retention deleted is a loss where the serving graph covers it, and none where that has nothing of the partition, or
-// old interactions are to be left out anyway.
+// old interactions are to be left out anyway. What Kafka never had, as far as it knows, is a loss in any case.
 func TestLossesOfARebuild(t *testing.T) {
 	c := fakeCluster(t)
 	c.produce(c.clicks(0, 30)...)
@@ -44,8 +44,10 @@ func TestLossesOfARebuild(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	losses(time.Time{}, Loss{Topic: c.topics.Interactions, First: 4, Watermark: 9})
-	losses(time.UnixMilli(1))
+	end := int64(10) // of 30 records in three partitions
+	again := Loss{Topic: c.topics.Users, Partition: 2, Watermark: 9} // there is none so far: the topic was made again
+	losses(time.Time{}, Loss{Topic: c.topics.Interactions, First: 4, End: end, Watermark: 9}, again)
+	losses(time.UnixMilli(1), again)
 }
 
 func TestRebuildOptionsThatCannotWork(t *testing.T) {
@@ -59,4 +61,36 @@ func TestRebuildOptionsThatCannotWork(t *testing.T) {
 			t.Errorf("%s: no error", name)
 		}
 	}
+}
+
+// Of a partition that retention has emptied the new graph has the watermark that consumers expect: they go on.
+func TestConsumersGoOnAfterARebuildWithoutWhatIsLost(t *testing.T) {
+	c := fakeCluster(t)
+	for i := range 10 {
+		c.produce(c.click(0, i))
+	}
+	former := newMemory()
+	r := start(t, c.options(former))
+	former.awaitClicks(t, 10)
+	r.stop() // commits
+	c.retain(c.topics.Interactions, 10)
+	rdb := redis.NewClient(&redis.Options{Addr: embeddedtest.Redis(t)})
+	defer rdb.Close()
+	g := openGraph(t, rdb)
+	builder, err := NewRebuilder(RebuildOptions{Member: c.member(), Topics: c.topics, Graph: unswitched{g}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := builder.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if at, ok, err := g.Watermark(t.Context(), c.topics.Interactions, 0); at != 10 || !ok || err != nil {
+		t.Errorf("the watermark of the partition without records is %d, %v, %v; want 10", at, ok, err)
+	}
+	r = start(t, c.options(g))
+	c.eventually("reading", func() bool {
+		h := r.Health()
+		return len(h.Partitions) == 3*partitions && h.Partitions[0].Position == 10
+	})
+	r.stop()
 }

@@ -121,7 +121,7 @@ func TestConsumeEndsAtAGap(t *testing.T) {
 	}
 	p.deleteRecords(2)
 	var out, errs bytes.Buffer
-	if code := run(t.Context(), consume, &out, &errs); code != 1 || !strings.Contains(errs.String(), "interactions/0: Kafka has offsets 2 to 2") || !strings.Contains(errs.String(), `gap policy "earliest"`) {
+	if code := run(t.Context(), consume, &out, &errs); code != 1 || !strings.Contains(errs.String(), "interactions/0: Kafka has offsets 2 to 2") || !strings.Contains(errs.String(), "--on-gap earliest") {
 		t.Errorf("exit code %d: %s", code, errs.String())
 	}
 	p.start(append(consume, "--on-gap", "earliest")...)

@@ -244,10 +244,14 @@ func (r *rebuild) losses(b *consumer.Rebuilder) (err error) {
 		return err
 	}
 	for _, l := range r.did.Lost {
-		r.p.log.Warn("kafka no longer has the beginning: what only that told is not in a new graph", "topic", l.Topic, "partition", l.Partition, "first", l.First, "graph_holds_below", l.Watermark)
+		why := "kafka no longer has the beginning: what only that told is not in a new graph"
+		if l.Watermark > l.End {
+			why = "the graph holds more than kafka has: the topic was made again or cut off, or this is another cluster"
+		}
+		r.p.log.Warn(why, "topic", l.Topic, "partition", l.Partition, "first", l.First, "end", l.End, "graph_holds_below", l.Watermark)
 	}
 	if len(r.did.Lost) > 0 && !r.AcceptLoss {
-		return fmt.Errorf("retention has deleted the beginning of %d partitions that the present graph was made from: a new one would know less. Keep the graph, accept that with --accept-loss, or say from when on with --from", len(r.did.Lost))
+		return fmt.Errorf("of %d partitions kafka does not have all that the present graph was made from: a new one would know less. Keep the graph, see whether --kafka and --topic-prefix are right, accept the loss with --accept-loss, or say from when on with --from", len(r.did.Lost))
 	}
 	return nil
 }
