@@ -229,6 +229,9 @@ func TestUsersAreForgottenInAllGenerations(t *testing.T) {
 			t.Errorf("what was made before stands: %v", err)
 		}
 		must(g.Stands(ctx, event.Recommendation{UserID: "user-3-", GeneratedAt: 20_001 * day}))
+		if at, err := g.ForgetBefore(ctx, "user-3-"); at != 20_001*day || err != nil {
+			t.Errorf("forgotten before %v, %v", at, err)
+		}
 		if at, ok, err := building.Watermark(ctx, "users", 0); ok || err != nil {
 			t.Errorf("the generation that is being built has a watermark of users, %d, %v: it has not read them", at, err)
 		}

@@ -3,6 +3,7 @@ package graphcache
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/r2rec/r2rec/internal/event"
 	"github.com/redis/go-redis/v9"
@@ -16,50 +17,77 @@ func (g *Generations) Stands(ctx context.Context, rec event.Recommendation) erro
 	for i, it := range rec.Items {
 		ids[i] = it.ItemID
 	}
+	var before *redis.StringCmd
+	var settled []*redis.FloatCmd
+	var reads itemReads
+	if err := g.read(ctx, func(c *Cache, p redis.Pipeliner) {
+		before, settled = p.HGet(ctx, c.forgetKey(group(rec.UserID)), c.tombstone(rec.UserID)), nil
+		for _, id := range ids {
+			settled = append(settled, p.ZScore(ctx, c.settledKey(rec.UserID), id))
+		}
+		reads = c.queueItems(ctx, p, ids)
+	}); err != nil {
+		return wrapf(err, "read whether what was recommended to user %q still stands", rec.UserID)
+	}
+	if at, err := instant(before); err != nil {
+		return wrapf(err, "read whether user %q is forgotten", rec.UserID)
+	} else if rec.GeneratedAt < at {
+		return event.ErrForgotten
+	}
+	if slices.ContainsFunc(settled, func(cmd *redis.FloatCmd) bool { return cmd.Err() == nil }) {
+		return event.ErrOutdated
+	}
+	items, err := reads.items()
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		if it, ok := items[id]; !ok || !it.IsAvailable() {
+			return event.ErrOutdated
+		}
+	}
+	return nil
+}
+
+// ForgetBefore tells before when a user is forgotten, in one round trip; 0: the user is not.
+func (g *Generations) ForgetBefore(ctx context.Context, user string) (event.Time, error) {
+	var before *redis.StringCmd
+	err := g.read(ctx, func(c *Cache, p redis.Pipeliner) { before = p.HGet(ctx, c.forgetKey(group(user)), c.tombstone(user)) })
+	if err != nil {
+		return 0, wrapf(err, "read whether user %q is forgotten", user)
+	}
+	at, err := instant(before)
+	return at, wrapf(err, "read whether user %q is forgotten", user)
+}
+
+// instant is what a field holds; 0 where there is none.
+func instant(field *redis.StringCmd) (event.Time, error) {
+	ms, err := field.Int64()
+	if errors.Is(err, redis.Nil) {
+		return 0, nil
+	}
+	return event.Time(ms), err
+}
+
+// read reads in one round trip what queue asks of the generation that is current then; where another has become so, it is
+// asked again.
+func (g *Generations) read(ctx context.Context, queue func(*Cache, redis.Pipeliner)) error {
 	for {
 		c := g.current.Load()
-		var at, before *redis.StringCmd
-		var settled []*redis.FloatCmd
-		var reads itemReads
+		var at *redis.StringCmd
 		_, err := c.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
-			at, before = p.HGet(ctx, c.pointerKey(), "current"), p.HGet(ctx, c.forgetKey(group(rec.UserID)), c.tombstone(rec.UserID))
-			for _, id := range ids {
-				settled = append(settled, p.ZScore(ctx, c.settledKey(rec.UserID), id))
-			}
-			reads = c.queueItems(ctx, p, ids)
+			at = p.HGet(ctx, c.pointerKey(), "current")
+			queue(c, p)
 			return nil
 		})
 		if err != nil && !errors.Is(err, redis.Nil) {
-			return wrapf(err, "read whether what was recommended to user %q still stands", rec.UserID)
+			return err
 		}
 		now, err := pointed(at)
-		if err != nil {
+		if err != nil || now == c.opt.Generation {
 			return err
 		}
-		if now != c.opt.Generation {
-			g.enter(now)
-			continue
-		}
-		if ms, err := before.Int64(); err != nil && !errors.Is(err, redis.Nil) {
-			return wrapf(err, "read whether user %q is forgotten", rec.UserID)
-		} else if rec.GeneratedAt < event.Time(ms) {
-			return event.ErrForgotten
-		}
-		for _, cmd := range settled {
-			if cmd.Err() == nil {
-				return event.ErrOutdated
-			}
-		}
-		items, err := reads.items()
-		if err != nil {
-			return err
-		}
-		for _, id := range ids {
-			if it, ok := items[id]; !ok || !it.IsAvailable() {
-				return event.ErrOutdated
-			}
-		}
-		return nil
+		g.enter(now)
 	}
 }
 

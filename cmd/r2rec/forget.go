@@ -36,6 +36,9 @@ something older is left, or no consumer has applied it within --wait-for; the re
 applied when a consumer runs. What remains in Kafka, files and logs, and what to do about it: docs/forgetting.md.`
 }
 
+// forgetAhead is how far ahead of its record in Kafka an instant may lie.
+const forgetAhead = 24 * time.Hour
+
 // forgetReport is what the command found.
 type forgetReport struct {
 	Command      string            `json:"command"`
@@ -56,6 +59,9 @@ func (c forgetCommand) Run(p *process) error {
 			return fmt.Errorf("--before %q: want an instant as RFC 3339, such as 2026-11-23T10:15:30Z", c.Before)
 		}
 		u.ForgetBefore = event.At(at)
+		if ahead := time.Until(at); ahead > forgetAhead {
+			return fmt.Errorf("--before %s lies %v ahead: want at most %v, more is no valid request", c.Before, ahead.Round(time.Minute), forgetAhead)
+		}
 	}
 	if err := u.Validate(); err != nil {
 		return err
@@ -69,6 +75,11 @@ func (c forgetCommand) Run(p *process) error {
 	r := forgetReport{Command: "forget", UserID: u.UserID, ForgetBefore: u.ForgetBefore, Topic: s.kafka.Topic(broker.Users), Waited: c.Wait}
 	if r.Found, err = s.graph.Traces(p.ctx, u.UserID); err != nil {
 		return err
+	}
+	if r.Found.Before > u.ForgetBefore {
+		p.log.Info("the user is forgotten already, up to a later instant, which stays", "user", u.UserID, "forget_before", r.Found.Before.String())
+		u.ForgetBefore = r.Found.Before // Kafka keeps the last request, not the highest
+		r.ForgetBefore = u.ForgetBefore
 	}
 	users := s.kafka.NewWriter(broker.Users)
 	err = (publisher{users: users}).Forget(p.ctx, u)

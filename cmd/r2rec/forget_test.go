@@ -208,9 +208,47 @@ func (p *place) rebuildByCommand(want graphcache.Stats) {
 	}
 }
 
+// Kafka keeps the last request of a user, not the highest: whoever asks again asks for no less.
+func TestForgettingNeverAsksForLess(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, broker.Settings{Brokers: []string{embeddedtest.Kafka(t)}}, &redis.UniversalOptions{Addrs: []string{embeddedtest.Redis(t)}})
+	s := p.serve("--consume", "--no-model")
+	later := time.Now().Add(12 * time.Hour).UTC().Truncate(time.Millisecond)
+	var first, again forgetReport
+	p.decode(p.do(p.everywhere("forget", "u", "--json", "--before", later.Format(time.RFC3339Nano))...), &first)
+	p.decode(p.do(p.everywhere("forget", "u", "--json")...), &again)
+	if status, body := s.ask("DELETE", "/v1/users/u", ""); status != 202 {
+		t.Fatal(status, body)
+	}
+	if first.ForgetBefore != event.At(later) || again.ForgetBefore != first.ForgetBefore {
+		t.Errorf("asked for %v, and then for %v", first.ForgetBefore, again.ForgetBefore)
+	}
+	kc, err := broker.New(p.kafka)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer kc.Close()
+	parts, err := kc.Offsets(t.Context(), broker.Users)
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := 0
+	err = kc.Read(t.Context(), broker.Users, parts, func(m kafka.Message) error {
+		u, err := event.DecodeUser(m.Key, m.Value, event.At(later))
+		if asked++; err != nil || u.ForgetBefore != first.ForgetBefore {
+			t.Errorf("request %d: %+v, %v", asked, u, err)
+		}
+		return nil
+	})
+	if err != nil || asked != 3 {
+		t.Errorf("%d requests, %v", asked, err)
+	}
+}
+
 func TestForgetAndRebuildWrongInput(t *testing.T) {
 	for want, args := range map[string][]string{
 		`--before "yesterday"`:         {"forget", "u", "--before", "yesterday"},
+		"want at most 24h":             {"forget", "u", "--before", "2199-01-01T00:00:00Z"},
 		"forget_before":                {"forget", "u", "--before", "1970-01-01T00:00:00Z"},
 		"user_id":                      {"forget", " u"},
 		`--from "then"`:                {"rebuild", "--from", "then"},

@@ -110,7 +110,7 @@ func newService(p *process, parts serviceParts) (s *service, err error) {
 	}
 	events, users := parts.kafka.NewWriter(broker.Interactions), parts.kafka.NewWriter(broker.Users)
 	s.closers = append(s.closers, events.Close, users.Close)
-	s.events = publisher{events, users}
+	s.events = publisher{events, users, parts.graph.ForgetBefore}
 	s.health = s.newHealth()
 	// What is in memory is younger than this process, but a decision's time may lie a little before its record's.
 	s.forgets = usersSince(parts.kafka, event.At(time.Now()))
@@ -281,7 +281,11 @@ func (r recommender) current(ctx context.Context, rec event.Recommendation) bool
 }
 
 // publisher is where the server writes.
-type publisher struct{ interactions, users *kafka.Writer }
+type publisher struct {
+	interactions, users *kafka.Writer
+	// before tells before when a user is forgotten already; nil: who publishes knows.
+	before func(ctx context.Context, user string) (event.Time, error)
+}
 
 func (p publisher) PublishInteractions(ctx context.Context, raw [][]byte, keys []string) error {
 	msgs := make([]kafka.Message, len(raw))
@@ -291,7 +295,13 @@ func (p publisher) PublishInteractions(ctx context.Context, raw [][]byte, keys [
 	return p.interactions.WriteMessages(ctx, msgs...)
 }
 
+// Forget never asks for less than was asked for before: of a user's requests Kafka keeps the last, not the highest.
 func (p publisher) Forget(ctx context.Context, u event.User) error {
+	if p.before != nil {
+		if before, err := p.before(ctx, u.UserID); err == nil { // where Redis is away, the request itself counts more
+			u.ForgetBefore = max(u.ForgetBefore, before)
+		}
+	}
 	raw, err := event.Encode(u)
 	if err != nil {
 		return err
