@@ -223,8 +223,7 @@ func (p *pair) settle(ctx context.Context, b joinBatch) (more bool, err error) {
 			return false, err
 		}
 		switch {
-		case state.Version == p.version:
-		case bytes.Equal(state.Head, p.stored): // somebody is to be forgotten: the batch is still the next
+		case bytes.Equal(state.Head, p.stored): // and not the version: a store that lost writes may have reached it another way
 			p.version = state.Version
 		case tried != nil && bytes.Equal(state.Head, tried): // an earlier attempt got through, and its answer was lost
 			return true, p.locate(ctx)

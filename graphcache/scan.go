@@ -32,7 +32,7 @@ func (c *Cache) scanNodes(ctx context.Context, kinds string, progress func(keys 
 	return c.scanKeys(ctx, EscapeGlob(c.graph)+"{*}:["+kinds+"]:*", func(rdb redis.UniversalClient, keys []string) error {
 		page := make([]nodeKey, 0, len(keys))
 		for _, key := range keys {
-			if n, ok := c.parse(key); ok {
+			if n, ok := c.parse(key); ok && strings.Contains(kinds, n.kind) { // an id may look like another kind's key
 				page = append(page, n)
 			}
 		}

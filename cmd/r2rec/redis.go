@@ -20,7 +20,12 @@ const clientName = "r2rec"
 // or the URL has more addresses, of the whole cluster. The server is asked once, here.
 func (f redisFlags) client(ctx context.Context) (redis.UniversalClient, error) {
 	u, err := url.Parse(f.Redis)
-	if err == nil && u.Query().Has("addr") {
+	switch {
+	case err == nil && u.User == nil && strings.Contains(f.Redis, "@"):
+		return nil, wrongURL(&url.Error{}) // a password was taken for something else, which would be told
+	case err == nil && u.Host == "" && u.Scheme != "unix":
+		return nil, wrongURL(errors.New("it names no host"))
+	case err == nil && u.Query().Has("addr"):
 		return f.cluster()
 	}
 	opt, err := redis.ParseURL(f.Redis)

@@ -117,3 +117,19 @@ func TestTheGraphKeepsToItsFlags(t *testing.T) {
 		t.Errorf("a bound below 0 gives %v, want an error that names it", err)
 	}
 }
+
+// A URL that says something else than it seems to is refused, and nothing of a password is told.
+func TestRedisURLThatMisleads(t *testing.T) {
+	for url, want := range map[string]string{
+		"redis:6379":                           "it names no host: want redis://",
+		"redis:///0":                           "it names no host: want redis://",
+		"redis://:2024/secret@127.0.0.1:6379":  "not a URL (a password needs its special characters percent-encoded)",
+		"redis://me:20?secret@127.0.0.1:6379":  "not a URL (a password needs its special characters percent-encoded)",
+		"redis://me:se#cret@127.0.0.1:6379/12": "not a URL (a password needs its special characters percent-encoded)",
+	} {
+		_, err := redisFlags{Redis: url, Prefix: "r2:"}.client(t.Context())
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "cret") {
+			t.Errorf("%s: %v, want %s", url, err, want)
+		}
+	}
+}
