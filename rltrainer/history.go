@@ -39,12 +39,16 @@ func InputOf(ctx context.Context, h History, staleness time.Duration, now time.T
 }
 
 // recall reads the decisions of an input whose first slot has its reward, and all their rewards. Others cannot teach, and
-// are not kept: a decision takes some 20 kB.
+// are not kept: a decision takes some 20 kB. Of those that Join leaves out whatever else is in them, nine of ten as a rule,
+// only what it looks at is kept, so that it can count them.
 func recall(ctx context.Context, h History, in Input) (decisions []event.Decision, rewards []event.Reward, read ReadCounts, err error) {
 	shown := map[string]bool{}
 	read.Refused, err = h.Rewards(ctx, in.Since, in.Mark, func(r event.Reward) error {
 		read.Rewards++
 		shown[r.DecisionID] = shown[r.DecisionID] || r.Position == 1
+		if !teaches(r.Control, r.Explore, r.Source) {
+			r = event.Reward{DecisionID: r.DecisionID, Position: r.Position}
+		}
 		rewards = append(rewards, r)
 		return nil
 	})
@@ -55,6 +59,10 @@ func recall(ctx context.Context, h History, in Input) (decisions []event.Decisio
 		read.Decisions++
 		if shown[d.DecisionID] {
 			d.Thought = event.Thought{} // nothing is learned from it
+			if !teaches(d.Control, d.Explore, d.Source) {
+				d = event.Decision{DecisionID: d.DecisionID, UserID: d.UserID, Timestamp: d.Timestamp, Control: d.Control, Explore: d.Explore, Source: d.Source,
+					Model: d.Model, ModelWeight: d.ModelWeight}
+			}
 			decisions = append(decisions, d)
 		}
 		return nil
@@ -64,6 +72,11 @@ func recall(ctx context.Context, h History, in Input) (decisions []event.Decisio
 		return nil, nil, read, fmt.Errorf("read decisions since %s: %w", in.Since, err)
 	}
 	return decisions, rewards, read, nil
+}
+
+// teaches tells whether a decision can: only one that was drawn from the model's ranking can.
+func teaches(control, explore bool, source event.Source) bool {
+	return explore && !control && source == event.Reasoned
 }
 
 // ReadCounts is how much a round has read.
