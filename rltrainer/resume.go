@@ -19,7 +19,8 @@ import (
 // round is one round under way.
 type round struct {
 	*RoundOptions
-	note note
+	note   note
+	former bool // it has other options than it was called with, and is in the log already: only its end is missing
 }
 
 // note is what a round knows of itself, kept in a file so that a killed one goes on. What it says is settled; everything
@@ -68,6 +69,9 @@ func takeUp(ctx context.Context, o *RoundOptions, state adapters.State) (*round,
 	}
 	raw, err := os.ReadFile(r.path(noteFile))
 	if errors.Is(err, fs.ErrNotExist) {
+		if err := r.clear(); err != nil { // whatever else stands there is of no round that is known
+			return nil, err
+		}
 		r.note = fresh
 		return r, r.write()
 	}
@@ -87,7 +91,7 @@ func takeUp(ctx context.Context, o *RoundOptions, state adapters.State) (*round,
 		return r, r.write()
 	}
 	o.Logger.Info("the round that was under way goes on", "dir", o.Dir, "began", old.Began.String())
-	r.note = old
+	r.note, r.former = old, old.Options != fresh.Options
 	return r, nil
 }
 

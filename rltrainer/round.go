@@ -65,7 +65,7 @@ type AdapterLearner interface {
 	lm.Learner
 	Steps() int               // taken so far
 	Save(path string) error   // a checkpoint, whole or not at all
-	Resume(path string) error // from one
+	Resume(path string) error // from one; the error of one of another run has a method OtherRun
 	Write(w io.Writer) error  // the adapter as it is now, as GGUF
 }
 
@@ -184,7 +184,12 @@ func RunRound(ctx context.Context, o RoundOptions) (*Report, error) {
 	if err := r.run(ctx, state); err != nil {
 		return nil, fmt.Errorf("round in %s: %w", o.Dir, err)
 	}
-	return r.end()
+	report, err := r.end()
+	if err != nil || !r.former {
+		return report, err
+	}
+	o.Logger.Info("the round before was in the log, and has its report now; this one begins", "adapter", report.Adapter, "verdict", report.Verdict)
+	return RunRound(ctx, o)
 }
 
 // run takes the round from where it stands to its end.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
+	"path/filepath"
 	"sync"
 	"syscall"
 	"testing"
@@ -238,5 +240,68 @@ func TestARoundOfAnotherWorldBeginsAnew(t *testing.T) {
 	must(t, err)
 	if report.Parent != other.Adapter || report.Verdict != NothingToLearn {
 		t.Errorf("the round began with %q and ended %s (%s); %q is current and has made no decision", report.Parent, report.Verdict, report.Reason, other.Adapter)
+	}
+}
+
+// killedFitting is killed after it kept its first checkpoint.
+func (s setting) killedFitting(t *testing.T) {
+	t.Helper()
+	o := s.RoundOptions
+	o.Teacher = faultyTeacher{o.Teacher, &fault{left: 3, after: true, with: errKilled}} // begun, nothing to resume, saved
+	if _, err := RunRound(t.Context(), o); !errors.Is(err, errKilled) || !there(filepath.Join(s.Dir, checkpointFile)) || there(filepath.Join(s.Dir, fittedFile)) {
+		t.Fatalf("it was not killed while it was fitted: %v", err)
+	}
+}
+
+// A round whose input has shrunk, since Kafka deleted the oldest, learns anew from what is left; so does one whose note was removed.
+func TestARoundGoesOnWithoutWhatIsDeleted(t *testing.T) {
+	for what, meanwhile := range map[string]func(s setting){
+		"deleted": func(s setting) { s.past.decisions = s.past.decisions[40:] },
+		"removed": func(s setting) { must(t, os.Remove(filepath.Join(s.Dir, noteFile))) },
+	} {
+		s := brief(t, nil)
+		s.killedFitting(t)
+		meanwhile(s)
+		report, err := RunRound(t.Context(), s.RoundOptions)
+		must(t, err)
+		if report.Adapter == "" || report.Fitted.First == 0 || len(report.Policy) != s.Learn.Steps {
+			t.Errorf("%s: %s (%s), fitted %+v, %d steps", what, report.Verdict, report.Reason, report.Fitted, len(report.Policy))
+		}
+	}
+}
+
+// What was fitted before a round was killed stands in its report: the loss of the first step, too.
+func TestTheReportKnowsTheWholeFit(t *testing.T) {
+	s := brief(t, nil)
+	want, err := RunRound(t.Context(), s.RoundOptions)
+	must(t, err)
+	k := brief(t, &s)
+	k.killedFitting(t)
+	report, err := RunRound(t.Context(), k.RoundOptions)
+	must(t, err)
+	if report.Fitted != want.Fitted {
+		t.Errorf("the report says %+v, and without a break %+v", report.Fitted, want.Fitted)
+	}
+}
+
+// A round that was killed after its record, before its end, has its report; the one that was asked for with other options runs
+// all the same, and is what is told of.
+func TestARoundAfterOneThatIsInTheLog(t *testing.T) {
+	s := brief(t, nil)
+	o := s.RoundOptions
+	o.Log = faultyLog{o.Log, &fault{left: 2, after: true, with: errKilled}} // read, appended
+	if _, err := RunRound(t.Context(), o); !errors.Is(err, errKilled) || len(counting(t, s.log)) != 1 {
+		t.Fatalf("it was not killed after its record: %v", err)
+	}
+	o = s.RoundOptions
+	o.Seed = 9
+	report, err := RunRound(t.Context(), o)
+	must(t, err)
+	files, err := filepath.Glob(filepath.Join(s.Dir, reportsFolder, "*.json"))
+	must(t, err)
+	state, err := s.log.State(t.Context())
+	must(t, err)
+	if len(files) != 2 || report.Adapter == state.Entries[0].Record.Adapter {
+		t.Errorf("%d reports, want both rounds'; what is told of: %s, %q (%s)", len(files), report.Verdict, report.Adapter, report.Reason)
 	}
 }

@@ -137,7 +137,9 @@ func (r *round) fit(ctx context.Context, choices []Example, from string) (string
 		return "", err
 	}
 	rep := &r.note.Report.Fitted
-	*rep = FitReport{Choices: len(choices), Steps: r.Learn.SFTSteps}
+	if rep.Choices, rep.Steps = len(choices), r.Learn.SFTSteps; l.Steps() == 0 {
+		*rep = FitReport{Choices: rep.Choices, Steps: rep.Steps}
+	}
 	err = Fit(ctx, l, choices, FitOptions{PromptVersion: r.note.Model.PromptVersion, Steps: r.Learn.SFTSteps, Batch: r.Learn.Batch, Seed: r.Seed, From: l.Steps(),
 		Told: func(at lm.Progress) error {
 			r.Told("fitting on what was chosen", at.Step, r.Learn.SFTSteps)
@@ -191,14 +193,27 @@ func (r *round) improve(ctx context.Context, training []Rollout, q [][]float64, 
 	return r.finished(l, r.path(adapterFile))
 }
 
-// learner begins, or goes on from a checkpoint of the same run.
+// learner begins, or goes on from a checkpoint of the same run. Of another it is where Kafka has deleted some of what it was
+// learned from: then it is of no use.
 func (r *round) learner(o LearnerOptions) (AdapterLearner, error) {
 	l, err := r.Teacher.Begin(o)
 	if err != nil {
 		return nil, fmt.Errorf("begin an adapter: %w", err)
 	}
-	if err := l.Resume(r.path(checkpointFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("go on from a checkpoint: %w; remove %s to begin the round anew", err, r.Dir)
+	err = l.Resume(r.path(checkpointFile))
+	var other interface{ OtherRun() bool }
+	switch {
+	case err == nil || errors.Is(err, fs.ErrNotExist):
+		return l, nil
+	case !errors.As(err, &other):
+		return nil, fmt.Errorf("go on from a checkpoint: %w; remove %s to begin learning anew", err, r.path(checkpointFile))
+	}
+	r.Logger.Warn("the checkpoint is not of what there is to learn from now: learning begins anew", "file", r.path(checkpointFile), "error", err)
+	if err := os.Remove(r.path(checkpointFile)); err != nil {
+		return nil, err
+	}
+	if l, err = r.Teacher.Begin(o); err != nil {
+		return nil, fmt.Errorf("begin an adapter: %w", err)
 	}
 	return l, nil
 }

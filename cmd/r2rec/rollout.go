@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/cenkalti/backoff/v4"
 	"github.com/r2rec/r2rec/internal/adapters"
 	"github.com/r2rec/r2rec/internal/broker"
 	"github.com/r2rec/r2rec/internal/event"
@@ -74,10 +75,14 @@ func (r rollOuts) run(ctx context.Context) error {
 	})
 }
 
-// watch follows a roll-out to its end.
+// watch follows a roll-out to its end. What fails, such as the record of its end while no broker takes it, is begun again.
 func (r rollOuts) watch(ctx context.Context, o rltrainer.RollOut) {
-	w, err := r.begin(o)
-	if err == nil {
+	pauses := backoff.NewExponentialBackOff(backoff.WithInitialInterval(time.Second), backoff.WithMaxInterval(time.Minute), backoff.WithMaxElapsedTime(0))
+	err := backoff.RetryNotify(func() error {
+		w, err := r.begin(o)
+		if err != nil {
+			return backoff.Permanent(err)
+		}
 		read := rewardsSince(r.kafka, o.Since)
 		read.every = r.every
 		_, err = w.Run(ctx, func(ctx context.Context) ([]event.Reward, error) {
@@ -86,11 +91,16 @@ func (r rollOuts) watch(ctx context.Context, o rltrainer.RollOut) {
 			}
 			return read.next(ctx)
 		}, r.log, r.model, r.now)
-	}
+		return err
+	}, backoff.WithContext(pauses, ctx), func(err error, pause time.Duration) {
+		if ctx.Err() == nil {
+			r.to.Warn("a roll-out could not be watched to its end, beginning again", "adapter", o.Candidate, "error", err, "again_in", pause)
+		}
+	})
 	switch {
 	case ctx.Err() != nil:
 	case err != nil:
-		r.to.Error("a roll-out is not watched any more: it goes on until somebody ends it", "adapter", o.Candidate, "error", err)
+		r.to.Error("a roll-out is not watched: it goes on until it is ended by r2rec adapters rollback, or promote --share 1", "adapter", o.Candidate, "error", err)
 	default:
 		r.to.Info("a roll-out has ended by its rewards", "adapter", o.Candidate)
 	}

@@ -170,7 +170,7 @@ func (s *service) run(ctx context.Context, ln net.Listener) error {
 		g.Go(func() error { return s.follower.run(ctx) })
 		g.Go(func() error {
 			if err := s.rollOuts().run(ctx); ctx.Err() == nil {
-				s.p.log.Error("roll-outs are not watched any more: they go on until somebody ends them", "error", err)
+				s.p.log.Error("roll-outs are not watched any more: they go on until r2rec is started again, or somebody ends them by r2rec adapters rollback, or promote --share 1", "error", err)
 			}
 			return nil
 		})

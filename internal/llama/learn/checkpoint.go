@@ -195,6 +195,12 @@ func (tr *Trainer) read(data []byte) error {
 	return nil
 }
 
+// otherRun is the error of a checkpoint that is whole, and of another run.
+type otherRun struct{ error }
+
+// OtherRun tells callers that know only the method what this error is.
+func (otherRun) OtherRun() bool { return true }
+
 // belongs tells whether a checkpoint is of a run with these options.
 func (o *Options) belongs(meta *gguf.Metadata) error {
 	version, err := meta.Uint(keyVersion)
@@ -209,7 +215,7 @@ func (o *Options) belongs(meta *gguf.Metadata) error {
 		return err
 	}
 	if run != o.Run {
-		return fmt.Errorf("it belongs to the run %.200q, this one is %.200q", run, o.Run)
+		return otherRun{fmt.Errorf("it belongs to the run %.200q, this one is %.200q", run, o.Run)}
 	}
 	for _, s := range o.settings() {
 		value, err := meta.Float(s.key)
