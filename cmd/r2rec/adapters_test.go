@@ -339,3 +339,19 @@ func TestPruneKeepsWhatCanBeGoneBackTo(t *testing.T) {
 		}
 	}
 }
+
+// The bare model is asked as the adapter has it read; adapters that are read differently are not compared by their answers.
+func TestAdaptersAreComparedAsTheyAreRead(t *testing.T) {
+	read := func(readout string, prompt int) *lora.Adapter {
+		return &lora.Adapter{Manifest: lora.Manifest{Readout: readout, PromptVersion: prompt}}
+	}
+	verdicts, letters := compared{adapter: read("verdicts", 4)}, compared{adapter: read("letters", 1)}
+	for _, two := range [][2]compared{{{}, verdicts}, {verdicts, {}}, {verdicts, verdicts}} {
+		if as, err := readAlike(two); err != nil || as.Readout != "verdicts" || as.PromptVersion != 4 {
+			t.Errorf("%+v are asked by %s of prompt %d, %v", two, as.Readout, as.PromptVersion, err)
+		}
+	}
+	if _, err := readAlike([2]compared{verdicts, letters}); err == nil || !strings.Contains(err.Error(), "by verdicts of prompt 4, and by letters of prompt 1") {
+		t.Errorf("adapters that are read differently: %v", err)
+	}
+}

@@ -94,8 +94,9 @@ func (c adaptersDiffCommand) Run(p *process) (err error) {
 	}
 	change, err := c.answers(p, two)
 	var other *lora.MismatchError
+	var apart *readApartError
 	switch {
-	case errors.As(err, &other):
+	case errors.As(err, &other), errors.As(err, &apart):
 		diff.Why = err.Error()
 	case err != nil:
 		return err
@@ -142,11 +143,15 @@ func (c adaptersDiffCommand) answers(p *process, two [2]compared) (adapters.Chan
 	if len(canaries) == 0 {
 		return adapters.Change{}, nil
 	}
+	as, err := readAlike(two)
+	if err != nil {
+		return adapters.Change{}, err
+	}
 	shown := &stages{p: p}
 	defer shown.close()
 	var shares [2][][]float64
 	for i, one := range two {
-		err := c.ask(p, one.path, canaries, func(n int, s []float64) {
+		err := c.ask(p, one.path, as, canaries, func(n int, s []float64) {
 			shares[i] = append(shares[i], s)
 			shown.set("asking", i*len(canaries)+n+1, 2*len(canaries))
 		})
@@ -157,9 +162,30 @@ func (c adaptersDiffCommand) answers(p *process, two [2]compared) (adapters.Chan
 	return adapters.CompareShares(shares[0], shares[1]), nil
 }
 
+// readApartError says that two adapters' answers are about different prompts, or read elsewhere in them.
+type readApartError struct{ a, b lora.Manifest }
+
+func (e *readApartError) Error() string {
+	return fmt.Sprintf("they are read differently: by %s of prompt %d, and by %s of prompt %d", e.a.Readout, e.a.PromptVersion, e.b.Readout, e.b.PromptVersion)
+}
+
+// readAlike is how both are asked: the bare model as the adapter has it read.
+func readAlike(two [2]compared) (as lora.Manifest, err error) {
+	a, b := two[0].adapter, two[1].adapter
+	switch {
+	case a == nil && b == nil:
+		return as, nil
+	case a == nil:
+		return b.Manifest, nil
+	case b != nil && (a.Manifest.Readout != b.Manifest.Readout || a.Manifest.PromptVersion != b.Manifest.PromptVersion):
+		return as, &readApartError{a.Manifest, b.Manifest}
+	}
+	return a.Manifest, nil
+}
+
 // ask asks one adapter, or the bare model, all canaries.
-func (c adaptersDiffCommand) ask(p *process, adapter string, canaries []proof.Canary, told func(n int, logShares []float64)) (err error) {
-	model, err := c.engineFlags.open(engine.Options{Adapter: adapter, Concurrency: 1})
+func (c adaptersDiffCommand) ask(p *process, adapter string, as lora.Manifest, canaries []proof.Canary, told func(n int, logShares []float64)) (err error) {
+	model, err := c.engineFlags.open(engine.Options{Adapter: adapter, Readout: engine.Readout(as.Readout), PromptVersion: as.PromptVersion, Concurrency: 1})
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -174,6 +175,6 @@ type engineFlags struct {
 
 // open opens the model for more options.
 func (f engineFlags) open(o engine.Options) (*engine.Model, error) {
-	o.Path, o.Readout, o.PromptVersion = f.Model, engine.Readout(f.Readout), f.Prompt
+	o.Path, o.Readout, o.PromptVersion = f.Model, cmp.Or(engine.Readout(f.Readout), o.Readout), cmp.Or(f.Prompt, o.PromptVersion)
 	return engine.Open(o)
 }

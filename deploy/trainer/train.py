@@ -344,7 +344,9 @@ def main():
     manifest, rollouts = load(a.export, digest)
     if a.begin:
         begun_by = load_manifest(a.begin, digest)
-        manifest["learned_before"] = max(m.get("learned_before", 0) for m in (manifest, begun_by))  # the gate judges by what neither was taught
+        before = [m.pop("learned_before", 0) for m in (manifest, begun_by)]
+        if all(before):  # the gate judges by what neither was taught; where one does not say, r2rec adapters import asks
+            manifest["learned_before"] = max(before)
     held = load_held(a, manifest, digest)
     if a.also == manifest["readout"]:
         stop(f"--also {a.also}: that is the export's own readout already")
