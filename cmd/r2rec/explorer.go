@@ -73,6 +73,9 @@ func (a *activity) saw(batch []event.Interaction) {
 		a.users = map[string]*web.ActiveUser{}
 	}
 	for _, in := range batch {
+		if in.Type == event.Impression || in.Type == event.View { // of which the graph keeps nothing
+			continue
+		}
 		u := a.users[in.UserID]
 		if u == nil {
 			u = &web.ActiveUser{UserID: in.UserID}

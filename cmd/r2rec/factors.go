@@ -33,7 +33,7 @@ func (f factorFlags) check() error {
 }
 
 type factorsCommand struct {
-	Every       time.Duration `help:"Learn again and again, so long after each time, until stopped; 0: once." default:"0" placeholder:"1h"`
+	Every       time.Duration `help:"Learn again and again, so long after each time, until stopped, such as 1h; 0: once." default:"0" placeholder:"DURATION"`
 	Seed        uint64        `help:"Seed of the vectors to begin with." default:"1"`
 	JSON        bool          `help:"One JSON object each time, for machines."`
 	factorFlags `embed:""`

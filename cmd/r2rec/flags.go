@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"net/url"
 	"time"
 
@@ -124,7 +125,7 @@ const warmWithin = 2 * time.Minute
 
 // open makes the model ready. It is nil where none is wanted; why says so.
 func (f modelFlags) open(p *process) (m reasoner.Model, why string, err error) {
-	if err := f.checkThink(); err != nil {
+	if err := errors.Join(f.checkTimes(), f.checkThink()); err != nil {
 		return nil, "", err
 	}
 	switch {
@@ -151,11 +152,20 @@ func (f modelFlags) open(p *process) (m reasoner.Model, why string, err error) {
 	return e, "", err
 }
 
+// checkTimes finds out which waits make no sense.
+func (f modelFlags) checkTimes() error {
+	switch {
+	case f.ModelTimeout <= 0:
+		return fmt.Errorf("--model-timeout %v: want more than 0; --no-model asks none", f.ModelTimeout)
+	case f.MaskTimeout < 0:
+		return fmt.Errorf("--mask-timeout %v: want more than 0", f.MaskTimeout)
+	}
+	return nil
+}
+
 // checkThink finds out where --think does not go.
 func (f modelFlags) checkThink() error {
 	switch {
-	case f.MaskTimeout < 0:
-		return fmt.Errorf("--mask-timeout %v: want more than 0", f.MaskTimeout)
 	case f.Think < 0:
 		return fmt.Errorf("--think %d: want tokens, or 0 for no thought", f.Think)
 	case f.Think > 0 && (f.Ollama != "" || f.NoModel):
@@ -210,6 +220,22 @@ type recommendFlags struct {
 	ControlShare float64       `help:"Share of users who always get the graph's ranking, to compare with." env:"R2REC_CONTROL_SHARE" default:"0.05" group:"Recommendations"`
 	Temperature  float64       `help:"Temperature of the softmax that lists are drawn from." env:"R2REC_TEMPERATURE" default:"1" group:"Recommendations"`
 	Weights      string        `help:"Rank the evidence with the weights of this file, fitted on your own data by r2rec eval --fit-before --save; empty: those that travel with the program, fitted on films." env:"R2REC_WEIGHTS" type:"path" group:"Recommendations"`
+}
+
+// check finds what is wrong with the flags before anything is reached.
+func (f recommendFlags) check() error {
+	isShare := func(x float64) bool { return x >= 0 && x <= 1 }
+	switch {
+	case f.TTL < time.Second:
+		return fmt.Errorf("--ttl %v: want at least 1s, stored recommendations have to expire", f.TTL)
+	case !isShare(f.ExploreShare):
+		return fmt.Errorf("--explore-share %v: want 0 to 1", f.ExploreShare)
+	case !isShare(f.ControlShare):
+		return fmt.Errorf("--control-share %v: want 0 to 1", f.ControlShare)
+	case !(f.Temperature > 0) || math.IsInf(f.Temperature, 0):
+		return fmt.Errorf("--temperature %v: want more than 0; for lists that are never drawn --explore-share 0", f.Temperature)
+	}
+	return nil
 }
 
 // weights of the fusion that ranks without a model.

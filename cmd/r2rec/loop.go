@@ -95,7 +95,8 @@ func (f *follower) loop(s *web.LoopState) {
 	if !f.read {
 		return
 	}
-	s.Offset = &f.state.Offset
+	offset := f.state.Offset // a copy: the state goes on
+	s.Offset = &offset
 	if of, ok := rltrainer.RollOutOf(f.state); ok {
 		s.RollOut = &web.RollOut{Candidate: of.Candidate, Current: of.Current, Share: of.Share, Since: of.Since}
 	}

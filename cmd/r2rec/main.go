@@ -65,7 +65,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		kong.Name("r2rec"),
 		kong.Description("A streaming recommender that explains itself and learns from clicks. Events come from Kafka, the graph lives in Redis, a language model reasons over it.\n\nStart with: r2rec demo"),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
-		kong.Configuration(kong.JSON),
+		kong.Configuration(configuration),
 		evalVars(),
 		replayVars(),
 		planVars(),
@@ -84,7 +84,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return code
 	}
 	if err != nil {
-		fmt.Fprintf(stderr, "r2rec: %v\nTry: r2rec --help\n", err)
+		fmt.Fprintf(stderr, "r2rec: %v\nTry: %s --help\n", err, commandOf(err))
 		return 2
 	}
 	err = k.Run(&process{ctx: ctx, stdout: stdout, stderr: stderr, log: newLogger(stderr, c.LogLevel, c.LogJSON)})
@@ -97,6 +97,17 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	fmt.Fprintln(stderr, "r2rec:", err)
 	return 1
+}
+
+// commandOf is the command that was got wrong, as far as it is known.
+func commandOf(err error) string {
+	var wrong *kong.ParseError
+	if errors.As(err, &wrong) && wrong.Context != nil {
+		if n := wrong.Context.Selected(); n != nil {
+			return n.FullPath()
+		}
+	}
+	return "r2rec"
 }
 
 // exit ends a command with a code of its own, after it has said everything itself.

@@ -109,10 +109,7 @@ func consumedTopics(kc *broker.Client) consumer.Topics {
 }
 
 func newReasoner(p *process, kc *broker.Client, rdb redis.UniversalClient, graph *graphcache.Generations, models reasoner.Models, rf redisFlags, mf modelFlags, f recommendFlags,
-	reg prometheus.Registerer) (*reasoner.Reasoner, func() error, error) {
-	if f.TTL < time.Second {
-		return nil, nil, fmt.Errorf("--ttl %v: want at least 1s, stored recommendations have to expire", f.TTL)
-	}
+	reg prometheus.Registerer, dry bool) (*reasoner.Reasoner, func() error, error) {
 	weights, err := f.weights()
 	if err != nil {
 		return nil, nil, err
@@ -124,6 +121,9 @@ func newReasoner(p *process, kc *broker.Client, rdb redis.UniversalClient, graph
 		ModelWeight: mf.weight(), ModelTimeout: mf.ModelTimeout, MaskModel: mf.masks(), MaskTimeout: mf.MaskTimeout,
 		Models: models, Now: time.Now, Logger: p.log, Registerer: reg,
 	}
+	if dry {
+		opt.Log, opt.Store = unkept{}, unkept{}
+	}
 	r, err := reasoner.New(opt)
 	if err != nil {
 		decisions.Close()
@@ -131,6 +131,13 @@ func newReasoner(p *process, kc *broker.Client, rdb redis.UniversalClient, graph
 	}
 	return r, decisions.Close, nil
 }
+
+// unkept takes decisions and documents, and keeps none.
+type unkept struct{}
+
+func (unkept) PublishDecision(context.Context, event.Decision) error { return nil }
+
+func (unkept) Put(context.Context, event.Recommendation, map[string]float64) error { return nil }
 
 // graphSource gives the reasoner what graphcache reads.
 type graphSource struct {

@@ -2,6 +2,8 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
+	"os"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/r2rec/r2rec/reasoner"
@@ -12,6 +14,7 @@ type recommendCommand struct {
 	K              int    `short:"k" help:"Items to show, 1 to 20." default:"5"`
 	Surface        string `help:"Which page or slot group asks; kept in the decision." default:"terminal"`
 	JSON           bool   `help:"Print the document that apps read, and nothing else."`
+	DryRun         bool   `help:"Look only: log no decision, and leave what apps read as it is."`
 	kafkaFlags     `embed:""`
 	redisFlags     `embed:""`
 	modelFlags     `embed:""`
@@ -21,11 +24,18 @@ type recommendCommand struct {
 // Help is shown by `r2rec recommend --help`.
 func (recommendCommand) Help() string {
 	return `Makes a fresh recommendation: walks the graph, asks the model, logs the decision to Kafka, stores the
-document in Redis, and prints it with its reasons. Without a model, or where it fails, the graph's own
-ranking is served and marked so.`
+document in Redis in place of the one that is there, and prints it with its reasons. Without a model, or where it
+fails, the graph's own ranking is served and marked so. It ranks by the flags given here and follows no log of adapters:
+beside servers that are run otherwise use --dry-run, which changes nothing.`
 }
 
 func (c recommendCommand) Run(p *process) error {
+	if err := c.recommendFlags.check(); err != nil {
+		return err
+	}
+	if os.Getenv("R2REC_ADAPTERS") != "" && !c.DryRun {
+		return errors.New("R2REC_ADAPTERS is set, and this command follows no log of adapters: it would put a list of another ranking in the place of what servers made; look with --dry-run, or ask a server over HTTP")
+	}
 	model, noModel, err := c.modelFlags.open(p)
 	if err != nil {
 		return err
@@ -38,7 +48,7 @@ func (c recommendCommand) Run(p *process) error {
 	if model == nil {
 		p.log.Warn("the graph ranks: there is no model", "why", noModel)
 	}
-	r, done, err := newReasoner(p, s.kafka, s.rdb, s.graph, only(model), c.redisFlags, c.modelFlags, c.recommendFlags, prometheus.NewRegistry())
+	r, done, err := newReasoner(p, s.kafka, s.rdb, s.graph, only(model), c.redisFlags, c.modelFlags, c.recommendFlags, prometheus.NewRegistry(), c.DryRun)
 	if err != nil {
 		return err
 	}

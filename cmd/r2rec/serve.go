@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/r2rec/r2rec/consumer"
@@ -57,8 +58,11 @@ func (c serveCommand) Run(p *process) error {
 		return err
 	}
 	defer ln.Close()
-	if err := errors.Join(c.followFlags.check(c.modelFlags), c.rollOutFlags.check()); err != nil {
+	if err := errors.Join(c.followFlags.check(c.modelFlags), c.rollOutFlags.check(), c.modelFlags.checkTimes(), c.recommendFlags.check()); err != nil {
 		return err
+	}
+	if strings.ContainsFunc(c.Token, func(r rune) bool { return r < '!' || r > '~' }) {
+		return errors.New("--token: it has a blank or a character beyond ASCII, which browsers cannot send; want printing ASCII")
 	}
 	join, err := c.joinFlags.options(c.redisFlags, c.member())
 	if err != nil {

@@ -100,7 +100,7 @@ func newService(p *process, parts serviceParts) (s *service, err error) {
 	}
 	var done func() error
 	s.reasoner, done, err = newReasoner(p, parts.kafka, parts.rdb, parts.graph, models, parts.redis, parts.modelFlags, parts.recommend,
-		parts.registry)
+		parts.registry, false)
 	if err != nil {
 		return nil, err
 	}

@@ -28,7 +28,7 @@ process. r2rec train round --help has the flags and the exit codes.`
 
 type trainRoundCommand struct {
 	Once  bool          `help:"One round, and an exit code that says how it ended: for cron." xor:"when" group:"Round"`
-	Every time.Duration `help:"A round, then another after so much time, until stopped." placeholder:"1h" xor:"when" group:"Round"`
+	Every time.Duration `help:"A round, then another after so much time, such as 1h, until stopped." placeholder:"DURATION" xor:"when" group:"Round"`
 	Dir   string        `help:"Where a round's files and the reports stand, so that a killed round goes on. Default: r2rec/train in $XDG_STATE_HOME, or in ~/.local/state." env:"R2REC_TRAIN_DIR" type:"path" placeholder:"DIR" group:"Round"`
 	JSON  bool          `help:"Print the report as JSON." group:"Round"`
 

@@ -67,19 +67,38 @@ func TestEveryCommandTeaches(t *testing.T) {
 }
 
 func TestConfigurationFile(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "r2rec.json")
-	if err := os.WriteFile(path, []byte(`{"redis": "from-the-file"}`), 0o600); err != nil {
-		t.Fatal(err)
+	dir := t.TempDir()
+	file := func(name, content string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
 	}
+	path, dashed, snake := file("r2rec.json", `{"redis": "from-the-file"}`), file("dashed.json", `{"explore-share": 5}`), file("snake.json", `{"explore_share": 5}`)
+	misspelt := file("misspelt.json", `{"reddis": "redis://127.0.0.1:1/0", "forget-kye": "s", "max-tokens": 3, "think": 4}`)
 	t.Setenv("R2REC_REDIS", "")
 	os.Unsetenv("R2REC_REDIS")
 	for args, want := range map[string]string{
 		"graph --config " + path:                                    "want redis://user:password@host:port/db",
 		"graph --config " + path + " --redis redis://127.0.0.1:1/0": "redis at 127.0.0.1:1",
+		"serve --listen 127.0.0.1:0 --config " + dashed:             "--explore-share 5: want 0 to 1",
+		"serve --listen 127.0.0.1:0 --config " + snake:              "--explore-share 5: want 0 to 1",
+		"serve --config " + misspelt:                                "no command has a flag --forget-kye, --max-tokens, --reddis",
 	} {
 		var out, errs bytes.Buffer
-		if code := run(t.Context(), strings.Fields(args), &out, &errs); code != 1 || !strings.Contains(errs.String(), want) {
-			t.Errorf("r2rec %s: exit code %d, %q; want 1 and %q", args, code, errs.String(), want)
+		if code := run(t.Context(), strings.Fields(args), &out, &errs); code == 0 || !strings.Contains(errs.String(), want) {
+			t.Errorf("r2rec %s: exit code %d, %q; want %q", args, code, errs.String(), want)
+		}
+	}
+}
+
+// Whoever gets a command wrong is led to the help of that one.
+func TestWrongUsageLeadsToTheCommandsHelp(t *testing.T) {
+	for args, want := range map[string]string{"eval": "Try: r2rec eval --help", "lm tune --nothing": "Try: r2rec lm tune --help", "nothing": "Try: r2rec --help"} {
+		var out, errs bytes.Buffer
+		if code := run(t.Context(), strings.Fields(args), &out, &errs); code != 2 || !strings.Contains(errs.String(), want) {
+			t.Errorf("r2rec %s: exit code %d, %q; want 2 and %q", args, code, errs.String(), want)
 		}
 	}
 }

@@ -40,7 +40,7 @@ type Explorer interface {
 	Titles(ctx context.Context, items []string) (map[string]string, error)
 	// Traces tells what Redis holds of a user. It looks at the list of every item.
 	Traces(ctx context.Context, user string) (Traces, error)
-	// ActiveUsers returns at most n users worth looking at, the most active first. It answers from memory.
+	// ActiveUsers returns at most n users worth looking at, whose newest event is the latest first. It answers from memory.
 	ActiveUsers(n int) []ActiveUser
 }
 

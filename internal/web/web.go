@@ -113,6 +113,7 @@ func New(o Options) (*Server, error) {
 // Decided records a decision for `why`, for the page and the feed. Decisions that are asked for over HTTP are recorded
 // by the server itself; this is for those made elsewhere in the process.
 func (s *Server) Decided(rec event.Recommendation, d event.Decision) {
+	d.DecisionID = rec.DecisionID // none where Kafka did not take it: then nobody can refer to it
 	s.decisions.add(redact(rec, d))
 	s.Feed.decided(d)
 }

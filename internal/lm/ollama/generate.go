@@ -68,7 +68,7 @@ func (c *Client) answers(ctx context.Context, texts []string, read func(k int, t
 		return answers, nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("ask model %q at %s: %w", c.opt.Model, c.opt.BaseURL, refused(err))
+		return nil, fmt.Errorf("ask model %q at %s: %w", c.opt.Model, c.shown, refused(err))
 	}
 	return answers, nil
 }

@@ -67,8 +67,9 @@ type Options struct {
 
 // Client asks one model of one server. It is safe for concurrent use.
 type Client struct {
-	opt Options
-	api *api.Client
+	shown string // where the server is, without a password
+	opt   Options
+	api   *api.Client
 	// Describing and generating fail apart: a server that lists its models while its runner hangs must still open the
 	// second.
 	describe *gobreaker.CircuitBreaker[Info]
@@ -86,7 +87,7 @@ func New(o Options) (*Client, error) {
 	}
 	base, err := url.Parse(o.BaseURL)
 	if err != nil || base.Host == "" || base.Scheme != "http" && base.Scheme != "https" {
-		return nil, fmt.Errorf("ollama: BaseURL %q is not of the form http://host:port", o.BaseURL)
+		return nil, errors.New("ollama: the URL is not of the form http://host:port") // and is not told: it may hold a password
 	}
 	if o.Timeout <= 0 {
 		o.Timeout = 20 * time.Second
@@ -111,7 +112,7 @@ func New(o Options) (*Client, error) {
 	}
 	bounded := *o.HTTPClient
 	bounded.Transport = &boundedTransport{next: o.HTTPClient.Transport}
-	c := &Client{opt: o, api: api.NewClient(base, &bounded), turn: make(chan struct{}, 1)}
+	c := &Client{opt: o, shown: base.Redacted(), api: api.NewClient(base, &bounded), turn: make(chan struct{}, 1)}
 	c.describe = gobreaker.NewCircuitBreaker[Info](c.breaker("describe"))
 	c.generate = gobreaker.NewCircuitBreaker[[]*api.GenerateResponse](c.breaker("generate"))
 	return c, nil
@@ -126,7 +127,7 @@ func (c *Client) breaker(name string) gobreaker.Settings {
 		IsSuccessful: func(err error) bool { return !errors.Is(err, lm.ErrUnavailable) },
 		IsExcluded:   func(err error) bool { return errors.Is(err, context.Canceled) && !errors.Is(err, lm.ErrUnavailable) },
 		OnStateChange: func(name string, from, to gobreaker.State) {
-			c.opt.Logger.Warn("ollama: circuit breaker", "call", name, "from", from.String(), "to", to.String(), "server", c.opt.BaseURL)
+			c.opt.Logger.Warn("ollama: circuit breaker", "call", name, "from", from.String(), "to", to.String(), "server", c.shown)
 		},
 	}
 }
@@ -167,7 +168,7 @@ func (c *Client) Describe(ctx context.Context) (Info, error) {
 		return Info{}, c.missing()
 	})
 	if err != nil {
-		return Info{}, fmt.Errorf("describe model %q at %s: %w", c.opt.Model, c.opt.BaseURL, refused(err))
+		return Info{}, fmt.Errorf("describe model %q at %s: %w", c.opt.Model, c.shown, refused(err))
 	}
 	return info, nil
 }

@@ -27,7 +27,7 @@ func (c *Client) verdicts(ctx context.Context, p iot.Prompt, minMass float64) (s
 		return nil, nil, fmt.Errorf("ask model %q for verdicts: the lines of %d candidates end at %d of %d bytes: %w", c.opt.Model, n, ends, len(p.Text), lm.ErrNonsense)
 	}
 	if err := c.takeTurn(ctx); err != nil {
-		return nil, nil, fmt.Errorf("ask model %q at %s: %w", c.opt.Model, c.opt.BaseURL, err)
+		return nil, nil, fmt.Errorf("ask model %q at %s: %w", c.opt.Model, c.shown, err)
 	}
 	defer func() { <-c.turn }()
 	texts := make([]string, len(ends))

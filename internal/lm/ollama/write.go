@@ -31,7 +31,7 @@ func (c *Client) Write(ctx context.Context, text string, n int, o lm.WriteOption
 			return []*api.GenerateResponse{r}, err
 		})
 		if err != nil {
-			return nil, fmt.Errorf("have model %q at %s write: %w", c.opt.Model, c.opt.BaseURL, refused(err))
+			return nil, fmt.Errorf("have model %q at %s write: %w", c.opt.Model, c.shown, refused(err))
 		}
 		r := answers[0]
 		out[i] = lm.Written{Text: r.Response, Whole: r.DoneReason == "stop"}

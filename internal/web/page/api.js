@@ -24,7 +24,7 @@ async function request(path, options = {}) {
     }
     if (response.status !== 401) return response;
     if (sessionStorage.getItem(tokenKey) !== token) continue; // another request asked meanwhile
-    asking ||= askForToken(Boolean(token)).then((t) => sessionStorage.setItem(tokenKey, t)).finally(() => { asking = null; });
+    asking ||= askForToken(Boolean(token)).then((t) => sessionStorage.setItem(tokenKey, /^[\x21-\x7e]+$/.test(t) ? t : "wrong")).finally(() => { asking = null; }); // no header takes other characters
     await asking;
   }
 }

@@ -60,7 +60,9 @@ function fromAddress() {
 
 // The list
 
-// ask loads list, history and decision. The answer of an older question is thrown away.
+const overtaken = "overtaken"; // by a newer question
+
+// ask loads list, history and decision, and tells whether that went well. The answer of an older question is thrown away.
 async function ask({ fresh = false, byPerson = false } = {}) {
   const user = state.user, question = ++state.asking;
   if (!user) return false;
@@ -69,7 +71,7 @@ async function ask({ fresh = false, byPerson = false } = {}) {
   try {
     const [rec, past] = await Promise.all([api.recommendations(user, fresh), api.history(user)]);
     const decision = rec.decision_id ? await api.decision(rec.decision_id).catch(() => null) : null;
-    if (question !== state.asking) return false;
+    if (question !== state.asking) return overtaken;
     const before = state.rec?.items;
     const now = new Set(rec.items.map((it) => it.item_id));
     state.changes = list.moves(before, rec.items);
@@ -82,10 +84,9 @@ async function ask({ fresh = false, byPerson = false } = {}) {
     if (byPerson) setTimeout(() => wasShown(rec), 1000);
     return true;
   } catch (problem) {
-    if (question === state.asking) {
-      if (state.rec) say(problem.message);
-      if (!state.rec || byPerson) { state.rec = null; list.failed(problem, () => { list.loading(); ask({ fresh, byPerson }); }); }
-    }
+    if (question !== state.asking) return overtaken;
+    if (state.rec) say(problem.message);
+    if (!state.rec || byPerson) { state.rec = null; list.failed(problem, () => { list.loading(); ask({ fresh, byPerson }); }); }
     return false;
   } finally {
     if (question === state.asking) {
@@ -144,6 +145,18 @@ function wasShown(rec) {
   if (events.length) api.publish(events).catch(() => state.shownTo.delete(rec.decision_id));
 }
 
+// appliedElsewhere looks whether another process has applied an event, which the feed of this one does not tell: what is liked
+// stands in the history, what is hidden in no list any more.
+async function appliedElsewhere(type, it, user, wanted) {
+  for (;;) {
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+    if (!wanted()) return;
+    const is = (x) => x.item_id === it.item_id;
+    const seen = type === "hide" ? api.recommendations(user, false).then((rec) => !rec.items.some(is)) : api.history(user).then((past) => past.items.some(is));
+    if (await seen.catch(() => false)) return;
+  }
+}
+
 const done = { click: "clicked", like: "liked", hide: "hid" };
 
 // act sends one event and follows it around the loop: Kafka, graph, new list.
@@ -162,18 +175,20 @@ async function act(type, it) {
   try {
     const applied = new Promise((resolve, reject) => {
       appliedWaiters.set(event.event_id, resolve);
-      setTimeout(() => reject(new Error("The event is in Kafka but was not applied within 20 seconds: is the consumer running?")), 20000);
+      setTimeout(() => reject(new Error("The event is in Kafka but was not applied within 20 seconds: is r2rec consume running?")), 20000);
     });
     applied.catch(() => {});
     await api.publish([...shown, event]);
     times[1] = performance.now() - begun;
     step(at = 2);
-    await applied;
+    await Promise.race([applied, appliedElsewhere(type, it, rec.user_id, () => appliedWaiters.has(event.event_id))]);
     times[2] = performance.now() - begun;
     step(at = 3);
     if (state.user !== rec.user_id) return;
     state.busy = false;
-    if (!(await ask({ fresh: true, byPerson: true }))) throw new Error("The new list could not be made.");
+    const made = await ask({ fresh: true, byPerson: true });
+    if (made === overtaken) return;
+    if (!made) throw new Error("The new list could not be made.");
     times[3] = performance.now() - begun;
     step(at = 4);
     const left = state.gone.length ? ` Left the list: ${state.gone.map((g) => clean(g.title)).join(", ")}.` : "";
@@ -182,6 +197,7 @@ async function act(type, it) {
   } catch (problem) {
     if (at === 1 && shown.length) state.shownTo.delete(rec.decision_id);
     step(at, true);
+    if (state.user !== rec.user_id) return;
     say(problem.message);
     $("note").hidden = false;
     $("note").textContent = problem.message;

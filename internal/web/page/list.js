@@ -136,7 +136,7 @@ export function why(it, rec, decision) {
     tested(decision),
     chains.length ? h("details", {}, h("summary", {}, `The ${chains.length === 1 ? "chain" : chains.length + " chains"} in words`),
       h("ol", {}, chains.map((c) => h("li", {}, sentence(c, titleOf))))) : "",
-    decision ? numbers(it, decision) : h("p", { class: "muted small" }, "This list was stored earlier; ask again to see the evidence behind it."),
+    decision ? numbers(it, decision) : h("p", { class: "muted small" }, rec.decision_id ? "This list was stored earlier; ask again to see the evidence behind it." : "Kafka did not take this decision: nothing refers to it, and it earns nothing. Ask again when Kafka is back."),
     facts(rec, decision));
 }
 

@@ -12,6 +12,10 @@ export function health({ components }) {
       h("span", { class: "hidden" }, plain), h("span", { class: "detail" }, clean(c.detail) || plain));
   });
   $("health").replaceChildren(...chips);
+  if (!(components || []).some((c) => c.name === "consumer")) {
+    if ($("no-users")) $("no-users").textContent = "Open a user by id: another process consumes the events, and this one does not see them.";
+    if ($("no-events")) $("no-events").textContent = "Another process consumes: run r2rec serve --consume to see events here.";
+  }
 }
 
 let visiting = false; // simulated users
