@@ -182,16 +182,18 @@ func (s site) component(name string) (c web.Component) {
 }
 
 // adapterOf is the adapter of a fresh list, "" for the bare model.
-func (s site) adapterOf(user string) string {
+func (s site) adapterOf(user string) string { return s.adapterIn("/v1/users/" + user + "/recommendations?fresh=true") }
+
+func (s site) adapterIn(path string) string {
 	s.Helper()
-	status, body := s.ask("GET", "/v1/users/"+user+"/recommendations?fresh=true", "")
+	status, body := s.ask("GET", path, "")
 	var rec event.Recommendation
 	if status != 200 {
 		s.Fatalf("%d %s", status, body)
 	}
 	s.decode(body, &rec)
 	if rec.Source != event.Reasoned {
-		s.Fatalf("the list of %s was ranked by %s: %s", user, rec.Source, rec.Note)
+		s.Fatalf("the list was ranked by %s: %s", rec.Source, rec.Note)
 	}
 	return rec.Adapter
 }
@@ -231,8 +233,15 @@ func TestServeFollowsTheLogOfAdapters(t *testing.T) {
 
 	tr.write(event.Promote, first, "", 1)
 	serving(web.ServingState{Current: first})
+	if got := s.adapterIn("/v1/users/u3/recommendations"); got != first {
+		t.Errorf("the stored list is by %q, want one by %q instead", got, first)
+	}
 	if got := s.adapterOf("u3"); got != first {
 		t.Errorf("%q ranks, want %q", got, first)
+	}
+	p.do(p.everywhere("recommend", "u3", "--dry-run")...) // by the bare model, for the eye only
+	if rec, err := p.rdb.Get(p.Context(), event.RecommendationKey("r2:", "u3")).Result(); err != nil || !strings.Contains(rec, first) {
+		t.Errorf("after a look, apps read %s, %v", rec, err)
 	}
 	p.eventually("health does not tell", func() (bool, string) {
 		c := s.component("adapter")

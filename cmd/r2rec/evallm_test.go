@@ -119,7 +119,7 @@ func TestEvalLMThinks(t *testing.T) {
 	t.Parallel()
 	s := newSlice(t)
 	_, log := s.eval("--ranker", "lm", "--model", s.wordy(), "--readout", "letters", "--prompt", "3", "--think", "8")
-	if !strings.Contains(log, "msg=thoughts asked=") || !strings.Contains(log, "lines_dropped=") {
+	if !strings.Contains(log, "msg=thoughts asked=") || !strings.Contains(log, " dropped=") {
 		t.Errorf("the log says %s", log)
 	}
 }

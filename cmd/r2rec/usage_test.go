@@ -93,6 +93,15 @@ func TestConfigurationFile(t *testing.T) {
 	}
 }
 
+// A list that another ranking made does not take the place of what servers made that follow the log of adapters.
+func TestRecommendBesideTheLogOfAdapters(t *testing.T) {
+	t.Setenv("R2REC_ADAPTERS", "file:///adapters")
+	var out, errs bytes.Buffer
+	if code := run(t.Context(), []string{"recommend", "u"}, &out, &errs); code != 1 || !strings.Contains(errs.String(), "--dry-run") {
+		t.Errorf("exit code %d, %q", code, errs.String())
+	}
+}
+
 // Whoever gets a command wrong is led to the help of that one.
 func TestWrongUsageLeadsToTheCommandsHelp(t *testing.T) {
 	for args, want := range map[string]string{"eval": "Try: r2rec eval --help", "lm tune --nothing": "Try: r2rec lm tune --help", "nothing": "Try: r2rec --help"} {
