@@ -182,7 +182,9 @@ func (s site) component(name string) (c web.Component) {
 }
 
 // adapterOf is the adapter of a fresh list, "" for the bare model.
-func (s site) adapterOf(user string) string { return s.adapterIn("/v1/users/" + user + "/recommendations?fresh=true") }
+func (s site) adapterOf(user string) string {
+	return s.adapterIn("/v1/users/" + user + "/recommendations?fresh=true")
+}
 
 func (s site) adapterIn(path string) string {
 	s.Helper()

@@ -20,10 +20,11 @@ import (
 )
 
 type evalCommand struct {
-	Events string   `help:"CSV of interactions: user_id,item_id,rating,timestamp in Unix seconds; an empty rating is a click. May be gzipped." required:"" type:"existingfile" placeholder:"FILE" group:"Data"`
-	Items  string   `help:"CSV of the catalogue: item_id,title,categories joined by |. May be gzipped. Without it nothing is known of categories, and nothing can be found for --catalogue." type:"existingfile" placeholder:"FILE" group:"Data"`
-	Cases  string   `help:"Questions, one JSON object a line: case (its name), user, at in Unix seconds, candidates, positive (the one that was chosen)." required:"" type:"existingfile" placeholder:"FILE" group:"Data"`
-	Ranker []string `help:"Who ranks: some of ${rankers}. The first is measured, the others are compared with it." default:"fusion" group:"Rankers"`
+	Events   string `help:"CSV of interactions: user_id,item_id,rating,timestamp in Unix seconds; an empty rating is a click. May be gzipped. Empty: the bundled MovieLens." type:"existingfile" placeholder:"FILE" group:"Data"`
+	Items    string `help:"CSV of the catalogue: item_id,title,categories joined by |. May be gzipped. Without it nothing is known of categories, and nothing can be found for --catalogue." type:"existingfile" placeholder:"FILE" group:"Data"`
+	Cases    string `help:"Questions, one JSON object a line: case (its name), user, at in Unix seconds, candidates, positive (the one that was chosen). Empty: they are drawn." type:"existingfile" placeholder:"FILE" group:"Data"`
+	evalDraw `embed:""`
+	Ranker   []string `help:"Who ranks: some of ${rankers}. The first is measured, the others are compared with it." default:"fusion" group:"Rankers"`
 
 	Against   []string `help:"Compare with the ranks that somebody gave to the same cases: a file as --ranks writes it, and the name in it." placeholder:"FILE:NAME" group:"Rankers"`
 	Seed      uint64   `help:"Seed of everything that is drawn: resamples, cases to fit with, weights to begin with." default:"1" group:"Rankers"`
@@ -48,6 +49,11 @@ the one that --redis names. With --fit-before its weights are fitted on what hap
 those that travel with the program rank. --save keeps fitted weights, for --weights here and in r2rec serve. Latent
 factors are learned on the way, again and again as the graph grows, as r2rec factors does for servers.
 
+Without --cases they are drawn from the newest tenth of the events, or what happened --since a time: what a user
+liked, who had liked five items before, among 19 that the user never touched.
+
+  r2rec eval --ranker fusion,popularity,itemknn
+  r2rec eval --events events.csv --items items.csv --since 2015-07-15T00:28:39Z --fit-before 2015-07-15T00:28:39Z --save weights.json
   r2rec eval --events events.csv --items items.csv --cases test.jsonl --ranker fusion,popularity
   r2rec eval --events events.csv --items items.csv --cases test.jsonl --fit-before 2015-07-15T00:28:39Z --save weights.json
   r2rec eval ... --ranker fusion,itemknn --against ranks.json:als --plot accuracy.svg
@@ -64,11 +70,11 @@ func (c evalCommand) Run(p *process) (err error) {
 	if err := c.check(); err != nil {
 		return err
 	}
-	data, err := dataset.OpenFiles(c.Events, c.Items)
+	data, err := c.data()
 	if err != nil {
 		return err
 	}
-	cases, err := eval.ReadCases(c.Cases)
+	cases, err := c.questions(p, data)
 	if err != nil {
 		return err
 	}
@@ -159,6 +165,9 @@ func (c evalCommand) check() error {
 		return fmt.Errorf("--verify %d: want 0 or more cases", c.Verify)
 	case c.Catalogue && c.Ranker[0] != "fusion":
 		return fmt.Errorf("--catalogue: %s only ranks what it is asked about; put fusion first in --ranker", c.Ranker[0])
+	}
+	if err := c.checkDraw(); err != nil {
+		return err
 	}
 	if err := c.evalFit.check(slices.Contains(c.Ranker, "fusion")); err != nil {
 		return err

@@ -68,22 +68,14 @@ func newSlice(t *testing.T) slice {
 		}
 	}, events[len(events)-1].Timestamp, 400, 1)
 	s.must(err)
-	var lines bytes.Buffer
-	for _, c := range cases {
-		if c.At < events[5000].Timestamp {
-			continue
-		}
-		if s.cases++; s.cases == 1 {
-			s.before = seconds(c.At)
-		}
-		line, err := json.Marshal(map[string]any{"case": c.ID, "user": c.User, "at": json.Number(seconds(c.At)), "candidates": c.Candidates, "positive": c.Positive})
-		s.must(err)
-		lines.Write(append(line, '\n'))
-	}
-	s.write("cases.jsonl", lines.String())
-	if s.cases < 150 {
+	cases = slices.DeleteFunc(cases, func(c eval.Case) bool { return c.At < events[5000].Timestamp })
+	if s.cases = len(cases); s.cases < 150 {
 		s.Fatalf("%d cases are too few", s.cases)
 	}
+	s.before = seconds(cases[0].At)
+	var lines bytes.Buffer
+	s.must(writeCases(&lines, cases))
+	s.write("cases.jsonl", lines.String())
 	return s
 }
 
@@ -450,5 +442,54 @@ func TestEvalVerifyFindsWhoLooksAhead(t *testing.T) {
 	err = c.verify(p, &stages{p: p}, data, cases, k, results[0])
 	if err == nil || !regexp.MustCompile(`popularity looks into the future: \d+ of 20 cases`).MatchString(err.Error()) {
 		t.Errorf("%v, want that it looks into the future", err)
+	}
+}
+
+// Without cases they are drawn, the same for the same seed, and what is kept of them asks the same.
+func TestEvalDrawsCases(t *testing.T) {
+	t.Parallel()
+	s := newSlice(t)
+	data := []string{"eval", "--events", s.file("events.csv"), "--items", s.file("items.csv"), "--ranker", "popularity,recent", "--json"}
+	ask := func(args ...string) string {
+		t.Helper()
+		var out, errs bytes.Buffer
+		if code := run(t.Context(), slices.Concat(data, args), &out, &errs); code != 0 {
+			t.Fatalf("exit code %d, %s", code, errs.String())
+		}
+		return out.String()
+	}
+	kept := s.file("kept.jsonl")
+	drawn := ask("--draw", "40", "--since", s.before, "--keep-cases", kept)
+	if again := ask("--cases", kept); again != drawn {
+		t.Errorf("drawn, the figures are %s, and asked again %s", drawn, again)
+	}
+	cases, err := eval.ReadCases(kept)
+	s.must(err)
+	since, err := parseMoment(s.before)
+	s.must(err)
+	if len(cases) < 20 || cases[0].At < since {
+		t.Errorf("%d cases since %s, want about 40 since %s", len(cases), cases[0].At, since)
+	}
+	if popular := ask("--draw", "40", "--since", s.before, "--popular"); popular == drawn {
+		t.Error("popular candidates are no others")
+	}
+	if newest := ask("--draw", "20"); newest == "" {
+		t.Error("of the newest tenth nothing is asked")
+	}
+	for want, args := range map[string][]string{
+		"--since, --popular and --keep-cases are about those that are drawn": {"--cases", kept, "--popular"},
+		"--draw 0":               {"--draw", "0"},
+		"--since: ":              {"--since", "yesterday"},
+		"choose an earlier time": {"--since", "4000000000"},
+		"name their file by":     {"--against", kept + ":als"},
+	} {
+		var out, errs bytes.Buffer
+		if code := run(t.Context(), slices.Concat(data, args), &out, &errs); code == 0 || !strings.Contains(errs.String(), want) {
+			t.Errorf("%v: exit code %d, %s; want %s", args, code, errs.String(), want)
+		}
+	}
+	var out, errs bytes.Buffer
+	if code := run(t.Context(), []string{"eval", "--items", s.file("items.csv")}, &out, &errs); code != 1 || !strings.Contains(errs.String(), "--items without --events") {
+		t.Errorf("items of nobody's: exit code %d, %s", code, errs.String())
 	}
 }

@@ -142,7 +142,11 @@ func (c evalCommand) fusion(p *process, shown *stages, data *dataset.Dataset, ca
 					c.FitBefore, q.ID, q.At)
 			}
 		}
-		o.Fit.Note = fmt.Sprintf("fitted on %s before %s", filepath.Base(c.Events), o.FitBefore)
+		from := data.Name()
+		if c.Events != "" {
+			from = filepath.Base(c.Events)
+		}
+		o.Fit.Note = fmt.Sprintf("fitted on %s before %s", from, o.FitBefore)
 	case c.Weights != "":
 		if o.Model, err = loadWeights(c.Weights); err != nil {
 			return k, fmt.Errorf("--weights %s: %w", c.Weights, err)

@@ -104,7 +104,7 @@ func TestRecommendBesideTheLogOfAdapters(t *testing.T) {
 
 // Whoever gets a command wrong is led to the help of that one.
 func TestWrongUsageLeadsToTheCommandsHelp(t *testing.T) {
-	for args, want := range map[string]string{"eval": "Try: r2rec eval --help", "lm tune --nothing": "Try: r2rec lm tune --help", "nothing": "Try: r2rec --help"} {
+	for args, want := range map[string]string{"eval --nothing": "Try: r2rec eval --help", "lm tune --nothing": "Try: r2rec lm tune --help", "nothing": "Try: r2rec --help"} {
 		var out, errs bytes.Buffer
 		if code := run(t.Context(), strings.Fields(args), &out, &errs); code != 2 || !strings.Contains(errs.String(), want) {
 			t.Errorf("r2rec %s: exit code %d, %q; want 2 and %q", args, code, errs.String(), want)

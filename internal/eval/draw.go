@@ -3,6 +3,7 @@ package eval
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 
 	"github.com/r2rec/r2rec/internal/event"
@@ -24,7 +25,38 @@ const drawTries = 4000
 // uniformly. Later likes are taken more often, in proportion to their place among all. Where there are few likes, fewer
 // than n cases come. They come in the order of time. Refused records are left out.
 func Draw(events Stream, before event.Time, n int, seed uint64) ([]Case, error) {
-	var past []event.Interaction
+	past := until(events, before)
+	d := drawing{
+		events: past, names: "fit-",
+		chance:  func(place, total float64) float64 { return 2 * float64(n) / total * place / total },
+		popular: func(rng *rand.Rand) bool { return rng.IntN(2) == 0 },
+	}
+	cases, eligible := d.draw(seed)
+	if eligible == 0 {
+		return nil, fmt.Errorf("draw cases to fit with: none of the %d events before %s is a like by a user with %d earlier ones; choose a later time",
+			len(past), before, earlierLikes)
+	}
+	return cases, nil
+}
+
+// DrawSince draws about n cases to measure rankers with from what happened from a time on, as Draw does but for two things: all
+// likes are as likely, and the negatives are drawn uniformly or, if popular is set, in proportion to their likes, which
+// makes lists that popularity says less about. The user touches none of them at any time.
+func DrawSince(events Stream, since event.Time, n int, popular bool, seed uint64) ([]Case, error) {
+	d := drawing{
+		events: until(events, event.Latest), since: since, names: "drawn-",
+		chance:  func(_, total float64) float64 { return float64(n) / total },
+		popular: func(*rand.Rand) bool { return popular },
+	}
+	cases, _ := d.draw(seed)
+	if len(cases) == 0 {
+		return nil, fmt.Errorf("draw cases: of the %d events none since %s is a like by a user with %d earlier ones; choose an earlier time", len(d.events), since, earlierLikes)
+	}
+	return cases, nil
+}
+
+// until are the events before a time, without refused records.
+func until(events Stream, before event.Time) (past []event.Interaction) {
 	for in, err := range events {
 		if err == nil && in.Timestamp >= before {
 			break
@@ -33,16 +65,27 @@ func Draw(events Stream, before event.Time, n int, seed uint64) ([]Case, error) 
 			past = append(past, in)
 		}
 	}
+	return past
+}
+
+// drawing is how cases are drawn.
+type drawing struct {
+	events  []event.Interaction
+	since   event.Time                         // likes before it make no case
+	names   string                             // a case is called so, with its place among the eligible likes
+	chance  func(place, total float64) float64 // that a like makes a case, by its place among all, from 1
+	popular func(*rand.Rand) bool              // the negatives of a case are drawn in proportion to their likes
+}
+
+// draw also counts the likes that cases can be made of.
+func (d drawing) draw(seed uint64) (cases []Case, likely int) {
+	past := d.events
 	eligible, touched := eligibleLikes(past)
-	if len(eligible) == 0 {
-		return nil, fmt.Errorf("draw cases to fit with: none of the %d events before %s is a like by a user with %d earlier ones; choose a later time",
-			len(past), before, earlierLikes)
-	}
+	eligible = slices.DeleteFunc(eligible, func(i int) bool { return past[i].Timestamp < d.since })
 	rng := rand.New(rand.NewPCG(seed, 0xd4a3))
 	seen := map[string]bool{}
 	var items, likes []string // what was seen, once each, and the item of every like
 	next := 0
-	var cases []Case
 	for place, i := range eligible {
 		in := past[i]
 		for ; past[next].Timestamp < in.Timestamp; next++ {
@@ -55,16 +98,15 @@ func Draw(events Stream, before event.Time, n int, seed uint64) ([]Case, error) 
 				likes = append(likes, e.ItemID)
 			}
 		}
-		total := float64(len(eligible))
-		if rng.Float64() >= 2*float64(n)/total*float64(place+1)/total || !seen[in.ItemID] {
+		if rng.Float64() >= d.chance(float64(place+1), float64(len(eligible))) || !seen[in.ItemID] {
 			continue
 		}
 		pool := items
-		if rng.IntN(2) == 0 {
+		if d.popular(rng) {
 			pool = likes
 		}
 		drawn := map[string]bool{in.ItemID: true}
-		c := Case{ID: "fit-" + strconv.Itoa(place), User: in.UserID, At: in.Timestamp, Candidates: []string{in.ItemID}, Positive: in.ItemID}
+		c := Case{ID: d.names + strconv.Itoa(place), User: in.UserID, At: in.Timestamp, Candidates: []string{in.ItemID}, Positive: in.ItemID}
 		for tries := 0; len(drawn) <= negatives && tries < drawTries && len(pool) > 0; tries++ {
 			x := pool[rng.IntN(len(pool))]
 			if !drawn[x] && !touched[touch{in.UserID, x}] {
@@ -78,7 +120,7 @@ func Draw(events Stream, before event.Time, n int, seed uint64) ([]Case, error) 
 		rng.Shuffle(len(c.Candidates), func(i, j int) { c.Candidates[i], c.Candidates[j] = c.Candidates[j], c.Candidates[i] })
 		cases = append(cases, c)
 	}
-	return cases, nil
+	return cases, len(eligible)
 }
 
 type touch struct{ user, item string }

@@ -246,3 +246,42 @@ func TestACaseWithoutNegativesIsLeftOut(t *testing.T) {
 		t.Errorf("drew %d cases where nobody has 19 items left", len(cases))
 	}
 }
+
+// Cases to measure with are of what happened since, as many of early as of late likes, and of the kind that is asked for.
+func TestDrawSince(t *testing.T) {
+	events := history(1, 6000)
+	since := at(2500)
+	mean := map[bool]float64{}
+	for _, popular := range []bool{false, true} {
+		cases, err := DrawSince(stream(events...), since, 200, popular, 7)
+		if err != nil || len(cases) < 120 || len(cases) > 280 {
+			t.Fatalf("%d cases, want about 200: %v", len(cases), err)
+		}
+		likes := map[string]int{}
+		for _, e := range events {
+			if IsPositive(e) {
+				likes[e.ItemID]++
+			}
+		}
+		for _, c := range cases {
+			if err := checkCandidates(c); err != nil || c.At < since || len(c.Candidates) != 20 {
+				t.Fatalf("case %q at %s with %d candidates: %v", c.ID, c.At, len(c.Candidates), err)
+			}
+			for _, item := range c.Candidates {
+				if item == c.Positive {
+					continue
+				}
+				mean[popular] += float64(likes[item]) / float64(19*len(cases))
+				if slices.ContainsFunc(events, func(e event.Interaction) bool { return e.UserID == c.User && e.ItemID == item }) {
+					t.Fatalf("case %q has item %q, which the user touches", c.ID, item)
+				}
+			}
+		}
+	}
+	if mean[true] < 1.5*mean[false] {
+		t.Errorf("negatives have %.1f likes in the mean where they are drawn by them, and %.1f where uniformly", mean[true], mean[false])
+	}
+	if _, err := DrawSince(stream(events...), at(1_000_000), 10, false, 1); err == nil || !strings.Contains(err.Error(), "choose an earlier time") {
+		t.Errorf("since after all events: %v", err)
+	}
+}
