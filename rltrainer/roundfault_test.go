@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -303,5 +304,42 @@ func TestARoundAfterOneThatIsInTheLog(t *testing.T) {
 	must(t, err)
 	if len(files) != 2 || report.Adapter == state.Entries[0].Record.Adapter {
 		t.Errorf("%d reports, want both rounds'; what is told of: %s, %q (%s)", len(files), report.Verdict, report.Adapter, report.Reason)
+	}
+}
+
+// meanwhileLog has somebody else's record come while a round computes.
+type meanwhileLog struct {
+	AdapterLog
+	reads int
+	at    int
+	do    func()
+}
+
+func (l *meanwhileLog) State(ctx context.Context) (adapters.State, error) {
+	if l.reads++; l.reads == l.at {
+		l.do()
+	}
+	return l.AdapterLog.State(ctx)
+}
+
+// A look that another gate has taken meanwhile is not taken twice: the error that it may make is shared out among looks.
+func TestALookIsTakenOnce(t *testing.T) {
+	s := brief(t, nil)
+	l := &meanwhileLog{AdapterLog: s.log, at: 2} // read at the beginning, and before the record
+	l.do = func() {
+		_, counted, err := s.log.Append(t.Context(), event.Promotion{Kind: event.Refuse, Adapter: strings.Repeat("b", 64), Base: s.school.Model().Digest, Readout: s.school.Model().Readout,
+			Prompt: s.school.Model().PromptVersion, Timestamp: later, Reason: "elsewhere",
+			Gate: &event.Gate{Round: 1, Decisions: 100, Users: 50, Alpha: .0304, After: started, Until: started + 1000}})
+		must(t, err)
+		if !counted {
+			t.Fatal("the other's record does not count")
+		}
+	}
+	o := s.RoundOptions
+	o.Log = l
+	report, err := RunRound(t.Context(), o)
+	must(t, err)
+	if report.Verdict != Waiting || !strings.Contains(report.Reason, "another gate has used decisions meanwhile") || len(counting(t, s.log)) != 1 {
+		t.Errorf("%s: %s", report.Verdict, report.Reason)
 	}
 }

@@ -329,6 +329,15 @@ func (r *round) publish(ctx context.Context) error {
 	if r.note.Passed {
 		p.Kind, p.Share = event.Promote, r.Share
 	}
+	// The gate took the look that was next when the round began: where somebody else has taken one since, its share of the error
+	// is spent.
+	now, err := r.Log.State(ctx)
+	if err != nil {
+		return fmt.Errorf("read the log of adapters: %w", err)
+	}
+	if now.Gates != r.note.Gates || now.Used != r.note.Used {
+		return r.finish(Waiting, "another gate has used decisions meanwhile")
+	}
 	state, counted, err := r.Log.Append(ctx, p)
 	if err != nil {
 		return fmt.Errorf("append to the log of adapters: %w", err)
