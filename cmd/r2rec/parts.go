@@ -20,6 +20,9 @@ import (
 // readyWithin is how long a command waits for a server that is starting.
 const readyWithin = 30 * time.Second
 
+// toldEvery is how often it says that it still waits.
+const toldEvery = 5 * time.Second
+
 // stores are the two servers that every command but import stands on.
 type stores struct {
 	kafka *broker.Client
@@ -48,9 +51,17 @@ func connectKafka(p *process, f kafkaFlags) (*broker.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := c.WaitReady(p.ctx, readyWithin, func(err error, pause time.Duration) {
-		p.log.Warn("kafka is not ready yet", "error", err, "again_in", pause)
+	var told time.Time
+	if err := c.WaitReady(p.ctx, readyWithin, func(err error, _ time.Duration) {
+		if time.Since(told) < toldEvery {
+			return
+		}
+		told = time.Now()
+		p.log.Warn("kafka is not ready yet, trying again", "error", err, "at_most", readyWithin)
 	}); err != nil {
+		if p.ctx.Err() == nil {
+			err = fmt.Errorf("%w; --kafka or R2REC_KAFKA names the brokers, and r2rec demo needs none", err)
+		}
 		return nil, err
 	}
 	return c, c.EnsureTopics(p.ctx, broker.Topics{Partitions: f.Partitions})
