@@ -24,7 +24,7 @@ func (e *GapError) Error() string {
 		holder = "the graph"
 	}
 	where := fmt.Sprintf("%s/%d: Kafka has offsets %d to %d", e.Topic, e.Partition, e.First, e.End)
-	accept := fmt.Sprintf(`accept the loss: start once with --on-gap %s, which goes on at %d`, EarliestOnGap, e.First)
+	accept := fmt.Sprintf(`accept the loss (r2rec consume --on-gap %s, once; r2rec rebuild --accept-loss), which goes on at %d`, EarliestOnGap, e.First)
 	switch {
 	case e.Watermark > e.End:
 		return fmt.Sprintf("%s, but %s holds everything below %d: the topic was deleted and made again, or cut off, or this is another cluster. "+

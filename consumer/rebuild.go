@@ -202,15 +202,16 @@ func (r *Rebuilder) Losses(ctx context.Context, serving Graph) (lost []Loss, err
 		}
 		for _, key := range partitions {
 			s := r.c.source(key.topic, kafka.PartitionAssignment{ID: key.id, Offset: -1}, "")
-			if err := s.ask(ctx); err != nil {
-				return nil, err
-			}
 			var at int64
 			var ok bool
 			if err := s.attempt(ctx, "read the watermark", func() (err error) {
 				at, ok, err = serving.Watermark(ctx, key.topic, key.id)
 				return err
 			}); err != nil {
+				return nil, err
+			}
+			// After the watermark, so that the end cannot be older than it.
+			if err := s.ask(ctx); err != nil {
 				return nil, err
 			}
 			if ok && at > 0 && (early && s.first > 0 || at > s.end) {
@@ -319,7 +320,7 @@ func (r *Rebuilder) covered(ctx context.Context, p *rebuilding) error {
 		return nil
 	}
 	return p.attempt(ctx, "set the watermark", func() error {
-		if _, ok, err := r.opt.Graph.Watermark(ctx, p.topic, p.id); ok || err != nil {
+		if lowest, _, err := r.opt.Graph.Watermark(ctx, p.topic, p.id); lowest >= p.applied || err != nil {
 			return err
 		}
 		return r.opt.Graph.SetWatermark(ctx, p.topic, p.id, p.applied)

@@ -44,7 +44,7 @@ func TestLossesOfARebuild(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	end := int64(10) // of 30 records in three partitions
+	end := int64(10)                                                 // of 30 records in three partitions
 	again := Loss{Topic: c.topics.Users, Partition: 2, Watermark: 9} // there is none so far: the topic was made again
 	losses(time.Time{}, Loss{Topic: c.topics.Interactions, First: 4, End: end, Watermark: 9}, again)
 	losses(time.UnixMilli(1), again)

@@ -35,6 +35,9 @@ func (r itemReads) items() (map[string]event.Item, error) {
 		if cmd == nil {
 			continue
 		}
+		if err := cmd.Err(); err != nil { // of a Cluster's node: the others have answered
+			return nil, wrap("read catalogue entries", err)
+		}
 		for i, v := range cmd.Val() {
 			doc, ok := v.(string)
 			if !ok {

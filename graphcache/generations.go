@@ -126,14 +126,10 @@ func (g *Generations) do(ctx context.Context, f func(*Cache) error) error {
 // ApplyInteractions is Cache.ApplyInteractions of the current generation. What apps read of a user who has bought or hidden
 // something is deleted.
 func (g *Generations) ApplyInteractions(ctx context.Context, span event.Span, batch []event.Interaction) error {
-	err := g.unread(ctx, batch) // before it too, for whoever is killed between the two
-	if err == nil {
-		err = g.do(ctx, func(c *Cache) error { return c.ApplyInteractions(ctx, span, batch) })
+	if err := g.do(ctx, func(c *Cache) error { return c.ApplyInteractions(ctx, span, batch) }); err != nil {
+		return err
 	}
-	if err == nil {
-		err = g.unread(ctx, batch)
-	}
-	return err
+	return g.unread(ctx, batch)
 }
 
 // ApplyItems is Cache.ApplyItems of the current generation.

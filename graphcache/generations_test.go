@@ -225,10 +225,10 @@ func TestUsersAreForgottenInAllGenerations(t *testing.T) {
 		embeddedtest.Nowhere(t, rdb, "user-3-", "forgotten,")
 		must(building.ApplyInteractions(ctx, span, history))
 		embeddedtest.Nowhere(t, rdb, "user-3-", "with the rest of the log in the generation that is being built,")
-		if err := g.Stands(ctx, event.Recommendation{UserID: "user-3-", GeneratedAt: 20_001*day - 1}); !errors.Is(err, event.ErrForgotten) {
+		if err := g.Stands(ctx, "user-3-", 20_001*day-1, nil); !errors.Is(err, event.ErrForgotten) {
 			t.Errorf("what was made before stands: %v", err)
 		}
-		must(g.Stands(ctx, event.Recommendation{UserID: "user-3-", GeneratedAt: 20_001 * day}))
+		must(g.Stands(ctx, "user-3-", 20_001*day, nil))
 		if at, err := g.ForgetBefore(ctx, "user-3-"); at != 20_001*day || err != nil {
 			t.Errorf("forgotten before %v, %v", at, err)
 		}

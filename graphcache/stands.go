@@ -3,39 +3,39 @@ package graphcache
 import (
 	"context"
 	"errors"
-	"slices"
 
 	"github.com/r2rec/r2rec/internal/event"
 	"github.com/redis/go-redis/v9"
 )
 
-// Stands tells whether a recommendation may still be given, in one round trip: it wraps event.ErrForgotten where it was made
-// from what is forgotten by now, and event.ErrOutdated where the user has bought or hidden one of its items, or one is not to
-// be had any more. Other errors are of Redis.
-func (g *Generations) Stands(ctx context.Context, rec event.Recommendation) error {
-	ids := make([]string, len(rec.Items))
-	for i, it := range rec.Items {
-		ids[i] = it.ItemID
-	}
+// Stands tells whether items that were recommended to a user at an instant may still be, in one round trip: the error is
+// event.ErrForgotten where that was made from what is forgotten by now, and event.ErrOutdated where the user has bought or
+// hidden one of the items, or one is not to be had any more. Other errors are of Redis.
+func (g *Generations) Stands(ctx context.Context, user string, made event.Time, ids []string) error {
 	var before *redis.StringCmd
 	var settled []*redis.FloatCmd
 	var reads itemReads
 	if err := g.read(ctx, func(c *Cache, p redis.Pipeliner) {
-		before, settled = p.HGet(ctx, c.forgetKey(group(rec.UserID)), c.tombstone(rec.UserID)), nil
+		before, settled = p.HGet(ctx, c.forgetKey(group(user)), c.tombstone(user)), nil
 		for _, id := range ids {
-			settled = append(settled, p.ZScore(ctx, c.settledKey(rec.UserID), id))
+			settled = append(settled, p.ZScore(ctx, c.settledKey(user), id))
 		}
 		reads = c.queueItems(ctx, p, ids)
 	}); err != nil {
-		return wrapf(err, "read whether what was recommended to user %q still stands", rec.UserID)
+		return wrapf(err, "read whether what was recommended to user %q still stands", user)
 	}
 	if at, err := instant(before); err != nil {
-		return wrapf(err, "read whether user %q is forgotten", rec.UserID)
-	} else if rec.GeneratedAt < at {
+		return wrapf(err, "read whether user %q is forgotten", user)
+	} else if made < at {
 		return event.ErrForgotten
 	}
-	if slices.ContainsFunc(settled, func(cmd *redis.FloatCmd) bool { return cmd.Err() == nil }) {
-		return event.ErrOutdated
+	for _, cmd := range settled {
+		switch err := cmd.Err(); {
+		case err == nil:
+			return event.ErrOutdated
+		case !errors.Is(err, redis.Nil): // of a Cluster's node: the others have answered
+			return wrapf(err, "read what user %q has bought or hidden", user)
+		}
 	}
 	items, err := reads.items()
 	if err != nil {
@@ -92,7 +92,7 @@ func (g *Generations) read(ctx context.Context, queue func(*Cache, redis.Pipelin
 }
 
 // unread deletes what apps read of the users who bought or hid something in a batch: it may hold that. Stands finds what is
-// stored meanwhile.
+// stored meanwhile, and what somebody left who was killed before this.
 func (g *Generations) unread(ctx context.Context, batch []event.Interaction) error {
 	users := map[string]bool{}
 	for _, in := range batch {

@@ -33,7 +33,7 @@ func TestWhatIsHiddenIsNotReadAnyMore(t *testing.T) {
 		begin := func() {
 			must(t, embeddedtest.Flush(ctx, rdb))
 			offset = 0
-			must(t, graph.ApplyItems(ctx, event.Span{Topic: "items", End: 2}, []event.Item{{ItemID: "a", Title: "A"}, {ItemID: "b", Title: "B"}}))
+			must(t, graph.ApplyItems(ctx, event.Span{Topic: "items", End: 2}, []event.Item{{ItemID: "a", Title: "A"}, {ItemID: "b", Title: "B"}, {ItemID: "c", Title: "C"}}))
 		}
 		list := func(user string) event.Recommendation {
 			return event.Recommendation{Version: 1, UserID: user, GeneratedAt: 1_700_000_000_000, Source: event.Graph, Items: []event.RecommendedItem{
@@ -51,7 +51,7 @@ func TestWhatIsHiddenIsNotReadAnyMore(t *testing.T) {
 			}
 			return read
 		}
-		scores := map[string]float64{"a": .6, "b": .4}
+		scores := map[string]float64{"a": .5, "b": .4, "c": .1} // what is not in the list is ranked for apps, too
 		for kind, stays := range map[event.Type]bool{event.Hide: false, event.Purchase: false, event.Like: true, event.Dislike: true} {
 			begin()
 			must(t, store.Put(ctx, list("u"), scores))
@@ -64,7 +64,7 @@ func TestWhatIsHiddenIsNotReadAnyMore(t *testing.T) {
 		for n, through := 1, false; !through; n++ {
 			begin()
 			watched := redis.NewUniversalClient(opt)
-			m := &meanwhile{at: n, do: func() { apply(event.Hide, "a") }}
+			m := &meanwhile{at: n, do: func() { apply(event.Hide, "c") }}
 			watched.AddHook(m)
 			_, making := open(watched)
 			if err := making.Put(ctx, list("u"), scores); err != nil && !hasFallen(err) {

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/r2rec/r2rec/internal/event"
@@ -17,9 +19,9 @@ type RedisStore struct {
 	Client redis.UniversalClient
 	Prefix string        // of the keys, "r2:" as a rule
 	TTL    time.Duration // after which a recommendation is gone
-	// Stands tells whether a recommendation may still be given: an error that wraps event.ErrForgotten or event.ErrOutdated
-	// says why not. Default: it may.
-	Stands func(ctx context.Context, rec event.Recommendation) error
+	// Stands tells whether items that were recommended to a user at an instant may still be: an error that wraps
+	// event.ErrForgotten or event.ErrOutdated says why not. Default: they may.
+	Stands func(ctx context.Context, user string, made event.Time, items []string) error
 }
 
 // unconfirmed is how long a recommendation lasts of which it is not known yet whether it still stands.
@@ -50,7 +52,7 @@ func (s RedisStore) Put(ctx context.Context, rec event.Recommendation, scores ma
 		return nil
 	})
 	if err == nil && s.Stands != nil {
-		err = s.confirm(ctx, rec, recKey, topKey)
+		err = s.confirm(ctx, rec, slices.Collect(maps.Keys(scores)), recKey, topKey)
 	}
 	if err != nil {
 		return fmt.Errorf("store the recommendation of %q: %w", rec.UserID, err)
@@ -59,8 +61,8 @@ func (s RedisStore) Put(ctx context.Context, rec event.Recommendation, scores ma
 }
 
 // confirm makes what was written last, or deletes it.
-func (s RedisStore) confirm(ctx context.Context, rec event.Recommendation, recKey, topKey string) error {
-	fallen := s.Stands(ctx, rec)
+func (s RedisStore) confirm(ctx context.Context, rec event.Recommendation, ranked []string, recKey, topKey string) error {
+	fallen := s.Stands(ctx, rec.UserID, rec.GeneratedAt, ranked)
 	if fallen != nil && !hasFallen(fallen) {
 		return fallen
 	}
@@ -93,7 +95,11 @@ func (s RedisStore) Get(ctx context.Context, user string) (rec event.Recommendat
 			return event.Recommendation{}, false, nil // the next one takes its place
 		}
 		if s.Stands != nil {
-			err = s.Stands(ctx, rec)
+			items := make([]string, len(rec.Items))
+			for i, it := range rec.Items {
+				items[i] = it.ItemID
+			}
+			err = s.Stands(ctx, user, rec.GeneratedAt, items)
 		}
 	}
 	switch {

@@ -71,6 +71,7 @@ func TestNothingIsStoredOfWhoIsForgottenMeanwhile(t *testing.T) {
 				t.Fatal(err)
 			}
 			offset = 0
+			must(t, graph.ApplyItems(ctx, event.Span{Topic: "items", End: 1}, []event.Item{{ItemID: "i", Title: "I"}}))
 			m := &meanwhile{at: n, do: forget}
 			err := put(m, at-1)
 			if through = m.calls < n; through {

@@ -14,8 +14,10 @@ import (
 	"github.com/r2rec/r2rec/internal/adapters"
 	"github.com/r2rec/r2rec/internal/event"
 	"github.com/r2rec/r2rec/internal/lm/loader"
+	"github.com/r2rec/r2rec/internal/policy"
 	"github.com/r2rec/r2rec/internal/web"
 	"github.com/r2rec/r2rec/reasoner"
+	"github.com/r2rec/r2rec/rltrainer"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -84,6 +86,20 @@ func (f *follower) fetch(ctx context.Context, digest string) (loader.File, error
 		return loader.File{}, err
 	}
 	return loader.File{Path: path, Canaries: m.Canaries, Read: func() error { return os.Remove(path) }}, nil
+}
+
+// wants tells whether the log wants an adapter for a user, whether this process has it or not; of a log that was not read yet
+// nothing is known, and it may.
+func (f *follower) wants(user, adapter string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.read {
+		return true
+	}
+	if of, ok := rltrainer.RollOutOf(f.state); ok && policy.InRollOut(of.Candidate, user, of.Share) {
+		return adapter == of.Candidate
+	}
+	return adapter == f.state.Current
 }
 
 // run follows the log until ctx ends. Where the log itself is broken, what serves goes on serving.

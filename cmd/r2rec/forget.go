@@ -82,7 +82,7 @@ func (c forgetCommand) Run(p *process) error {
 		r.ForgetBefore = u.ForgetBefore
 	}
 	users := s.kafka.NewWriter(broker.Users)
-	err = (publisher{users: users}).Forget(p.ctx, u)
+	_, err = publisher{users: users}.Forget(p.ctx, u)
 	if err := errors.Join(err, users.Close()); err != nil {
 		return fmt.Errorf("publish to %s: %w; nothing is forgotten yet: run it again", r.Topic, err)
 	}

@@ -50,7 +50,7 @@ func read[T any](ctx context.Context, kc *broker.Client, topic string, since eve
 		return 0, err
 	}
 	if len(parts) != len(m[topic]) {
-		return 0, fmt.Errorf("topic %s has %d partitions, and had %d when the round began: remove the round's folder to begin anew", kc.Topic(topic), len(parts), len(m[topic]))
+		return 0, fmt.Errorf("topic %s has %d partitions, and had %d when the round began: begin anew: remove the note of the round (round.json in its folder), or the --checkpoint", kc.Topic(topic), len(parts), len(m[topic]))
 	}
 	for i, end := range m[topic] {
 		parts[i].Last = min(parts[i].Last, end.Last)

@@ -251,7 +251,7 @@ func (r *rebuild) losses(b *consumer.Rebuilder) (err error) {
 		r.p.log.Warn(why, "topic", l.Topic, "partition", l.Partition, "first", l.First, "end", l.End, "graph_holds_below", l.Watermark)
 	}
 	if len(r.did.Lost) > 0 && !r.AcceptLoss {
-		return fmt.Errorf("of %d partitions kafka does not have all that the present graph was made from: a new one would know less. Keep the graph, see whether --kafka and --topic-prefix are right, accept the loss with --accept-loss, or say from when on with --from", len(r.did.Lost))
+		return fmt.Errorf("of %d partitions kafka does not have all that the present graph was made from: a new one would know less. Keep the graph, see whether --kafka and --topic-prefix are right, or accept the loss with --accept-loss; where only old interactions are gone, --from says from when on", len(r.did.Lost))
 	}
 	return nil
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/json"
 	"errors"
-	"os"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/r2rec/r2rec/reasoner"
@@ -14,6 +13,7 @@ type recommendCommand struct {
 	K              int    `short:"k" help:"Items to show, 1 to 20." default:"5"`
 	Surface        string `help:"Which page or slot group asks; kept in the decision." default:"terminal"`
 	JSON           bool   `help:"Print the document that apps read, and nothing else."`
+	Adapters       string `hidden:"" env:"R2REC_ADAPTERS"` // of servers: see Run
 	DryRun         bool   `help:"Look only: log no decision, and leave what apps read as it is."`
 	kafkaFlags     `embed:""`
 	redisFlags     `embed:""`
@@ -33,8 +33,8 @@ func (c recommendCommand) Run(p *process) error {
 	if err := c.recommendFlags.check(); err != nil {
 		return err
 	}
-	if os.Getenv("R2REC_ADAPTERS") != "" && !c.DryRun {
-		return errors.New("R2REC_ADAPTERS is set, and this command follows no log of adapters: it would put a list of another ranking in the place of what servers made; look with --dry-run, or ask a server over HTTP")
+	if c.Adapters != "" && !c.DryRun {
+		return errors.New("adapters are set (R2REC_ADAPTERS, --config), and this command follows no log of adapters: it would put a list of another ranking in the place of what servers made; look with --dry-run, or ask a server over HTTP")
 	}
 	model, noModel, err := c.modelFlags.open(p)
 	if err != nil {

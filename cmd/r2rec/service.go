@@ -265,8 +265,8 @@ func (r recommender) Cached(ctx context.Context, user string) (event.Recommendat
 	return rec, ok && r.current(ctx, rec), err
 }
 
-// current tells whether the adapter that ranked a recommendation is the one that ranks for its user now. Where there is
-// none now, what is stored is as good as what the graph would say.
+// current tells whether the adapter that ranked a recommendation is the one that ranks for its user now, or that the log wants
+// and this process has not got: what another one made is better then. Where nothing is known, what is stored stays.
 func (r recommender) current(ctx context.Context, rec event.Recommendation) bool {
 	if rec.Source != event.Reasoned || r.log == nil {
 		return true
@@ -277,7 +277,7 @@ func (r recommender) current(ctx context.Context, rec event.Recommendation) bool
 	}
 	defer release()
 	who, err := m.Identity(ctx)
-	return err != nil || who.Adapter == rec.Adapter
+	return err != nil || who.Adapter == rec.Adapter || r.log.wants(rec.UserID, rec.Adapter)
 }
 
 // publisher is where the server writes.
@@ -296,15 +296,18 @@ func (p publisher) PublishInteractions(ctx context.Context, raw [][]byte, keys [
 }
 
 // Forget never asks for less than was asked for before: of a user's requests Kafka keeps the last, not the highest.
-func (p publisher) Forget(ctx context.Context, u event.User) error {
+func (p publisher) Forget(ctx context.Context, u event.User) (event.User, error) {
 	if p.before != nil {
-		if before, err := p.before(ctx, u.UserID); err == nil { // where Redis is away, the request itself counts more
+		soon, cancel := context.WithTimeout(ctx, time.Second)
+		before, err := p.before(soon, u.UserID)
+		cancel()
+		if err == nil { // where Redis is away, the request itself counts more
 			u.ForgetBefore = max(u.ForgetBefore, before)
 		}
 	}
 	raw, err := event.Encode(u)
 	if err != nil {
-		return err
+		return u, err
 	}
-	return p.users.WriteMessages(ctx, kafka.Message{Key: []byte(u.UserID), Value: raw})
+	return u, p.users.WriteMessages(ctx, kafka.Message{Key: []byte(u.UserID), Value: raw})
 }

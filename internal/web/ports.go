@@ -26,8 +26,8 @@ type Publisher interface {
 	// PublishInteractions writes raw[i] with key keys[i] to `interactions`. On an error some may have been written:
 	// publishing them again does no harm, because applying an event twice is applying it once.
 	PublishInteractions(ctx context.Context, raw [][]byte, keys []string) error
-	// Forget writes u to `users`.
-	Forget(ctx context.Context, u event.User) error
+	// Forget writes u to `users`, with a later instant where the user is forgotten up to that already, and returns what it wrote.
+	Forget(ctx context.Context, u event.User) (event.User, error)
 }
 
 // Explorer shows what the graph holds, for the page. Its methods are called concurrently.

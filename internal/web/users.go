@@ -203,7 +203,8 @@ func (s *Server) forget(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	u := event.User{UserID: user, ForgetBefore: event.At(s.Now()) + 1} // this millisecond included
-	if err := s.Publisher.Forget(r.Context(), u); err != nil {
+	u, err := s.Publisher.Forget(r.Context(), u)
+	if err != nil {
 		s.partFailed(w, r, "write to Kafka that the user is to be forgotten", err)
 		return
 	}

@@ -72,11 +72,11 @@ func (w *world) PublishInteractions(_ context.Context, raw [][]byte, keys []stri
 	return nil
 }
 
-func (w *world) Forget(_ context.Context, u event.User) error {
+func (w *world) Forget(_ context.Context, u event.User) (event.User, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.forgotten = append(w.forgotten, u)
-	return w.err
+	return u, w.err
 }
 
 func (w *world) Stats(context.Context) (Stats, error) {

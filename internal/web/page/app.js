@@ -145,14 +145,15 @@ function wasShown(rec) {
   if (events.length) api.publish(events).catch(() => state.shownTo.delete(rec.decision_id));
 }
 
-// appliedElsewhere looks whether another process has applied an event, which the feed of this one does not tell: what is liked
-// stands in the history, what is hidden in no list any more.
-async function appliedElsewhere(type, it, user, wanted) {
+// appliedElsewhere waits until another process has applied an event, which the feed of this one does not tell: what is liked
+// stands in the history; what is hidden does not, but is the user's newest edge.
+async function appliedElsewhere(event, wanted) {
   for (;;) {
     await new Promise((resolve) => setTimeout(resolve, 1000));
     if (!wanted()) return;
-    const is = (x) => x.item_id === it.item_id;
-    const seen = type === "hide" ? api.recommendations(user, false).then((rec) => !rec.items.some(is)) : api.history(user).then((past) => past.items.some(is));
+    const seen = event.type === "hide"
+      ? api.traces(event.user_id).then((t) => Date.parse(t.newest) >= Date.parse(event.timestamp))
+      : api.history(event.user_id).then((past) => past.items.some((x) => x.item_id === event.item_id));
     if (await seen.catch(() => false)) return;
   }
 }
@@ -181,7 +182,7 @@ async function act(type, it) {
     await api.publish([...shown, event]);
     times[1] = performance.now() - begun;
     step(at = 2);
-    await Promise.race([applied, appliedElsewhere(type, it, rec.user_id, () => appliedWaiters.has(event.event_id))]);
+    await Promise.race(live.consumes() ? [applied] : [applied, appliedElsewhere(event, () => appliedWaiters.has(event.event_id))]);
     times[2] = performance.now() - begun;
     step(at = 3);
     if (state.user !== rec.user_id) return;

@@ -4,7 +4,11 @@ import { $, h, s, clean, name, count, calm } from "./dom.js";
 
 const labels = { kafka: "Kafka", redis: "Redis", model: "Model", adapter: "Adapter", consumer: "Consumer", rewards: "Rewards" };
 
+let parts = [];
+export const consumes = () => parts.some((c) => c.name === "consumer"); // this process does, and its feed tells what is applied
+
 export function health({ components }) {
+  parts = components || [];
   const chips = (components || []).map((c) => {
     const plain = { ok: "ok", degraded: "degraded", down: "down" }[c.state] || c.state;
     return h("li", { class: "chip " + c.state, title: clean(c.detail) },
@@ -12,7 +16,7 @@ export function health({ components }) {
       h("span", { class: "hidden" }, plain), h("span", { class: "detail" }, clean(c.detail) || plain));
   });
   $("health").replaceChildren(...chips);
-  if (!(components || []).some((c) => c.name === "consumer")) {
+  if (!consumes()) {
     if ($("no-users")) $("no-users").textContent = "Open a user by id: another process consumes the events, and this one does not see them.";
     if ($("no-events")) $("no-events").textContent = "Another process consumes: run r2rec serve --consume to see events here.";
   }
