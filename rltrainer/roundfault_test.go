@@ -290,7 +290,7 @@ func TestTheReportKnowsTheWholeFit(t *testing.T) {
 func TestARoundAfterOneThatIsInTheLog(t *testing.T) {
 	s := brief(t, nil)
 	o := s.RoundOptions
-	o.Log = faultyLog{o.Log, &fault{left: 2, after: true, with: errKilled}} // read, appended
+	o.Log = faultyLog{o.Log, &fault{left: 3, after: true, with: errKilled}} // read, read again, appended
 	if _, err := RunRound(t.Context(), o); !errors.Is(err, errKilled) || len(counting(t, s.log)) != 1 {
 		t.Fatalf("it was not killed after its record: %v", err)
 	}

@@ -226,7 +226,7 @@ func TestThinkLearns(t *testing.T) {
 	for range imitated { // half of what it sees is grounded
 		var batch []lm.TextLesson
 		for _, p := range prompts {
-			good, bad := "[1] "+string(p.Letters[0])+": it\nAnswer: A\n\n", "[9] A: it\nAnswer: A\n\n"
+			good, bad := "[1] "+string(p.Letters[0])+": Whoever enjoys H may like A, since it\nAnswer: A\n\n", "[9] A: it\nAnswer: A\n\n" // guided behind [1]
 			batch = append(batch, lm.TextLesson{Text: p.Thinking(), Continuations: []lm.Continuation{{Tokens: l.Completion(good)}, {Tokens: l.Completion(bad)}}})
 		}
 		_, err := l.LearnTexts(t.Context(), batch)
@@ -238,7 +238,7 @@ func TestThinkLearns(t *testing.T) {
 	must(t, err)
 	defer reference.Close()
 	var grounded []float64
-	o := ThinkOptions{Steps: 25, Batch: 4, Beta: .01, MostTokens: 30, Grounded: 1, Told: func(s ThinkStep) error {
+	o := ThinkOptions{Steps: 25, Batch: 4, Beta: .01, MostTokens: 90, Grounded: 1, Told: func(s ThinkStep) error {
 		if math.IsNaN(s.KL) || s.KL < 0 {
 			t.Errorf("step %d: KL %v", s.Step, s.KL)
 		}
