@@ -235,7 +235,7 @@ func TestServeFollowsTheLogOfAdapters(t *testing.T) {
 
 	tr.write(event.Promote, first, "", 1)
 	serving(web.ServingState{Current: first})
-	if got := s.adapterIn("/v1/users/u3/recommendations"); got != first {
+	if got := s.adapterIn("/v1/users/u3/recommendations?k=1"); got != first {
 		t.Errorf("the stored list is by %q, want one by %q instead", got, first)
 	}
 	if got := s.adapterOf("u3"); got != first {
