@@ -264,3 +264,57 @@ func TestForgetBeforeABatchIsWritten(t *testing.T) {
 		}
 	})
 }
+
+// takenBack counts the pipelines that take watermarks back.
+type takenBack struct{ pipelines int }
+
+func (*takenBack) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (*takenBack) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+func (h *takenBack) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		if slices.ContainsFunc(cmds, func(c redis.Cmder) bool { return len(c.Args()) > 1 && c.Args()[1] == takeBack }) {
+			h.pipelines++
+		}
+		return next(ctx, cmds)
+	}
+}
+
+// Batches that fail together for good have their watermarks taken back in one go: each on its own would hold up a process
+// that ends for takeBackWithin, where Redis hangs.
+func TestBatchesThatFailTogetherAreTakenBackTogether(t *testing.T) {
+	embeddedtest.EachRedis(t, func(t *testing.T, opt *redis.UniversalOptions) {
+		ctx := t.Context()
+		rdb := redis.NewUniversalClient(opt)
+		defer rdb.Close()
+		c, err := New(rdb, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := rdb.Set(ctx, c.userKey("u"), "not a list", 0).Err(); err != nil {
+			t.Fatal(err)
+		}
+		var taken takenBack
+		rdb.AddHook(&taken)
+		parts := make([]*part, 3)
+		for i := range parts {
+			parts[i] = &part{ctx: ctx, span: event.Span{Topic: "t", Partition: i, End: 1}, batch: likes([]string{"u", "v", "w"}[i], "a")}
+		}
+		c.travel(ctx, parts)
+		for _, p := range parts {
+			if p.err == nil || !strings.Contains(p.err.Error(), "WRONGTYPE") {
+				t.Errorf("%s: %v, want WRONGTYPE", p.span, p.err)
+			}
+			if low, _, err := c.Watermark(ctx, "t", p.span.Partition); low != 0 || err != nil {
+				t.Errorf("%s: the watermark is %d, %v, want 0", p.span, low, err)
+			}
+			for g := range groups {
+				if at := rdb.HGet(ctx, c.watermarkKey(g), watermarkField("t", p.span.Partition)).Val(); at != "0" && at != "" {
+					t.Errorf("%s: group %d stands at %s", p.span, g, at)
+				}
+			}
+		}
+		if taken.pipelines != 1 {
+			t.Errorf("the watermarks of 3 batches were taken back in %d pipelines, want 1", taken.pipelines)
+		}
+	})
+}

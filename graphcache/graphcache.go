@@ -24,8 +24,8 @@
 //	r2:{g}:forget    HASH keyed hash of a user -> forget_before
 //	r2:{g}:erasing   HASH topic/partition -> token:steps, how far a batch of forgets has come, gone when it is done; and epoch -> how many have begun
 //	r2:generation    HASH which graph is current, and which others have keys, see Generations
-//	r2:{join:TOPIC/P}:head, :users, :due
-//	                 HASH, HASH user -> JSON, ZSET user -> ms: what waits for its reward, see LoadJoin; expire after a week unused
+//	r2:{join:TOPIC/P}:head, :users, :due, :asked
+//	                 HASH, HASH user -> JSON, ZSET user -> ms, SET of users: what waits for its reward, see LoadJoin; expire after a week unused
 //	r2:factors       HASH which latent factors serve, and which others have parts, see PublishFactors
 //	r2:{factors:K}:NAME
 //	                 STRING part K of 64 of them

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/r2rec/r2rec/internal/event"
@@ -16,31 +17,39 @@ import (
 const joinTTL = 7 * 24 * time.Hour
 
 // joinKeys are the keys of one partition of the join: they share a Cluster slot and change in one transaction.
-type joinKeys struct{ head, users, due string }
+type joinKeys struct{ head, users, due, asked string }
 
 func (c *Cache) joinKeys(topic string, partition int) joinKeys {
 	tag := c.opt.Prefix + "{join:" + watermarkField(topic, partition) + "}:"
-	return joinKeys{head: tag + "head", users: tag + "users", due: tag + "due"}
+	return joinKeysOf(tag)
 }
 
-func (k joinKeys) list() []string { return []string{k.head, k.users, k.due} }
+func joinKeysOf(tag string) joinKeys {
+	return joinKeys{head: tag + "head", users: tag + "users", due: tag + "due", asked: tag + "asked"}
+}
+
+func (k joinKeys) list() []string { return []string{k.head, k.users, k.due, k.asked} }
 
 // loadJoin answers version, head, whether more are due, then pairs of a user and the user's state: ARGV holds the time
-// before which users are due, how many of them, the time to live in ms, and the users asked for.
+// before which users are due, how many of them, the time to live in ms, and the users asked for. Of these, who has no part
+// is written down until the next commit, in a partition that has a head from now on: markJoin looks there.
 const loadJoin = `
-for i = 1, 3 do redis.call('PEXPIRE', KEYS[i], ARGV[3]) end
+redis.call('HSETNX', KEYS[1], 'version', '0')
 local out = {redis.call('HGET', KEYS[1], 'version') or '0', redis.call('HGET', KEYS[1], 'head') or '', '0'}
 local most, seen = tonumber(ARGV[2]), {}
 local function add(user)
   if seen[user] then return end
-  seen[user] = true
   local state = redis.call('HGET', KEYS[2], user)
-  if state then out[#out+1] = user; out[#out+1] = state end
+  if state then seen[user] = true; out[#out+1] = user; out[#out+1] = state end
 end
 local due = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', '(' .. ARGV[1], 'LIMIT', 0, most + 1)
 if #due > most then out[3] = '1' end
 for i = 1, math.min(#due, most) do add(due[i]) end
-for i = 4, #ARGV do add(ARGV[i]) end
+for i = 4, #ARGV do
+  add(ARGV[i])
+  if not seen[ARGV[i]] then redis.call('SADD', KEYS[4], ARGV[i]) end
+end
+for i = 1, #KEYS do redis.call('PEXPIRE', KEYS[i], ARGV[3]) end
 return out`
 
 // LoadJoin reads the state that consumer.Joiner keeps of a partition: version, head, the parts of the users named and of
@@ -74,7 +83,7 @@ func (c *Cache) LoadJoin(ctx context.Context, topic string, partition int, users
 		asked[reply[i]] = true
 		state.Users = append(state.Users, event.JoinUser{UserID: reply[i], State: []byte(reply[i+1])})
 	}
-	// After the parts: who is forgotten later finds the batch's version changed (see mark).
+	// After the parts: whoever is forgotten later changes the version that the batch is committed on (see mark).
 	state.Forgotten, err = c.forgotten(ctx, asked)
 	return state, err
 }
@@ -102,7 +111,8 @@ for i = 4, #ARGV, 3 do
     redis.call('ZADD', KEYS[3], ARGV[i+2], ARGV[i])
   end
 end
-for i = 1, 3 do redis.call('PEXPIRE', KEYS[i], ARGV[3]) end
+redis.call('DEL', KEYS[4])
+for i = 1, #KEYS do redis.call('PEXPIRE', KEYS[i], ARGV[3]) end
 return 1`
 
 // CommitJoin writes head and the users' parts and raises the version, all or nothing, if the version still is this one;
@@ -117,13 +127,15 @@ func (c *Cache) CommitJoin(ctx context.Context, topic string, partition int, ver
 	return done == 1, wrapf(err, "write the join of %s with %d users", watermarkField(topic, partition), len(users))
 }
 
-// markJoin makes users due at once who have a part in a partition of the join, and raises its version, so that a batch
-// that did not see yet that they are to be forgotten is not written.
+// markJoin makes users due at once who have a part in a partition of the join, and raises its version for them and for who
+// may be about to get their first, so that a batch that did not see yet that they are to be forgotten is not written.
 const markJoin = `
 local marked = 0
 for i = 1, #ARGV do
   if redis.call('HEXISTS', KEYS[2], ARGV[i]) == 1 then
     redis.call('ZADD', KEYS[3], 0, ARGV[i])
+    marked = 1
+  elseif redis.call('SREM', KEYS[4], ARGV[i]) == 1 then
     marked = 1
   end
 end
@@ -147,12 +159,11 @@ func (c *Cache) mark(ctx context.Context, users []event.User) error {
 	})
 }
 
-// eachJoin calls f with the keys of every partition of the join that has users, and the server they are on.
+// eachJoin calls f with the keys of every partition of the join that was loaded, and the server they are on.
 func (c *Cache) eachJoin(ctx context.Context, f func(rdb redis.UniversalClient, keys joinKeys) error) error {
-	return c.scanKeys(ctx, globEscaper.Replace(c.opt.Prefix)+"{join:*}:users", func(rdb redis.UniversalClient, page []string) error {
+	return c.scanKeys(ctx, globEscaper.Replace(c.opt.Prefix)+"{join:*}:head", func(rdb redis.UniversalClient, page []string) error {
 		for _, key := range page {
-			tag := key[:len(key)-len("users")]
-			if err := f(rdb, joinKeys{head: tag + "head", users: key, due: tag + "due"}); err != nil {
+			if err := f(rdb, joinKeysOf(strings.TrimSuffix(key, "head"))); err != nil {
 				return err
 			}
 		}

@@ -77,6 +77,62 @@ func TestJoinIsWrittenOnItsVersionOnly(t *testing.T) {
 	})
 }
 
+// A batch under way that holds a user's first pending decision is not written once the user is to be forgotten, also where
+// the partition never had a batch; made again, it is told. Others' batches are written.
+func TestForgettingStopsAUsersFirstPart(t *testing.T) {
+	eachJoinStore(t, func(t *testing.T, c *Cache, rdb redis.UniversalClient) {
+		ctx := t.Context()
+		users := []string{"gone", "stays", "later"}
+		var loaded [3]event.JoinState
+		load := func(partition int) (s event.JoinState) {
+			t.Helper()
+			s, err := c.LoadJoin(ctx, "interactions", partition, users[partition:partition+1], 1, 10)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s
+		}
+		commit := func(partition int) bool {
+			t.Helper()
+			ok, err := c.CommitJoin(ctx, "interactions", partition, loaded[partition].Version, []byte("head"),
+				[]event.JoinUser{{UserID: users[partition], State: []byte("S"), Due: 1000}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return ok
+		}
+		for p := range loaded {
+			loaded[p] = load(p)
+		}
+		if !commit(2) {
+			t.Error("a batch that nothing stood against was not written")
+		}
+		if n := rdb.Exists(ctx, c.joinKeys("interactions", 2).asked).Val(); n != 0 {
+			t.Error("who was asked for outlived the batch's commit")
+		}
+		forget := []event.User{{UserID: "gone", ForgetBefore: 77}}
+		if err := c.ApplyUsers(ctx, event.Span{Topic: "users", End: 1}, forget); err != nil {
+			t.Fatal(err)
+		}
+		if commit(0) {
+			t.Error("the first part of a user who is to be forgotten was written by a batch that could not know it")
+		}
+		if n := rdb.Exists(ctx, c.joinKeys("interactions", 0).asked).Val(); n != 0 {
+			t.Error("the id of a user who is to be forgotten was kept")
+		}
+		if !commit(1) {
+			t.Error("a batch without the user was not written")
+		}
+		loaded[0] = load(0)
+		if diff := cmp.Diff(map[string]event.Time{"gone": 77}, loaded[0].Forgotten); diff != "" {
+			t.Errorf("what the batch is told when it is made again (-want +got):\n%s", diff)
+		}
+		if !commit(0) {
+			t.Error("a batch that was told was not written")
+		}
+	})
+}
+
 // Who is to be forgotten is due at once in every partition that has a part of the user, under a new version; others are
 // left alone.
 func TestForgettingMarksTheJoin(t *testing.T) {

@@ -110,17 +110,20 @@ local at = tonumber(redis.call('HGET', KEYS[1], ARGV[1]) or '0')
 if at > tonumber(ARGV[2]) then redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]) end
 return 1`
 
-// lower takes the watermarks back to the start of a batch that failed; too low a watermark only costs a replay.
-func (c *Cache) lower(ctx context.Context, s event.Span) error {
+// lower takes the watermarks back to the starts of batches that failed; too low a watermark only costs a replay. However many
+// they are, it holds up whoever ends for takeBackWithin at most.
+func (c *Cache) lower(ctx context.Context, spans ...event.Span) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), takeBackWithin) // also on the way out
 	defer cancel()
 	_, err := c.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for g := range groups {
-			p.Eval(ctx, takeBack, []string{c.watermarkKey(g)}, watermarkField(s.Topic, s.Partition), s.Start)
+		for _, s := range spans {
+			for g := range groups {
+				p.Eval(ctx, takeBack, []string{c.watermarkKey(g)}, watermarkField(s.Topic, s.Partition), s.Start)
+			}
 		}
 		return nil
 	})
-	return wrapf(err, "take the watermarks of %s back", s)
+	return wrapf(err, "take the watermarks of %v back", spans)
 }
 
 // check compares the watermarks with where the reader stands, for an empty batch.
@@ -144,14 +147,17 @@ func (c *Cache) settle(ctx context.Context, spans []event.Span, txs []transactio
 	errs := make([]error, len(spans))
 	replies, err := c.run(ctx, txs)
 	if err != nil {
+		// A command that fails inside a transaction (a key of another type) does not keep its watermarks from
+		// advancing: take them back, so that nobody takes the batches for applied.
+		var lowered error
+		if !wrap("apply", err).(*Error).Retriable() {
+			lowered = c.lower(ctx, spans...)
+		}
 		for i, s := range spans {
-			err := wrap("apply "+s.String(), err)
-			// A command that fails inside a transaction (a key of another type) does not keep its watermarks from
-			// advancing: take them back, so that nobody takes the batch for applied.
-			if !err.(*Error).Retriable() {
-				err = errors.Join(err, c.lower(ctx, s))
+			errs[i] = wrap("apply "+s.String(), err)
+			if lowered != nil {
+				errs[i] = errors.Join(errs[i], lowered)
 			}
-			errs[i] = err
 		}
 		return errs
 	}
