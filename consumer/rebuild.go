@@ -185,7 +185,7 @@ type Loss struct {
 	Partition int    `json:"partition"`
 	First     int64  `json:"first"`     // the oldest offset that Kafka has
 	End       int64  `json:"end"`       // the offset that the next record will get
-	Watermark int64  `json:"watermark"` // everything below it is in the serving graph
+	Watermark int64  `json:"watermark"` // everything below it is in the serving graph; 0: a part of that graph was lost
 }
 
 // Losses compares what Kafka has with the graph that serves. That the beginning of interactions is gone is none where From leaves
@@ -214,7 +214,7 @@ func (r *Rebuilder) Losses(ctx context.Context, serving Graph) (lost []Loss, err
 			if err := s.ask(ctx); err != nil {
 				return nil, err
 			}
-			if ok && at > 0 && (early && s.first > 0 || at > s.end) {
+			if ok && (early && s.first > 0 || at > s.end) {
 				lost = append(lost, Loss{key.topic, key.id, s.first, s.end, at})
 			}
 		}

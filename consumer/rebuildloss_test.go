@@ -48,6 +48,15 @@ func TestLossesOfARebuild(t *testing.T) {
 	again := Loss{Topic: c.topics.Users, Partition: 2, Watermark: 9} // there is none so far: the topic was made again
 	losses(time.Time{}, Loss{Topic: c.topics.Interactions, First: 4, End: end, Watermark: 9}, again)
 	losses(time.UnixMilli(1), again)
+	// A server of a Cluster came back empty: the groups on the others hold what Kafka does not have any more.
+	keys, err := embeddedtest.Keys(t.Context(), rdb, "r2:{1}:wm")
+	if err != nil || len(keys) != 1 {
+		t.Fatal(keys, err)
+	}
+	if err := rdb.Del(t.Context(), keys...).Err(); err != nil {
+		t.Fatal(err)
+	}
+	losses(time.Time{}, Loss{Topic: c.topics.Interactions, First: 4, End: end})
 }
 
 func TestRebuildOptionsThatCannotWork(t *testing.T) {
