@@ -170,7 +170,7 @@ type ingestBench struct {
 	p       *process
 	shown   *stages
 	store   *ingestStore
-	graph   *graphcache.Cache
+	graph   *graphcache.Generations
 	backlog *ingestTopics
 	events  []event.Interaction
 
@@ -192,7 +192,11 @@ type ingestMeasured struct {
 // prepare encodes the limit, records what the consumer sends, and sees that each of the three makes the same graph.
 func (b *ingestBench) prepare() error {
 	b.shown.set("comparing graphs", 0, 3)
-	b.alone = oneByOne(b.graph, b.events)
+	cache, err := b.graph.Current(b.p.ctx)
+	if err != nil {
+		return err
+	}
+	b.alone = oneByOne(cache, b.events)
 	recorder, recorded, err := b.store.recording(b.p.ctx)
 	if err != nil {
 		return err
@@ -214,7 +218,7 @@ func (b *ingestBench) prepare() error {
 				return err
 			}
 		}
-		got, err := b.graph.Export(b.p.ctx)
+		got, err := cache.Export(b.p.ctx)
 		switch {
 		case err != nil:
 			return err

@@ -65,7 +65,11 @@ func TestIngestStreamsGiveTheSameGraph(t *testing.T) {
 		s := &ingestStore{rdb: rdb, prefix: "streams:"}
 		events := ingestEvents(4000, 50, 20, .1, 3)
 
-		graph, err := s.graph(ctx, rdb)
+		generations, err := s.graph(ctx, rdb)
+		if err != nil {
+			t.Fatal(err)
+		}
+		graph, err := generations.Current(ctx)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -57,9 +57,9 @@ func (s *ingestStore) close() error {
 	return errors.Join(s.wipe(ctx), s.rdb.Close())
 }
 
-// graph is the one that is filled, fitted to the server.
-func (s *ingestStore) graph(ctx context.Context, rdb *redis.Client) (*graphcache.Cache, error) {
-	graph, err := graphcache.New(rdb, graphcache.Options{Prefix: s.prefix})
+// graph is the one that is filled, fitted to the server, and as `r2rec consume` fills it.
+func (s *ingestStore) graph(ctx context.Context, rdb *redis.Client) (*graphcache.Generations, error) {
+	graph, err := graphcache.NewGenerations(rdb, graphcache.Options{Prefix: s.prefix})
 	if err != nil {
 		return nil, err
 	}

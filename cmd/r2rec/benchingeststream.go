@@ -132,7 +132,7 @@ func skipReply(r *bufio.Reader) error {
 // recording gives the graph through a client of its own that keeps what it sends, and a function that returns it and
 // closes the client: pipeline by pipeline, in the order in which their replies began to be read. What opens a connection
 // is left out.
-func (s *ingestStore) recording(ctx context.Context) (graph *graphcache.Cache, recorded func() (stream, error), err error) {
+func (s *ingestStore) recording(ctx context.Context) (graph *graphcache.Generations, recorded func() (stream, error), err error) {
 	opt := *s.rdb.Options()
 	opt.PushNotificationProcessor = nil // is the other client's
 	dial := opt.Dialer

@@ -11,7 +11,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/r2rec/r2rec/consumer"
-	"github.com/r2rec/r2rec/graphcache"
 	"github.com/r2rec/r2rec/internal/broker"
 	"github.com/r2rec/r2rec/internal/event"
 	"github.com/segmentio/kafka-go"
@@ -152,7 +151,7 @@ func (a *applied) reached(ctx context.Context, n int64) error {
 }
 
 // consumer runs a new member of a new group while f runs.
-func (b *ingestBench) consumer(topics *ingestTopics, graph *graphcache.Cache, a *applied, f func(context.Context) error) error {
+func (b *ingestBench) consumer(topics *ingestTopics, graph consumer.Graph, a *applied, f func(context.Context) error) error {
 	c, err := newConsumer(b.p, topics.Client, graph, prometheus.NewRegistry(), consumer.Options{
 		Member: consumer.Member{Group: topics.newGroup()}, OnApplied: a.batch})
 	if err != nil {
@@ -171,7 +170,7 @@ func (b *ingestBench) consumer(topics *ingestTopics, graph *graphcache.Cache, a 
 
 // consume lets a consumer bring the backlog into the graph, and returns the events a second from its first applied batch
 // on.
-func (b *ingestBench) consume(graph *graphcache.Cache) (rate float64, err error) {
+func (b *ingestBench) consume(graph consumer.Graph) (rate float64, err error) {
 	a := newApplied(nil)
 	n := int64(len(b.events))
 	if err := b.consumer(b.backlog, graph, a, func(ctx context.Context) error { return a.reached(ctx, n) }); err != nil {
