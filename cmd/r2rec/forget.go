@@ -81,7 +81,7 @@ func (c forgetCommand) Run(p *process) error {
 		u.ForgetBefore = r.Found.Before // Kafka keeps the last request, not the highest
 		r.ForgetBefore = u.ForgetBefore
 	}
-	users := s.kafka.NewWriter(broker.Users)
+	users := s.kafka.NewBoundedWriter(broker.Users)
 	_, err = publisher{users: users}.Forget(p.ctx, u)
 	if err := errors.Join(err, users.Close()); err != nil {
 		return fmt.Errorf("publish to %s: %w; nothing is forgotten yet: run it again", r.Topic, err)

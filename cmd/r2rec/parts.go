@@ -125,7 +125,7 @@ func newReasoner(p *process, kc *broker.Client, rdb redis.UniversalClient, graph
 	if err != nil {
 		return nil, nil, err
 	}
-	decisions := kc.NewWriter(broker.Decisions)
+	decisions := kc.NewBoundedWriter(broker.Decisions)
 	opt := reasoner.Options{
 		Graph: graphSource{graph.Snapshot}, Rank: func(c event.Context) []float64 { return weights.Scores(fusion.FromContext(c)) }, Weights: weights.Digest(), Log: decisionLog{decisions}, Store: reasoner.RedisStore{Client: rdb, Prefix: rf.Prefix, TTL: f.TTL, Stands: graph.Stands},
 		ControlShare: f.ControlShare, ExploreShare: f.ExploreShare, Temperature: f.Temperature,
@@ -166,7 +166,7 @@ func graphQuery(q reasoner.GraphQuery) graphcache.Query {
 }
 
 // decisionLog writes decisions to Kafka.
-type decisionLog struct{ *kafka.Writer }
+type decisionLog struct{ *broker.BoundedWriter }
 
 func (w decisionLog) PublishDecision(ctx context.Context, d event.Decision) error {
 	raw, err := event.Encode(d)

@@ -108,7 +108,7 @@ func newService(p *process, parts serviceParts) (s *service, err error) {
 	if parts.loop != nil {
 		s.loop = newLoop(s, *parts.loop)
 	}
-	events, users := parts.kafka.NewWriter(broker.Interactions), parts.kafka.NewWriter(broker.Users)
+	events, users := parts.kafka.NewBoundedWriter(broker.Interactions), parts.kafka.NewBoundedWriter(broker.Users)
 	s.closers = append(s.closers, events.Close, users.Close)
 	s.events = publisher{events, users, parts.graph.ForgetBefore}
 	s.health = s.newHealth()
@@ -282,7 +282,7 @@ func (r recommender) current(ctx context.Context, rec event.Recommendation) bool
 
 // publisher is where the server writes.
 type publisher struct {
-	interactions, users *kafka.Writer
+	interactions, users *broker.BoundedWriter
 	// before tells before when a user is forgotten already; nil: who publishes knows.
 	before func(ctx context.Context, user string) (event.Time, error)
 }

@@ -2,6 +2,7 @@ package web
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,6 +22,7 @@ const (
 
 	statusClientClosed = 499 // nginx's code for a client that went away; only metrics and logs see it
 	retryAfter         = 2 * time.Second
+	publishWithin      = 10 * time.Second // a request waits for Kafka
 )
 
 var errTooMany = fmt.Errorf("a request holds at most %d events", maxEvents)
@@ -72,7 +74,9 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 			s.Feed.watch(id)
 		}
 	}
-	if err := s.Publisher.PublishInteractions(r.Context(), raw, keys); err != nil {
+	ctx, cancel := context.WithTimeout(r.Context(), publishWithin)
+	defer cancel()
+	if err := s.Publisher.PublishInteractions(ctx, raw, keys); err != nil {
 		s.metrics.events.WithLabelValues("failed").Add(float64(len(raw)))
 		s.partFailed(w, r, "write all events to Kafka (send them again: what was written twice counts once)", err)
 		return

@@ -203,7 +203,9 @@ func (s *Server) forget(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	u := event.User{UserID: user, ForgetBefore: event.At(s.Now()) + 1} // this millisecond included
-	u, err := s.Publisher.Forget(r.Context(), u)
+	ctx, cancel := context.WithTimeout(r.Context(), publishWithin)
+	defer cancel()
+	u, err := s.Publisher.Forget(ctx, u)
 	if err != nil {
 		s.partFailed(w, r, "write to Kafka that the user is to be forgotten", err)
 		return

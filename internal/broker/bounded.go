@@ -1,0 +1,119 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+)
+
+// What may wait for Kafka in a BoundedWriter.
+const (
+	maxWaiting   = 8 << 20          // bytes of records
+	stalledAfter = 10 * time.Second // without one record acknowledged, although some wait
+	closeWithin  = 5 * time.Second
+)
+
+// ErrStalled says that Kafka has not acknowledged anything for a while, or that too much waits for it: nothing was handed to
+// it. The same may succeed later.
+var ErrStalled = errors.New("records wait for Kafka, which acknowledges none: nothing was sent, try again later")
+
+// BoundedWriter is a writer for a process that answers others. A kafka.Writer tries a record for as long as it takes, whether
+// or not anybody waits for it still, and each record behind the ones before it: while Kafka is away that is a queue
+// without end, in which every caller waits longer than the last. Here what waits is bounded, and who comes to a Kafka that
+// is away is told so at once, until something of what waits has found it back.
+type BoundedWriter struct {
+	to       *kafka.Writer
+	now      func() time.Time
+	patience time.Duration   // of Close
+	ctx      context.Context // of what waits
+	stop     context.CancelFunc
+
+	mu      sync.Mutex
+	waiting int       // bytes
+	since   time.Time // of the last acknowledgement, or the moment from which something has been waiting
+}
+
+// NewBoundedWriter returns a NewWriter for a process that answers others. The caller closes it.
+func (c *Client) NewBoundedWriter(topic string) *BoundedWriter {
+	return newBoundedWriter(c.NewWriter(topic))
+}
+
+func newBoundedWriter(to *kafka.Writer) *BoundedWriter {
+	w := &BoundedWriter{to: to, now: time.Now, patience: closeWithin}
+	w.ctx, w.stop = context.WithCancel(context.Background())
+	return w
+}
+
+// WriteMessages returns when all in-sync replicas hold the records, with an error that says what failed, with ErrStalled,
+// or when ctx ends: then they may be stored all the same, later.
+func (w *BoundedWriter) WriteMessages(ctx context.Context, msgs ...kafka.Message) error {
+	size := 0
+	for _, m := range msgs {
+		size += len(m.Key) + len(m.Value) + messageOverhead
+	}
+	if err := w.enter(size); err != nil {
+		return err
+	}
+	done := make(chan error, 1)
+	go func() {
+		err := w.to.WriteMessages(w.ctx, msgs...)
+		w.leave(size, err)
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// messageOverhead is about what a message takes beside its key and value while it waits.
+const messageOverhead = 256
+
+func (w *BoundedWriter) enter(size int) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	now := w.now()
+	switch {
+	case w.waiting == 0:
+		w.since = now
+	case w.waiting+size > maxWaiting:
+		return fmt.Errorf("%w (%d bytes wait, and %d more are too many)", ErrStalled, w.waiting, size)
+	case now.Sub(w.since) > stalledAfter:
+		return fmt.Errorf("%w (for %v)", ErrStalled, now.Sub(w.since).Round(time.Second))
+	}
+	w.waiting += size
+	return nil
+}
+
+func (w *BoundedWriter) leave(size int, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.waiting -= size
+	if err == nil {
+		w.since = w.now()
+	}
+}
+
+// Close waits for what was handed over until it is written or given up, for a few seconds at most; what waits for Kafka to be
+// found is given up at once.
+func (w *BoundedWriter) Close() error {
+	w.stop()
+	done := make(chan error, 1)
+	go func() { done <- w.to.Close() }()
+	timer := time.NewTimer(w.patience)
+	defer timer.Stop()
+	select {
+	case err := <-done:
+		return err
+	case <-timer.C:
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return fmt.Errorf("%d bytes of records for topic %s were not acknowledged by Kafka and may be lost", w.waiting, w.to.Topic)
+	}
+}

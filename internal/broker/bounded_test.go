@@ -1,0 +1,118 @@
+package broker_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+
+	"github.com/r2rec/r2rec/internal/broker"
+	"github.com/r2rec/r2rec/internal/embedded"
+)
+
+// While Kafka is away what waits is bounded, and who comes later is told at once; when it is back, what waited is written
+// and all goes on.
+func TestBoundedWriter(t *testing.T) {
+	ctx := bounded(t)
+	k, err := embedded.StartKafka(ctx, embedded.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := func() { k.Close() }
+	defer func() { stop() }()
+	c := newClient(t, broker.Settings{Brokers: []string{k.Addr}})
+	if err := c.EnsureTopics(ctx, broker.Topics{Partitions: 1}); err != nil {
+		t.Fatal(err)
+	}
+	w := c.NewBoundedWriter(broker.Interactions)
+	now := time.Now()
+	w.Set(func() time.Time { return now }, limit)
+	try := func(wait time.Duration, size int) error {
+		ctx, cancel := context.WithTimeout(ctx, wait)
+		defer cancel()
+		return w.WriteMessages(ctx, kafka.Message{Key: []byte("k"), Value: bytes.Repeat([]byte("v"), size)})
+	}
+	if err := try(limit, 10); err != nil {
+		t.Fatal(err)
+	}
+	now = now.Add(time.Hour) // of silence, which is no stall
+	if err := try(limit, 10); err != nil {
+		t.Fatal(err)
+	}
+
+	k.Close()
+	stop = func() {}
+	if err := try(time.Millisecond, 10); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("the first record without Kafka: %v, want the caller's deadline", err)
+	}
+	const large = 900_000
+	for fits := 0; ; fits++ {
+		err := try(time.Millisecond, large)
+		if errors.Is(err, broker.ErrStalled) {
+			if fits < 5 || fits > 9 {
+				t.Errorf("%d records of %d bytes may wait, want 8 MB of them: %v", fits, large, err)
+			}
+			break
+		}
+		if !errors.Is(err, context.DeadlineExceeded) || fits > 20 {
+			t.Fatalf("record %d without Kafka: %v", fits, err)
+		}
+	}
+	if err := try(time.Millisecond, 10); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a small record: %v, want the caller's deadline", err)
+	}
+	now = now.Add(11 * time.Second)
+	if err := try(limit, 10); !errors.Is(err, broker.ErrStalled) {
+		t.Errorf("a record after 11 s without an answer: %v, want ErrStalled", err)
+	}
+
+	_, port, err := net.SplitHostPort(k.Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	number, err := strconv.Atoi(port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := embedded.StartKafka(ctx, embedded.Options{KafkaPort: number})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop = again.Close
+	if err := c.EnsureTopics(ctx, broker.Topics{Partitions: 1}); err != nil {
+		t.Fatal(err)
+	}
+	for err := try(limit, 10); err != nil; err = try(limit, 10) {
+		if !errors.Is(err, broker.ErrStalled) {
+			t.Fatal(err)
+		}
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			t.Fatal("no record is taken although Kafka is back")
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A process that ends without Kafka does not wait for it, whether or not it was ever there.
+func TestBoundedWriterClosesWithoutKafka(t *testing.T) {
+	c := newClient(t, broker.Settings{Brokers: []string{"127.0.0.1:1"}})
+	w := c.NewBoundedWriter(broker.Interactions)
+	w.Set(time.Now, limit)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	if err := w.WriteMessages(ctx, kafka.Message{Value: []byte("v")}); err == nil {
+		t.Error("a record was written to nowhere")
+	}
+	if err := w.Close(); err != nil {
+		t.Errorf("closing a writer that never found Kafka: %v", err)
+	}
+}
