@@ -186,7 +186,7 @@ func (c *checks) member(m *Member) {
 	c.number("MaxBytes", &m.MaxBytes, 4<<20)
 	c.number("QueueCapacity", &m.QueueCapacity, 128)
 	c.number("FetchBytes", &m.FetchBytes, 1<<20)
-	c.duration("Skew", &m.Skew, 24*time.Hour)
+	c.duration("Skew", &m.Skew, event.Skew)
 	c.duration("CheckInterval", &m.CheckInterval, time.Second)
 	c.duration("CommitInterval", &m.CommitInterval, 5*time.Second)
 	c.duration("HeartbeatInterval", &m.HeartbeatInterval, time.Second)

@@ -190,10 +190,10 @@ func (g *Generations) RefreshTrends(ctx context.Context) error {
 func (g *Generations) RefreshFactors(ctx context.Context) error { return g.first.RefreshFactors(ctx) }
 
 // History is Cache.History of the current generation.
-func (g *Generations) History(ctx context.Context, user string, n int) ([]event.HistoryItem, error) {
+func (g *Generations) History(ctx context.Context, user string, n int) (items []event.HistoryItem, newest event.Time, err error) {
 	c, err := g.Current(ctx)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	return c.History(ctx, user, n)
 }

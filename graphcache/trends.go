@@ -68,15 +68,19 @@ func (c *Cache) RefreshTrends(ctx context.Context) error {
 	return nil
 }
 
-// History returns the newest n items that speak for a user's taste, with their titles: a page's view of a user.
-func (c *Cache) History(ctx context.Context, user string, n int) ([]event.HistoryItem, error) {
+// History returns the newest n items that speak for a user's taste, with their titles: a page's view of a user. newest is the
+// time of the user's newest edge, whatever it says; 0: there is none.
+func (c *Cache) History(ctx context.Context, user string, n int) (items []event.HistoryItem, newest event.Time, err error) {
 	w := &walk{Cache: c, q: Query{User: user, History: n}}
 	if err := w.readUser(ctx); err != nil {
-		return nil, err
+		return nil, 0, err
+	}
+	if len(w.edges) > 0 {
+		newest = w.edges[0].At
 	}
 	w.taste = newTaste(user, w.edges, nil, nil)
 	if err := w.readCandidates(ctx); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	return w.snapshot().Context.History, nil
+	return w.snapshot().Context.History, newest, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"time"
 
 	"github.com/r2rec/r2rec/internal/event"
 	"github.com/r2rec/r2rec/internal/iot"
@@ -13,7 +14,7 @@ import (
 const (
 	FallbackControl     = "control"           // the user belongs to the control share
 	FallbackUnavailable = "model unavailable" // it refused, failed or is not installed
-	FallbackTimeout     = "model too slow"    // no answer, or no turn, within ModelTimeout
+	FallbackTimeout     = "model too slow"    // no answer, or no turn, within ModelTimeout, or none to be expected
 	FallbackNonsense    = "model nonsense"    // it answered, but nothing that ranks
 )
 
@@ -24,6 +25,7 @@ func (r *Reasoner) reason(ctx context.Context, d event.Decision) (held Model, re
 	held, release, logShares, said, m, err := r.holdAndAsk(ctx, d)
 	r.metrics.seconds.WithLabelValues("model").Observe(r.opt.Now().Sub(start).Seconds())
 	if err == nil {
+		r.trouble.answered()
 		return held, release, logShares, said, &m, ""
 	}
 	var n interface{ Nonsense() bool }
@@ -37,6 +39,7 @@ func (r *Reasoner) reason(ctx context.Context, d event.Decision) (held Model, re
 	default:
 		fallback = FallbackUnavailable
 	}
+	r.trouble.failed(fallback, err, r.opt.Now())
 	r.opt.Logger.Warn("the graph's ranking is served instead of the model's", "user", d.UserID, "decision", d.DecisionID, "why", fallback, "error", err)
 	return nil, release, nil, event.Thought{}, nil, fallback
 }
@@ -64,12 +67,15 @@ func (r *Reasoner) holdAndAsk(ctx context.Context, d event.Decision) (held Model
 
 // ask waits for a turn and for the answer, which rank gives to a prompt. It leaves there the prompt that was read.
 func (r *Reasoner) ask(ctx context.Context, held Model, d event.Decision, rank func(*iot.Prompt) ([]float64, error)) ([]float64, event.Model, error) {
-	select {
-	case r.turns <- struct{}{}:
-		defer func() { <-r.turns }()
-	case <-ctx.Done():
-		return nil, event.Model{}, ctx.Err()
+	left := time.Duration(math.MaxInt64)
+	if deadline, ok := ctx.Deadline(); ok {
+		left = time.Until(deadline)
 	}
+	done, err := r.turns.take(ctx, left)
+	if err != nil {
+		return nil, event.Model{}, err
+	}
+	defer done()
 	m, err := held.Identity(ctx)
 	if err != nil {
 		return nil, event.Model{}, err

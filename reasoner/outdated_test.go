@@ -44,7 +44,7 @@ func TestWhatIsHiddenIsNotReadAnyMore(t *testing.T) {
 			must(t, err)
 			m, err := rdb.Exists(ctx, event.TopKey("r2:", user)).Result()
 			must(t, err)
-			_, read, err := store.Get(ctx, user)
+			_, read, err := store.Get(ctx, user, 1)
 			must(t, err)
 			if n != m || read != (n == 1) {
 				t.Errorf("of the two keys of %q there are %d and %d, and a document is read: %v", user, n, m, read)
@@ -54,8 +54,8 @@ func TestWhatIsHiddenIsNotReadAnyMore(t *testing.T) {
 		scores := map[string]float64{"a": .5, "b": .4, "c": .1} // what is not in the list is ranked for apps, too
 		for kind, stays := range map[event.Type]bool{event.Hide: false, event.Purchase: false, event.Like: true, event.Dislike: true} {
 			begin()
-			must(t, store.Put(ctx, list("u"), scores))
-			must(t, store.Put(ctx, list("another"), scores))
+			must(t, store.Put(ctx, Made{Recommendation: list("u"), Ranking: scores}))
+			must(t, store.Put(ctx, Made{Recommendation: list("another"), Ranking: scores}))
 			apply(kind, "b")
 			if stored("u") != stays || !stored("another") {
 				t.Errorf("after a %s of an item of it, a list is stored: %v, want %v; another's: %v", kind, stored("u"), stays, stored("another"))
@@ -67,7 +67,7 @@ func TestWhatIsHiddenIsNotReadAnyMore(t *testing.T) {
 			m := &meanwhile{at: n, do: func() { apply(event.Hide, "c") }}
 			watched.AddHook(m)
 			_, making := open(watched)
-			if err := making.Put(ctx, list("u"), scores); err != nil && !hasFallen(err) {
+			if err := making.Put(ctx, Made{Recommendation: list("u"), Ranking: scores}); err != nil && !hasFallen(err) {
 				t.Fatal(err)
 			}
 			if through = m.calls < n; !through && stored("u") {
@@ -80,12 +80,12 @@ func TestWhatIsHiddenIsNotReadAnyMore(t *testing.T) {
 			t.Error("a list that nothing speaks against is not stored")
 		}
 		must(t, graph.ApplyItems(ctx, event.Span{Topic: "items", Start: 2, End: 3}, []event.Item{{ItemID: "a", Deleted: true}}))
-		if _, read, err := store.Get(ctx, "u"); read || err != nil {
+		if _, read, err := store.Get(ctx, "u", 1); read || err != nil {
 			t.Errorf("with an item that was deleted, a list is read: %v, %v", read, err)
 		}
 		// A document that another version wrote.
 		must(t, rdb.Set(ctx, event.RecommendationKey("r2:", "another"), `{"version": 2}`, 0).Err())
-		if _, read, err := store.Get(ctx, "another"); read || err != nil {
+		if _, read, err := store.Get(ctx, "another", 1); read || err != nil {
 			t.Errorf("a document of another version is read: %v, %v", read, err)
 		}
 	})

@@ -101,7 +101,7 @@ type Log interface {
 
 // Store holds what apps read.
 type Store interface {
-	Put(ctx context.Context, rec event.Recommendation, scores map[string]float64) error
+	Put(ctx context.Context, m Made) error
 }
 
 // Options of a Reasoner. The zero value of a field takes the default its comment states.
@@ -132,7 +132,8 @@ type Options struct {
 	// ModelWeight is the model's part in the ranking beside the graph's, 0 to 1; .5 counts both alike. Default 0: it
 	// is asked and recorded, and has no say.
 	ModelWeight float64
-	// ModelTimeout is the longest a request waits for the model, its turn included. Default 10 s.
+	// ModelTimeout is the longest a request waits for the model, its turn included. Who would not get a turn early enough
+	// does not wait. Default 10 s.
 	ModelTimeout time.Duration
 	// ModelConcurrency is how many prompts are with the model at once. Default 2.
 	ModelConcurrency int
@@ -157,7 +158,8 @@ const MaxK = 20
 // Reasoner makes recommendations. It is safe for concurrent use.
 type Reasoner struct {
 	opt     Options
-	turns   chan struct{} // one token for each prompt that may be with the model
+	turns   *turns
+	trouble trouble
 	metrics *metrics
 }
 
@@ -186,7 +188,7 @@ func New(opt Options) (*Reasoner, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Reasoner{opt: opt, turns: make(chan struct{}, opt.ModelConcurrency), metrics: m}, nil
+	return &Reasoner{opt: opt, turns: newTurns(opt.ModelConcurrency, opt.Now), metrics: m}, nil
 }
 
 func (opt Options) withDefaults() Options {
@@ -295,7 +297,8 @@ func (r *Reasoner) Recommend(ctx context.Context, req Request) (event.Recommenda
 	if !r.log(ctx, d) {
 		rec.DecisionID = ""
 	}
-	if err := r.opt.Store.Put(ctx, rec, finalScores(d)); hasFallen(err) {
+	faulty := rec.DecisionID == "" || d.Fallback != "" && d.Fallback != FallbackControl
+	if err := r.opt.Store.Put(ctx, Made{Recommendation: rec, Ranking: finalScores(d), Faulty: faulty}); hasFallen(err) {
 		r.opt.Logger.Info("recommendation not stored", "decision", d.DecisionID, "error", err)
 	} else if err != nil {
 		r.metrics.unstored.Inc()

@@ -135,7 +135,7 @@ func TestRecommendIsReasonedLoggedAndStored(t *testing.T) {
 	if diff := cmp.Diff(d.Scores, policy.Pool(graph, model, again.ModelWeight), cmpopts.EquateApprox(0, 1e-12)); diff != "" {
 		t.Errorf("the scores computed from the record differ:\n%s", diff)
 	}
-	got, ok, err := store.Get(t.Context(), "u")
+	got, ok, err := store.Get(t.Context(), "u", 5)
 	if err != nil || !ok || cmp.Diff(rec, got) != "" {
 		t.Errorf("Redis holds %v, %v, not what was answered:\n%s", ok, err, cmp.Diff(rec, got))
 	}
@@ -181,7 +181,7 @@ func TestGraphRanksWhereTheModelFails(t *testing.T) {
 			p := newPart()
 			tc.fault(p)
 			reg := prometheus.NewRegistry()
-			r, _ := newTestReasoner(t, p, func(o *Options) { o.ModelTimeout, o.Registerer = time.Millisecond, reg })
+			r, store := newTestReasoner(t, p, func(o *Options) { o.ModelTimeout, o.Registerer = time.Millisecond, reg })
 			rec, d, err := r.Recommend(t.Context(), Request{User: "u"})
 			if err != nil {
 				t.Fatal(err)
@@ -192,26 +192,45 @@ func TestGraphRanksWhereTheModelFails(t *testing.T) {
 			if n := testutil.ToFloat64(r.metrics.made.WithLabelValues("graph", tc.want)); n != 1 {
 				t.Errorf("the fallback was counted %v times, want once", n)
 			}
+			lasts(t, store, unconfirmed)
+			if is := r.Trouble(); is.Lists != 1 || is.Why != tc.want || is.Err == nil || is.Since.IsZero() || is.Last != is.Since {
+				t.Errorf("what is known against the model: %+v", is)
+			}
 			*p = *newPart() // the model is back
 			if rec, _, err = r.Recommend(t.Context(), Request{User: "u"}); err != nil || rec.Source != event.Reasoned {
 				t.Errorf("after the model is back the source is %s, %v, want reasoned", rec.Source, err)
+			}
+			lasts(t, store, store.TTL)
+			if is := r.Trouble(); is != (Trouble{}) {
+				t.Errorf("after the model is back there is known against it: %+v", is)
 			}
 		})
 	}
 }
 
+// lasts checks for how long what apps read of the user u is kept.
+func lasts(t *testing.T, store RedisStore, want time.Duration) {
+	t.Helper()
+	for _, key := range []string{event.RecommendationKey("r2:", "u"), event.TopKey("r2:", "u")} {
+		if ttl := store.Client.TTL(t.Context(), key).Val(); ttl > want || ttl <= want-time.Minute {
+			t.Errorf("%s lives for %v, want %v", key, ttl, want)
+		}
+	}
+}
+
 func TestControlUsersGetTheGraph(t *testing.T) {
-	r, _ := newTestReasoner(t, newPart(), func(o *Options) { o.ControlShare = 1 })
+	r, store := newTestReasoner(t, newPart(), func(o *Options) { o.ControlShare = 1 })
 	rec, d, err := r.Recommend(t.Context(), Request{User: "u"})
 	if err != nil || rec.Source != event.Graph || !d.Control || d.Fallback != FallbackControl || rec.Note != "" {
 		t.Errorf("source %s, control %v, fallback %q, note %q, %v; want the graph, as control, without a note", rec.Source, d.Control, d.Fallback, rec.Note, err)
 	}
+	lasts(t, store, store.TTL)
 }
 
 func TestUnloggedDecisionGivesNoDecisionID(t *testing.T) {
 	p := newPart()
 	p.logErr = errDown
-	r, _ := newTestReasoner(t, p, nil)
+	r, store := newTestReasoner(t, p, nil)
 	rec, _, err := r.Recommend(t.Context(), Request{User: "u"})
 	if err != nil || len(rec.Items) != 5 || rec.DecisionID != "" {
 		t.Errorf("with the log down: %d items, decision %q, %v; want 5 items and no decision id", len(rec.Items), rec.DecisionID, err)
@@ -219,6 +238,7 @@ func TestUnloggedDecisionGivesNoDecisionID(t *testing.T) {
 	if n := testutil.ToFloat64(r.metrics.unlogged); n != 1 {
 		t.Errorf("the loss was counted %v times", n)
 	}
+	lasts(t, store, unconfirmed)
 }
 
 func TestNothingToShowIsNotADecision(t *testing.T) {
@@ -228,7 +248,7 @@ func TestNothingToShowIsNotADecision(t *testing.T) {
 	if err != nil || len(rec.Items) != 0 || rec.Note == "" || rec.DecisionID != "" {
 		t.Errorf("an empty graph gives %+v, %v; want no items, a note and no decision", rec, err)
 	}
-	if _, ok, _ := store.Get(t.Context(), "u"); ok || len(p.logged) != 0 {
+	if _, ok, _ := store.Get(t.Context(), "u", 5); ok || len(p.logged) != 0 {
 		t.Error("an empty list was stored or logged")
 	}
 }
@@ -275,7 +295,7 @@ func TestCallerWhoLeavesMakesNoDecision(t *testing.T) {
 	if !errors.Is(err, context.Canceled) || len(p.logged) != 0 {
 		t.Errorf("the error is %v and %d decisions were logged, want a cancelled call and none", err, len(p.logged))
 	}
-	if _, ok, _ := store.Get(t.Context(), "u"); ok {
+	if _, ok, _ := store.Get(t.Context(), "u", 5); ok {
 		t.Error("a list that nobody waits for was stored")
 	}
 	if n := testutil.ToFloat64(r.metrics.unlogged); n != 0 {

@@ -218,23 +218,26 @@ func (f *follower) show(s adapters.State) web.AdapterState {
 }
 
 // RollBack implements web.Adapters.
-func (f *follower) RollBack(ctx context.Context, adapter *string, reason string) (web.AdapterState, string, error) {
+func (f *follower) RollBack(ctx context.Context, ask web.RollBack) (web.AdapterState, string, error) {
 	s, err := f.parts.log.State(ctx)
 	if err != nil {
 		return web.AdapterState{}, "", err
 	}
 	p := event.Promotion{Kind: event.RollBack, Parent: s.Current, Base: f.base.Digest, Readout: f.base.Readout, Prompt: f.base.PromptVersion,
-		Reason: reason, Timestamp: event.At(time.Now())}
+		Reason: ask.Reason, Timestamp: event.At(time.Now())}
 	switch line := s.Lineage(); {
 	case s.Candidate != "":
 		p.Parent, p.Adapter = s.Candidate, s.Current
-	case len(line) == 0 && adapter == nil:
+	case len(line) == 0 && ask.Adapter == nil:
 		return web.AdapterState{}, "the bare base model is current, and nothing was before it", nil
 	case len(line) > 1:
 		p.Adapter = line[1]
 	}
-	if adapter != nil {
-		p.Adapter = *adapter
+	if ask.Adapter != nil {
+		p.Adapter = *ask.Adapter
+	}
+	if ask.From != nil && *ask.From != p.Parent {
+		return web.AdapterState{}, fmt.Sprintf("from is %s, and what would be taken back by now is %s", adapters.Name(*ask.From), adapters.Name(p.Parent)), nil
 	}
 	if about, ok := s.Record(cmp.Or(p.Parent, p.Adapter)); ok { // a server may read its bare base otherwise
 		p.Readout, p.Prompt = about.Readout, about.Prompt

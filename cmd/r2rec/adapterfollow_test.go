@@ -301,12 +301,25 @@ func TestServeFollowsTheLogOfAdapters(t *testing.T) {
 	if status, body := s.ask("POST", "/v1/adapters/rollback", fmt.Sprintf(`{"adapter": %q}`, first)); status != 400 || !strings.Contains(body, "adapter") {
 		t.Errorf("a roll-back to itself: %d %s", status, body)
 	}
+	if status, body := s.ask("POST", "/v1/adapters/rollback", fmt.Sprintf(`{"from": %q}`, second)); status != 409 || !strings.Contains(body, adapters.Name(first)) || s.state().Current != first {
+		t.Errorf("a roll-back of what is not current any more: %d %s, and current is %q", status, body, s.state().Current)
+	}
 
 	again := p.serve("--adapters", tr.folder, "--control-share", "0") // a server that starts now
 	p.eventually("a new server does not come to what is current", func() (bool, string) {
 		st := again.state()
 		return st.Serving.Current == first, fmt.Sprintf("%+v", st)
 	})
+
+	// Servers that follow no log have one ranking: lists that were stored by another are made anew.
+	const stored = "/v1/users/u3/recommendations"
+	fixed := p.serve("--adapter", filepath.Join(tr.folder, second, "adapter.gguf"), "--control-share", "0")
+	if got := fixed.adapterIn(stored); got != second {
+		t.Errorf("%q ranked what a server with the adapter %q answers", got, second)
+	}
+	if got := p.serve("--control-share", "0").adapterIn(stored); got != "" {
+		t.Errorf("%q ranked what a server with the bare model answers", got)
+	}
 }
 
 func TestFollowFlags(t *testing.T) {

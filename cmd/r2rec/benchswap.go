@@ -161,7 +161,7 @@ func (c benchSwapCommand) measure(p *process, shown *stages, s *swapSubject, con
 	if err != nil {
 		return m, errors.Join(err, first.Close())
 	}
-	r, err := reasoner.New(reasoner.Options{Graph: fixedContexts(contexts), Rank: evenly, Models: sw, Log: nowhere{}, Store: nowhere{}, ModelWeight: embeddedWeight,
+	r, err := reasoner.New(reasoner.Options{Graph: fixedContexts(contexts), Rank: evenly, Models: sw, Log: unkept{}, Store: unkept{}, ModelWeight: embeddedWeight,
 		ModelConcurrency: s.concurrency, Now: time.Now, Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()})
 	if err != nil {
 		return m, errors.Join(err, first.Close())
@@ -265,14 +265,6 @@ func (f fixedContexts) Snapshot(_ context.Context, q reasoner.GraphQuery) (reaso
 
 // evenly ranks nothing: the model alone is looked at.
 func evenly(c event.Context) []float64 { return make([]float64, len(c.Candidates)) }
-
-// nowhere keeps neither decisions nor documents.
-type nowhere struct{}
-
-func (nowhere) PublishDecision(context.Context, event.Decision) error { return nil }
-func (nowhere) Put(context.Context, event.Recommendation, map[string]float64) error {
-	return nil
-}
 
 // processors is how many prompts an embedded model reads at once.
 func processors() int { return runtime.GOMAXPROCS(0) }

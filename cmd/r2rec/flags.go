@@ -75,14 +75,15 @@ func (f redisFlags) warnForgetKey(p *process) {
 
 // modelFlags say which model reasons.
 type modelFlags struct {
-	Model        string        `help:"GGUF file of a Llama-family model to run within this program; empty: the base model that travels with it. With --ollama the name of a model there; empty: the one that the server changed last. With --ollama and --adapters the GGUF file of the base model." env:"R2REC_MODEL" placeholder:"FILE|NAME" group:"Model"`
-	Adapter      string        `help:"GGUF file of a LoRA adapter for the model that runs within this program, as r2rec lm tune writes it." env:"R2REC_ADAPTER" type:"existingfile" placeholder:"FILE" group:"Model"`
-	Ollama       string        `help:"URL of an Ollama server that runs the model instead, such as http://127.0.0.1:11434." env:"R2REC_OLLAMA" placeholder:"URL" group:"Model"`
-	NoModel      bool          `help:"Use no language model: the graph ranks." env:"R2REC_NO_MODEL" group:"Model"`
-	Think        int           `help:"Have the model write a thought of at most so many tokens before it answers, which is shown as far as the graph bears it out; 0: it answers at once, which is faster and so far ranks at least as well (docs/thoughts.md). For a --model that was taught to." env:"R2REC_THINK" placeholder:"TOKENS" group:"Model"`
-	MaskTimeout  time.Duration `help:"Longest wait for chains to be measured: each is masked, and the list ranked again. A model that thinks is asked again only if this is set, for it takes longer than the others; else the graph's ranking is." env:"R2REC_MASK_TIMEOUT" placeholder:"100ms" group:"Model"`
-	ModelTimeout time.Duration `help:"Longest wait for the model before the graph's ranking is served." env:"R2REC_MODEL_TIMEOUT" default:"20s" group:"Model"`
-	ModelWeight  *float64      `help:"The model's part in the ranking beside the graph's, 0 to 1. Default: 0.5; 0.25 with --ollama." env:"R2REC_MODEL_WEIGHT" placeholder:"PART" group:"Model"`
+	Model            string        `help:"GGUF file of a Llama-family model to run within this program; empty: the base model that travels with it. With --ollama the name of a model there; empty: the one that the server changed last. With --ollama and --adapters the GGUF file of the base model." env:"R2REC_MODEL" placeholder:"FILE|NAME" group:"Model"`
+	Adapter          string        `help:"GGUF file of a LoRA adapter for the model that runs within this program, as r2rec lm tune writes it." env:"R2REC_ADAPTER" type:"existingfile" placeholder:"FILE" group:"Model"`
+	Ollama           string        `help:"URL of an Ollama server that runs the model instead, such as http://127.0.0.1:11434." env:"R2REC_OLLAMA" placeholder:"URL" group:"Model"`
+	NoModel          bool          `help:"Use no language model: the graph ranks." env:"R2REC_NO_MODEL" group:"Model"`
+	Think            int           `help:"Have the model write a thought of at most so many tokens before it answers, which is shown as far as the graph bears it out; 0: it answers at once, which is faster and so far ranks at least as well (docs/thoughts.md). For a --model that was taught to." env:"R2REC_THINK" placeholder:"TOKENS" group:"Model"`
+	MaskTimeout      time.Duration `help:"Longest wait for chains to be measured: each is masked, and the list ranked again. A model that thinks is asked again only if this is set, for it takes longer than the others; else the graph's ranking is." env:"R2REC_MASK_TIMEOUT" placeholder:"100ms" group:"Model"`
+	ModelTimeout     time.Duration `help:"Longest wait for the model before the graph's ranking is served." env:"R2REC_MODEL_TIMEOUT" default:"20s" group:"Model"`
+	ModelConcurrency int           `help:"Prompts that are with the model at once; more wait for their turn. 0: one a processor within this program, 2 with Ollama (see OLLAMA_NUM_PARALLEL)." env:"R2REC_MODEL_CONCURRENCY" default:"0" group:"Model"`
+	ModelWeight      *float64      `help:"The model's part in the ranking beside the graph's, 0 to 1. Default: 0.5; 0.25 with --ollama." env:"R2REC_MODEL_WEIGHT" placeholder:"PART" group:"Model"`
 }
 
 // shown is where the model runs; a server's URL without its password.
@@ -152,11 +153,27 @@ func (f modelFlags) open(p *process) (m reasoner.Model, why string, err error) {
 	return e, "", err
 }
 
-// checkTimes finds out which waits make no sense.
+// concurrency is how many prompts are with the model at once.
+func (f modelFlags) concurrency() int {
+	switch {
+	case f.ModelConcurrency > 0:
+		return f.ModelConcurrency
+	case f.embedded():
+		return processors()
+	}
+	return ollamaConcurrency
+}
+
+// ollamaConcurrency keeps a server busy that answers one prompt at a time, as they do unless they are told.
+const ollamaConcurrency = 2
+
+// checkTimes finds out which waits and counts make no sense.
 func (f modelFlags) checkTimes() error {
 	switch {
 	case f.ModelTimeout <= 0:
 		return fmt.Errorf("--model-timeout %v: want more than 0; --no-model asks none", f.ModelTimeout)
+	case f.ModelConcurrency < 0:
+		return fmt.Errorf("--model-concurrency %d: want prompts, or 0 for the default", f.ModelConcurrency)
 	case f.MaskTimeout < 0:
 		return fmt.Errorf("--mask-timeout %v: want more than 0", f.MaskTimeout)
 	}

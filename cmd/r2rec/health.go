@@ -12,6 +12,7 @@ import (
 	"github.com/r2rec/r2rec/graphcache"
 	"github.com/r2rec/r2rec/internal/event"
 	"github.com/r2rec/r2rec/internal/web"
+	"github.com/r2rec/r2rec/reasoner"
 )
 
 // probe asks one part how it is: its state, and a word on it.
@@ -33,7 +34,14 @@ const (
 	probeTimeout = 1500 * time.Millisecond
 )
 
-func newChecker(probes ...probe) *checker { return &checker{probes: probes} }
+// newChecker takes every part for down until it was asked.
+func newChecker(probes ...probe) *checker {
+	c := &checker{probes: probes}
+	for _, p := range probes {
+		c.known = append(c.known, web.Component{Name: p.name, State: web.Down, Detail: "not asked yet", Since: event.At(time.Now())})
+	}
+	return c
+}
 
 func (c *checker) Check(context.Context) []web.Component {
 	c.mu.Lock()
@@ -84,6 +92,17 @@ func working(err error, bad web.State, detail string) (web.State, string) {
 	}
 	return web.OK, detail
 }
+
+// failing is why a model counts as not working that did not rank the newest list; nil: it did, or that is long ago.
+func failing(t reasoner.Trouble, now time.Time) error {
+	if t.Lists == 0 || now.Sub(t.Last) > forgiven {
+		return nil
+	}
+	return fmt.Errorf("%s: the graph ranked the last %d lists instead, since %s: %w", t.Why, t.Lists, t.Since.UTC().Format(time.TimeOnly), t.Err)
+}
+
+// forgiven is how long nobody asks a model until a failure is no longer held against it.
+const forgiven = 5 * time.Minute
 
 // slowRedis is what people notice: a list is read in a handful of round trips.
 const slowRedis = 300 * time.Millisecond

@@ -129,7 +129,7 @@ func newReasoner(p *process, kc *broker.Client, rdb redis.UniversalClient, graph
 	opt := reasoner.Options{
 		Graph: graphSource{graph.Snapshot}, Rank: func(c event.Context) []float64 { return weights.Scores(fusion.FromContext(c)) }, Weights: weights.Digest(), Log: decisionLog{decisions}, Store: reasoner.RedisStore{Client: rdb, Prefix: rf.Prefix, TTL: f.TTL, Stands: graph.Stands},
 		ControlShare: f.ControlShare, ExploreShare: f.ExploreShare, Temperature: f.Temperature,
-		ModelWeight: mf.weight(), ModelTimeout: mf.ModelTimeout, MaskModel: mf.masks(), MaskTimeout: mf.MaskTimeout,
+		ModelWeight: mf.weight(), ModelTimeout: mf.ModelTimeout, ModelConcurrency: mf.concurrency(), MaskModel: mf.masks(), MaskTimeout: mf.MaskTimeout,
 		Models: models, Now: time.Now, Logger: p.log, Registerer: reg,
 	}
 	if dry {
@@ -148,7 +148,7 @@ type unkept struct{}
 
 func (unkept) PublishDecision(context.Context, event.Decision) error { return nil }
 
-func (unkept) Put(context.Context, event.Recommendation, map[string]float64) error { return nil }
+func (unkept) Put(context.Context, reasoner.Made) error { return nil }
 
 // graphSource gives the reasoner what graphcache reads.
 type graphSource struct {

@@ -116,11 +116,10 @@ func newService(p *process, parts serviceParts) (s *service, err error) {
 	s.forgets = usersSince(parts.kafka, event.At(time.Now()))
 	s.forgets.every = forgetsAt
 	opt := web.Options{
-		Recommender: recommender{s.reasoner, reasoner.RedisStore{Client: parts.rdb, Prefix: parts.redis.Prefix, Stands: parts.graph.Stands}, s.follower},
+		Recommender: recommender{s.reasoner, reasoner.RedisStore{Client: parts.rdb, Prefix: parts.redis.Prefix, Stands: parts.graph.Stands}, models, s.follower},
 		Publisher:   s.events, Explorer: explore, Health: s.health, Feed: s.feed,
 		Logger: p.log, Now: time.Now, Registerer: parts.registry, Gatherer: parts.registry,
 		Token: parts.token, AllowedHosts: parts.hosts, MaxK: reasoner.MaxK,
-		FutureTolerance:  24 * time.Hour, // the consumer's skew
 		RecommendTimeout: parts.modelFlags.ModelTimeout + parts.modelFlags.MaskTimeout + 10*time.Second,
 		Decisions:        parts.decisions,
 	}
@@ -147,6 +146,9 @@ func (s *service) newHealth() *checker {
 			return web.Degraded, "the graph ranks: " + s.parts.noModel
 		default:
 			m, err = s.parts.model.Identity(ctx)
+		}
+		if err == nil {
+			err = failing(s.reasoner.Trouble(), time.Now())
 		}
 		return working(err, web.Degraded, m.Name)
 	}})
@@ -252,32 +254,34 @@ func (s *service) close() {
 // recommender is what the server asks.
 type recommender struct {
 	*reasoner.Reasoner
-	store reasoner.RedisStore
-	log   *follower // of adapters; nil: none is followed
+	store  reasoner.RedisStore
+	models reasoner.Models // nil: the graph ranks
+	log    *follower       // of adapters; nil: none is followed
 }
 
 func (r recommender) Recommend(ctx context.Context, q web.Query) (event.Recommendation, event.Decision, error) {
 	return r.Reasoner.Recommend(ctx, reasoner.Request(q))
 }
 
-func (r recommender) Cached(ctx context.Context, user string) (event.Recommendation, bool, error) {
-	rec, ok, err := r.store.Get(ctx, user)
+func (r recommender) Cached(ctx context.Context, user string, k int) (event.Recommendation, bool, error) {
+	rec, ok, err := r.store.Get(ctx, user, k)
 	return rec, ok && r.current(ctx, rec), err
 }
 
 // current tells whether the adapter that ranked a recommendation is the one that ranks for its user now, or that the log wants
-// and this process has not got: what another one made is better then. Where nothing is known, what is stored stays.
+// and this process has not got: what another one made is better then. Where nothing is known, what is stored stays, and so
+// does what a model ranked where none does here.
 func (r recommender) current(ctx context.Context, rec event.Recommendation) bool {
-	if rec.Source != event.Reasoned || r.log == nil {
+	if rec.Source != event.Reasoned || r.models == nil {
 		return true
 	}
-	m, release, err := r.log.sw.Hold(ctx, rec.UserID)
+	m, release, err := r.models.Hold(ctx, rec.UserID)
 	if err != nil {
 		return true
 	}
 	defer release()
 	who, err := m.Identity(ctx)
-	return err != nil || who.Adapter == rec.Adapter || r.log.wants(rec.UserID, rec.Adapter)
+	return err != nil || who.Adapter == rec.Adapter || r.log != nil && r.log.wants(rec.UserID, rec.Adapter)
 }
 
 // publisher is where the server writes.

@@ -26,7 +26,7 @@ const RecommendationVersion = 1
 // Why a recommendation may not be given any more.
 var (
 	ErrForgotten = errors.New("the recommendation was made from what is forgotten by now")
-	ErrOutdated  = errors.New("an item of the recommendation was bought or hidden meanwhile, or is not to be had any more")
+	ErrOutdated  = errors.New("an item of the recommendation was bought or hidden meanwhile or is not to be had any more, or a later one is there")
 )
 
 // RecommendedItem is one item of a list, first slot first.

@@ -95,3 +95,6 @@ func checkTime(field string, t, notAfter Time) *Error {
 		return out("is later than " + notAfter.String() + ", the latest that is accepted here: check the producer's clock")
 	}
 }
+
+// Skew is how far the timestamp of an event may lie after the time of its Kafka record, unless it is configured otherwise.
+const Skew = 24 * time.Hour

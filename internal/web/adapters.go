@@ -1,6 +1,7 @@
 package web
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -16,11 +17,21 @@ import (
 type Adapters interface {
 	// Adapters answers from memory.
 	Adapters(ctx context.Context) (AdapterState, error)
-	// RollBack writes to the log that users are to be served by an earlier adapter: that of the digest (empty: the bare
-	// base model), or, where it is nil, by the one before; while one is being rolled out, by the current. void says why
-	// what was written does not count, because the log changed meanwhile; empty: it counts. The error is an *event.Error
-	// where the request is wrong.
-	RollBack(ctx context.Context, adapter *string, reason string) (s AdapterState, void string, err error)
+	// RollBack writes to the log that users are to be served by an earlier adapter. void says why that does not count,
+	// because the log is, or became meanwhile, another than assumed; empty: it counts. The error is an *event.Error where
+	// the request is wrong.
+	RollBack(ctx context.Context, ask RollBack) (s AdapterState, void string, err error)
+}
+
+// RollBack asks for an earlier adapter.
+type RollBack struct {
+	// Adapter is the digest of the one that is to serve; empty: the bare base model. nil: the one before; while one is being
+	// rolled out, the current.
+	Adapter *string `json:"adapter"`
+	// From is the digest of what is to be taken back: the candidate, if there is one, or else the current. Where it is
+	// another by now, nothing is done: so two people who mean the same do it once. nil: whatever it is.
+	From   *string `json:"from"`
+	Reason string  `json:"reason"` // for people, kept in the log
 }
 
 // AdapterState is what the log says, and what serves here.
@@ -116,18 +127,18 @@ func (s *Server) rollBack(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusBadRequest, "the request broke off")
 		return
 	}
-	var ask struct {
-		Adapter *string `json:"adapter"`
-		Reason  string  `json:"reason"`
-	}
+	body = bytes.TrimSpace(body)
+	var ask RollBack
 	if len(body) > 0 {
-		if err := json.Unmarshal(body, &ask); err != nil {
-			fail(w, http.StatusBadRequest, `send nothing, or a JSON object such as {"adapter": "DIGEST", "reason": "fewer clicks"}; an empty adapter is the bare base model`)
+		fields := json.NewDecoder(bytes.NewReader(body))
+		fields.DisallowUnknownFields() // one that is misspelt would go back to something else
+		if err := fields.Decode(&ask); err != nil || body[0] != '{' || fields.More() {
+			fail(w, http.StatusBadRequest, `send nothing, or a JSON object such as {"from": "DIGEST", "adapter": "DIGEST", "reason": "fewer clicks"}, with no other fields; an empty adapter is the bare base model`)
 			return
 		}
 	}
 	setDefault(&ask.Reason, noReason)
-	state, void, err := s.Adapters.RollBack(r.Context(), ask.Adapter, ask.Reason)
+	state, void, err := s.Adapters.RollBack(r.Context(), ask)
 	var wrong *event.Error
 	switch {
 	case errors.As(err, &wrong):

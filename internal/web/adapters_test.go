@@ -21,12 +21,15 @@ type adapterLog struct {
 
 func (l *adapterLog) Adapters(context.Context) (AdapterState, error) { return l.state, l.err }
 
-func (l *adapterLog) RollBack(_ context.Context, adapter *string, reason string) (AdapterState, string, error) {
+func (l *adapterLog) RollBack(_ context.Context, ask RollBack) (AdapterState, string, error) {
 	to := "the one before"
-	if adapter != nil {
-		to = fmt.Sprintf("%q", *adapter)
+	if ask.Adapter != nil {
+		to = fmt.Sprintf("%q", *ask.Adapter)
 	}
-	l.asked = append(l.asked, to+": "+reason)
+	if ask.From != nil {
+		to = fmt.Sprintf("%q to ", *ask.From) + to
+	}
+	l.asked = append(l.asked, to+": "+ask.Reason)
 	if l.refused != nil {
 		return AdapterState{}, "", l.refused
 	}
@@ -79,17 +82,18 @@ func TestRollBackOverHTTP(t *testing.T) {
 	}
 	post(`{"adapter": "bb", "reason": "fewer clicks"}`).want(t, 200)
 	post(`{"adapter": ""}`).want(t, 200)
-	if want := []string{"the one before: asked for over HTTP", `"bb": fewer clicks`, `"": asked for over HTTP`}; !slices.Equal(l.asked, want) {
+	post(` {"from": "aa"} `).want(t, 200)
+	if want := []string{"the one before: asked for over HTTP", `"bb": fewer clicks`, `"": asked for over HTTP`, `"aa" to the one before: asked for over HTTP`}; !slices.Equal(l.asked, want) {
 		t.Errorf("asked %q, want %q", l.asked, want)
 	}
-	for _, body := range []string{"[", `"bb"`, `{"adapter": 3}`, "null null"} {
+	for _, body := range []string{"[", `"bb"`, `{"adapter": 3}`, "null", `{"digest": "bb"}`, `{"adapter": "bb"} {}`} {
 		post(body).want(t, 400)
 	}
 	post(strings.Repeat(" ", 5000)).want(t, 413)
 	st.ask(t, "POST", "/v1/adapters/rollback", "").want(t, 401)
 	st.ask(t, "POST", "/v1/adapters/rollback", "", append([]string{"Sec-Fetch-Site", "cross-site"}, sesame...)...).want(t, 403)
-	if len(l.asked) != 3 {
-		t.Errorf("%d roll-backs were written, want none of the refused ones", len(l.asked)-3)
+	if len(l.asked) != 4 {
+		t.Errorf("%d roll-backs were written, want none of the refused ones", len(l.asked)-4)
 	}
 	l.void = "current is cc"
 	if a := post("").want(t, 409); !strings.Contains(a.body, "current is cc") {

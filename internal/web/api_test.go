@@ -176,6 +176,12 @@ func TestForgetPublishesAndDropsWhatIsInMemory(t *testing.T) {
 	if a := st.ask(t, "GET", urlOf("users", "u1", "traces"), "").want(t, 200); strings.TrimSpace(a.body) != want {
 		t.Errorf("what is left is told as %s, want %s", a.body, want)
 	}
+	st.server.tracing <- struct{}{} // another search, each of which looks at all lists
+	if a := st.ask(t, "GET", urlOf("users", "u1", "traces"), "").want(t, 503); a.header.Get("Retry-After") == "" {
+		t.Errorf("a second search is not told when to come again: %v", a.header)
+	}
+	<-st.server.tracing
+	st.ask(t, "GET", urlOf("users", "u1", "traces"), "").want(t, 200)
 }
 
 // A decision that was on its way when its user was forgotten, here or by somebody else, is not kept; one that was begun
@@ -209,10 +215,10 @@ func TestForgottenDecisionsStayOutOfMemory(t *testing.T) {
 
 func TestExplore(t *testing.T) {
 	st := serve(t, nil, nil)
-	if a := st.ask(t, "GET", urlOf("users", "u1", "history"), "").want(t, 200); !strings.Contains(a.body, `"Heat"`) {
+	if a := st.ask(t, "GET", urlOf("users", "u1", "history"), "").want(t, 200); !strings.Contains(a.body, `"Heat"`) || !strings.Contains(a.body, `"newest":`) {
 		t.Error(a.body)
 	}
-	if a := st.ask(t, "GET", urlOf("users", "nobody", "history"), "").want(t, 200); !strings.Contains(a.body, `"items":[]`) {
+	if a := st.ask(t, "GET", urlOf("users", "nobody", "history"), "").want(t, 200); !strings.Contains(a.body, `"items":[]`) || strings.Contains(a.body, "newest") {
 		t.Errorf("an unknown user has an empty history: %s", a.body)
 	}
 	if a := st.ask(t, "GET", "/v1/users?n=1", "").want(t, 200); strings.Count(a.body, "user_id") != 1 {

@@ -9,9 +9,9 @@
 //     event by index, field, value and rule.
 //   - Every error is a problem document (RFC 9457) that says what to do and never shows a stack or a secret.
 //   - Nothing is unbounded: bodies, ids, list lengths, streams, each stream's queue, the decisions that are kept.
-//   - A browser can be used against it neither from another site (cross-site requests are refused) nor by DNS
-//     rebinding (on a loopback address only known host names are answered); the page runs no inline script, and text
-//     that users wrote reaches the document as text only.
+//   - A browser can be used against it neither from another origin (its requests are refused; of a GET, browsers tell on
+//     loopback and behind HTTPS only) nor by DNS rebinding (on a loopback address only known host names are answered); the
+//     page runs no inline script, and text that users wrote reaches the document as text only.
 //   - Other users appear in its answers as numbers, never by id, except in the list of active users and the live
 //     stream, which are for whoever operates r2rec: set a token wherever others can reach the address.
 //   - When the context of Serve ends, streams end at once and requests in flight are finished.

@@ -10,8 +10,9 @@ import (
 type Recommender interface {
 	// Recommend makes a fresh decision: it asks the graph and the model, stores the document and logs the decision.
 	Recommend(ctx context.Context, q Query) (event.Recommendation, event.Decision, error)
-	// Cached returns the document that apps read from Redis; false: there is none (never made, or expired).
-	Cached(ctx context.Context, user string) (event.Recommendation, bool, error)
+	// Cached returns the document that apps read from Redis; false: there is none (never made, or expired), or it is shorter
+	// than k although there is more to recommend.
+	Cached(ctx context.Context, user string, k int) (event.Recommendation, bool, error)
 }
 
 // Query asks for the K best items of one user.
@@ -34,8 +35,9 @@ type Publisher interface {
 type Explorer interface {
 	// Stats is asked for about once a second while somebody watches.
 	Stats(ctx context.Context) (Stats, error)
-	// History returns the user's n newest choices, newest first; an unknown user has none.
-	History(ctx context.Context, user string, n int) ([]event.HistoryItem, error)
+	// History returns the user's n newest choices, newest first; an unknown user has none. newest is the time of the user's
+	// newest edge, whatever it says; 0: there is none.
+	History(ctx context.Context, user string, n int) (items []event.HistoryItem, newest event.Time, err error)
 	// Titles returns the titles of those of the items that are in the catalogue.
 	Titles(ctx context.Context, items []string) (map[string]string, error)
 	// Traces tells what Redis holds of a user. It looks at the list of every item.
@@ -88,7 +90,7 @@ const (
 // Component is one part. A part that r2rec cannot do without reports Down when it fails and makes /readyz answer 503;
 // one that it can do without, the model, reports Degraded.
 type Component struct {
-	Name   string     `json:"name"` // kafka, redis, model
+	Name   string     `json:"name"` // kafka, redis, model, adapter, consumer, rewards
 	State  State      `json:"state"`
 	Detail string     `json:"detail,omitempty"` // for people: the version, the model's name, what is wrong
 	Since  event.Time `json:"since"`            // when it entered this state

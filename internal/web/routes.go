@@ -54,10 +54,10 @@ func (s *Server) handler(loopback bool) http.Handler {
 
 func (s *Server) mux(routes []route, loopback bool, nothing string) http.Handler {
 	mux := http.NewServeMux()
-	hosts := s.hosts(loopback)
+	ours := s.ours(loopback)
 	methods := map[string][]string{}
 	for _, r := range routes {
-		mux.Handle(r.method+" "+r.path, s.guard(hosts, r.open, r.handle))
+		mux.Handle(r.method+" "+r.path, s.guard(ours, r.open, r.handle))
 		methods[r.path] = append(methods[r.path], r.method)
 	}
 	for path, allowed := range methods {
@@ -66,12 +66,12 @@ func (s *Server) mux(routes []route, loopback bool, nothing string) http.Handler
 		}
 		slices.Sort(allowed)
 		allow := strings.Join(allowed, ", ")
-		mux.Handle(path, s.guard(hosts, true, func(w http.ResponseWriter, _ *http.Request) {
+		mux.Handle(path, s.guard(ours, true, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Allow", allow)
 			fail(w, http.StatusMethodNotAllowed, "this path answers "+allow)
 		}))
 	}
-	mux.Handle("/", s.guard(hosts, true, func(w http.ResponseWriter, _ *http.Request) {
+	mux.Handle("/", s.guard(ours, true, func(w http.ResponseWriter, _ *http.Request) {
 		fail(w, http.StatusNotFound, nothing)
 	}))
 	return mux

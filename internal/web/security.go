@@ -40,16 +40,17 @@ func (s *Server) protect(next http.Handler) http.Handler {
 
 // guard answers only requests that address this server by a name of its own, that do not come from another site, and,
 // unless open, that carry the token.
-func (s *Server) guard(hosts map[string]bool, open bool, next http.HandlerFunc) http.Handler {
+func (s *Server) guard(ours func(host string) bool, open bool, next http.HandlerFunc) http.Handler {
 	crossOrigin := http.NewCrossOriginProtection()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if hosts != nil && !hosts[hostName(r.Host)] {
+		if !ours(hostName(r.Host)) {
 			fail(w, http.StatusMisdirectedRequest, "this address does not answer for that host name; use localhost, or start r2rec with --allowed-host NAME")
 			return
 		}
 		// Reading has effects here too, a decision that is made and logged, so it is refused as well wherever the
-		// browser says that another site asks. Pages and probes stay reachable by a link.
-		fromElsewhere := !open && r.Header.Get("Sec-Fetch-Site") == "cross-site"
+		// browser says that a page of another origin asks. Pages and probes stay reachable by a link.
+		site := r.Header.Get("Sec-Fetch-Site")
+		fromElsewhere := !open && site != "" && site != "same-origin" && site != "none"
 		if err := crossOrigin.Check(r); err != nil || fromElsewhere {
 			fail(w, http.StatusForbidden, "requests from pages of other sites are refused")
 			return
@@ -73,16 +74,20 @@ func (s *Server) authorised(r *http.Request) bool {
 	return strings.EqualFold(scheme, "Bearer") && subtle.ConstantTimeCompare(a[:], b[:]) == 1
 }
 
-// hosts returns the host names that are answered; nil: all of them.
-func (s *Server) hosts(loopback bool) map[string]bool {
+// ours tells which host names are answered. Addresses are, where others can connect at all: only a name can be made to
+// lead elsewhere behind a browser's back, and probes ask by an address that nobody knows beforehand.
+func (s *Server) ours(loopback bool) func(host string) bool {
 	if !loopback && len(s.AllowedHosts) == 0 {
-		return nil
+		return func(string) bool { return true }
 	}
-	hosts := map[string]bool{"localhost": true, "127.0.0.1": true, "::1": true}
+	names := map[string]bool{"localhost": true}
 	for _, h := range s.AllowedHosts {
-		hosts[hostName(h)] = true
+		names[hostName(h)] = true
 	}
-	return hosts
+	return func(host string) bool {
+		ip := net.ParseIP(host)
+		return names[host] || ip != nil && (ip.IsLoopback() || !loopback)
+	}
 }
 
 // hostName is the name in a Host header: without port, brackets and a final dot, in lower case.

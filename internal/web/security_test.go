@@ -74,7 +74,7 @@ func TestTokenGuardsEverythingThatHoldsData(t *testing.T) {
 
 func TestOnlyOwnHostNamesAreAnsweredOnLoopback(t *testing.T) {
 	st := serve(t, func(o *Options) { o.AllowedHosts = []string{"Rec.Example."} }, nil)
-	for _, host := range []string{"localhost", "LOCALHOST:9", "127.0.0.1:80", "[::1]:80", "[::1]", "localhost.", "rec.example:443"} {
+	for _, host := range []string{"localhost", "LOCALHOST:9", "127.0.0.1:80", "[::1]:80", "[::1]", "localhost.", "rec.example:443", "127.0.0.2:8080"} {
 		st.ask(t, "GET", "/v1/users", "", "Host", host).want(t, 200)
 	}
 	for _, host := range []string{"evil.example", "evil.example:80", "localhost.evil.example", "127.0.0.1.evil.example", "10.0.0.1"} {
@@ -91,13 +91,20 @@ func TestOtherAddressesAnswerForEveryNameUnlessToldWhich(t *testing.T) {
 	for _, c := range []struct {
 		allowed []string
 		want    int
-	}{{nil, 200}, {[]string{"rec.example"}, 421}} {
+	}{{nil, 200}, {[]string{"rec.example"}, 421}, {[]string{"other.example"}, 200}} {
 		st := serve(t, func(o *Options) { o.AllowedHosts = c.allowed }, nil)
 		w := httptest.NewRecorder()
 		req := httptest.NewRequest("GET", "http://other.example/healthz", nil)
 		st.server.handler(false).ServeHTTP(w, req)
 		if w.Code != c.want {
 			t.Errorf("allowed %v: %d, want %d", c.allowed, w.Code, c.want)
+		}
+		for _, address := range []string{"10.1.2.3:8080", "[fd00::1]:8080"} { // by which probes ask
+			w, req := httptest.NewRecorder(), httptest.NewRequest("GET", "/healthz", nil)
+			req.Host = address
+			if st.server.handler(false).ServeHTTP(w, req); w.Code != 200 {
+				t.Errorf("allowed %v, by the address %s: %d, want 200", c.allowed, address, w.Code)
+			}
 		}
 	}
 	for a, want := range map[string]bool{"127.0.0.1": true, "127.9.9.9": true, "::1": true, "0.0.0.0": false, "10.0.0.1": false, "::": false} {
@@ -127,8 +134,10 @@ func TestOtherSitesCannotAct(t *testing.T) {
 	post("Sec-Fetch-Site", "same-origin").want(t, 202)
 
 	// Asking for a recommendation is reading that has effects.
-	st.ask(t, "GET", urlOf("users", "u1", "recommendations"), "", "Sec-Fetch-Site", "cross-site").want(t, 403)
-	st.ask(t, "GET", "/", "", "Sec-Fetch-Site", "cross-site").want(t, 200)
+	for site, want := range map[string]int{"cross-site": 403, "same-site": 403, "same-origin": 200, "none": 200} {
+		st.ask(t, "GET", urlOf("users", "u1", "recommendations"), "", "Sec-Fetch-Site", site).want(t, want)
+		st.ask(t, "GET", "/", "", "Sec-Fetch-Site", site).want(t, 200)
+	}
 }
 
 func TestEveryAnswerCarriesTheSecurityHeaders(t *testing.T) {

@@ -85,3 +85,11 @@ func TestServeReturnsTheListenersError(t *testing.T) {
 		t.Error("a closed listener gave no error")
 	}
 }
+
+// Nothing that is written to an answer without a body fails, so it would never end.
+func TestHeadOfTheStreamEnds(t *testing.T) {
+	st := serve(t, nil, nil)
+	if a := st.ask(t, "HEAD", "/v1/stream", "").want(t, 200); a.header.Get("Content-Type") != eventStream {
+		t.Errorf("its type is %q", a.header.Get("Content-Type"))
+	}
+}

@@ -7,15 +7,21 @@ import (
 	"time"
 )
 
+const eventStream = "text/event-stream"
+
 // stream sends the feed as server-sent events until the client goes away or the server ends.
 func (s *Server) stream(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodHead { // what is written to it goes nowhere, so its end would not be noticed
+		w.Header().Set("Content-Type", eventStream)
+		return
+	}
 	sub := s.Feed.subscribe(s.MaxStreams)
 	if sub == nil {
 		unavailable(w, retryAfter, "too many streams are open")
 		return
 	}
 	defer s.Feed.unsubscribe(sub)
-	w.Header().Set("Content-Type", "text/event-stream")
+	w.Header().Set("Content-Type", eventStream)
 	w.Header().Set("X-Accel-Buffering", "no") // a proxy in between must not hold messages back
 	control := http.NewResponseController(w)
 	write := func(b []byte) bool {

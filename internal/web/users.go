@@ -85,12 +85,12 @@ func (s *Server) recommendations(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if !fresh {
-		rec, found, err := s.Recommender.Cached(r.Context(), user)
+		rec, found, err := s.Recommender.Cached(r.Context(), user, k)
 		if err != nil {
 			s.partFailed(w, r, "read the stored recommendation", err)
 			return
 		}
-		if found && len(rec.Items) >= k { // a shorter one was made for somebody who asked for fewer
+		if found {
 			rec.Items = rec.Items[:min(k, len(rec.Items))]
 			w.Header().Set(servedHeader, "cached")
 			if shown {
@@ -169,7 +169,7 @@ func (s *Server) history(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	items, err := s.Explorer.History(r.Context(), user, n)
+	items, newest, err := s.Explorer.History(r.Context(), user, n)
 	if err != nil {
 		s.partFailed(w, r, "read the user's history", err)
 		return
@@ -179,8 +179,9 @@ func (s *Server) history(w http.ResponseWriter, r *http.Request) {
 	}
 	writeJSON(w, http.StatusOK, struct {
 		UserID string              `json:"user_id"`
-		Items  []event.HistoryItem `json:"items"` // newest first
-	}{user, items})
+		Newest event.Time          `json:"newest,omitzero"` // time of the newest edge, hides and dislikes included
+		Items  []event.HistoryItem `json:"items"`           // newest first
+	}{user, newest, items})
 }
 
 func (s *Server) users(w http.ResponseWriter, r *http.Request) {
@@ -218,6 +219,13 @@ func (s *Server) forget(w http.ResponseWriter, r *http.Request) {
 func (s *Server) traces(w http.ResponseWriter, r *http.Request) {
 	user, ok := pathUser(w, r)
 	if !ok {
+		return
+	}
+	select {
+	case s.tracing <- struct{}{}:
+		defer func() { <-s.tracing }()
+	default:
+		unavailable(w, retryAfter, "another search for what is left of a user is under way, and each looks at every list")
 		return
 	}
 	t, err := s.Explorer.Traces(r.Context(), user)

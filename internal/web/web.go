@@ -34,7 +34,7 @@ type Options struct {
 	AllowedHosts     []string      // host names, without port, that are answered besides the loopback ones; none and not on loopback: all
 	DefaultK         int           // items of a list where the request does not say; 5
 	MaxK             int           // most items of a list; 50
-	FutureTolerance  time.Duration // how far in the future an event's timestamp may lie; 5 minutes, the consumer must use the same
+	FutureTolerance  time.Duration // how far in the future an event's timestamp may lie; event.Skew, as consumers
 	RecommendTimeout time.Duration // for one fresh recommendation; 30 s
 	Decisions        int           // newest decisions kept in memory for `why`; 1000
 	MaxStreams       int           // streams at once; 64
@@ -51,7 +51,7 @@ func (o *Options) fill() error {
 	}
 	setDefault(&o.DefaultK, 5)
 	setDefault(&o.MaxK, 50)
-	setDefault(&o.FutureTolerance, 5*time.Minute)
+	setDefault(&o.FutureTolerance, event.Skew)
 	setDefault(&o.RecommendTimeout, 30*time.Second)
 	setDefault(&o.Decisions, 1000)
 	setDefault(&o.MaxStreams, 64)
@@ -85,6 +85,7 @@ type Server struct {
 	assets    map[string]asset
 	timeouts  timeouts
 	ending    chan struct{} // closed when Serve is told to end: streams stop
+	tracing   chan struct{} // holds one token while a user's traces are looked for
 }
 
 // New checks the options and registers the server's metrics.
@@ -106,7 +107,7 @@ func New(o Options) (*Server, error) {
 			header: 5 * time.Second, read: o.RecommendTimeout + 30*time.Second, write: o.RecommendTimeout + 30*time.Second,
 			idle: 2 * time.Minute, keepAlive: 15 * time.Second,
 		},
-		ending: make(chan struct{}),
+		ending: make(chan struct{}), tracing: make(chan struct{}, 1),
 	}, nil
 }
 

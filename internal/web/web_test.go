@@ -52,7 +52,7 @@ func (w *world) Recommend(ctx context.Context, q Query) (event.Recommendation, e
 	return rec, d, err
 }
 
-func (w *world) Cached(_ context.Context, user string) (event.Recommendation, bool, error) {
+func (w *world) Cached(_ context.Context, user string, k int) (event.Recommendation, bool, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	rec, ok := w.stored[user]
@@ -83,11 +83,11 @@ func (w *world) Stats(context.Context) (Stats, error) {
 	return Stats{Users: 2, Items: 3, Edges: 5}, w.err
 }
 
-func (w *world) History(_ context.Context, user string, n int) ([]event.HistoryItem, error) {
+func (w *world) History(_ context.Context, user string, n int) ([]event.HistoryItem, event.Time, error) {
 	if user != "u1" {
-		return nil, w.err
+		return nil, 0, w.err
 	}
-	return []event.HistoryItem{{ItemID: "i1", Title: "Heat", Timestamp: event.At(now)}}[:min(n, 1)], w.err
+	return []event.HistoryItem{{ItemID: "i1", Title: "Heat", Timestamp: event.At(now)}}[:min(n, 1)], event.At(now) + 5, w.err
 }
 
 func (w *world) Titles(_ context.Context, items []string) (map[string]string, error) {

@@ -45,31 +45,53 @@ export const traces = (id) => call(user(id) + "/traces");
 export const activeUsers = () => call("/v1/users?n=9");
 export const decision = (id) => call("/v1/decisions/" + encodeURIComponent(id));
 export const adapters = () => call("/v1/adapters");
-export const rollBack = (reason) =>
-  call("/v1/adapters/rollback", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ reason }) });
+export const rollBack = (from, reason) =>
+  call("/v1/adapters/rollback", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ from, reason }) });
 export const publish = (events) =>
   call("/v1/events", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(events) });
+
+// The server says something every 15 seconds, if only that it is there: a feed that is silent for longer is broken, whatever
+// the network knows of it. A page that nobody looks at lets go of its connection, of which a browser has six a server.
+const silence = 40000, unseen = 60000;
 
 // listen reads the feed for ever, and connects again when it breaks. on has a function for each kind of message, and
 // "state", which gets whether the feed is connected. EventSource could not send the token.
 export async function listen(on) {
   for (let wait = 500; ; wait = Math.min(wait * 2, 8000)) {
+    await looked();
+    const feed = new AbortController();
+    const hidden = onHidden(() => feed.abort());
     try {
-      const response = await request("/v1/stream");
+      const response = await request("/v1/stream", { signal: feed.signal });
       if (!response.ok) throw new Problem(response.status, "the feed answers " + response.status);
       on.state(true);
       wait = 500;
-      await read(response.body.getReader(), on);
-    } catch { /* the state says so, and the next round tries again */ }
+      await read(response.body.getReader(), on, feed);
+    } catch { /* the state says so, and the next round tries again */ } finally { hidden(); }
     on.state(false);
     await new Promise((done) => setTimeout(done, wait));
   }
 }
 
-async function read(reader, on) {
+// looked waits until somebody looks at the page.
+async function looked() {
+  while (document.hidden) await new Promise((done) => document.addEventListener("visibilitychange", done, { once: true }));
+}
+
+// onHidden calls f when the page was not looked at for a while, and returns how to stop that.
+function onHidden(f) {
+  let timer;
+  const watch = () => { clearTimeout(timer); if (document.hidden) timer = setTimeout(f, unseen); };
+  document.addEventListener("visibilitychange", watch);
+  watch();
+  return () => { clearTimeout(timer); document.removeEventListener("visibilitychange", watch); };
+}
+
+async function read(reader, on, feed) {
   const decoder = new TextDecoder();
   for (let buffer = ""; ;) {
-    const { value, done } = await reader.read();
+    const quiet = setTimeout(() => feed.abort(), silence);
+    const { value, done } = await reader.read().finally(() => clearTimeout(quiet));
     if (done) return;
     buffer += decoder.decode(value, { stream: true });
     const messages = buffer.split("\n\n");

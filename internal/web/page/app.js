@@ -151,9 +151,9 @@ async function appliedElsewhere(event, wanted) {
   for (;;) {
     await new Promise((resolve) => setTimeout(resolve, 1000));
     if (!wanted()) return;
-    const seen = event.type === "hide"
-      ? api.traces(event.user_id).then((t) => Date.parse(t.newest) >= Date.parse(event.timestamp))
-      : api.history(event.user_id).then((past) => past.items.some((x) => x.item_id === event.item_id));
+    const seen = api.history(event.user_id).then((past) => event.type === "hide"
+      ? Date.parse(past.newest) >= Date.parse(event.timestamp)
+      : past.items.some((x) => x.item_id === event.item_id));
     if (await seen.catch(() => false)) return;
   }
 }

@@ -192,7 +192,10 @@ function curve(values) {
 
 // Rolling back
 
+let taken = ""; // what the dialog says is taken back
+
 function confirm() {
+  taken = log.candidate || log.current;
   $("back-error").textContent = "";
   $("back-text").textContent = log.candidate
     ? `Adapter ${short(log.candidate)} is taken back from the ${share(log.share)} of the users who have it. All get ${log.current ? "adapter " + short(log.current) : "the base model"} again, within a second.`
@@ -203,7 +206,7 @@ function confirm() {
 async function rollBack() {
   $("back-do").disabled = true;
   try {
-    log = { ...(await api.rollBack("asked for on the page")), offset: undefined };
+    log = { ...(await api.rollBack(taken, "asked for on the page")), offset: undefined };
     $("back").close();
     draw();
     $("learn-say").textContent = `Rolled back: ${log.current ? "adapter " + short(log.current) : "the base model"} serves.`;
