@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/r2rec/r2rec/internal/event"
@@ -346,11 +347,11 @@ type Ask struct {
 }
 
 // Choose measures an adapter on all the prompts, and returns the n on which it changes most (fewer where there are
-// fewer), the most changed first.
+// fewer), the most changed first. They name no user.
 func Choose(ctx context.Context, version int, asks []Ask, base, adapter Ranker, n int) ([]Canary, error) {
 	measured := make([]Canary, len(asks))
 	for i, a := range asks {
-		c := Canary{Context: a.Context, Seed: a.Seed}
+		c := Canary{Context: unnamed(a.Context), Seed: a.Seed}
 		p, err := c.prompt(version)
 		if err != nil {
 			return nil, fmt.Errorf("choose canaries: prompt %d: %w", i+1, err)
@@ -373,6 +374,21 @@ func Choose(ctx context.Context, version int, asks []Ask, base, adapter Ranker, 
 		return 0
 	})
 	return measured[:min(n, len(measured))], nil
+}
+
+// unnamed is a context with numbers instead of other users' ids: a canary lies about for as long as its adapter, and reads
+// the same.
+func unnamed(c event.Context) event.Context {
+	numbers := map[string]string{}
+	c.Chains = slices.Clone(c.Chains)
+	for i := range c.Chains {
+		id := c.Chains[i].Neighbour
+		if numbers[id] == "" {
+			numbers[id] = strconv.Itoa(len(numbers) + 1)
+		}
+		c.Chains[i].Neighbour = numbers[id]
+	}
+	return c
 }
 
 // change is the squared norm of what the adapter changes.

@@ -172,6 +172,33 @@ func asks(n int) (out []Ask) {
 	return out
 }
 
+// What is kept of others whose taste a list rests on is which chains are of the same one; the prompt is the same.
+func TestCanariesNameNoUser(t *testing.T) {
+	for version := iot.Words; version <= iot.FullFigures; version++ {
+		ask := asks(1)[0]
+		for i, who := range []string{"alice", "bob", "alice"} {
+			ask.Context.Chains = append(ask.Context.Chains, event.Chain{Via: "h", Neighbour: who, ItemID: ask.Context.Candidates[i].ItemID, Weight: 1, Shared: 1})
+		}
+		ask.Context.History = []event.HistoryItem{{ItemID: "h", Title: "H"}}
+		got, err := Choose(t.Context(), version, []Ask{ask}, tilted(0), tilted(.1), 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw, err := json.Marshal(got)
+		if err != nil || strings.Contains(string(raw), "alice") || strings.Contains(string(raw), "bob") {
+			t.Errorf("prompt %d: %v, the canary names users: %s", version, err, raw)
+		}
+		if c := got[0].Context.Chains; c[0].Neighbour != c[2].Neighbour || c[0].Neighbour == c[1].Neighbour || ask.Context.Chains[0].Neighbour != "alice" {
+			t.Errorf("prompt %d: chains of %+v became %+v", version, ask.Context.Chains, c)
+		}
+		want, err := iot.Build(version, ask.Context, ask.Seed)
+		have, err2 := got[0].prompt(version)
+		if err != nil || err2 != nil || want.Digest != have.Digest {
+			t.Errorf("prompt %d: the canary reads otherwise: %v, %v", version, err, err2)
+		}
+	}
+}
+
 func TestChooseTakesWhatChangesMost(t *testing.T) {
 	all, err := Choose(t.Context(), iot.Words, asks(5), tilted(0), tilted(.1), 9)
 	if err != nil || len(all) != 5 {
