@@ -24,7 +24,9 @@ const maxBody = 4 << 20
 var errTooLarge = errors.New("the answer is larger than 4 MiB")
 
 // boundedTransport reads each answer to its end, at most maxBody bytes, before anybody sees it. So an answer is never
-// larger than that, and one that broke off is an error here and not a shorter answer further on.
+// larger than that, and one that broke off is an error here and not a shorter answer further on. An answer that is an error
+// always has words, if only its status's: the client library looks at the status of a stream where it has a line to read,
+// and takes a proxy's bare 502 for a stream that ended well.
 type boundedTransport struct {
 	next http.RoundTripper // nil: http.DefaultTransport
 }
@@ -46,6 +48,9 @@ func (t *boundedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	if len(body) > maxBody {
 		return nil, errTooLarge
+	}
+	if response.StatusCode >= http.StatusBadRequest && len(bytes.TrimSpace(body)) == 0 {
+		body = fmt.Appendf(nil, `{"error":%q}`, http.StatusText(response.StatusCode))
 	}
 	response.Body = io.NopCloser(bytes.NewReader(body))
 	return response, nil

@@ -11,6 +11,7 @@ import (
 	"math"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -19,6 +20,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/ollama/ollama/api"
+
+	"github.com/r2rec/r2rec/internal/event"
+	"github.com/r2rec/r2rec/internal/iot"
 	"github.com/r2rec/r2rec/internal/lm"
 )
 
@@ -64,6 +69,11 @@ func TestFaultsOfAnAnswer(t *testing.T) {
 		{"502 of a proxy", say(502, "<html>Bad Gateway</html>"), lm.ErrUnavailable, "502"},
 		{"401", say(401, `{}`), lm.ErrUnavailable, "401"},
 		{"404", say(404, `{"error":"model 'm' not found"}`), lm.ErrModelMissing, "ollama pull m"},
+		{"401 without a word", say(401, ""), lm.ErrUnavailable, "401"},
+		{"404 without a word", say(404, ""), lm.ErrModelMissing, "ollama pull m"},
+		{"502 without a word", say(502, ""), lm.ErrUnavailable, `502 "Bad Gateway"`},
+		{"503 of white space", say(503, " \n\n"), lm.ErrUnavailable, `503 "Service Unavailable"`},
+		{"599 without a word", say(599, ""), lm.ErrUnavailable, "599"},
 		{"closed before the answer", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, lm.ErrUnavailable, ""},
 		{"half a body", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", fmt.Sprint(len(whole)))
@@ -108,6 +118,35 @@ func TestFaultsOfAnAnswer(t *testing.T) {
 				t.Errorf("the message is not one short line: %q", err)
 			}
 		})
+	}
+}
+
+// TestErrorsWithoutAWord: a proxy before a server that is away may answer with nothing but a status, and nothing that the
+// server was asked to do is done then. Calls in a row open the circuit breaker, as if nobody answered.
+func TestErrorsWithoutAWord(t *testing.T) {
+	for status, want := range map[int]error{401: lm.ErrUnavailable, 404: lm.ErrModelMissing, 502: lm.ErrUnavailable, 503: lm.ErrUnavailable} {
+		at := serve(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }).URL
+		base, err := url.Parse(at)
+		must(t, err)
+		s := &server{base: base, api: api.NewClient(base, &http.Client{Transport: &boundedTransport{}}), timeout: time.Minute}
+		if err := s.create(t.Context(), "m", "sha256:ab", ""); !errors.Is(err, want) {
+			t.Errorf("%d: creating a model: %v, want %v", status, err, want)
+		}
+		if err := s.unload(t.Context(), "m"); !errors.Is(err, want) {
+			t.Errorf("%d: unloading a model: %v, want %v", status, err, want)
+		}
+		c := mustNew(t, Options{BaseURL: at, Model: "m", OpenAfter: 2, Pause: time.Hour})
+		if _, err := c.Write(t.Context(), "x", 1, lm.WriteOptions{Most: 3}); !errors.Is(err, want) {
+			t.Errorf("%d: writing: %v, want %v", status, err, want)
+		}
+		m := &Model{Name: "m", client: mustNew(t, Options{BaseURL: at, Model: "m"}), who: event.Model{PromptVersion: iot.Figures}}
+		if err := m.load(t.Context()); !errors.Is(err, want) {
+			t.Errorf("%d: loading a model: %v, want %v", status, err, want)
+		}
+		_, _ = c.Letters(t.Context(), "Answer:", 2)
+		if opens := want == lm.ErrUnavailable; opens != (c.State() == "open") {
+			t.Errorf("%d: the circuit breaker is %s", status, c.State())
+		}
 	}
 }
 
