@@ -1,6 +1,7 @@
 package llama
 
 import (
+	"errors"
 	"math"
 	"runtime"
 	"slices"
@@ -74,6 +75,27 @@ func TestChangesThatDoNotFit(t *testing.T) {
 	}
 	if _, err := m.WithChanges(twice); err == nil || !strings.Contains(err.Error(), "changed already") {
 		t.Errorf("twice: %v", err)
+	}
+}
+
+// Finite changes whose product or sum is beyond float32 make no model.
+func TestChangesThatOverflow(t *testing.T) {
+	m := small(t, true)
+	for name, value := range map[string]float32{"infinite": 1e30, "NaN": -1e30} {
+		changes := lowRank(t, m, 2, "blk.1.ffn_up")
+		c := &changes[0]
+		for i := range c.A {
+			c.A[i] = 1e30
+		}
+		for i := range c.B {
+			c.B[i] = 1e30
+			if i%c.Rank == 1 {
+				c.B[i] = value // the other one's opposite: infinite less infinite
+			}
+		}
+		if _, err := m.WithChanges(changes); !errors.Is(err, ErrNotFinite) || !strings.Contains(err.Error(), "blk.1.ffn_up.weight") {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

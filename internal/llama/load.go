@@ -214,12 +214,17 @@ func (r *reader) read(name string, rows, cols int) ([]float32, error) {
 	if err != nil {
 		return nil, err
 	}
+	return x, finite(name, x)
+}
+
+// finite finds a value of a tensor that is NaN or infinite.
+func finite(name string, x []float32) error {
 	for i, v := range x {
-		if v-v != 0 { // NaN or infinite
-			return nil, fmt.Errorf("tensor %s: value %d is %v: %w", name, i, v, ErrNotFinite)
+		if v-v != 0 {
+			return fmt.Errorf("tensor %s: value %d is %v: %w", name, i, v, ErrNotFinite)
 		}
 	}
-	return x, nil
+	return nil
 }
 
 // weights of a linear layer, again.
@@ -243,7 +248,8 @@ func (r *reader) unused() error {
 }
 
 // WithChanges is a model with low-rank changes added to its weights, in float32. It shares everything else with the
-// model, and takes memory for the changed layers only. A layer can be changed once.
+// model, and takes memory for the changed layers only. A layer can be changed once. Weights that are not finite once they
+// are changed are an error.
 func (m *Model) WithChanges(changes []LowRank) (*Model, error) {
 	view := *m
 	view.layers = slices.Clone(m.layers)
@@ -270,6 +276,9 @@ func (m *Model) WithChanges(changes []LowRank) (*Model, error) {
 		a := kernel.View(slices.Clone(lr.A), lr.Rank, shape.in)
 		kernel.Scale(a.Data, float32(lr.Scale))
 		kernel.Mul(merged, kernel.View(lr.B, shape.out, lr.Rank), a, true)
+		if err := finite(lr.Target+".weight", w); err != nil {
+			return nil, fmt.Errorf("llama: changed, %w", err)
+		}
 		l := newLinear(lr.Target, merged)
 		l.bias = (*at).bias
 		l.changed = true

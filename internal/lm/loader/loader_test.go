@@ -269,6 +269,18 @@ func TestWhatMustNotBeServed(t *testing.T) {
 			}
 		}
 	})
+	huge := func(by float32) string {
+		return w.changed(path, func(a *lora.Adapter) {
+			for _, p := range a.Pairs {
+				for i := range p.A {
+					p.A[i] = by
+				}
+				for i := range p.B {
+					p.B[i] = by
+				}
+			}
+		})
+	}
 	w.serve()
 	if st := w.want(good); !st.Settled() {
 		t.Fatalf("%+v", st)
@@ -292,6 +304,8 @@ func TestWhatMustNotBeServed(t *testing.T) {
 		{"another tokenizer", manifest(func(m *lora.Manifest) { m.TokenizerDigest = other }), canaries, "tokenizer_digest " + other},
 		{"cut short", cut, canaries, "cut.gguf"},
 		{"without canaries", w.changed(path, func(a *lora.Adapter) { a.Manifest.Note = "x" }), nil, "without canaries"},
+		{"weights beyond float32", huge(1e30), canaries, "not a finite number"},
+		{"answers that rank nothing", huge(1e18), canaries, "by the adapter: the score of candidate"},
 		{"no adapter at all", corrupt("text.gguf", func([]byte) []byte { return []byte("this is no adapter") }), canaries, "GGUF"},
 	} {
 		digest := w.put(tc.path, tc.canaries)

@@ -56,6 +56,9 @@ func (t *boundedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return response, nil
 }
 
+// errGarbled says that what came is no answer of an Ollama: its fault, or that of what stands before it, and not the model's.
+var errGarbled = fmt.Errorf("no answer of an Ollama: %w", lm.ErrNonsense)
+
 func (c *Client) classify(ctx context.Context, err error) error {
 	return classify(ctx, err, c.missing())
 }
@@ -72,7 +75,7 @@ func classify(ctx context.Context, err, missing error) error {
 	case errors.Is(ctx.Err(), context.Canceled): // the caller does not want the answer any more: nobody's failure
 		return fmt.Errorf("gave up: %w", context.Canceled)
 	case errors.Is(err, errTooLarge):
-		return fmt.Errorf("%w: %w", lm.ErrNonsense, errTooLarge)
+		return fmt.Errorf("%w: %w", errGarbled, errTooLarge)
 	case errors.As(err, &transport): // refused, reset, broken off, too slow, no such host
 		return fmt.Errorf("%w: %w", lm.ErrUnavailable, transport.Err)
 	case errors.As(err, &status) && status.StatusCode == http.StatusNotFound:
@@ -84,7 +87,7 @@ func classify(ctx context.Context, err, missing error) error {
 	case errors.As(err, &denied):
 		return fmt.Errorf("%w: the server answers %d and asks for authorization", lm.ErrUnavailable, denied.StatusCode)
 	default: // not the JSON that was expected
-		return fmt.Errorf("%w: %s", lm.ErrNonsense, excerpt(err.Error()))
+		return fmt.Errorf("%w: %s", errGarbled, excerpt(err.Error()))
 	}
 }
 

@@ -118,18 +118,18 @@ func (c *Client) ask(ctx context.Context, prompt string, aloud bool) (*api.Gener
 			answers = append(answers, r)
 			return nil
 		}
-		return fmt.Errorf("more than one answer: %w", lm.ErrNonsense)
+		return fmt.Errorf("more than one answer: %w", errGarbled)
 	})
 	switch {
 	case err != nil:
 		return nil, c.classify(ctx, err)
 	case len(answers) == 0:
-		return nil, fmt.Errorf("an empty answer: %w", lm.ErrNonsense)
+		return nil, fmt.Errorf("an empty answer: %w", errGarbled)
 	}
 	r := &answers[0]
 	switch {
 	case !r.Done:
-		return nil, fmt.Errorf("an unfinished answer: %w", lm.ErrNonsense)
+		return nil, fmt.Errorf("an unfinished answer: %w", errGarbled)
 	case r.PromptEvalCount >= c.opt.NumCtx:
 		// A server that does not know `truncate` fills the context to its end with what is left of the prompt.
 		return nil, fmt.Errorf("the server took %d tokens of a prompt of %d bytes, and its context holds %d: %w",

@@ -359,7 +359,7 @@ func (i *Installer) merged(ctx context.Context, a *lora.Adapter, who event.Model
 	create := func(ctx context.Context, _ []string) error {
 		b, err := newBlob(func(w io.Writer) error { return lora.MergeF16(i.file, a, w) })
 		if err != nil {
-			return err
+			return unfit{err} // F16 does not hold its weights
 		}
 		if err := i.server.upload(ctx, b); err != nil {
 			return err

@@ -3,6 +3,7 @@ package ollama
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"net/http"
@@ -19,6 +20,7 @@ import (
 	"github.com/r2rec/r2rec/internal/gguf"
 	"github.com/r2rec/r2rec/internal/iot"
 	"github.com/r2rec/r2rec/internal/llama"
+	"github.com/r2rec/r2rec/internal/llama/lora"
 	"github.com/r2rec/r2rec/internal/lm"
 	"github.com/r2rec/r2rec/internal/lm/engine"
 	"github.com/r2rec/r2rec/internal/lm/proof"
@@ -291,6 +293,36 @@ func TestAQuantizedBaseIsServedInF16(t *testing.T) {
 	base, _ := m.Sides()
 	agree(t, base, engine.Options{Path: path})
 	must(t, m.Close())
+}
+
+// An adapter whose weights F16 does not hold once they are merged is at fault itself.
+func TestAnAdapterThatCannotBeMergedIsRefused(t *testing.T) {
+	made := newTaught(t)
+	path := changed(t, made.adapters[0], func(a *lora.Adapter) { a.Pairs[0].B[0] = 1e9 })
+	server := serve(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"models":[]}`) })
+	_, err := newInstaller(t, server.URL, made.base, InstallOptions{Merged: true}).Adapt(t.Context(), digestOf(t, path), path)
+	var r interface{ Refused() bool }
+	if !errors.As(err, &r) || !r.Refused() || !strings.Contains(err.Error(), "F16 cannot hold") {
+		t.Errorf("%v", err)
+	}
+}
+
+// Nonsense of a model tells against it where it is to be proven, and a web page in place of its answer does not.
+func TestSidesTellNonsenseFromNoAnswer(t *testing.T) {
+	p := lessons(t, 1, 1)[0].Prompt
+	for answer, want := range map[string]error{
+		`{"done":true,"logprobs":[{"top_logprobs":[{"token":"The","logprob":3}]}]}`: lm.ErrNonsense,
+		`<html>Back soon</html>`: lm.ErrUnavailable,
+		`{"done":false}`:         lm.ErrUnavailable,
+		``:                       lm.ErrUnavailable,
+	} {
+		at := serve(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, answer) }).URL
+		c := mustNew(t, Options{BaseURL: at, Model: "m", Learned: true})
+		_, _, err := side{letters, anyMass, func(context.Context) (*Client, error) { return c, nil }}.Stated(t.Context(), p)
+		if other := map[error]error{lm.ErrNonsense: lm.ErrUnavailable, lm.ErrUnavailable: lm.ErrNonsense}[want]; !errors.Is(err, want) || errors.Is(err, other) {
+			t.Errorf("%q: %v, want %v", answer, err, want)
+		}
+	}
 }
 
 func TestInstallerRefuses(t *testing.T) {

@@ -2,10 +2,13 @@ package ollama
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"sync"
 	"time"
 
 	"github.com/r2rec/r2rec/internal/iot"
+	"github.com/r2rec/r2rec/internal/lm"
 	"github.com/r2rec/r2rec/internal/lm/proof"
 )
 
@@ -68,11 +71,15 @@ func (s side) Rank(ctx context.Context, p iot.Prompt) ([]float64, error) {
 	return shares, err
 }
 
-// Stated implements proof.Partial.
+// Stated implements proof.Partial. A proof takes nonsense for the adapter's fault, so that what is no answer at all is none
+// here.
 func (s side) Stated(ctx context.Context, p iot.Prompt) (shares []float64, stated []bool, err error) {
 	c, err := s.client(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
-	return c.learned(ctx, s.readout, p, s.minMass)
+	if shares, stated, err = c.learned(ctx, s.readout, p, s.minMass); errors.Is(err, errGarbled) {
+		err = fmt.Errorf("%w: %v", lm.ErrUnavailable, err)
+	}
+	return shares, stated, err
 }

@@ -22,6 +22,7 @@ import (
 
 	"github.com/r2rec/r2rec/internal/event"
 	"github.com/r2rec/r2rec/internal/iot"
+	"github.com/r2rec/r2rec/internal/lm"
 )
 
 // Canary is a prompt on which a trainer measured its adapter. Shares are natural logs, one a candidate of the context, in
@@ -63,7 +64,7 @@ type Answer struct {
 type Verdict string
 
 // An adapter is served as it was trained; it is not; or nobody can tell, because the change is too small beside the
-// server's own deviations.
+// server's own deviations, or a canary too long for the model as it is served.
 const (
 	Proven         Verdict = "proven"
 	Refused        Verdict = "refused"
@@ -275,8 +276,9 @@ func among(shares []float64, keep []bool) (out []float64) {
 }
 
 // Prove asks both models of a server the canaries, as prompts of a version, and judges their answers. It asks one after the
-// other, since a server may have room for one of them only, and gives each answer no longer than each. An error means that
-// one did not answer.
+// other, since a server may have room for one of them only, and gives each answer no longer than each. An adapter whose
+// answer ranks nothing, where the base's does, is refused, and where a model's context does not hold a canary, nothing can be
+// proven: neither is mended by trying again. An error means that one did not answer.
 func Prove(ctx context.Context, version int, canaries []Canary, base, adapter Ranker, each time.Duration) (Report, error) {
 	prompts := make([]iot.Prompt, len(canaries))
 	for i, c := range canaries {
@@ -294,24 +296,43 @@ func Prove(ctx context.Context, version int, canaries []Canary, base, adapter Ra
 		}
 		var err error
 		if server[i].Base, server[i].Stated, err = ask(ctx, base, p, each); err != nil {
-			return Report{}, fmt.Errorf("prove an adapter: canary %d by the base model: %w", i+1, err)
+			return unanswered(len(canaries), i, byBase, err)
 		}
 		none = none && server[i].Stated != nil && !slices.Contains(server[i].Stated, true)
 	}
-	byAdapter, ofAdapter, ofBoth := make([]Answer, len(canaries)), 0, 0 // what can be compared without the base, how much, and how much with it
+	adapted, ofAdapter, ofBoth := make([]Answer, len(canaries)), 0, 0 // what can be compared without the base, how much, and how much with it
 	for i, p := range prompts {
 		shares, stated, err := ask(ctx, adapter, p, each)
 		if err != nil {
-			return Report{}, fmt.Errorf("prove an adapter: canary %d by the adapter: %w", i+1, err)
+			return unanswered(len(canaries), i, byAdapter, err)
 		}
-		byAdapter[i] = Answer{Adapter: shares, Stated: stated}
+		adapted[i] = Answer{Adapter: shares, Stated: stated}
 		server[i].Adapter, server[i].Stated = shares, both(server[i].Stated, stated)
 		ofAdapter, ofBoth = ofAdapter+len(among(shares, stated)), ofBoth+len(among(shares, server[i].Stated))
 	}
 	if float64(ofBoth) < silent*float64(ofAdapter) {
-		server = byAdapter
+		server = adapted
 	}
 	return Judge(canaries, server), nil
+}
+
+// Whose answer is missing.
+const (
+	byBase    = "the base model"
+	byAdapter = "the adapter"
+)
+
+// unanswered is what a proof of so many canaries found where one was not answered, or the error that says that another time
+// it may be.
+func unanswered(canaries, i int, by string, err error) (Report, error) {
+	r := Report{Canaries: canaries}
+	switch {
+	case errors.Is(err, lm.ErrPromptTooLong):
+		return r.say(CannotBeProven, fmt.Sprintf("canary %d by %s: %v", i+1, by, err)), nil
+	case by == byAdapter && errors.Is(err, lm.ErrNonsense):
+		return r.say(Refused, fmt.Sprintf("canary %d by %s: %v", i+1, by, err)), nil
+	}
+	return Report{}, fmt.Errorf("prove an adapter: canary %d by %s: %w", i+1, by, err)
 }
 
 // ask is a ranking, and which of its shares were stated; nil: all.

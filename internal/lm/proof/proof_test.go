@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/r2rec/r2rec/internal/event"
 	"github.com/r2rec/r2rec/internal/iot"
+	"github.com/r2rec/r2rec/internal/lm"
 )
 
 // simulated is a server with given moments: 20 canaries of 20 candidates, the mean absolute change by the trainer, the noise of
@@ -235,6 +237,42 @@ func TestChooseTakesWhatChangesMost(t *testing.T) {
 		}
 		if _, err := Choose(t.Context(), iot.Words, asks(2), pair[0], pair[1], 1); err == nil || !strings.Contains(err.Error(), "down") {
 			t.Errorf("a model that is down gives %v", err)
+		}
+	}
+}
+
+// failing is a model that answers with an error.
+type failing struct{ error }
+
+func (f failing) Rank(context.Context, iot.Prompt) ([]float64, error) { return nil, f.error }
+
+// What an adapter answers to a canary does not change by asking again; a server that is away, or whose base talks nonsense,
+// may come back.
+func TestProveOverAnswersThatRankNothing(t *testing.T) {
+	canaries, err := Choose(t.Context(), iot.Words, asks(3), tilted(0), tilted(.1), 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	nonsense, long := fmt.Errorf("the score of candidate A is NaN: %w", lm.ErrNonsense), fmt.Errorf("4097 tokens: %w", lm.ErrPromptTooLong)
+	away := fmt.Errorf("the server answers 503: %w", lm.ErrUnavailable)
+	for _, c := range []struct {
+		base, adapter Ranker
+		want          Verdict // empty: an error
+		says          string
+	}{
+		{tilted(0), failing{nonsense}, Refused, "canary 1 by the adapter: the score of candidate A is NaN"},
+		{tilted(0), failing{long}, CannotBeProven, "canary 1 by the adapter: 4097 tokens"},
+		{failing{long}, tilted(.1), CannotBeProven, "canary 1 by the base model: 4097 tokens"},
+		{failing{nonsense}, tilted(.1), "", "canary 1 by the base model"},
+		{tilted(0), failing{away}, "", "canary 1 by the adapter"},
+	} {
+		r, err := Prove(t.Context(), iot.Words, canaries, c.base, c.adapter, time.Minute)
+		said := r.Reason
+		if c.want == "" && err != nil {
+			said = err.Error()
+		}
+		if r.Verdict != c.want || (err == nil) != (c.want != "") || !strings.Contains(said, c.says) {
+			t.Errorf("%v and %v: %+v, %v, want %q that says %q", c.base, c.adapter, r, err, c.want, c.says)
 		}
 	}
 }
