@@ -97,14 +97,6 @@ func (c benchSwapCommand) onServer(ctx context.Context, dir string, shown *stage
 	return s, nil
 }
 
-// byLetter answers texts, as lm.Calibrated asks.
-type byLetter struct{ *engine.Model }
-
-// Letters implements lm.LetterModel.
-func (m byLetter) Letters(ctx context.Context, text string, n int) ([]float64, error) {
-	return m.Rank(ctx, iot.Prompt{Text: text, Letters: []byte("ABCDEFGHIJKLMNOPQRST")[:n]})
-}
-
 // stating answers as a server does that states its likeliest tokens only: letters of the base calibrated, all else as it is.
 type stating struct {
 	*engine.Model
@@ -125,7 +117,7 @@ func (s stating) Stated(ctx context.Context, p iot.Prompt) (shares []float64, to
 	if err != nil {
 		return nil, nil, err
 	}
-	byLetters, err := byLetter{s.Model}.Letters(ctx, nothing.Text, len(p.Letters))
+	byLetters, err := s.Rank(ctx, iot.Prompt{Text: nothing.Text, Letters: []byte("ABCDEFGHIJKLMNOPQRST")[:len(p.Letters)]})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -144,7 +136,7 @@ func (s stating) Stated(ctx context.Context, p iot.Prompt) (shares []float64, to
 	for i, letter := range p.Letters {
 		told[i] = told[i] && of[letter-'A']
 	}
-	shares, err = lm.Calibrate(shares, prior)
+	shares, err = lm.Calibrate(lm.Reading{Shares: shares}, lm.Reading{Shares: prior}) // the engine knows all of them
 	return shares, told, err
 }
 

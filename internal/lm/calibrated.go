@@ -14,7 +14,7 @@ type LetterModel interface {
 	// Identity names the weights that answer, and the version of the prompts that they read.
 	Identity(ctx context.Context) (event.Model, error)
 	// Letters returns the log-share of each of the first n letters as the answer to the prompt.
-	Letters(ctx context.Context, prompt string, n int) ([]float64, error)
+	Letters(ctx context.Context, prompt string, n int) (Reading, error)
 }
 
 // Calibrated ranks by a LetterModel whose answers are calibrated by its answer to a content-free prompt. That answer is
@@ -24,13 +24,13 @@ type Calibrated struct {
 	model LetterModel
 
 	mu     sync.Mutex
-	digest string            // of the weights that priors belong to
-	priors map[int][]float64 // by number of letters
+	digest string          // of the weights that priors belong to
+	priors map[int]Reading // by number of letters
 }
 
 // NewCalibrated wraps m.
 func NewCalibrated(m LetterModel) *Calibrated {
-	return &Calibrated{model: m, priors: make(map[int][]float64)}
+	return &Calibrated{model: m, priors: make(map[int]Reading)}
 }
 
 // Identity names the wrapped model.
@@ -42,11 +42,12 @@ func (c *Calibrated) Rank(ctx context.Context, p iot.Prompt) ([]float64, error) 
 	if err != nil {
 		return nil, fmt.Errorf("calibrate: %w", err)
 	}
-	shares, err := c.model.Letters(ctx, p.Text, len(p.Letters))
+	answer, err := c.model.Letters(ctx, p.Text, len(p.Letters))
 	if err != nil {
 		return nil, err
 	}
-	if shares, err = Calibrate(shares, prior); err != nil {
+	shares, err := Calibrate(answer, prior)
+	if err != nil {
 		return nil, err
 	}
 	return ByCandidate(shares, p)
@@ -59,10 +60,10 @@ func (c *Calibrated) Warm(ctx context.Context, n int) error {
 }
 
 // prior is the model's answer to a content-free prompt. Two callers may both ask for it; they get the same.
-func (c *Calibrated) prior(ctx context.Context, n int) ([]float64, error) {
+func (c *Calibrated) prior(ctx context.Context, n int) (Reading, error) {
 	m, err := c.model.Identity(ctx)
 	if err != nil {
-		return nil, err
+		return Reading{}, err
 	}
 	digest := m.Digest + " " + m.Adapter
 	c.mu.Lock()
@@ -70,17 +71,17 @@ func (c *Calibrated) prior(ctx context.Context, n int) ([]float64, error) {
 		c.digest = digest
 		clear(c.priors)
 	}
-	prior := c.priors[n]
+	prior, known := c.priors[n]
 	c.mu.Unlock()
-	if prior != nil {
+	if known {
 		return prior, nil
 	}
 	p, err := iot.ContentFree(m.PromptVersion, n)
 	if err != nil {
-		return nil, err
+		return Reading{}, err
 	}
 	if prior, err = c.model.Letters(ctx, p.Text, n); err != nil {
-		return nil, err
+		return Reading{}, err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -27,8 +27,8 @@ type Token struct {
 }
 
 // Letters reads a distribution over the first n letters out of the most likely tokens at the answer's position. It
-// returns the log-share of each letter (they are finite, and their exponentials sum to 1), and the probability that all
-// letters had together before that.
+// returns the log-share of each letter (they are finite, and their exponentials sum to 1), which of them the server stated,
+// and the probability that all letters had together before that.
 //
 // A token counts for a letter if the letter, in upper case, is all that is left of it without the spaces, quotes,
 // brackets and asterisks around it and a closing full stop, colon, comma or bracket: "A", " A", "A.", "(A)" and "**A"
@@ -37,9 +37,8 @@ type Token struct {
 //
 // The error wraps ErrNonsense if there are no tokens, a number is not a log-probability, or the letters have less than
 // minMass together (0 means DefaultMinMass, less than 0 that there is no least).
-func Letters(top []Token, n int, minMass float64) (shares []float64, mass float64, err error) {
-	shares, _, mass, err = readLetters(top, n, minMass, letterOf)
-	return shares, mass, err
+func Letters(top []Token, n int, minMass float64) (shares []float64, stated []bool, mass float64, err error) {
+	return readLetters(top, n, minMass, letterOf)
 }
 
 // LearnedLetters is Letters for a model with an adapter, which learned to answer with one token a letter: the letter after
@@ -61,19 +60,49 @@ func readLetters(top []Token, n int, minMass float64, letterOf func(string) int)
 	return shares, stated, mass, nil
 }
 
-// Calibrate takes a model's bias out of its log-shares: prior are its log-shares for the same letters where the prompt
-// says nothing about any of them (contextual calibration, Zhao et al. 2021, "Calibrate before use", in its diagonal
-// form). A model that always answers the same ranks nothing by that. Both are in the order of the letters, and so is the
-// result, again log-shares.
-func Calibrate(shares, prior []float64) ([]float64, error) {
-	if len(shares) != len(prior) || len(shares) == 0 {
-		return nil, fmt.Errorf("calibrate %d log-shares by %d", len(shares), len(prior))
+// Reading is what a model answers to one prompt, in the order of the letters.
+type Reading struct {
+	Shares []float64 // log-shares
+	Stated []bool    // by the server: of the others it is known only that they are less likely than all that it stated. Nil: all
+}
+
+func (r Reading) stated(i int) bool { return r.Stated == nil || r.Stated[i] }
+
+// Calibrate takes a model's bias out of its log-shares: prior is its answer for the same letters where the prompt says
+// nothing about any of them (contextual calibration, Zhao et al. 2021, "Calibrate before use", in its diagonal form). A model
+// that always answers the same ranks nothing by that. The result is log-shares in the order of the letters.
+//
+// A letter that the prior alone did not state was raised by the prompt to where it stands, from the floor or from below: its
+// difference is a bound from below, up to the floor's margin. One that the answer did not state has none: its difference is a
+// bound from above at best, and where the prior did not state it either it compares two floors, which say how far down each
+// list went and nothing about the letter. So it never comes before a letter that the answer stated.
+//
+// The error wraps ErrNonsense if a share is not finite, or the answer states no letter.
+func Calibrate(answer, prior Reading) ([]float64, error) {
+	n := len(answer.Shares)
+	if n == 0 || len(prior.Shares) != n || answer.Stated != nil && len(answer.Stated) != n || prior.Stated != nil && len(prior.Stated) != n {
+		return nil, fmt.Errorf("calibrate %d log-shares (%d stated or not) by %d (%d): want as many of each", n, len(answer.Stated), len(prior.Shares), len(prior.Stated))
 	}
-	out := make([]float64, len(shares))
+	out, least := make([]float64, n), math.Inf(1)
 	for i := range out {
-		out[i] = shares[i] - prior[i]
+		out[i] = answer.Shares[i] - prior.Shares[i]
 		if math.IsNaN(out[i]) || math.IsInf(out[i], 0) {
-			return nil, fmt.Errorf("calibrate log-share %g by %g: %w", shares[i], prior[i], ErrNonsense)
+			return nil, fmt.Errorf("calibrate log-share %g by %g: %w", answer.Shares[i], prior.Shares[i], ErrNonsense)
+		}
+		if answer.stated(i) {
+			least = min(least, out[i])
+		}
+	}
+	if math.IsInf(least, 1) {
+		return nil, fmt.Errorf("calibrate %d log-shares, none of which the server stated: %w", n, ErrNonsense)
+	}
+	for i := range out {
+		switch {
+		case answer.stated(i):
+		case prior.stated(i):
+			out[i] = min(out[i], least)
+		default:
+			out[i] = least
 		}
 	}
 	Normalise(out)

@@ -89,14 +89,14 @@ func conformance(t *testing.T, server, model string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		checkShares(t, letters, 20)
+		checkShares(t, letters.Shares, 20)
 		ranked, err := c.Rank(ctx, usual)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for i, letter := range usual.Letters {
 			// The second time the prompt is in the server's cache, and is evaluated in other batches.
-			if got, want := ranked[i], letters[letter-'A']; math.Abs(got-want) > .05 {
+			if got, want := ranked[i], letters.Shares[letter-'A']; math.Abs(got-want) > .05 {
 				t.Errorf("candidate %d has log-share %g, its letter %c %g", i, got, letter, want)
 			}
 		}

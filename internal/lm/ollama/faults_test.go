@@ -103,16 +103,16 @@ func TestFaultsOfAnAnswer(t *testing.T) {
 	} {
 		t.Run(c.why, func(t *testing.T) {
 			client := mustNew(t, Options{BaseURL: serve(t, c.answer).URL, Model: "m"})
-			shares, err := client.Letters(t.Context(), "Answer:", 20)
+			answer, err := client.Letters(t.Context(), "Answer:", 20)
 			if c.want == nil {
 				if err != nil {
 					t.Fatal(err)
 				}
-				checkShares(t, shares, 20)
+				checkShares(t, answer.Shares, 20)
 				return
 			}
-			if !errors.Is(err, c.want) || shares != nil || !strings.Contains(err.Error(), c.says) {
-				t.Errorf("%v, %v; want %v that says %q", shares, err, c.want, c.says)
+			if !errors.Is(err, c.want) || answer.Shares != nil || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("%v, %v; want %v that says %q", answer, err, c.want, c.says)
 			}
 			if strings.ContainsAny(err.Error(), "\n\x00") || len(err.Error()) > 1000 {
 				t.Errorf("the message is not one short line: %q", err)
@@ -416,9 +416,9 @@ func TestSilentModel(t *testing.T) {
 		}
 		_, _ = w.Write(aloud)
 	})
-	shares, err := mustNew(t, Options{BaseURL: server.URL, Model: "m", Learned: true}).Letters(t.Context(), "Answer:", 2)
-	if err != nil || len(shares) != 2 || math.Abs(shares[0]-shares[1]-1) > 1e-9 { // " A" alone counts, and not "A"
-		t.Errorf("%v, %v", shares, err)
+	answer, err := mustNew(t, Options{BaseURL: server.URL, Model: "m", Learned: true}).Letters(t.Context(), "Answer:", 2)
+	if shares := answer.Shares; err != nil || len(shares) != 2 || math.Abs(shares[0]-shares[1]-1) > 1e-9 { // " A" alone counts, and not "A"
+		t.Errorf("%v, %v", answer, err)
 	}
 	if want := []string{"true", `true{"type":"string"}`}; !slices.Equal(asked, want) {
 		t.Errorf("asked %q, want %q", asked, want)

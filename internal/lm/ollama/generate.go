@@ -20,20 +20,20 @@ const topLogprobs = 20
 // unless Options.Learned. Measured on SmolLM2-135M-Instruct with prompts of 20 candidates, the letters so have .26 to .39
 // of the probability, and .10 to .20 where the bare prompt is continued; lm.DefaultMinMass is far below both. The template
 // is part of the model's digest.
-func (c *Client) Letters(ctx context.Context, prompt string, n int) ([]float64, error) {
-	shares, _, err := c.read(ctx, prompt, n, c.opt.MinMass)
-	return shares, err
+func (c *Client) Letters(ctx context.Context, prompt string, n int) (lm.Reading, error) {
+	shares, stated, err := c.read(ctx, prompt, n, c.opt.MinMass)
+	return lm.Reading{Shares: shares, Stated: stated}, err
 }
 
-// read is Letters with another least mass, and tells which letters the server stated; nil without Options.Learned.
+// read is Letters with another least mass.
 func (c *Client) read(ctx context.Context, prompt string, n int, minMass float64) (shares []float64, stated []bool, err error) {
 	var mass float64
+	letters := lm.Letters
+	if c.opt.Learned {
+		letters = lm.LearnedLetters
+	}
 	answers, err := c.answers(ctx, []string{prompt}, func(_ int, top []lm.Token) (err error) {
-		if c.opt.Learned {
-			shares, stated, mass, err = lm.LearnedLetters(top, n, minMass)
-		} else {
-			shares, mass, err = lm.Letters(top, n, minMass)
-		}
+		shares, stated, mass, err = letters(top, n, minMass)
 		return err
 	})
 	if err != nil {

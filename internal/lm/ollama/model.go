@@ -148,19 +148,19 @@ func (c *Client) learned(ctx context.Context, readout string, p iot.Prompt, minM
 	return shares, stated, nil
 }
 
-func (m *Model) letters(ctx context.Context, prompt string, n int) ([]float64, error) {
+func (m *Model) letters(ctx context.Context, prompt string, n int) (lm.Reading, error) {
 	if err := m.ready(ctx); err != nil {
-		return nil, err
+		return lm.Reading{}, err
 	}
-	shares, err := m.client.Letters(ctx, prompt, n)
-	return shares, m.noticed(err)
+	answer, err := m.client.Letters(ctx, prompt, n)
+	return answer, m.noticed(err)
 }
 
 // bareLetters is a model as lm.Calibrated asks it.
 type bareLetters struct{ *Model }
 
 // Letters implements lm.LetterModel.
-func (m bareLetters) Letters(ctx context.Context, prompt string, n int) ([]float64, error) {
+func (m bareLetters) Letters(ctx context.Context, prompt string, n int) (lm.Reading, error) {
 	return m.letters(ctx, prompt, n)
 }
 

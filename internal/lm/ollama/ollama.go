@@ -185,9 +185,9 @@ func (c *Client) Identity(ctx context.Context) (event.Model, error) {
 // Rank returns the log-share of each candidate of the prompt's context, in the order of the context, as the model
 // states it: not calibrated.
 func (c *Client) Rank(ctx context.Context, p iot.Prompt) ([]float64, error) {
-	shares, err := c.Letters(ctx, p.Text, len(p.Letters))
+	answer, err := c.Letters(ctx, p.Text, len(p.Letters))
 	if err != nil {
 		return nil, err
 	}
-	return lm.ByCandidate(shares, p)
+	return lm.ByCandidate(answer.Shares, p)
 }
