@@ -11,17 +11,21 @@ import (
 // number, in nats: how far the log of the item's share falls when the chain is masked. A step keeps the chains that
 // contribute, the largest first, and after them those that were not measured, which it marks; what contributes nothing,
 // or speaks against the item, it loses. A step from the graph then says in words what it still cites; one that a model
-// wrote cannot be worded anew and is dropped where it loses all its chains. The given thought is not changed.
+// wrote cannot be worded anew and is dropped where it loses all its chains, or names an item that only those touch which it
+// loses. The given thought is not changed.
 func Faithful(t event.Thought, c event.Context, contributions map[int]float64) event.Thought {
 	titles := historyTitles(c)
 	kept := t
 	kept.Steps = []event.Step{}
 	for _, s := range t.Steps {
-		cited := len(s.Chains)
+		said := s
 		s.Chains = slices.DeleteFunc(append([]int{}, s.Chains...), func(n int) bool {
 			nats, measured := contributions[n]
 			return measured && !(nats > 0)
 		})
+		if t.Author(s) != event.Graph && len(said.Chains) > 0 && (len(s.Chains) == 0 || namesLost(said, c, s.Chains)) {
+			continue
+		}
 		slices.SortStableFunc(s.Chains, func(a, b int) int { return cmp.Compare(contributions[b], contributions[a]) })
 		s.Contributions = nil
 		for i, n := range s.Chains {
@@ -31,9 +35,6 @@ func Faithful(t event.Thought, c event.Context, contributions map[int]float64) e
 				}
 				s.Contributions[i] = &nats
 			}
-		}
-		if t.Author(s) != event.Graph && cited > 0 && len(s.Chains) == 0 {
-			continue
 		}
 		i := slices.IndexFunc(c.Candidates, func(it event.Candidate) bool { return it.ItemID == s.ItemID })
 		if t.Author(s) == event.Graph && i >= 0 {

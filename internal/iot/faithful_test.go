@@ -81,6 +81,23 @@ func TestFaithfulKeepsAModelsWords(t *testing.T) {
 	}
 }
 
+// A model's words go with the chain that alone touches an item they name, and stay where another one touches it too.
+func TestFaithfulDropsWordsAboutChainsThatAreLost(t *testing.T) {
+	thought := event.Thought{By: event.Reasoned, Steps: []event.Step{
+		{ItemID: "x", Text: "Whoever enjoys Toy Story may like it", Chains: []int{1, 3}},
+		{ItemID: "x", Text: "Whoever enjoys Toy Story may like it again", Chains: []int{1, 3, 4}}, // 4 starts there, too
+		{ItemID: "x", Text: "Whoever enjoys the 'Heat' may like it", Chains: []int{1, 3}},
+	}}
+	got := Faithful(thought, small(), map[int]float64{1: 0, 3: .2, 4: .1})
+	want := []event.Step{
+		{ItemID: "x", Text: "Whoever enjoys Toy Story may like it again", Chains: []int{3, 4}, Contributions: nats(.2, .1)},
+		{ItemID: "x", Text: "Whoever enjoys the 'Heat' may like it", Chains: []int{3}, Contributions: nats(.2)},
+	}
+	if d := cmp.Diff(want, got.Steps); d != "" {
+		t.Error(d)
+	}
+}
+
 func TestReasonsCarryContributions(t *testing.T) {
 	c := small()
 	thought := event.Thought{By: event.Graph, Steps: []event.Step{ // 2 leads to y

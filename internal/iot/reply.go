@@ -174,9 +174,38 @@ func (p Prompt) shows(c event.Context, n int) bool {
 	return n <= len(c.Chains) && slices.ContainsFunc(p.Content.Chains, func(l ChainLine) bool { return l.Number == n })
 }
 
-// namesOthers tells whether a step's words name an item of the prompt that its chains do not touch. Of titles of which one
-// is part of the other ("Toy Story 2", "Toy Story") the words name the longer, where it stands in them.
+// namesOthers tells whether a step's words name an item of the prompt that its chains do not touch.
 func (p Prompt) namesOthers(s event.Step, c event.Context) bool {
+	var shown []string
+	for _, h := range c.History[:len(p.Content.Likes)] {
+		shown = append(shown, h.ItemID)
+	}
+	for _, it := range c.Candidates {
+		shown = append(shown, it.ItemID)
+	}
+	for _, l := range p.Content.Chains {
+		if l.Number <= len(c.Chains) {
+			shown = append(shown, c.Chains[l.Number-1].Via)
+		}
+	}
+	return namesAny(s, c, shown)
+}
+
+// namesLost tells whether a step's words name an item that only those of its chains touch that are not kept.
+func namesLost(s event.Step, c event.Context, kept []int) bool {
+	var lost []string
+	for _, n := range s.Chains {
+		if n >= 1 && n <= len(c.Chains) && !slices.Contains(kept, n) {
+			lost = append(lost, c.Chains[n-1].Via)
+		}
+	}
+	s.Chains = kept
+	return namesAny(s, c, lost)
+}
+
+// namesAny tells whether a step's words name one of these items, unless its chains touch it. Of titles of which one is part
+// of the other ("Toy Story 2", "Toy Story") the words name the longer, where it stands in them.
+func namesAny(s event.Step, c event.Context, items []string) bool {
 	titles := wholeTitles(c)
 	own := map[string]bool{}
 	for _, form := range spoken(titles[s.ItemID]) {
@@ -188,22 +217,11 @@ func (p Prompt) namesOthers(s event.Step, c event.Context) bool {
 		}
 	}
 	forms := slices.Collect(maps.Keys(own))
-	others := func(id string) {
+	for _, id := range items {
 		for _, form := range spoken(titles[id]) {
 			if utf8.RuneCountInString(form) >= minNamedRunes && !own[form] {
 				forms = append(forms, form)
 			}
-		}
-	}
-	for _, h := range c.History[:len(p.Content.Likes)] {
-		others(h.ItemID)
-	}
-	for _, it := range c.Candidates {
-		others(it.ItemID)
-	}
-	for _, l := range p.Content.Chains {
-		if l.Number <= len(c.Chains) {
-			others(c.Chains[l.Number-1].Via)
 		}
 	}
 	slices.SortFunc(forms, func(a, b string) int { return cmp.Or(len(b)-len(a), strings.Compare(a, b)) }) // the longest first
@@ -312,19 +330,19 @@ func candidateOf(c event.Context, item string) int {
 	return slices.IndexFunc(c.Candidates, func(it event.Candidate) bool { return it.ItemID == item })
 }
 
-// Masked is a thought as it can still be said of a masked context: what rests on chains that are gone falls, and the
-// numbers of the others become those of the masked context, whose list is shorter.
+// Masked is a thought as it can still be said of a masked context: what rests on chains that are gone, or names an item that
+// only these touch, falls, and the numbers of the others become those of the masked context, whose list is shorter.
 func Masked(t event.Thought, c, masked event.Context) event.Thought {
 	kept := t
 	kept.Steps = []event.Step{}
 	for _, s := range t.Steps {
-		chains := make([]int, 0, len(s.Chains))
+		var left, chains []int // their numbers in the one and the other
 		for _, n := range s.Chains {
 			if k := sameChain(c, n, masked); k > 0 {
-				chains = append(chains, k)
+				left, chains = append(left, n), append(chains, k)
 			}
 		}
-		if len(chains) > 0 {
+		if len(chains) > 0 && !namesLost(s, c, left) {
 			s.Chains, s.Contributions = chains, nil
 			kept.Steps = append(kept.Steps, s)
 		}

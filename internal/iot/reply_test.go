@@ -162,10 +162,13 @@ func TestMasked(t *testing.T) {
 		{ItemID: "x", Text: "a", Chains: []int{1, 3}},
 		{ItemID: "y", Text: "b", Chains: []int{2}},
 		{ItemID: "x", Text: "c", Chains: []int{4, 3}},
+		{ItemID: "x", Text: "whoever enjoys The 'Heat' may like it", Chains: []int{1, 3}}, // where 3 alone starts
+		{ItemID: "x", Text: "whoever enjoys Toy Story may like it", Chains: []int{3, 1}},
 	}}
 	masked := c
 	masked.Chains = []event.Chain{c.Chains[0], c.Chains[3]} // bob's choice of y and one of his ways to x are gone
-	want := event.Thought{By: event.Reasoned, Steps: []event.Step{{ItemID: "x", Text: "a", Chains: []int{1}}, {ItemID: "x", Text: "c", Chains: []int{2}}}}
+	want := event.Thought{By: event.Reasoned, Steps: []event.Step{{ItemID: "x", Text: "a", Chains: []int{1}}, {ItemID: "x", Text: "c", Chains: []int{2}},
+		{ItemID: "x", Text: "whoever enjoys Toy Story may like it", Chains: []int{1}}}}
 	if diff := cmp.Diff(want, Masked(thought, c, masked)); diff != "" {
 		t.Error(diff)
 	}
