@@ -108,6 +108,9 @@ func newModel(name string, file *source, o Options) (*Model, error) {
 	if m.bare, err = llama.Load(file.File, o.Trainable); err != nil {
 		return nil, err
 	}
+	if rows := m.bare.Vocabulary; tokenizer.Size() > rows { // fewer are usual: tables are padded
+		return nil, fmt.Errorf("tokenizer.ggml.tokens has %d tokens, and token_embd.weight has the rows of %d: the tokenizer is another model's; convert the model again with its own", tokenizer.Size(), rows)
+	}
 	m.weights = m.bare
 	return m, m.complete()
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/r2rec/r2rec/internal/gguf"
 	"github.com/r2rec/r2rec/internal/iot"
 	"github.com/r2rec/r2rec/internal/llama/lora"
+	"github.com/r2rec/r2rec/internal/llama/token"
 )
 
 func digest(t *testing.T, data []byte, err error) string {
@@ -127,6 +128,12 @@ func TestOpenRefusesModels(t *testing.T) {
 	read := func(as string) string {
 		return rewritten(t, good, func(m *gguf.Metadata) { gguf.Set(m, keyReadout, as) }, nil)
 	}
+	oneMore := rewritten(t, good, func(m *gguf.Metadata) { // a token, and no embedding of it
+		v, err := token.ReadVocabulary(m)
+		must(t, err)
+		v.Tokens, v.Types = append(v.Tokens, "<|one more|>"), append(v.Types, token.Control)
+		v.SetMetadata(m)
+	}, nil)
 	o := toyOptions(t, 1)
 	o.Tokens, o.Readout = toyVocabulary(t, " yes", " no"), Letters
 	speechless := rewritten(t, toyModel(t, o), func(m *gguf.Metadata) { gguf.Set(m, keyReadout, string(Lines)) }, nil)
@@ -144,6 +151,7 @@ func TestOpenRefusesModels(t *testing.T) {
 		{Options{Path: set(keyPrompt, 5)}, "prompt of version 5"},
 		{Options{Path: rewritten(t, good, func(m *gguf.Metadata) { m.Delete(keyPrompt) }, nil)}, keyPrompt},
 		{Options{Path: set("llama.block_count", 3)}, "blk.2."},
+		{Options{Path: oneMore}, "token_embd.weight has the rows of "},
 		{Options{Path: good, Readout: Letters}, "the model was taught the readout lines and prompts of version 4; letters and 1 are asked for"},
 		{Options{Path: good, PromptVersion: iot.Words}, "the model was taught the readout lines and prompts of version 4"},
 		{Options{Path: rewritten(t, good, nil, func(name string, values []float32) {
