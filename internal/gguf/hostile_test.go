@@ -142,6 +142,24 @@ func TestMemoryIsBoundedByTheFile(t *testing.T) {
 	}
 }
 
+// What a header counts takes no memory before it is read: a file may have room for it that is all tensor data.
+func TestMemoryIsNotBoundByWhatAHeaderCounts(t *testing.T) {
+	data := bytes.Repeat([]byte{0xff}, 16<<20)
+	for name, begins := range map[string][]byte{
+		"tensors": raw(v3, uint64(len(data)/64), none),
+		"strings": raw(v3, none, one, "k", uint32(typeArray), uint32(typeString), uint64(len(data)/16)),
+	} {
+		copy(data, begins)
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, err := Parse(data)
+		runtime.ReadMemStats(&after)
+		if n := after.TotalAlloc - before.TotalAlloc; err == nil || n > 1<<20 {
+			t.Errorf("%s: %d bytes allocated for a file of %d whose first one is none: %v", name, n, len(data), err)
+		}
+	}
+}
+
 // No file crashes the reader; what it reads can be written, and is read again as the same.
 func FuzzParse(f *testing.F) {
 	peer := openPeer(f).data

@@ -94,12 +94,15 @@ func (r *reader) header() (counts, error) {
 	return c, err
 }
 
+// atFirst is the most elements that room is made for before any of them is read: a header may count as many as the file has
+// bytes for, which tensor data have the most of.
+const atFirst = 1024
+
 // tensors reads the descriptions of n tensors and finds the data of each.
 func (r *reader) tensors(n uint64, align uint64) ([]Tensor, map[string]int, error) {
-	tensors := make([]Tensor, n)
-	offsets := make([]uint64, n)
-	byName := make(map[string]int, n)
-	for i := range tensors {
+	room := min(n, atFirst)
+	tensors, offsets, byName := make([]Tensor, 0, room), make([]uint64, 0, room), make(map[string]int, room)
+	for i := range int(n) {
 		t, offset, err := r.tensor()
 		if err != nil {
 			return nil, nil, fmt.Errorf("tensor %d %q: %w", i, t.Name, err)
@@ -110,7 +113,7 @@ func (r *reader) tensors(n uint64, align uint64) ([]Tensor, map[string]int, erro
 		if j, twice := byName[t.Name]; twice {
 			return nil, nil, fmt.Errorf("tensors %d and %d have the same name %q", j, i, t.Name)
 		}
-		tensors[i], offsets[i], byName[t.Name] = t, offset, i
+		tensors, offsets, byName[t.Name] = append(tensors, t), append(offsets, offset), i
 	}
 	var section []byte // of tensor data
 	if start := padded(uint64(r.pos), align); start < uint64(len(r.data)) {

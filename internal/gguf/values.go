@@ -160,12 +160,13 @@ func (r *reader) strings(n uint64) ([]string, error) {
 	if err := r.count(n, 8, "strings"); err != nil {
 		return nil, err
 	}
-	values := make([]string, n)
-	for i := range values {
-		var err error
-		if values[i], err = r.string(); err != nil {
+	values := make([]string, 0, min(n, atFirst))
+	for i := range n {
+		s, err := r.string()
+		if err != nil {
 			return nil, fmt.Errorf("string %d: %w", i, err)
 		}
+		values = append(values, s)
 	}
 	return values, nil
 }
