@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"math"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/r2rec/r2rec/graphcache"
@@ -209,17 +210,18 @@ func only(m reasoner.Model) reasoner.Models {
 	return reasoner.Only(m)
 }
 
-// client reasons through Ollama, its letters calibrated. It is nil where no model is named and the server has none to
-// choose. A named model may come and go while we run.
+// client reasons through Ollama, its letters calibrated: by the model that is named, or else by the server's last changed one
+// that is not of r2rec's own making. It is nil where the server has none to choose. A named model may come and go while we run.
 func (f modelFlags) client(p *process) (m reasoner.Model, why string, err error) {
 	name := f.Model
 	if name == "" {
 		names, err := ollama.Models(p.ctx, f.Ollama)
+		names = slices.DeleteFunc(names, ollama.Made)
 		switch {
 		case err != nil:
 			return nil, err.Error() + "; start it and then r2rec again, or name a --model to wait for", nil
 		case len(names) == 0:
-			return nil, "the Ollama " + f.shown() + " has no model: ollama pull one", nil
+			return nil, "the Ollama " + f.shown() + " has no model but those that r2rec made: ollama pull one", nil
 		}
 		name = names[0]
 	}

@@ -21,12 +21,23 @@ type names struct {
 	pattern *regexp.Regexp
 }
 
-// validPrefix is what Ollama takes at the beginning of a name.
-var validPrefix = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,39}$`)
+const (
+	prefixForm = `[A-Za-z0-9_][A-Za-z0-9_.-]{0,39}`                                              // what Ollama takes at the beginning of a name
+	kindForm   = `(?::copy([1-9][0-9]{0,3})|-([0-9a-f]{12}):(?:layer([1-9][0-9]{0,3})|merged))$` // what follows the base
+)
+
+var (
+	validPrefix = regexp.MustCompile(`^` + prefixForm + `$`)
+	madeForm    = regexp.MustCompile(`^` + prefixForm + `-[0-9a-f]{12}` + kindForm)
+)
+
+// Made tells whether a model's name is of those that an Installer gives, whatever its base and prefix are. Such models come
+// and go with the program that made them, and answer in no template.
+func Made(name string) bool { return madeForm.MatchString(name) }
 
 func newNames(prefix, digest string) names {
 	base := prefix + "-" + digest[:digits]
-	return names{base, regexp.MustCompile(`^` + regexp.QuoteMeta(base) + `(?::copy([1-9][0-9]{0,3})|-([0-9a-f]{12}):(?:layer([1-9][0-9]{0,3})|merged))$`)}
+	return names{base, regexp.MustCompile(`^` + regexp.QuoteMeta(base) + kindForm)}
 }
 
 // copyOf is the name of a copy of the base; the first is 1.

@@ -112,6 +112,7 @@ func TestMakingAndDeletingExcludeEachOther(t *testing.T) {
 func TestNamesAreReadBack(t *testing.T) {
 	n := newNames("r2rec", strings.Repeat("d00d", 16))
 	adapter := strings.Repeat("ab01", 16)
+	ofOthers := []string{"r2rec-d00dd00dd00e:copy1", "x-r2rec-d00dd00dd00d:copy1"} // another base, another prefix
 	for name, want := range map[string]struct {
 		adapter string
 		copy    int
@@ -133,6 +134,9 @@ func TestNamesAreReadBack(t *testing.T) {
 	} {
 		if a, c, ok := n.parse(name); a != want.adapter || c != want.copy || ok != want.ok {
 			t.Errorf("%s: %q, %d, %v, want %+v", name, a, c, ok, want)
+		}
+		if ok := Made(name); ok != (want.ok || slices.Contains(ofOthers, name)) {
+			t.Errorf("%s is one that was made here: %v", name, ok)
 		}
 	}
 }
