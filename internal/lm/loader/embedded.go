@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"syscall"
 
 	"github.com/r2rec/r2rec/internal/lm/engine"
 	"github.com/r2rec/r2rec/internal/lm/proof"
@@ -22,13 +23,21 @@ func (e Embedded) Bare(context.Context) (Model, error) {
 // Adapt opens the adapter beside the base model.
 func (e Embedded) Adapt(_ context.Context, _, path string) (Model, error) {
 	m, err := e.Base.WithAdapter(path)
-	if file := (*fs.PathError)(nil); errors.As(err, &file) {
-		return nil, err // the disk's fault
-	}
-	if err != nil {
+	switch {
+	case err != nil && passing(err):
+		return nil, err
+	case err != nil:
 		return nil, Refuse(err)
 	}
 	return embedded{m, m.Bare()}, nil
+}
+
+// passing tells whether it was the disk or the machine that failed, such as one without memory to map the file into, and not
+// the adapter.
+func passing(err error) bool {
+	var file *fs.PathError
+	var system syscall.Errno
+	return errors.As(err, &file) || errors.As(err, &system)
 }
 
 // embedded is a model beside its own bare one, which is read in the same way.

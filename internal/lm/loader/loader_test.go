@@ -14,6 +14,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -348,6 +349,22 @@ func TestWhatMayComeBack(t *testing.T) {
 	var r interface{ Refused() bool }
 	if !errors.Is(err, fs.ErrNotExist) || errors.As(err, &r) {
 		t.Errorf("a file that is gone: %v", err)
+	}
+}
+
+// A machine that fails says nothing about the adapter.
+func TestFaultsOfTheMachine(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want bool
+	}{
+		{&fs.PathError{Op: "open", Path: "a.gguf", Err: syscall.EMFILE}, true},
+		{fmt.Errorf("open GGUF file a.gguf: map into memory: %w", syscall.ENOMEM), true},
+		{errors.New("open GGUF file a.gguf: not a GGUF file"), false},
+	} {
+		if got := passing(fmt.Errorf("adapter a.gguf: %w", c.err)); got != c.want {
+			t.Errorf("%v: %v", c.err, got)
+		}
 	}
 }
 
