@@ -1,8 +1,12 @@
 package ollama
 
 import (
+	"context"
 	"errors"
+	"fmt"
+	"log/slog"
 	"math"
+	"net/http"
 	"testing"
 	"time"
 
@@ -10,6 +14,26 @@ import (
 	"github.com/r2rec/r2rec/internal/iot"
 	"github.com/r2rec/r2rec/internal/lm"
 )
+
+// A model that is missed where it is to write is made again, as one that is to rank.
+func TestWritingNoticesThatAModelIsLost(t *testing.T) {
+	server := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusNotFound)
+		fmt.Fprint(w, `{"error":"model 'm' not found"}`)
+	})
+	made := 0
+	m := &Model{Name: "m", client: mustNew(t, Options{BaseURL: server.URL, Model: "m"}), ctx: t.Context(),
+		installer: &Installer{opt: InstallOptions{OnReload: ReloadWait, Now: time.Now, Logger: slog.New(slog.DiscardHandler)}},
+		install:   func(context.Context) error { made++; return lm.ErrUnavailable }}
+	for _, want := range []error{lm.ErrModelMissing, lm.ErrUnavailable} {
+		if _, err := m.Write(t.Context(), "x", 1, lm.WriteOptions{Most: 3}); !errors.Is(err, want) {
+			t.Errorf("%v, want %v", err, want)
+		}
+	}
+	if m.loads.Wait(); made != 1 {
+		t.Errorf("the model is made %d times, want once", made)
+	}
+}
 
 // A server that has lost its models, with the disk of its container or by somebody's hand, gets them again: meanwhile
 // requests are told that the model is away, and then they are answered as before.

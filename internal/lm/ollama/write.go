@@ -47,7 +47,8 @@ func (m *Model) Write(ctx context.Context, text string, n int, o lm.WriteOptions
 	if err := m.ready(ctx); err != nil {
 		return nil, err
 	}
-	return m.client.Write(ctx, text, n, o)
+	written, err := m.client.Write(ctx, text, n, o)
+	return written, m.noticed(err)
 }
 
 // goOn has the model write one text.
