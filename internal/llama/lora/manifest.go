@@ -84,16 +84,25 @@ func (m Manifest) check() error {
 	return nil
 }
 
+// Keys of a GGUF file's metadata that say how what it holds was taught to be read: an adapter, as a part of its manifest, or a
+// base model of r2rec's own.
+const (
+	KeyReadout       = manifestPrefix + "readout"
+	KeyPromptVersion = manifestPrefix + "prompt_version"
+)
+
+const manifestPrefix = "r2rec."
+
 // manifestKey is the metadata key of a field.
-func manifestKey(field string) string { return "r2rec." + field }
+func manifestKey(field string) string { return manifestPrefix + field }
 
 func (m Manifest) set(metadata *gguf.Metadata) {
 	if m == (Manifest{}) {
 		return
 	}
 	gguf.Set(metadata, manifestKey("base_digest"), m.BaseDigest)
-	gguf.Set(metadata, manifestKey("readout"), m.Readout)
-	gguf.Set(metadata, manifestKey("prompt_version"), int64(m.PromptVersion))
+	gguf.Set(metadata, KeyReadout, m.Readout)
+	gguf.Set(metadata, KeyPromptVersion, int64(m.PromptVersion))
 	gguf.Set(metadata, manifestKey("tokenizer_digest"), m.TokenizerDigest)
 	if m.Parent != "" {
 		gguf.Set(metadata, manifestKey("parent"), m.Parent)
@@ -115,8 +124,8 @@ func manifestFrom(metadata *gguf.Metadata) (Manifest, error) {
 	var faults [9]error
 	var prompt, steps int64
 	m.BaseDigest, faults[0] = metadata.String(manifestKey("base_digest"))
-	m.Readout, faults[1] = metadata.String(manifestKey("readout"))
-	prompt, faults[2] = metadata.Int(manifestKey("prompt_version"))
+	m.Readout, faults[1] = metadata.String(KeyReadout)
+	prompt, faults[2] = metadata.Int(KeyPromptVersion)
 	m.TokenizerDigest, faults[3] = metadata.String(manifestKey("tokenizer_digest"))
 	m.Seed, faults[4] = metadata.Uint(manifestKey("seed"))
 	steps, faults[5] = metadata.Int(manifestKey("steps"))

@@ -30,12 +30,6 @@ import (
 	"github.com/r2rec/r2rec/internal/lm"
 )
 
-// Keys of a model file's metadata that say how the model was taught to be read.
-const (
-	keyReadout = "r2rec.readout"
-	keyPrompt  = "r2rec.prompt_version"
-)
-
 // Options of a Model. The zero value opens the base model that travels with the program.
 type Options struct {
 	Path    string // of a GGUF file; empty: Base
@@ -142,14 +136,14 @@ func taught(meta *gguf.Metadata, o Options) (Readout, int, error) {
 	if prompt == 0 {
 		prompt = iot.Words
 	}
-	if !meta.Has(keyReadout) {
+	if !meta.Has(lora.KeyReadout) {
 		return readout, prompt, nil
 	}
-	said, err := meta.String(keyReadout)
+	said, err := meta.String(lora.KeyReadout)
 	if err != nil {
 		return "", 0, err
 	}
-	version, err := meta.Uint(keyPrompt)
+	version, err := meta.Uint(lora.KeyPromptVersion)
 	if err != nil {
 		return "", 0, err
 	}
@@ -177,7 +171,7 @@ func (m *Model) adapt(o Options) error {
 		return err
 	}
 	server := m.manifest()
-	says := m.file.Metadata.Has(keyReadout)
+	says := m.file.Metadata.Has(lora.KeyReadout)
 	if !says && o.Readout == "" {
 		server.Readout = a.Manifest.Readout
 	}

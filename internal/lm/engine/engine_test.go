@@ -56,8 +56,8 @@ func TestIdentity(t *testing.T) {
 // silent is a model file that does not say how it wants to be read.
 func silent(t *testing.T, model string) string {
 	return rewritten(t, model, func(m *gguf.Metadata) {
-		m.Delete(keyReadout)
-		m.Delete(keyPrompt)
+		m.Delete(lora.KeyReadout)
+		m.Delete(lora.KeyPromptVersion)
 	}, nil)
 }
 
@@ -126,7 +126,7 @@ func TestOpenRefusesModels(t *testing.T) {
 		return rewritten(t, good, func(m *gguf.Metadata) { gguf.Set(m, key, value) }, nil)
 	}
 	read := func(as string) string {
-		return rewritten(t, good, func(m *gguf.Metadata) { gguf.Set(m, keyReadout, as) }, nil)
+		return rewritten(t, good, func(m *gguf.Metadata) { gguf.Set(m, lora.KeyReadout, as) }, nil)
 	}
 	oneMore := rewritten(t, good, func(m *gguf.Metadata) { // a token, and no embedding of it
 		v, err := token.ReadVocabulary(m)
@@ -136,7 +136,7 @@ func TestOpenRefusesModels(t *testing.T) {
 	}, nil)
 	o := toyOptions(t, 1)
 	o.Tokens, o.Readout = toyVocabulary(t, " yes", " no"), Letters
-	speechless := rewritten(t, toyModel(t, o), func(m *gguf.Metadata) { gguf.Set(m, keyReadout, string(Lines)) }, nil)
+	speechless := rewritten(t, toyModel(t, o), func(m *gguf.Metadata) { gguf.Set(m, lora.KeyReadout, string(Lines)) }, nil)
 	for _, tc := range []struct {
 		o    Options
 		want string
@@ -148,8 +148,8 @@ func TestOpenRefusesModels(t *testing.T) {
 		{Options{Path: toyAdapter(t, good)}, "it is an adapter: name the model that it belongs to"},
 		{Options{Path: speechless}, `readout lines: the vocabulary has no token " yes"`},
 		{Options{Path: read("aloud")}, `readout "aloud": must be lines, verdicts, letters or pointwise`},
-		{Options{Path: set(keyPrompt, 5)}, "prompt of version 5"},
-		{Options{Path: rewritten(t, good, func(m *gguf.Metadata) { m.Delete(keyPrompt) }, nil)}, keyPrompt},
+		{Options{Path: set(lora.KeyPromptVersion, 5)}, "prompt of version 5"},
+		{Options{Path: rewritten(t, good, func(m *gguf.Metadata) { m.Delete(lora.KeyPromptVersion) }, nil)}, lora.KeyPromptVersion},
 		{Options{Path: set("llama.block_count", 3)}, "blk.2."},
 		{Options{Path: oneMore}, "token_embd.weight has the rows of "},
 		{Options{Path: good, Readout: Letters}, "the model was taught the readout lines and prompts of version 4; letters and 1 are asked for"},

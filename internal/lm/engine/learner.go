@@ -9,6 +9,7 @@ import (
 	"github.com/r2rec/r2rec/internal/iot"
 	"github.com/r2rec/r2rec/internal/llama"
 	"github.com/r2rec/r2rec/internal/llama/learn"
+	"github.com/r2rec/r2rec/internal/llama/lora"
 	"github.com/r2rec/r2rec/internal/llama/token"
 	"github.com/r2rec/r2rec/internal/lm"
 )
@@ -69,8 +70,8 @@ func NewModel(o ModelOptions) (*Learner, error) {
 			meta = o.Extra.Clone()
 		}
 		gguf.Set(meta, "general.name", o.Name)
-		gguf.Set(meta, keyReadout, string(o.Readout))
-		gguf.Set(meta, keyPrompt, uint32(o.PromptVersion))
+		gguf.Set(meta, lora.KeyReadout, string(o.Readout))
+		gguf.Set(meta, lora.KeyPromptVersion, uint32(o.PromptVersion))
 		o.Tokens.SetMetadata(meta)
 		return weights.Save(w, gguf.F16, meta)
 	}

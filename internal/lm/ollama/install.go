@@ -154,10 +154,9 @@ func (i *Installer) read() error {
 	if err != nil {
 		return err
 	}
-	const keyReadout, keyPrompt = "r2rec.readout", "r2rec.prompt_version" // as internal/lm/engine writes them
 	i.readout = letters
-	if i.file.Metadata.Has(keyReadout) {
-		taught, err := i.file.Metadata.String(keyReadout)
+	if i.file.Metadata.Has(lora.KeyReadout) {
+		taught, err := i.file.Metadata.String(lora.KeyReadout)
 		if err != nil {
 			return err
 		}
@@ -168,10 +167,10 @@ func (i *Installer) read() error {
 	i.prompt = i.opt.PromptVersion
 	switch {
 	case i.prompt != 0:
-	case !i.file.Metadata.Has(keyPrompt):
+	case !i.file.Metadata.Has(lora.KeyPromptVersion):
 		i.prompt = iot.Words
 	default:
-		version, err := i.file.Metadata.Uint(keyPrompt)
+		version, err := i.file.Metadata.Uint(lora.KeyPromptVersion)
 		if err != nil {
 			return err
 		}
