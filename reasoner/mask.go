@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"slices"
 
 	"github.com/r2rec/r2rec/internal/event"
 	"github.com/r2rec/r2rec/internal/iot"
@@ -105,7 +104,7 @@ func measure(c event.Context, t event.Thought, before []float64, without Without
 
 // contribution of one chain, as measure says.
 func contribution(c event.Context, ch event.Chain, before []float64, without Without, rank func(event.Context) ([]float64, error)) (float64, error) {
-	item := slices.IndexFunc(c.Candidates, func(it event.Candidate) bool { return it.ItemID == ch.ItemID })
+	item := c.Candidate(ch.ItemID)
 	masked, err := without(ch)
 	if err != nil {
 		return 0, err

@@ -204,7 +204,7 @@ func TestModelIsNotAskedAgain(t *testing.T) {
 			t.Fatalf("%s: the model was asked %d times, source %s, measured by %s; want once, reasoned, graph", name, len(m.asked), rec.Source, rec.MeasuredBy)
 		}
 		for _, s := range d.Thought.Steps {
-			i := slices.IndexFunc(m.context.Candidates, func(c event.Candidate) bool { return c.ItemID == s.ItemID })
+			i := m.context.Candidate(s.ItemID)
 			if want := shareOf(i, 0) - shareOf(i, .2); math.Abs(*s.Contributions[0]-want) > 1e-12 {
 				t.Errorf("%s: %s contributes %v, want %v", name, s.ItemID, *s.Contributions[0], want)
 			}

@@ -26,7 +26,7 @@ func TestExposureIsHowOftenItIsSeen(t *testing.T) {
 	for seed := range uint64(n) {
 		d.Seed = seed
 		for k, s := range policy.Slate(d, 3) {
-			seen[candidate(d, s.ItemID)] += looks[k] / n
+			seen[d.Context.Candidate(s.ItemID)] += looks[k] / n
 		}
 		if seed < 400 {
 			for i := range mean {

@@ -79,7 +79,7 @@ func (s shop) log(t *testing.T, model *engine.Model, n int, seed uint64) []Rollo
 		d, err := service.Decide(t.Context(), fmt.Sprint("d", seed, "-", i), fmt.Sprint("u", r.IntN(n/2)), event.Time(1_700_000_000_000+int(seed)*1e8+i), c, r.Uint64()>>11)
 		must(t, err)
 		wants := s.wants(c)
-		user := simulate.User{Stays: .85, Wants: func(item string) float64 { return wants[candidate(d, item)] }}
+		user := simulate.User{Stays: .85, Wants: func(item string) float64 { return wants[d.Context.Candidate(item)] }}
 		decisions, rewards = append(decisions, d), append(rewards, user.Browse(d, r)...)
 	}
 	j := Join(decisions, rewards, JoinOptions{Model: who})

@@ -125,14 +125,14 @@ func rollout(d event.Decision, earned map[int]event.Reward, o JoinOptions) (Roll
 	if p, err := iot.Asked(d); err != nil || p.Digest != d.Model.PromptDigest {
 		return Rollout{}, OtherPrompt
 	}
-	r := Rollout{Decision: d, First: candidate(d, d.Slate[0].ItemID), Reward: first.Value, Chosen: -1}
+	r := Rollout{Decision: d, First: d.Context.Candidate(d.Slate[0].ItemID), Reward: first.Value, Chosen: -1}
 	if r.First < 0 || first.ItemID != d.Slate[0].ItemID || !reproducible(d, r.First) {
 		return Rollout{}, OtherScores
 	}
 	for _, s := range d.Slate {
 		e := earned[s.Position]
 		if e.Value > r.Earned && e.ItemID == s.ItemID {
-			r.Earned, r.Chosen = e.Value, candidate(d, s.ItemID)
+			r.Earned, r.Chosen = e.Value, d.Context.Candidate(s.ItemID)
 		}
 		r.Looks = append(r.Looks, e.Examination)
 	}
@@ -170,10 +170,6 @@ func shares(d event.Decision) (graph, model []float64, ok bool) {
 		model = append(model, math.Log(*s.Model))
 	}
 	return graph, model, true
-}
-
-func candidate(d event.Decision, item string) int {
-	return slices.IndexFunc(d.Context.Candidates, func(c event.Candidate) bool { return c.ItemID == item })
 }
 
 // Split cuts rollouts in the order of time into those to learn from and the last share, to judge by. Rollouts of one

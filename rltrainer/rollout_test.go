@@ -64,7 +64,7 @@ func log(t testing.TB, n int, w byCategory, seed uint64) (decisions []event.Deci
 		d, err := service.Decide(t.Context(), fmt.Sprint("d", i), fmt.Sprint("u", i%(1+n/3)), event.Time(1_700_000_000_000+1000*i), c, r.Uint64()>>11)
 		must(t, err)
 		decisions = append(decisions, d)
-		user := simulate.User{Stays: .8, Wants: func(item string) float64 { return c.Candidates[candidate(d, item)].Evidence.Category / 2 }}
+		user := simulate.User{Stays: .8, Wants: func(item string) float64 { return c.Candidates[d.Context.Candidate(item)].Evidence.Category / 2 }}
 		rewards = append(rewards, user.Browse(d, r)...)
 	}
 	return decisions, rewards

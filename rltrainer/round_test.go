@@ -108,7 +108,7 @@ func (h *past) live(t testing.TB, n int, m Ranker, who event.Model, seed uint64,
 		d, err := service.Decide(t.Context(), fmt.Sprint("d", len(h.decisions)), fmt.Sprint("u", i%(1+n/2)), at, c, r.Uint64()>>11)
 		must(t, err)
 		h.decisions = append(h.decisions, d)
-		user := simulate.User{Stays: .8, Wants: func(item string) float64 { return want(c.Candidates[candidate(d, item)]) }}
+		user := simulate.User{Stays: .8, Wants: func(item string) float64 { return want(c.Candidates[d.Context.Candidate(item)]) }}
 		h.rewards = append(h.rewards, user.Browse(d, r)...)
 	}
 }

@@ -9,7 +9,10 @@
 // The package imports nothing of the project, so that every other package can import it.
 package event
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Type says what a user did to an item.
 type Type string
@@ -115,6 +118,11 @@ type Context struct {
 	Draw       float64       `json:"draw,omitempty"` // how the candidates were drawn, where they were: 0 uniformly, 1 in proportion to popularity, between them a mixture
 	Candidates []Candidate   `json:"candidates"`
 	Chains     []Chain       `json:"chains"` // strongest first; a step cites them by number, 1 is the first
+}
+
+// Candidate is the index of an item among the candidates; -1: it is none of them.
+func (c Context) Candidate(item string) int {
+	return slices.IndexFunc(c.Candidates, func(it Candidate) bool { return it.ItemID == item })
 }
 
 // HistoryItem is an item the user chose.

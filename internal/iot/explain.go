@@ -29,7 +29,7 @@ func Explain(c event.Context, slate []event.Slot, perItem int) event.Thought {
 	titles := historyTitles(c)
 	t := event.Thought{By: event.Graph, Steps: []event.Step{}}
 	for _, slot := range slate {
-		i := slices.IndexFunc(c.Candidates, func(it event.Candidate) bool { return it.ItemID == slot.ItemID })
+		i := c.Candidate(slot.ItemID)
 		if i < 0 {
 			continue
 		}

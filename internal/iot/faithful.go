@@ -36,8 +36,7 @@ func Faithful(t event.Thought, c event.Context, contributions map[int]float64) e
 				s.Contributions[i] = &nats
 			}
 		}
-		i := slices.IndexFunc(c.Candidates, func(it event.Candidate) bool { return it.ItemID == s.ItemID })
-		if t.Author(s) == event.Graph && i >= 0 {
+		if i := c.Candidate(s.ItemID); t.Author(s) == event.Graph && i >= 0 {
 			s.Text = words(c, c.Candidates[i], s.Chains, titles)
 		}
 		kept.Steps = append(kept.Steps, s)

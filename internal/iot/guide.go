@@ -30,6 +30,6 @@ func (p Prompt) Guide(c event.Context) func(written string) string {
 			}
 		}
 		first := c.Chains[numbers[0]-1]
-		return " " + string(p.Letters[candidateOf(c, first.ItemID)]) + ": " + openingOf(c, titles, first)
+		return " " + string(p.Letters[c.Candidate(first.ItemID)]) + ": " + openingOf(c, titles, first)
 	}
 }

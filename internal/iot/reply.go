@@ -80,7 +80,7 @@ func (p Prompt) WriteReply(t event.Thought, c event.Context, candidate int) stri
 func (p Prompt) reasons(t event.Thought, c event.Context) string {
 	var b strings.Builder
 	for _, s := range t.Steps {
-		i := candidateOf(c, s.ItemID)
+		i := c.Candidate(s.ItemID)
 		if i < 0 || len(s.Chains) == 0 {
 			continue
 		}
@@ -281,7 +281,7 @@ func spoken(title string) []string {
 
 // Names tells whether a step's words name the candidate that it is about.
 func Names(s event.Step, c event.Context) bool {
-	i := candidateOf(c, s.ItemID)
+	i := c.Candidate(s.ItemID)
 	if i < 0 {
 		return false
 	}
@@ -324,10 +324,6 @@ func joined(a, b rune) bool {
 		return unicode.In(r, unicode.Han, unicode.Hiragana, unicode.Katakana, unicode.Thai, unicode.Lao, unicode.Khmer, unicode.Myanmar)
 	}
 	return wordRune(a) && wordRune(b) && !spaceless(a) && !spaceless(b)
-}
-
-func candidateOf(c event.Context, item string) int {
-	return slices.IndexFunc(c.Candidates, func(it event.Candidate) bool { return it.ItemID == item })
 }
 
 // Masked is a thought as it can still be said of a masked context: what rests on chains that are gone, or names an item that

@@ -97,7 +97,7 @@ func openingOf(c event.Context, titles titlesByID, ch event.Chain) string {
 
 // nameOf is the title of a candidate.
 func nameOf(c event.Context, item string) string {
-	if i := candidateOf(c, item); i >= 0 {
+	if i := c.Candidate(item); i >= 0 {
 		return title(c.Candidates[i].Title, item)
 	}
 	return title("", item)
