@@ -100,19 +100,6 @@ func New(t *llama.Trainable, o Options) (*Trainer, error) {
 	return tr, nil
 }
 
-// Bytes predicts the memory of training on texts of at most so many tokens that ask for at most so many logits each
-// (positions times tokens asked for), in bytes, beside the model and the examples.
-func Bytes(t *llama.Trainable, o Options, tokens, logits int) (int, error) {
-	if err := o.fill(); err != nil {
-		return 0, err
-	}
-	values := 0
-	for _, p := range t.Parameters() {
-		values += len(p.Value)
-	}
-	return 4*values*(2+o.Workers) + o.Workers*t.PassBytes(tokens, logits), nil
-}
-
 // Report says how a step went.
 type Report struct {
 	Step     int     // this one's number; 1 is the first

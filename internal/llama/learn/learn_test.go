@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"runtime"
 	"testing"
 
 	"github.com/r2rec/r2rec/internal/llama"
@@ -205,47 +204,6 @@ func TestWorkersShareABatch(t *testing.T) {
 		}
 		if math.Abs(r.Gradient/first.Gradient-1) > 1e-5 || math.Abs(r.Loss-first.Loss) > 1e-6 {
 			t.Errorf("%d workers: %+v, one: %+v", workers, r, first)
-		}
-	}
-}
-
-// What Bytes predicts is what a trainer holds once it has taken a step.
-func TestBytesPredictsTheMemory(t *testing.T) {
-	m, err := llama.New(llama.Config{Vocabulary: 500, Dim: 64, Layers: 2, Heads: 4, KVHeads: 2, HeadDim: 16, FeedForward: 128, Context: 1024,
-		Epsilon: 1e-5, Tied: true, Rope: llama.Rope{Base: 10_000, Dims: 16}}, .1, 3)
-	if err != nil {
-		t.Fatal(err)
-	}
-	what, err := m.TrainAll()
-	if err != nil {
-		t.Fatal(err)
-	}
-	held := func() int {
-		runtime.GC()
-		runtime.GC()
-		var s runtime.MemStats
-		runtime.ReadMemStats(&s)
-		return int(s.HeapAlloc)
-	}
-	for _, tokens := range []int{200, 900} {
-		e := learn.Example{Tokens: make([]int32, tokens), IDs: []int32{1, 2}, Loss: learn.Lines(learn.Chosen(0))}
-		for i := range e.Tokens {
-			e.Want = append(e.Want, i)
-		}
-		o := learn.Options{Workers: 3}
-		before := held()
-		tr := trainer(t, what, o)
-		if _, err := tr.Step(t.Context(), []learn.Example{e, e, e}); err != nil {
-			t.Fatal(err)
-		}
-		got := held() - before
-		runtime.KeepAlive(tr)
-		want, err := learn.Bytes(what, o, tokens, 2*tokens)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if share := float64(got) / float64(want); share < .9 || share > 1.05 {
-			t.Errorf("texts of %d tokens take %d bytes, %.2f of the %d predicted", tokens, got, share, want)
 		}
 	}
 }

@@ -175,9 +175,6 @@ func TestOptionsThatMakeNoSense(t *testing.T) {
 		if _, err := learn.New(all(t), o); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %s", err, want)
 		}
-		if _, err := learn.Bytes(all(t), o, 10, 1); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("bytes: %v, want %s", err, want)
-		}
 	}
 	for _, rate := range []float64{-1, math.NaN(), math.Inf(1)} {
 		tr := trainer(t, all(t), learn.Options{Schedule: func(int) float64 { return rate }})
