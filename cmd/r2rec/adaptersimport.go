@@ -37,7 +37,8 @@ measured so that servers can prove that they serve it, and what passes goes to t
   r2rec adapters import adapter --model SmolLM2-135M-Instruct.gguf
 
 Exit codes are those of r2rec train --once: 0 promoted, 10 refused by the gate, 11 too few decisions to tell, 12 none at
-all, 13 waiting for a roll-out or for another trainer. Without a gate, on your own word: r2rec adapters promote FILE.`
+all, 13 waiting for a roll-out or for another trainer, 130 stopped before its end. Without a gate, on your own word:
+r2rec adapters promote FILE.`
 }
 
 func (c adaptersImportCommand) Run(p *process) (err error) {

@@ -211,7 +211,7 @@ func TestBenchEndsQuietly(t *testing.T) {
 	ended := func(ctx context.Context, args ...string) {
 		t.Helper()
 		var out, errs bytes.Buffer
-		if code := run(ctx, args, &out, &errs); code != 0 || out.Len() > 0 || errs.Len() > 0 {
+		if code := run(ctx, args, &out, &errs); code != exitStopped || out.Len() > 0 || errs.Len() > 0 {
 			t.Errorf("r2rec %s: exit code %d, %q, %q; want nothing at all", strings.Join(args, " "), code, out.String(), errs.String())
 		}
 	}

@@ -205,7 +205,7 @@ func TestBenchIngestRefuses(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	var out, errs bytes.Buffer
-	if code := run(ctx, ingestFlags(addr), &out, &errs); code != 0 || out.Len() > 0 || errs.Len() > 0 {
+	if code := run(ctx, ingestFlags(addr), &out, &errs); code != exitStopped || out.Len() > 0 || errs.Len() > 0 {
 		t.Errorf("cancelled: exit code %d, %q, %q; want nothing at all", code, out.String(), errs.String())
 	}
 }

@@ -40,6 +40,8 @@ With --monitor it answers those who watch over processes: a readiness probe, and
 ` + joinHelp
 }
 
+func (consumeCommand) endless() bool { return true }
+
 func (c consumeCommand) Run(p *process) error {
 	join, err := c.joinFlags.options(c.redisFlags, c.member())
 	if err != nil {

@@ -48,6 +48,8 @@ passes is rolled out to a share of the users. All of it is on the page, with wha
 earnest. --visits 0 simulates nobody.`
 }
 
+func (demoCommand) endless() bool { return true }
+
 func (c demoCommand) Run(p *process) error {
 	begun := time.Now()
 	if !(c.Rate > 0 && c.Rate <= 1000) {

@@ -97,7 +97,7 @@ func (c evalCommand) Run(p *process) (err error) {
 	defer func() {
 		for _, k := range contestants {
 			closed := k.close()
-			if closed != nil && p.ctx.Err() != nil { // a Ctrl-C ends without an error
+			if closed != nil && p.ctx.Err() != nil { // a Ctrl-C ends without a word
 				p.log.Error("not closed cleanly", "ranker", k.Name, "error", closed)
 			}
 			err = errors.Join(err, closed)

@@ -326,7 +326,7 @@ func TestEvalStopsWhenItIsTold(t *testing.T) {
 		var out bytes.Buffer
 		code := run(ctx, s.args("--redis", fmt.Sprintf("redis://%s/%d", opt.Addrs[0], opt.DB), "--fit-before", s.before, "--fit-cases", "400",
 			"--ranks", s.file("ranks.json")), &out, log)
-		if code != 0 || out.Len() != 0 || strings.Contains(log.String(), "msg=asked") {
+		if code != exitStopped || out.Len() != 0 || strings.Contains(log.String(), "msg=asked") {
 			t.Errorf("exit code %d, printed %q, logged %s", code, out.String(), log)
 		}
 		if held == 0 {

@@ -64,6 +64,8 @@ type learnedFactors struct {
 	LearnSeconds float64 `json:"learn_seconds"` // of the factors
 }
 
+func (c factorsCommand) endless() bool { return c.Every > 0 }
+
 func (c factorsCommand) Run(p *process) error {
 	if err := c.factorFlags.check(); err != nil {
 		return err

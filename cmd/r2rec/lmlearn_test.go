@@ -25,7 +25,7 @@ func TestLMStopsWhenItIsTold(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		log := &onText{text: text, f: cancel}
 		var out bytes.Buffer
-		if code := run(ctx, append([]string{"lm"}, args(filepath.Join(dir, "out.gguf"))...), &out, log); code != 0 || strings.Contains(log.String(), "written") {
+		if code := run(ctx, append([]string{"lm"}, args(filepath.Join(dir, "out.gguf"))...), &out, log); code != exitStopped || strings.Contains(log.String(), "written") {
 			t.Errorf("%s: exit code %d, %s", text, code, log)
 		}
 		cancel()
@@ -33,7 +33,7 @@ func TestLMStopsWhenItIsTold(t *testing.T) {
 		ctx, cancel = context.WithCancel(t.Context())
 		log = &onText{text: text, f: cancel}
 		checkpoint := []string{"--checkpoint", filepath.Join(dir, "run.ckpt"), "--checkpoint-every", "100000"}
-		if code := run(ctx, append(append([]string{"lm"}, args(filepath.Join(dir, "out.gguf"))...), checkpoint...), &out, log); code != 0 {
+		if code := run(ctx, append(append([]string{"lm"}, args(filepath.Join(dir, "out.gguf"))...), checkpoint...), &out, log); code != exitStopped {
 			t.Errorf("%s: exit code %d, %s", text, code, log)
 		}
 		cancel()
@@ -62,7 +62,7 @@ func killedAt(t *testing.T, checkpoint string, args []string) (atKill []byte, lo
 	code, _, log := lmRun(ctx, args...)
 	cancel()
 	data, ok := <-watched
-	if code != 0 || !ok || strings.Contains(log, " written") {
+	if code != exitStopped || !ok || strings.Contains(log, " written") {
 		t.Fatalf("r2rec lm %q: exit code %d, it was not stopped in the middle: %s", args, code, log)
 	}
 	return data, log

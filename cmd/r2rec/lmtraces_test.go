@@ -79,7 +79,7 @@ func TestTraces(t *testing.T) {
 			time.Sleep(time.Millisecond) // until there is something to go on from
 		}
 	}()
-	if code, printed, log := lmRun(ctx, s.traces(again, "--model", model)...); code != 0 || printed != "" {
+	if code, printed, log := lmRun(ctx, s.traces(again, "--model", model)...); code != exitStopped || printed != "" {
 		t.Fatalf("stopped in the middle: exit code %d, printed %q, %s", code, printed, log)
 	}
 	partial := readFile(t, again+".partial")

@@ -57,7 +57,13 @@ func main() {
 	os.Exit(code)
 }
 
-// Exit codes: 0 done or stopped by a signal, 1 failed, 2 wrong usage; others are told by the help of the command.
+// exitStopped is that of a command that a signal stopped before it was done.
+const exitStopped = 130
+
+// endless is a command that runs until it is stopped, by its flags or always: stopped, it is done.
+type endless interface{ endless() bool }
+
+// Exit codes: 0 done, 1 failed, 2 wrong usage, 130 stopped before it was done; others are told by the help of the command.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var c cli
 	exited, code := false, 0
@@ -88,8 +94,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return 2
 	}
 	err = k.Run(&process{ctx: ctx, stdout: stdout, stderr: stderr, log: newLogger(stderr, c.LogLevel, c.LogJSON)})
-	if err == nil || errors.Is(err, context.Canceled) && ctx.Err() != nil {
+	if err == nil {
 		return 0
+	}
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		if c, ok := k.Selected().Target.Interface().(endless); ok && c.endless() {
+			return 0
+		}
+		return exitStopped
 	}
 	var said exit
 	if errors.As(err, &said) {

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"os"
 	"strings"
 	"testing"
@@ -24,4 +26,26 @@ func TestMain(m *testing.M) {
 		}
 	}
 	os.Exit(m.Run())
+}
+
+// Stopped by a signal, what is meant to end by itself has not done what it was asked for, and must not say so: 0 would mean
+// promoted. What runs until it is stopped has.
+func TestStoppedIsNotDone(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	for args, want := range map[string]int{
+		"train --once":                    exitStopped,
+		"train export out":                exitStopped,
+		"adapters list --adapters mem://": exitStopped,
+		"factors":                         exitStopped,
+		"train --every 1h":                0,
+		"factors --every 1h":              0,
+		"consume":                         0,
+		"serve --listen 127.0.0.1:0":      0,
+	} {
+		var out, errs bytes.Buffer
+		if code := run(ctx, strings.Fields(args), &out, &errs); code != want || errs.Len() > 0 {
+			t.Errorf("r2rec %s: exit code %d, want %d: %s", args, code, want, errs.String())
+		}
+	}
 }

@@ -51,6 +51,8 @@ the users who stay on the graph's ranking.
 With --consume it does what r2rec consume does, rewards included; r2rec consume --help tells how they come about.`
 }
 
+func (serveCommand) endless() bool { return true }
+
 func (c serveCommand) Run(p *process) error {
 	collectSeldom()
 	ln, err := listen("--listen", c.Listen)

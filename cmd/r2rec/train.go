@@ -60,7 +60,7 @@ type roundFlags struct {
 	Seed            uint64        `help:"Seed of what is drawn." default:"1" group:"Learning"`
 }
 
-// Exit codes of a round, beside 0 for a promotion, 1 for a failure and 2 for wrong usage.
+// Exit codes of a round, beside 0 for a promotion, exitStopped, 1 for a failure and 2 for wrong usage.
 const (
 	exitRefused        = 10
 	exitUnderpowered   = 11
@@ -85,8 +85,10 @@ where it stood.
   r2rec train --every 1h      the same as a process
 
 Exit codes: 0 promoted, 10 refused by the gate, 11 too few decisions to tell, 12 nothing to learn yet, 13 waiting for a
-roll-out or for another trainer, 1 failed, 2 wrong usage.`
+roll-out or for another trainer, 130 stopped before its end (the next command goes on), 1 failed, 2 wrong usage.`
 }
+
+func (c trainRoundCommand) endless() bool { return c.Every > 0 }
 
 func (c trainRoundCommand) Run(p *process) error {
 	if !c.Once && c.Every <= 0 {
