@@ -17,11 +17,17 @@ type RollOut struct {
 	Candidate string
 	Share     float64    // of the users who have the candidate
 	Since     event.Time // when it began
+
+	// What the candidate is for, as the record has it by which it is served: whoever ends the roll-out may have another model.
+	Base    string // digest
+	Readout string
+	Prompt  int // version
 }
 
 // RollOutOf is the roll-out that a state of the log has under way; false: none is.
 func RollOutOf(s adapters.State) (RollOut, bool) {
-	return RollOut{Current: s.Current, Candidate: s.Candidate, Share: s.Share, Since: s.Since}, s.Candidate != ""
+	about, _ := s.Record(s.Candidate)
+	return RollOut{Current: s.Current, Candidate: s.Candidate, Share: s.Share, Since: s.Since, Base: about.Base, Readout: about.Readout, Prompt: about.Prompt}, s.Candidate != ""
 }
 
 // Watch follows the rewards of one roll-out: what slot 1 of each decision earned, as the gate counts.
@@ -76,21 +82,20 @@ func (w *Watch) Add(r event.Reward) error {
 // Look is what the test says of the rewards so far.
 func (w *Watch) Look() ope.Look { return w.test.Decide() }
 
-// Decide is the record that ends the roll-out, to be completed by what it is for and when; false: it goes on.
+// Decide is the record that ends the roll-out, to be completed by when; false: it goes on.
 func (w *Watch) Decide() (p event.Promotion, ok bool) {
 	look := w.test.Decide()
-	back := event.Promotion{Kind: event.RollBack, Adapter: w.Current, Parent: w.Candidate}
+	p = event.Promotion{Kind: event.RollBack, Adapter: w.Current, Parent: w.Candidate, Base: w.Base, Readout: w.Readout, Prompt: w.Prompt, Reason: "roll-out: " + look.Reason}
 	switch {
 	case look.Direction == ope.Forward:
-		return event.Promotion{Kind: event.Complete, Adapter: w.Candidate, Parent: w.Current, Reason: "roll-out: " + look.Reason}, true
+		p.Kind, p.Adapter, p.Parent = event.Complete, w.Candidate, w.Current
 	case look.Direction == ope.Back:
-		back.Reason = "roll-out: " + look.Reason
-		return back, true
 	case w.newest.Std().Sub(w.Since.Std()) > w.limit:
-		back.Reason = fmt.Sprintf("roll-out: not decided within %v: %s", w.limit, look.Reason)
-		return back, true
+		p.Reason = fmt.Sprintf("roll-out: not decided within %v: %s", w.limit, look.Reason)
+	default:
+		return event.Promotion{}, false
 	}
-	return event.Promotion{}, false
+	return p, true
 }
 
 // RollOutLog is what a watch ends a roll-out by.
@@ -99,10 +104,10 @@ type RollOutLog interface {
 }
 
 // Run counts rewards until the roll-out is decided, and writes that to the log: the state there. next gives some more of
-// the rewards since it began, in any order, and waits for them. model is what the log's records are for.
+// the rewards since it began, in any order, and waits for them.
 //
 // That the record does not count means that somebody else ended the roll-out first, which is as good.
-func (w *Watch) Run(ctx context.Context, next func(context.Context) ([]event.Reward, error), log RollOutLog, model event.Model, now func() time.Time) (adapters.State, error) {
+func (w *Watch) Run(ctx context.Context, next func(context.Context) ([]event.Reward, error), log RollOutLog, now func() time.Time) (adapters.State, error) {
 	for {
 		rewards, err := next(ctx)
 		if err != nil {
@@ -113,19 +118,19 @@ func (w *Watch) Run(ctx context.Context, next func(context.Context) ([]event.Rew
 				return adapters.State{}, err
 			}
 		}
-		if s, ended, err := w.End(ctx, log, model, now); ended || err != nil {
+		if s, ended, err := w.End(ctx, log, now); ended || err != nil {
 			return s, err
 		}
 	}
 }
 
 // End writes to the log that the roll-out has ended, if the rewards so far decide it: the state there, and whether they do.
-func (w *Watch) End(ctx context.Context, log RollOutLog, model event.Model, now func() time.Time) (s adapters.State, ended bool, err error) {
+func (w *Watch) End(ctx context.Context, log RollOutLog, now func() time.Time) (s adapters.State, ended bool, err error) {
 	p, ended := w.Decide()
 	if !ended {
 		return adapters.State{}, false, nil
 	}
-	p.Base, p.Readout, p.Prompt, p.Timestamp = model.Digest, model.Readout, model.PromptVersion, event.At(now())
+	p.Timestamp = event.At(now())
 	s, _, err = log.Append(ctx, p)
 	return s, true, err
 }

@@ -18,7 +18,7 @@ import (
 
 const since = event.Time(1.8e12)
 
-var rolled = RollOut{Current: "old", Candidate: "new", Share: .5, Since: since}
+var rolled = RollOut{Current: "old", Candidate: "new", Share: .5, Since: since, Base: "base", Readout: "verdicts", Prompt: 4}
 
 // quick decides large differences after some dozen decisions.
 var quick = ope.SequentialOptions{MinUsers: 10, Decisions: 100}
@@ -65,6 +65,9 @@ func TestRollOutGoesForwardOrBack(t *testing.T) {
 		p, ok := w.Decide()
 		if !strings.HasPrefix(p.Reason, tc.want.Reason) {
 			t.Errorf("%s: %q, want %q", name, p.Reason, tc.want.Reason)
+		}
+		if tc.want.Kind != "" {
+			tc.want.Base, tc.want.Readout, tc.want.Prompt = rolled.Base, rolled.Readout, rolled.Prompt
 		}
 		if p.Reason = tc.want.Reason; p != tc.want || ok != (tc.want.Kind != "") {
 			t.Errorf("%s: %+v, %v; want %+v", name, p, ok, tc.want)
@@ -145,13 +148,13 @@ func (l *appended) Append(_ context.Context, p event.Promotion) (adapters.State,
 	return l.State, l.Entries[len(l.Entries)-1].Void == "", nil
 }
 
+// What ends a roll-out is for what the candidate is for, whichever model watches.
 func TestWatchWritesToTheLog(t *testing.T) {
-	model := event.Model{Digest: "base", Readout: "lines", PromptVersion: 2}
 	log := &appended{}
 	for _, p := range []event.Promotion{
 		{Kind: event.Promote, Adapter: "old", Share: 1}, {Kind: event.Promote, Adapter: "new", Parent: "old", Share: .5},
 	} {
-		p.Base, p.Readout, p.Reason, p.Timestamp = "base", "lines", "test", since
+		p.Base, p.Readout, p.Prompt, p.Reason, p.Timestamp = rolled.Base, rolled.Readout, rolled.Prompt, "test", since
 		if s, counts, _ := log.Append(t.Context(), p); !counts {
 			t.Fatalf("%+v", s.Entries)
 		}
@@ -170,16 +173,17 @@ func TestWatchWritesToTheLog(t *testing.T) {
 		}
 		return out, nil
 	}
-	s, err := w.Run(t.Context(), next, log, model, func() time.Time { return since.Std() })
+	s, err := w.Run(t.Context(), next, log, func() time.Time { return since.Std() })
 	last := s.Entries[len(s.Entries)-1]
-	if err != nil || s.Current != "old" || s.Candidate != "" || last.Record.Kind != event.RollBack || last.Void != "" {
+	if err != nil || s.Current != "old" || s.Candidate != "" || last.Record.Kind != event.RollBack || last.Void != "" ||
+		last.Record.Base != rolled.Base || last.Record.Readout != rolled.Readout || last.Record.Prompt != rolled.Prompt {
 		t.Errorf("%+v, %v; want the roll-out taken back", s, err)
 	}
 	if _, ok := RollOutOf(s); ok {
 		t.Error("it is still under way")
 	}
 	gone := errors.New("gone")
-	if _, err := w.Run(t.Context(), func(context.Context) ([]event.Reward, error) { return nil, gone }, log, model, time.Now); !errors.Is(err, gone) {
+	if _, err := w.Run(t.Context(), func(context.Context) ([]event.Reward, error) { return nil, gone }, log, time.Now); !errors.Is(err, gone) {
 		t.Errorf("%v", err)
 	}
 }

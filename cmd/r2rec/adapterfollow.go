@@ -239,8 +239,8 @@ func (f *follower) RollBack(ctx context.Context, ask web.RollBack) (web.AdapterS
 	if ask.From != nil && *ask.From != p.Parent {
 		return web.AdapterState{}, fmt.Sprintf("from is %s, and what would be taken back by now is %s", adapters.Name(*ask.From), adapters.Name(p.Parent)), nil
 	}
-	if about, ok := s.Record(cmp.Or(p.Parent, p.Adapter)); ok { // a server may read its bare base otherwise
-		p.Readout, p.Prompt = about.Readout, about.Prompt
+	if about, ok := s.Record(cmp.Or(p.Parent, p.Adapter)); ok { // the server's own model may be another, or read otherwise
+		p.Base, p.Readout, p.Prompt = about.Base, about.Readout, about.Prompt
 	}
 	if err := p.Validate(); err != nil {
 		return web.AdapterState{}, "", err

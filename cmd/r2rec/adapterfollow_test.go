@@ -305,6 +305,20 @@ func TestServeFollowsTheLogOfAdapters(t *testing.T) {
 		t.Errorf("a roll-back of what is not current any more: %d %s, and current is %q", status, body, s.state().Current)
 	}
 
+	// The record is for what it takes back, whatever this server's own model is.
+	log, counts, err := tr.log.Append(t.Context(), event.Promotion{Kind: event.Promote, Adapter: strings.Repeat("cd", 32), Parent: first, Base: strings.Repeat("ef", 32), Readout: "verdicts",
+		Prompt: 1, Share: 1, Reason: "of another base", Timestamp: 1.8e12})
+	if err != nil || !counts {
+		t.Fatalf("%v, %+v", err, log.Entries)
+	}
+	if status, body := s.ask("POST", "/v1/adapters/rollback", `{}`); status != 200 {
+		t.Errorf("a roll-back from an adapter of another base: %d %s", status, body)
+	}
+	log, err = tr.log.State(t.Context())
+	if last := log.Entries[len(log.Entries)-1].Record; err != nil || log.Current != first || last.Base != strings.Repeat("ef", 32) || last.Readout != "verdicts" || last.Prompt != 1 {
+		t.Errorf("the log says %+v, %v", last, err)
+	}
+
 	again := p.serve("--adapters", tr.folder, "--control-share", "0") // a server that starts now
 	p.eventually("a new server does not come to what is current", func() (bool, string) {
 		st := again.state()

@@ -30,7 +30,7 @@ func (c adaptersPromoteCommand) canaries(p *process, d *adapterDesk, file string
 	if len(asks) == 0 {
 		asks = madeUpAsks(canaryPrompts)
 	}
-	adapter, err := c.engineFlags.open(engine.Options{Adapter: file, Concurrency: 1})
+	adapter, err := c.servedFlags.open(engine.Options{Adapter: file, Concurrency: 1})
 	if err != nil {
 		return nil, err
 	}

@@ -19,7 +19,7 @@ import (
 type adaptersDiffCommand struct {
 	A             string `arg:"" help:"Digest of an adapter, or its first digits, or base, the model without one." placeholder:"DIGEST|base"`
 	B             string `arg:"" help:"The one to compare with." placeholder:"DIGEST|base"`
-	engineFlags   `embed:""`
+	servedFlags   `embed:""`
 	adapterPlaces `embed:""`
 }
 
@@ -185,7 +185,7 @@ func readAlike(two [2]compared) (as lora.Manifest, err error) {
 
 // ask asks one adapter, or the bare model, all canaries.
 func (c adaptersDiffCommand) ask(p *process, adapter string, as lora.Manifest, canaries []proof.Canary, told func(n int, logShares []float64)) (err error) {
-	model, err := c.engineFlags.open(engine.Options{Adapter: adapter, Readout: engine.Readout(as.Readout), PromptVersion: as.PromptVersion, Concurrency: 1})
+	model, err := c.servedFlags.open(engine.Options{Adapter: adapter, Readout: engine.Readout(as.Readout), PromptVersion: as.PromptVersion, Concurrency: 1})
 	if err != nil {
 		return err
 	}

@@ -23,7 +23,7 @@ type adaptersImportCommand struct {
 	Work    string  `help:"Where the round stands, so that a killed one goes on. Default: r2rec/import in $XDG_STATE_HOME, or in ~/.local/state." type:"path" placeholder:"DIR" group:"Gate"`
 	Threads int     `help:"Decisions worked on at once." default:"2" group:"Gate"`
 
-	engineFlags   `embed:""`
+	servedFlags   `embed:""`
 	adapterPlaces `embed:""`
 	redisFlags    `embed:""`
 }
@@ -65,7 +65,7 @@ func (c adaptersImportCommand) Run(p *process) (err error) {
 	}
 	defer os.RemoveAll(files)
 	path := filepath.Join(files, "adapter.gguf")
-	says, err := peftAdapter{c.Folder, c.engineFlags}.convert(p, path)
+	says, err := peftAdapter{c.Folder, engineFlags(c.servedFlags)}.convert(p, path)
 	if err != nil {
 		return err
 	}

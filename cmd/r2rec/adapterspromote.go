@@ -17,7 +17,7 @@ type adaptersPromoteCommand struct {
 	Adapter       string  `arg:"" help:"GGUF file of an adapter, or the digest of a stored one, or its first digits." placeholder:"FILE|DIGEST"`
 	Share         float64 `help:"Share of the users who get it first, up to 1, all of them." default:"0.1" group:"Promotion"`
 	Reason        string  `help:"Why, for those who read the log." group:"Promotion"`
-	engineFlags   `embed:""`
+	servedFlags   `embed:""`
 	adapterPlaces `embed:""`
 }
 
@@ -89,7 +89,7 @@ func (c adaptersPromoteCommand) Run(p *process) error {
 
 // fits holds the adapter against the model, and is both their identities.
 func (c adaptersPromoteCommand) fits(p *process, file string) (event.Model, error) {
-	model, err := c.engineFlags.open(engine.Options{Adapter: file, Concurrency: 1})
+	model, err := c.servedFlags.open(engine.Options{Adapter: file, Concurrency: 1})
 	if err != nil {
 		hint := "it is held against the model that travels with the program; --model names another"
 		if c.Model != "" {

@@ -168,7 +168,18 @@ func (g evalGraph) ask(p *process, shown *stages, data *dataset.Dataset, cases [
 
 // engineFlags name the model of the embedded engine.
 type engineFlags struct {
-	Model   string `help:"GGUF file of a Llama-family model; empty: the base model that travels with the program." type:"existingfile" placeholder:"FILE" group:"Model"`
+	Model     string `help:"GGUF file of a Llama-family model; empty: the base model that travels with the program." type:"existingfile" placeholder:"FILE" group:"Model"`
+	readFlags `embed:""`
+}
+
+// servedFlags are engineFlags of a command about what servers serve: what names their model names this one, too.
+type servedFlags struct {
+	Model     string `help:"GGUF file of the base model that servers run; empty: the one that travels with the program." type:"existingfile" env:"R2REC_MODEL" placeholder:"FILE" group:"Model"`
+	readFlags `embed:""`
+}
+
+// readFlags say how a model is read.
+type readFlags struct {
 	Readout string `help:"How a model that does not say is read: lines (each candidate at the end of its line, the default), verdicts (the same, for models that an Ollama is to run), letters (at the end of the prompt) or pointwise (yes or no to a question for each)." enum:",lines,verdicts,letters,pointwise" default:"" placeholder:"lines|verdicts|letters|pointwise" group:"Model"`
 	Prompt  int    `help:"Which version of the prompt a model that does not say reads: 1 (words, the default), 2 (figures), 3 (thoughts) or 4 (full figures)." placeholder:"1|2|3|4" group:"Model"`
 }
@@ -178,3 +189,5 @@ func (f engineFlags) open(o engine.Options) (*engine.Model, error) {
 	o.Path, o.Readout, o.PromptVersion = f.Model, cmp.Or(engine.Readout(f.Readout), o.Readout), cmp.Or(f.Prompt, o.PromptVersion)
 	return engine.Open(o)
 }
+
+func (f servedFlags) open(o engine.Options) (*engine.Model, error) { return engineFlags(f).open(o) }

@@ -36,7 +36,6 @@ type rollOuts struct {
 	rollOutFlags
 	kafka *broker.Client
 	log   *adapters.Log
-	model event.Model // that the adapters are for
 	every time.Duration
 	now   func() time.Time
 	to    *slog.Logger
@@ -90,7 +89,7 @@ func (r rollOuts) watch(ctx context.Context, o rltrainer.RollOut) {
 				r.saw(w)
 			}
 			return read.next(ctx)
-		}, r.log, r.model, r.now)
+		}, r.log, r.now)
 		return err
 	}, backoff.WithContext(pauses, ctx), func(err error, pause time.Duration) {
 		if ctx.Err() == nil {
@@ -136,7 +135,7 @@ func (r rollOuts) look(ctx context.Context) error {
 			return err
 		}
 	}
-	if _, ended, err := w.End(ctx, r.log, r.model, r.now); err != nil || !ended {
+	if _, ended, err := w.End(ctx, r.log, r.now); err != nil || !ended {
 		return err
 	}
 	r.to.Info("a roll-out has ended by its rewards", "adapter", o.Candidate)

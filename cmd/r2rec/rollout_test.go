@@ -57,7 +57,7 @@ func TestRollOutsEndByTheirRewards(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		watch := rollOuts{rollOutFlags: rollOutFlags{RollOutLimit: time.Hour}, kafka: c, log: p.log, model: who, every: 20 * time.Millisecond, now: time.Now, to: slog.New(slog.DiscardHandler)}
+		watch := rollOuts{rollOutFlags: rollOutFlags{RollOutLimit: time.Hour}, kafka: c, log: p.log, every: 20 * time.Millisecond, now: time.Now, to: slog.New(slog.DiscardHandler)}
 		state := func() adapters.State {
 			s, err := p.log.State(t.Context())
 			if err != nil {

@@ -201,7 +201,7 @@ func (s *service) forgotten(users []event.User) {
 
 // rollOuts ends the roll-outs that the log of adapters has under way, and has the loop tell where they stand.
 func (s *service) rollOuts() rollOuts {
-	r := rollOuts{rollOutFlags: s.parts.rollOuts, kafka: s.parts.kafka, log: s.parts.adapters.log, model: s.follower.base, every: s.parts.rollOutsAt, now: time.Now, to: s.p.log,
+	r := rollOuts{rollOutFlags: s.parts.rollOuts, kafka: s.parts.kafka, log: s.parts.adapters.log, every: s.parts.rollOutsAt, now: time.Now, to: s.p.log,
 		test: s.parts.rollOutTest}
 	if s.loop != nil {
 		r.saw = func(w *rltrainer.Watch) { s.loop.watched(w, r.RollOutLimit) }

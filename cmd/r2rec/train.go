@@ -35,7 +35,7 @@ type trainRoundCommand struct {
 	roundFlags   `embed:""`
 	rollOutFlags `embed:""`
 	adapterFlags `embed:""`
-	engineFlags  `embed:""`
+	servedFlags  `embed:""`
 	kafkaFlags   `embed:""`
 	redisFlags   `embed:""`
 }
@@ -137,7 +137,7 @@ func (c trainRoundCommand) Run(p *process) error {
 	o.Log = log
 	o.Logger, o.Now, o.Told = p.log, time.Now, shown.set
 	lease := adapters.LeaseOptions{Client: rdb, Key: c.Prefix + "train", TTL: leaseTime, Logger: p.log}
-	watch := rollOuts{rollOutFlags: c.rollOutFlags, kafka: kc, log: log, model: t.Model(), now: time.Now, to: p.log}
+	watch := rollOuts{rollOutFlags: c.rollOutFlags, kafka: kc, log: log, now: time.Now, to: p.log}
 	for {
 		var report *rltrainer.Report
 		err := watch.look(p.ctx)

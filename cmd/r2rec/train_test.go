@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -243,6 +244,23 @@ func TestTrainSaysWhatIsWrong(t *testing.T) {
 		if code := run(t.Context(), append([]string{"train"}, args...), &out, &errs); code == 0 || !strings.Contains(errs.String(), want) {
 			t.Errorf("r2rec train %v: exit code %d, %s; want %q", args, code, errs.String(), want)
 		}
+	}
+}
+
+// The variable that names the servers' model names the one that learns for them.
+func TestTrainLearnsTheServersModel(t *testing.T) {
+	t.Setenv("R2REC_MODEL", "/does/not/exist.gguf")
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	for _, args := range []string{"train --once", "train export out", "adapters promote x"} {
+		var out, errs bytes.Buffer
+		if code := run(ctx, strings.Fields(args), &out, &errs); code != 2 || !strings.Contains(errs.String(), "R2REC_MODEL") {
+			t.Errorf("r2rec %s: exit code %d, %s", args, code, errs.String())
+		}
+	}
+	var out, errs bytes.Buffer
+	if code := run(ctx, []string{"adapters", "list", "--adapters", "mem://"}, &out, &errs); code != exitStopped {
+		t.Errorf("what needs no model: exit code %d, %s", code, errs.String())
 	}
 }
 

@@ -16,7 +16,7 @@ type trainExportCommand struct {
 	Staleness   time.Duration `help:"Decisions older than this are left out." default:"720h" group:"Export"`
 	Held        float64       `help:"Share of the unused decisions, the newest, that is left to the gate." default:"0.5" group:"Export"`
 	JSON        bool          `help:"One JSON object that says what was written." group:"Export"`
-	engineFlags `embed:""`
+	servedFlags `embed:""`
 	kafkaFlags  `embed:""`
 }
 
@@ -53,7 +53,7 @@ func (c trainExportCommand) Run(p *process) (err error) {
 	if !(c.Held > 0 && c.Held < 1) {
 		return fmt.Errorf("--held %v: want more than 0, and less than 1", c.Held)
 	}
-	model, err := c.engineFlags.open(engine.Options{Concurrency: 1})
+	model, err := c.servedFlags.open(engine.Options{Concurrency: 1})
 	if err != nil {
 		return err
 	}
