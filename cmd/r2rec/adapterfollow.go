@@ -245,6 +245,9 @@ func (f *follower) RollBack(ctx context.Context, ask web.RollBack) (web.AdapterS
 	if err := p.Validate(); err != nil {
 		return web.AdapterState{}, "", err
 	}
+	if gone := goneFor(ctx, f.parts.store, s, p.Adapter); gone != nil {
+		return web.AdapterState{}, gone.Error(), nil
+	}
 	s, counts, err := f.parts.log.Append(ctx, p)
 	if err != nil {
 		return web.AdapterState{}, "", err

@@ -311,6 +311,16 @@ func TestServeFollowsTheLogOfAdapters(t *testing.T) {
 	if err != nil || !counts {
 		t.Fatalf("%v, %+v", err, log.Entries)
 	}
+	// Of what was pruned nothing is left to go back to.
+	if err := tr.store.Delete(t.Context(), second); err != nil {
+		t.Fatal(err)
+	}
+	if status, body := s.ask("POST", "/v1/adapters/rollback", fmt.Sprintf(`{"adapter": %q}`, second)); status != 409 || !strings.Contains(body, "not in the store of adapters") {
+		t.Errorf("a roll-back to what was pruned: %d %s", status, body)
+	}
+	if said := p.fails(append([]string{"adapters", "rollback", "--to", second, "--adapters", tr.folder}, p.kafkaArgs()...)...); !strings.Contains(said, "not in the store of adapters") {
+		t.Errorf("a roll-back to what was pruned: %s", said)
+	}
 	if status, body := s.ask("POST", "/v1/adapters/rollback", `{}`); status != 200 {
 		t.Errorf("a roll-back from an adapter of another base: %d %s", status, body)
 	}

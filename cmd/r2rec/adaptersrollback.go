@@ -1,10 +1,13 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
+	"github.com/r2rec/r2rec/internal/adapters"
 	"github.com/r2rec/r2rec/internal/event"
 )
 
@@ -59,5 +62,22 @@ func (c adaptersRollbackCommand) Run(p *process) error {
 	if err := d.wouldCount(record); err != nil {
 		return err
 	}
+	if err := goneFor(p.ctx, d.store, d.state, record.Adapter); err != nil {
+		return err
+	}
 	return d.append(p, record, c.JSON)
+}
+
+// goneFor says why servers could not go back to an adapter that was current before: its files are gone, and the record would
+// count and change nothing. What is current has not to be fetched, and of a store that does not answer nothing is known.
+func goneFor(ctx context.Context, store *adapters.Store, s adapters.State, adapter string) error {
+	if adapter == s.Current || !slices.Contains(s.Served(), adapter) {
+		return nil
+	}
+	_, err := store.Manifest(ctx, adapter)
+	var corrupt *adapters.CorruptError
+	if errors.Is(err, adapters.ErrNotStored) || errors.As(err, &corrupt) {
+		return fmt.Errorf("servers cannot go back to it: %w (r2rec adapters prune deletes files); choose another that was served, see r2rec adapters list, or base, the model without an adapter", err)
+	}
+	return nil
 }

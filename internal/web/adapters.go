@@ -17,9 +17,9 @@ import (
 type Adapters interface {
 	// Adapters answers from memory.
 	Adapters(ctx context.Context) (AdapterState, error)
-	// RollBack writes to the log that users are to be served by an earlier adapter. void says why that does not count,
-	// because the log is, or became meanwhile, another than assumed; empty: it counts. The error is an *event.Error where
-	// the request is wrong.
+	// RollBack writes to the log that users are to be served by an earlier adapter. void says why that does not count:
+	// the log is, or became meanwhile, another than assumed, or the files of that adapter are gone; empty: it counts. The
+	// error is an *event.Error where the request is wrong.
 	RollBack(ctx context.Context, ask RollBack) (s AdapterState, void string, err error)
 }
 
