@@ -108,11 +108,10 @@ func (o *ExportOptions) learnable(ctx context.Context, judges func(all []Rollout
 		}
 		o.Input = &now
 	}
-	decisions, rewards, read, err := recall(ctx, o.History, *o.Input)
+	joined, read, err := recall(ctx, o.History, *o.Input, o.Model)
 	if err != nil {
 		return nil, nil, rep, err
 	}
-	joined := Join(decisions, rewards, JoinOptions{Model: o.Model, Since: o.Input.Since})
 	training, held := cut(joined.Rollouts, judges(joined.Rollouts), o.Held)
 	rep = ExportReport{Rollouts: len(training), Users: users(training), Held: len(held), Read: read, Repeated: joined.Repeated, Dropped: joined.Dropped}
 	switch {

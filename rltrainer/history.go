@@ -21,6 +21,8 @@ type History interface {
 	// order that means anything. Records that break their contract are left out, and told as refused.
 	Rewards(ctx context.Context, since event.Time, before Mark, f func(event.Reward) error) (refused int, err error)
 	Decisions(ctx context.Context, since event.Time, before Mark, f func(event.Decision) error) (refused int, err error)
+	// Forgotten is the time before which each user who asked for it is to be forgotten, by what is known now and not at a mark.
+	Forgotten(ctx context.Context) (map[string]event.Time, error)
 }
 
 // Input says which records are learned from. Who keeps it reads the same again, as long as the topics hold them.
@@ -38,28 +40,34 @@ func InputOf(ctx context.Context, h History, staleness time.Duration, now time.T
 	return Input{Since: event.At(now.Add(-staleness)), Mark: mark}, nil
 }
 
-// recall reads the decisions of an input whose first slot has its reward, and all their rewards. Others cannot teach, and
-// are not kept: a decision takes some 20 kB. Of those that Join leaves out whatever else is in them, nine of ten as a rule,
-// only what it looks at is kept, so that it can count them.
-func recall(ctx context.Context, h History, in Input) (decisions []event.Decision, rewards []event.Reward, read ReadCounts, err error) {
+// recall reads the decisions of an input whose first slot has its reward, and all their rewards, and joins them. Others cannot
+// teach, and are not kept: a decision takes some 20 kB. Of those that Join leaves out whatever else is in them, nine of ten as a
+// rule, only what it looks at is kept, so that it can count them.
+func recall(ctx context.Context, h History, in Input, model event.Model) (j Joined, read ReadCounts, err error) {
+	forgotten, err := h.Forgotten(ctx)
+	if err != nil {
+		return j, read, fmt.Errorf("read who is to be forgotten: %w", err)
+	}
 	shown := map[string]bool{}
+	var rewards []event.Reward
 	read.Refused, err = h.Rewards(ctx, in.Since, in.Mark, func(r event.Reward) error {
 		read.Rewards++
 		shown[r.DecisionID] = shown[r.DecisionID] || r.Position == 1
-		if !teaches(r.Control, r.Explore, r.Source) {
+		if r.DecidedAt < forgotten[r.UserID] || !teaches(r.Control, r.Explore, r.Source) {
 			r = event.Reward{DecisionID: r.DecisionID, Position: r.Position}
 		}
 		rewards = append(rewards, r)
 		return nil
 	})
 	if err != nil {
-		return nil, nil, read, fmt.Errorf("read rewards since %s: %w", in.Since, err)
+		return j, read, fmt.Errorf("read rewards since %s: %w", in.Since, err)
 	}
+	var decisions []event.Decision
 	refused, err := h.Decisions(ctx, in.Since, in.Mark, func(d event.Decision) error {
 		read.Decisions++
 		if shown[d.DecisionID] {
 			d.Thought = event.Thought{} // nothing is learned from it
-			if !teaches(d.Control, d.Explore, d.Source) {
+			if d.Timestamp < forgotten[d.UserID] || !teaches(d.Control, d.Explore, d.Source) {
 				d = event.Decision{DecisionID: d.DecisionID, UserID: d.UserID, Timestamp: d.Timestamp, Control: d.Control, Explore: d.Explore, Source: d.Source,
 					Model: d.Model, ModelWeight: d.ModelWeight}
 			}
@@ -69,9 +77,9 @@ func recall(ctx context.Context, h History, in Input) (decisions []event.Decisio
 	})
 	read.Refused += refused
 	if err != nil {
-		return nil, nil, read, fmt.Errorf("read decisions since %s: %w", in.Since, err)
+		return j, read, fmt.Errorf("read decisions since %s: %w", in.Since, err)
 	}
-	return decisions, rewards, read, nil
+	return Join(decisions, rewards, JoinOptions{Model: model, Since: in.Since, Forgotten: forgotten}), read, nil
 }
 
 // teaches tells whether a decision can: only one that was drawn from the model's ranking can.

@@ -1,13 +1,15 @@
 package rltrainer
 
 import (
+	"errors"
+	"path/filepath"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/r2rec/r2rec/internal/event"
 )
 
-// What is recalled joins to the same rollouts and counts as all there is; of what cannot teach, hardly anything is kept.
+// What is recalled joins to the same rollouts and counts as all there is.
 func TestRecallKeepsWhatTeaches(t *testing.T) {
 	s := newSetting(t)
 	who := s.school.Model()
@@ -28,12 +30,13 @@ func TestRecallKeepsWhatTeaches(t *testing.T) {
 			}
 		}
 	}
+	s.past.forgotten = map[string]event.Time{"u3": s.past.decisions[40].Timestamp, "u7": later, "nobody": later}
 	in, err := InputOf(t.Context(), s.past, 0, s.Now())
 	must(t, err)
 	in.Since = 0
-	decisions, rewards, read, err := recall(t.Context(), s.past, in)
+	got, read, err := recall(t.Context(), s.past, in, who)
 	must(t, err)
-	want, got := Join(s.past.decisions, s.past.rewards, JoinOptions{Model: who}), Join(decisions, rewards, JoinOptions{Model: who})
+	want := Join(s.past.decisions, s.past.rewards, JoinOptions{Model: who, Forgotten: s.past.forgotten})
 	for i := range want.Rollouts {
 		want.Rollouts[i].Decision.Thought = event.Thought{} // nothing is learned from it
 	}
@@ -42,13 +45,40 @@ func TestRecallKeepsWhatTeaches(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" || len(want.Rollouts) == 0 || read.Decisions != 60 {
 		t.Errorf("%d rollouts, read %+v (-all +recalled):\n%s", len(want.Rollouts), read, diff)
 	}
-	whole := 0
-	for _, d := range decisions {
-		if len(d.Context.Candidates) > 0 {
-			whole++
+	forgotten := 0
+	for _, d := range s.past.decisions {
+		if d.Timestamp < s.past.forgotten[d.UserID] {
+			forgotten++
 		}
 	}
-	if whole > 15 {
-		t.Errorf("%d decisions are kept whole, and 15 can teach", whole)
+	if forgotten < 2 || got.Dropped[Forgotten] != forgotten {
+		t.Errorf("%d decisions are told as forgotten, want %d", got.Dropped[Forgotten], forgotten)
+	}
+}
+
+// What a forgotten user did teaches nothing, also where a round was under way: it ends as one that began without.
+func TestARoundForgets(t *testing.T) {
+	s := brief(t, nil)
+	o := s.RoundOptions
+	o.Teacher = faultyTeacher{o.Teacher, &fault{left: 6, with: errKilled}} // fitted, and the reference not opened
+	if _, err := RunRound(t.Context(), o); !errors.Is(err, errKilled) || !there(filepath.Join(s.Dir, fittedFile)) {
+		t.Fatalf("it was not killed after it was fitted: %v", err)
+	}
+	user := s.past.decisions[0].UserID
+	s.past.forgotten = map[string]event.Time{user: s.past.decisions[1].Timestamp}
+	report, err := RunRound(t.Context(), s.RoundOptions)
+	must(t, err)
+	undisturbed := brief(t, &s)
+	want, err := RunRound(t.Context(), undisturbed.RoundOptions)
+	must(t, err)
+	if report.Adapter == "" || report.Adapter != want.Adapter || report.Dropped[Forgotten] != 1 || len(report.Policy) != s.Learn.Steps {
+		t.Errorf("%s by %+v, want %s, which never knew %s", report.Adapter, report.Dropped, want.Adapter, user)
+	}
+	s.past.forgotten = nil
+	all := brief(t, &s)
+	with, err := RunRound(t.Context(), all.RoundOptions)
+	must(t, err)
+	if with.Adapter == want.Adapter {
+		t.Errorf("%s teaches nothing: the test tries nothing", user)
 	}
 }

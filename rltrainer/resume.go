@@ -34,6 +34,7 @@ type note struct {
 	Gates   int         `json:"gates"`  // looks that had been taken since the last promotion
 	Used    event.Time  `json:"used"`   // decisions that a gate had used
 	Input
+	Learns string `json:"learns,omitempty"` // digest of the decisions to learn from; absent until they have been read
 
 	// From here on absent until the gate has judged.
 	Adapter  string         `json:"adapter,omitempty"` // digest
@@ -159,7 +160,11 @@ func (r *round) write() error {
 
 // clear removes the round's files, the note last, so that a killed clearing is taken up too.
 func (r *round) clear() error {
-	for _, name := range []string{parentFolder, checkpointFile, fittedFile, adapterFile, noteFile} {
+	return r.remove(parentFolder, checkpointFile, fittedFile, adapterFile, noteFile)
+}
+
+func (r *round) remove(names ...string) error {
+	for _, name := range names {
 		if err := os.RemoveAll(r.path(name)); err != nil {
 			return err
 		}

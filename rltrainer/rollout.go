@@ -29,6 +29,7 @@ type Reason string
 
 // The reasons, in the order in which they are looked for: a decision counts for the first that holds.
 const (
+	Forgotten   Reason = "forgotten"    // the user asked for it to be forgotten
 	Control     Reason = "control"      // the user belongs to those who always get the graph's ranking
 	ByGraph     Reason = "graph"        // the graph's ranking was served, or the model had no part in it
 	NotExplored Reason = "not explored" // the slate was not drawn: nothing says what another would have earned
@@ -46,6 +47,8 @@ type JoinOptions struct {
 	Model event.Model
 	// Since is the staleness bound: decisions before it are left out. Default: none are.
 	Since event.Time
+	// Forgotten is, by user, the time before which decisions are left out. Default: nobody is forgotten.
+	Forgotten map[string]event.Time
 }
 
 // Joined is what a round learns from, and what it leaves out.
@@ -105,6 +108,8 @@ func Join(decisions []event.Decision, rewards []event.Reward, o JoinOptions) Joi
 // rollout is a decision's, or why there is none.
 func rollout(d event.Decision, earned map[int]event.Reward, o JoinOptions) (Rollout, Reason) {
 	switch m := d.Model; {
+	case d.Timestamp < o.Forgotten[d.UserID]:
+		return Rollout{}, Forgotten
 	case d.Control:
 		return Rollout{}, Control
 	case d.Source != event.Reasoned || m == nil || d.ModelWeight <= 0:

@@ -60,7 +60,10 @@ func (p pupil) Resume(path string) error { return p.Trainer().Resume(path) }
 type past struct {
 	decisions []event.Decision
 	rewards   []event.Reward
+	forgotten map[string]event.Time
 }
+
+func (h *past) Forgotten(context.Context) (map[string]event.Time, error) { return h.forgotten, nil }
 
 func (h *past) Mark(context.Context) (Mark, error) {
 	return json.Marshal([2]int{len(h.decisions), len(h.rewards)})

@@ -73,6 +73,10 @@ func (h faultyHistory) Decisions(ctx context.Context, since event.Time, before M
 	return call(h.f, func() (int, error) { return h.History.Decisions(ctx, since, before, f) })
 }
 
+func (h faultyHistory) Forgotten(ctx context.Context) (map[string]event.Time, error) {
+	return call(h.f, func() (map[string]event.Time, error) { return h.History.Forgotten(ctx) })
+}
+
 type faultyLog struct {
 	AdapterLog
 	f *fault

@@ -27,11 +27,10 @@ type material struct {
 // current, are held out for the gate; all that are older teach.
 func (r *round) gather(ctx context.Context) (m material, err error) {
 	r.Told("reading decisions and rewards", 0, 1)
-	decisions, rewards, read, err := recall(ctx, r.History, r.note.Input)
+	joined, read, err := recall(ctx, r.History, r.note.Input, r.note.Model)
 	if err != nil {
 		return m, err
 	}
-	joined := Join(decisions, rewards, JoinOptions{Model: r.note.Model, Since: r.note.Since})
 	if r.Import.Path != "" {
 		m.held = judges(joined.Rollouts, max(r.note.Used, r.Import.Before-1), r.note.Parent)
 	} else {
@@ -49,12 +48,37 @@ func (r *round) gather(ctx context.Context) (m material, err error) {
 	if len(m.training) < r.Learn.Least || len(m.held) == 0 {
 		return m, r.finish(NothingToLearn, fmt.Sprintf("%d decisions to learn from, and %d for the gate: want %d and some more", len(m.training), len(m.held), r.Learn.Least))
 	}
+	if err := r.learns(m.training); err != nil {
+		return m, err
+	}
 	if r.note.Parent != "" {
 		if m.parent, _, err = r.Store.Fetch(ctx, r.note.Parent, r.path(parentFolder)); err != nil {
 			return m, fmt.Errorf("fetch the adapter to go on from: %w", err)
 		}
 	}
 	return m, nil
+}
+
+// learns lets go of what was learned from other decisions than there are now, since some of them were forgotten, or deleted in
+// Kafka.
+func (r *round) learns(training []Rollout) error {
+	ids := make([]string, len(training))
+	for i, x := range training {
+		ids[i] = x.Decision.DecisionID
+	}
+	from := fmt.Sprintf("%x", sha256.Sum256(fmt.Append(nil, ids, r.note.Parent)))
+	if r.note.Learns == from {
+		return nil
+	}
+	if r.note.Learns != "" {
+		r.Logger.Warn("some decisions that the round began with are forgotten or deleted: learning begins anew", "dir", r.Dir)
+	}
+	if err := r.remove(checkpointFile, fittedFile, adapterFile); err != nil {
+		return err
+	}
+	rep := &r.note.Report
+	r.note.Learns, rep.Fitted, rep.Policy, rep.Skipped = from, FitReport{}, nil, 0
+	return r.write()
 }
 
 // cut divides rollouts into those that teach and those held out: the newest share of those that can judge.
@@ -166,11 +190,7 @@ func (r *round) improve(ctx context.Context, training []Rollout, q [][]float64, 
 	if err := errors.Join(err, reference.Close()); err != nil {
 		return err
 	}
-	ids := make([]string, len(training))
-	for i, x := range training {
-		ids[i] = x.Decision.DecisionID
-	}
-	l, err := r.learner(LearnerOptions{From: from, Seed: r.Seed, Steps: r.Learn.Steps, Rate: r.Learn.Rate, Run: fmt.Sprintf("improve %x", sha256.Sum256(fmt.Append(nil, ids, r.note.Parent))), Note: "learned from rewards"})
+	l, err := r.learner(LearnerOptions{From: from, Seed: r.Seed, Steps: r.Learn.Steps, Rate: r.Learn.Rate, Run: "improve " + r.note.Learns, Note: "learned from rewards"})
 	if err != nil {
 		return err
 	}

@@ -39,6 +39,19 @@ func (h history) Decisions(ctx context.Context, since event.Time, before rltrain
 	return read(ctx, h.kafka, broker.Decisions, since, before, event.DecodeDecision, f)
 }
 
+// Forgotten takes the highest time of a user's requests, as whoever applies them does.
+func (h history) Forgotten(ctx context.Context) (map[string]event.Time, error) {
+	requests, err := usersSince(h.kafka, 0).more(ctx)
+	if err != nil {
+		return nil, err
+	}
+	before := make(map[string]event.Time, len(requests))
+	for _, u := range requests {
+		before[u.UserID] = max(before[u.UserID], u.ForgetBefore)
+	}
+	return before, nil
+}
+
 // read decodes what a topic holds between a time and a mark.
 func read[T any](ctx context.Context, kc *broker.Client, topic string, since event.Time, before rltrainer.Mark, decode func([]byte) (T, error), f func(T) error) (refused int, err error) {
 	var m mark
