@@ -22,7 +22,7 @@ type Learned struct {
 	After   Outcome `json:"after"`             // the new policy
 	Tokens  int     `json:"tokens"`            // read while learning
 	Seconds float64 `json:"seconds,omitempty"` // that took
-	Steps   []Step  `json:"steps"`
+	Steps   []Step  `json:"steps"`             // that changed anything
 
 	Gate *Judgement `json:"gate,omitempty"`
 }

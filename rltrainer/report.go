@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/r2rec/r2rec/internal/chart"
@@ -48,7 +49,8 @@ type ClickReport struct {
 	Means    int     `json:"means"`    // folds whose prediction is the mean, for want of rewards
 }
 
-// FitReport says how supervised fine-tuning went: cross-entropies are of the first and the last step's batch, nats.
+// FitReport says how supervised fine-tuning went: cross-entropies are of the batches of the first and the last step that changed
+// anything, nats.
 type FitReport struct {
 	Choices int     `json:"choices"` // decisions of which something was chosen
 	Steps   int     `json:"steps"`
@@ -63,6 +65,8 @@ type PolicyStep struct {
 	KL       float64 `json:"kl"`       // from the policy before the round, nats
 	Entropy  float64 `json:"entropy"`  // nats
 	Gradient float64 `json:"gradient"` // norm, before clipping
+	// Skipped: it changed nothing, since its gradient was not finite, and has no figures.
+	Skipped bool `json:"skipped,omitempty"`
 }
 
 // summary is the report without its curve, for the adapter's manifest.
@@ -71,13 +75,15 @@ func (r Report) summary() (json.RawMessage, error) {
 	return json.Marshal(r)
 }
 
-// Smoothed is the mean of the first and of the last fifth of the policy gradient's steps: single batches tell little.
+// Smoothed is the mean of the first and of the last fifth of the policy gradient's steps that changed anything: single batches
+// tell little.
 func (r Report) Smoothed() (first, last PolicyStep) {
-	n := max(1, len(r.Policy)/5)
-	if len(r.Policy) == 0 {
+	steps := slices.DeleteFunc(slices.Clone(r.Policy), func(s PolicyStep) bool { return s.Skipped })
+	n := max(1, len(steps)/5)
+	if len(steps) == 0 {
 		return first, last
 	}
-	return meanStep(r.Policy[:n]), meanStep(r.Policy[len(r.Policy)-n:])
+	return meanStep(steps[:n]), meanStep(steps[len(steps)-n:])
 }
 
 func meanStep(steps []PolicyStep) (m PolicyStep) {
@@ -96,8 +102,13 @@ func (r Report) WritePlot(w io.Writer) error {
 	const window = 10
 	x := make([]float64, 0, len(r.Policy))
 	var reward, kl, entropy []float64
-	for i := range r.Policy {
-		m := meanStep(r.Policy[max(0, i+1-window) : i+1])
+	var told []PolicyStep
+	for i, s := range r.Policy {
+		if s.Skipped {
+			continue
+		}
+		told = append(told, s)
+		m := meanStep(told[max(0, len(told)-window):])
 		x = append(x, float64(i+1))
 		reward, kl, entropy = append(reward, m.Reward), append(kl, m.KL), append(entropy, m.Entropy)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/r2rec/r2rec/internal/adapters"
 	"github.com/r2rec/r2rec/internal/event"
+	"github.com/r2rec/r2rec/internal/lm"
 )
 
 // fault makes the n-th call fail of all that a round makes of what it stands on: with its effect, or without.
@@ -345,5 +347,49 @@ func TestALookIsTakenOnce(t *testing.T) {
 	must(t, err)
 	if report.Verdict != Waiting || !strings.Contains(report.Reason, "another gate has used decisions meanwhile") || len(counting(t, s.log)) != 1 {
 		t.Errorf("%s: %s", report.Verdict, report.Reason)
+	}
+}
+
+// stumbling learners skip some steps, as those do whose gradient is not finite.
+type stumbling struct {
+	Teacher
+	skip func(step int) bool
+}
+
+func (t stumbling) Begin(o LearnerOptions) (AdapterLearner, error) {
+	l, err := t.Teacher.Begin(o)
+	return &stumbler{AdapterLearner: l, skip: t.skip}, err
+}
+
+type stumbler struct {
+	AdapterLearner
+	skip    func(step int) bool
+	skipped int
+}
+
+func (l *stumbler) Learn(ctx context.Context, batch []lm.Lesson) (lm.Progress, error) {
+	p, err := l.AdapterLearner.Learn(ctx, batch)
+	if l.skip(p.Step) {
+		l.skipped++
+		p.Loss, p.Gradient = math.NaN(), math.Inf(1)
+	}
+	p.Skipped = l.skipped
+	return p, err
+}
+
+// A step that is skipped for want of a finite gradient is told as skipped, and the round goes on to its verdict.
+func TestARoundOutlivesSkippedSteps(t *testing.T) {
+	s := brief(t, nil)
+	s.Teacher = stumbling{s.school, func(step int) bool { return step == 1 || step == 4 }} // the last of fitting is one
+	report, err := RunRound(t.Context(), s.RoundOptions)
+	must(t, err)
+	fitted := report.Fitted
+	first, last := report.Smoothed()
+	if report.Adapter == "" || fitted.Skipped != 2 || !(fitted.First > 0) || !(fitted.Last > 0) || report.Skipped != 2 || len(report.Policy) != s.Learn.Steps ||
+		report.Policy[0] != (PolicyStep{Skipped: true}) || !report.Policy[3].Skipped || report.Policy[1].Skipped || first != report.Policy[1] || last != report.Policy[7] {
+		t.Errorf("%s: %s, fitted %+v, steps %+v", report.Verdict, report.Reason, fitted, report.Policy)
+	}
+	if _, err := os.Stat(ReportPath(s.Dir, report) + ".svg"); err != nil {
+		t.Error(err)
 	}
 }

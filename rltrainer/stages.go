@@ -167,9 +167,12 @@ func (r *round) fit(ctx context.Context, choices []Example, from string) (string
 	err = Fit(ctx, l, choices, FitOptions{PromptVersion: r.note.Model.PromptVersion, Steps: r.Learn.SFTSteps, Batch: r.Learn.Batch, Seed: r.Seed, From: l.Steps(),
 		Told: func(at lm.Progress) error {
 			r.Told("fitting on what was chosen", at.Step, r.Learn.SFTSteps)
-			rep.Skipped, rep.Last = at.Skipped, at.Loss
-			if at.Step == 1 {
-				rep.First = at.Loss
+			rep.Skipped = at.Skipped
+			if at.Changed() {
+				rep.Last = at.Loss
+				if at.Step-at.Skipped == 1 {
+					rep.First = at.Loss
+				}
 			}
 			return r.checkpoint(l, at.Step)
 		}})
@@ -200,7 +203,11 @@ func (r *round) improve(ctx context.Context, training []Rollout, q [][]float64, 
 	err = Improve(ctx, l, tasks, ImproveOptions{Steps: r.Learn.Steps, Batch: r.Learn.Batch, Beta: r.Learn.Beta, Seed: r.Seed, From: l.Steps(), Told: func(s Step) error {
 		r.Told("following the policy gradient", s.Step, r.Learn.Steps)
 		tokens += s.Tokens
-		rep.Policy = append(rep.Policy, PolicyStep{Reward: s.Reward, KL: s.KL, Entropy: s.Entropy, Gradient: s.Gradient})
+		step := PolicyStep{Skipped: true}
+		if s.Changed() {
+			step = PolicyStep{Reward: s.Reward, KL: s.KL, Entropy: s.Entropy, Gradient: s.Gradient}
+		}
+		rep.Policy = append(rep.Policy, step)
 		rep.Skipped = s.Skipped
 		if took := r.Now().Sub(begun); took > 0 {
 			rep.TokensPerSecond = float64(tokens) / took.Seconds()

@@ -345,7 +345,9 @@ func (r *replay) learn(before *engine.Model, from string, learnFrom []rltrainer.
 	path, err := r.teach("learning rewards", from, r.Steps, r.Rate, "policy gradient on what was clicked", func(l *engine.Learner, told func(int, int)) error {
 		return rltrainer.Improve(r.p.ctx, l, tasks, rltrainer.ImproveOptions{Steps: r.Steps, Batch: r.Batch, Beta: r.Beta, Seed: r.Seed, Told: func(s rltrainer.Step) error {
 			told(s.Step, r.Steps)
-			r.report.Steps = append(r.report.Steps, s)
+			if s.Changed() {
+				r.report.Steps = append(r.report.Steps, s)
+			}
 			r.report.Tokens += s.Tokens
 			return nil
 		}})

@@ -2,6 +2,7 @@ package lm
 
 import (
 	"context"
+	"math"
 
 	"github.com/r2rec/r2rec/internal/iot"
 )
@@ -35,4 +36,9 @@ type Progress struct {
 	Rate     float64 `json:"rate"`     // of learning
 	Tokens   int     `json:"tokens"`   // read
 	Skipped  int     `json:"skipped"`  // steps so far that changed nothing, since their gradient was not finite
+}
+
+// Changed tells whether the step changed anything: of one that did not, loss or gradient are not finite, which JSON cannot say.
+func (p Progress) Changed() bool {
+	return !math.IsNaN(p.Loss) && !math.IsInf(p.Loss, 0) && !math.IsNaN(p.Gradient) && !math.IsInf(p.Gradient, 0)
 }
