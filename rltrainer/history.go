@@ -3,6 +3,7 @@ package rltrainer
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -18,12 +19,16 @@ type History interface {
 	// Mark is where both logs end now.
 	Mark(ctx context.Context) (Mark, error)
 	// Rewards and Decisions give the records that were written since a time and before a mark, each at least once and in no
-	// order that means anything. Records that break their contract are left out, and told as refused.
+	// order that means anything. Records that break their contract are left out, and told as refused. The error is ErrInputGone
+	// where the logs are not those of the mark any more.
 	Rewards(ctx context.Context, since event.Time, before Mark, f func(event.Reward) error) (refused int, err error)
 	Decisions(ctx context.Context, since event.Time, before Mark, f func(event.Decision) error) (refused int, err error)
 	// Forgotten is the time before which each user who asked for it is to be forgotten, by what is known now and not at a mark.
 	Forgotten(ctx context.Context) (map[string]event.Time, error)
 }
+
+// ErrInputGone says that a mark is of logs that are no more.
+var ErrInputGone = errors.New("what was to be learned from is gone")
 
 // Input says which records are learned from. Who keeps it reads the same again, as long as the topics hold them.
 type Input struct {

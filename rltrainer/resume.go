@@ -19,8 +19,9 @@ import (
 // round is one round under way.
 type round struct {
 	*RoundOptions
-	note   note
-	former bool // it has other options than it was called with, and is in the log already: only its end is missing
+	note    note
+	resumed bool // the note stood in the folder
+	former  bool // it has other options than it was called with, and is in the log already: only its end is missing
 }
 
 // note is what a round knows of itself, kept in a file so that a killed one goes on. What it says is settled; everything
@@ -92,7 +93,7 @@ func takeUp(ctx context.Context, o *RoundOptions, state adapters.State) (*round,
 		return r, r.write()
 	}
 	o.Logger.Info("the round that was under way goes on", "dir", o.Dir, "began", old.Began.String())
-	r.note, r.former = old, old.Options != fresh.Options
+	r.note, r.resumed, r.former = old, true, old.Options != fresh.Options
 	return r, nil
 }
 
@@ -106,14 +107,15 @@ func (r *round) begin(ctx context.Context, state adapters.State) (note, error) {
 		}
 	}
 	options, err := json.Marshal(struct {
-		Learn LearnOptions
-		Gate  GateOptions
-		Share float64
-		Seed  uint64
+		Learn   LearnOptions
+		Gate    GateOptions
+		Share   float64
+		Seed    uint64
+		Teacher string
 		// What was learned elsewhere, if it was.
 		Adapter string     `json:",omitempty"`
 		Before  event.Time `json:",omitempty"`
-	}{r.Learn, r.Gate, r.Share, r.Seed, learned, r.Import.Before})
+	}{r.Learn, r.Gate, r.Share, r.Seed, r.Teacher.Settings(), learned, r.Import.Before})
 	if err != nil {
 		return note{}, err
 	}

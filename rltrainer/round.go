@@ -43,6 +43,9 @@ type AdapterStore interface {
 type Teacher interface {
 	// Model is the base that learns, without an adapter.
 	Model() event.Model
+	// Settings is what decides what its learners learn beside their options, such as an adapter's rank and how many work on a
+	// step. A round that was begun with others begins anew.
+	Settings() string
 	// Begin makes a learner for a new adapter.
 	Begin(o LearnerOptions) (AdapterLearner, error)
 	// Open makes a ranker of an adapter's file, or of the base alone where the path is empty. It serves several goroutines
@@ -56,16 +59,17 @@ type LearnerOptions struct {
 	Seed  uint64
 	Steps int     // in all, for the schedule
 	Rate  float64 // of learning
-	Run   string  // names what is learned from; a checkpoint of another run is refused
+	Run   string  // names what is learned from; a checkpoint of another run is unusable
 	Note  string  // for people, in the adapter's file
 }
 
-// AdapterLearner learns an adapter, and can be taken up again.
+// AdapterLearner learns an adapter, and can be taken up again. The error of one whose gradients are no longer finite, so that it
+// would fail again, has a method Diverged.
 type AdapterLearner interface {
 	lm.Learner
 	Steps() int               // taken so far
 	Save(path string) error   // a checkpoint, whole or not at all
-	Resume(path string) error // from one; the error of one of another run has a method OtherRun
+	Resume(path string) error // from one; the error of one that is damaged, or of another run, has a method Unusable
 	Write(w io.Writer) error  // the adapter as it is now, as GGUF
 }
 
@@ -167,7 +171,8 @@ func setDefault[T comparable](v *T, d T) {
 //	log of adapters -> parent · history -> rollouts -> q, SFT, policy gradient -> gate -> store -> log of adapters
 //
 // It can be killed at any instant: called again with the same options it goes on where it stood, and ends the same. Where
-// the world has moved on meanwhile (another parent), it begins anew. Whether its promotion counts is decided by the log
+// the world has moved on meanwhile (another parent), it begins anew; where learning diverges it is given up, since it would
+// again. Whether its promotion counts is decided by the log
 // alone, whoever else is at work.
 func RunRound(ctx context.Context, o RoundOptions) (*Report, error) {
 	if err := o.fill(); err != nil {
@@ -182,6 +187,17 @@ func RunRound(ctx context.Context, o RoundOptions) (*Report, error) {
 		return nil, fmt.Errorf("round: %w", err)
 	}
 	if err := r.run(ctx, state); err != nil {
+		var diverged interface{ Diverged() bool }
+		switch {
+		case errors.Is(err, ErrInputGone) && r.resumed:
+			o.Logger.Warn("the round that was under way is given up, and a new one begins", "why", err, "dir", o.Dir)
+			if err := r.clear(); err != nil {
+				return nil, fmt.Errorf("round: %w", err)
+			}
+			return RunRound(ctx, o)
+		case errors.As(err, &diverged):
+			err = errors.Join(fmt.Errorf("%w; this round is given up: the next one learns from what is there then", err), r.clear())
+		}
 		return nil, fmt.Errorf("round in %s: %w", o.Dir, err)
 	}
 	report, err := r.end()

@@ -22,14 +22,17 @@ import (
 )
 
 // school teaches adapters over the base model that travels with the program.
-type school struct{ base *engine.Model }
+type school struct {
+	base    *engine.Model
+	workers int
+}
 
 func newSchool(t testing.TB) school {
 	t.Helper()
 	m, err := engine.Open(engine.Options{Trainable: true})
 	must(t, err)
 	t.Cleanup(func() { must(t, m.Close()) })
-	return school{m}
+	return school{m, 2}
 }
 
 func (s school) Model() event.Model {
@@ -40,9 +43,11 @@ func (s school) Model() event.Model {
 	return m
 }
 
+func (s school) Settings() string { return fmt.Sprint(s.workers, " workers") }
+
 func (s school) Begin(o LearnerOptions) (AdapterLearner, error) {
 	l, err := s.base.NewAdapter(engine.AdapterOptions{From: o.From, Seed: o.Seed, Note: o.Note,
-		Learn: learn.Options{Optimiser: learn.AdamW{Rate: o.Rate}, Schedule: learn.Trapezoid(o.Steps, 2, .3, .03), Workers: 2, Run: o.Run}})
+		Learn: learn.Options{Optimiser: learn.AdamW{Rate: o.Rate}, Schedule: learn.Trapezoid(o.Steps, 2, .3, .03), Workers: s.workers, Run: o.Run}})
 	return pupil{l}, err
 }
 

@@ -3,6 +3,7 @@ package rltrainer
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"os"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/r2rec/r2rec/internal/adapters"
 	"github.com/r2rec/r2rec/internal/event"
+	"github.com/r2rec/r2rec/internal/llama/learn"
 	"github.com/r2rec/r2rec/internal/lm"
 )
 
@@ -275,6 +277,84 @@ func TestARoundGoesOnWithoutWhatIsDeleted(t *testing.T) {
 			t.Errorf("%s: %s (%s), fitted %+v, %d steps", what, report.Verdict, report.Reason, report.Fitted, len(report.Policy))
 		}
 	}
+}
+
+// A checkpoint that is damaged, and a round of other settings than those that it was begun with, begin anew what they are about.
+func TestARoundBeginsAnewWhatCannotGoOn(t *testing.T) {
+	for what, meanwhile := range map[string]func(s *setting){
+		"damaged": func(s *setting) {
+			must(t, os.WriteFile(filepath.Join(s.Dir, checkpointFile), []byte("no checkpoint, whatever its name says"), 0o600))
+		},
+		"with more workers": func(s *setting) { s.Teacher = school{s.school.base, 3} },
+		"of topics that are no more": func(s *setting) {
+			mark, err := s.past.Mark(t.Context())
+			must(t, err)
+			s.past.live(t, 1, s.school.base, s.school.Model(), 2, nil)
+			s.History = madeAgain{s.past, mark}
+		},
+	} {
+		s := brief(t, nil)
+		s.killedFitting(t)
+		meanwhile(&s)
+		report, err := RunRound(t.Context(), s.RoundOptions)
+		if err != nil {
+			t.Errorf("%s: %v", what, err)
+			continue
+		}
+		if report.Adapter == "" || report.Fitted.First == 0 || len(report.Policy) != s.Learn.Steps {
+			t.Errorf("%s: %s (%s), fitted %+v, %d steps", what, report.Verdict, report.Reason, report.Fitted, len(report.Policy))
+		}
+	}
+}
+
+// madeAgain is a history of topics that were made again after a mark.
+type madeAgain struct {
+	History
+	gone Mark
+}
+
+func (h madeAgain) Decisions(ctx context.Context, since event.Time, before Mark, f func(event.Decision) error) (int, error) {
+	if string(before) == string(h.gone) {
+		return 0, ErrInputGone
+	}
+	return h.History.Decisions(ctx, since, before, f)
+}
+
+// A round whose learning diverges would do so again: it is given up, and the next one takes what there is then.
+func TestARoundThatDivergesIsGivenUp(t *testing.T) {
+	s := brief(t, nil)
+	o := s.RoundOptions
+	o.Teacher = wild{s.school}
+	if _, err := RunRound(t.Context(), o); !errors.Is(err, learn.ErrDiverged) || !strings.Contains(err.Error(), "this round is given up") {
+		t.Fatalf("%v", err)
+	}
+	if left, err := filepath.Glob(filepath.Join(s.Dir, "*")); err != nil || len(left) != 0 {
+		t.Errorf("it leaves %v, %v", left, err)
+	}
+	s.past.live(t, 40, s.school.base, s.school.Model(), 2, nil)
+	report, err := RunRound(t.Context(), s.RoundOptions)
+	must(t, err)
+	if report.Adapter == "" || report.Read.Decisions != len(s.past.decisions) {
+		t.Errorf("%s: %s, by %d decisions of %d", report.Verdict, report.Reason, report.Read.Decisions, len(s.past.decisions))
+	}
+}
+
+// wild learners diverge at their third step.
+type wild struct{ Teacher }
+
+func (t wild) Begin(o LearnerOptions) (AdapterLearner, error) {
+	l, err := t.Teacher.Begin(o)
+	return wildLearner{l}, err
+}
+
+type wildLearner struct{ AdapterLearner }
+
+func (l wildLearner) Learn(ctx context.Context, batch []lm.Lesson) (lm.Progress, error) {
+	p, err := l.AdapterLearner.Learn(ctx, batch)
+	if p.Step == 3 {
+		return p, fmt.Errorf("step 3: %w", learn.ErrDiverged)
+	}
+	return p, err
 }
 
 // What was fitted before a round was killed stands in its report: the loss of the first step, too.

@@ -220,22 +220,21 @@ func (r *round) improve(ctx context.Context, training []Rollout, q [][]float64, 
 	return r.finished(l, r.path(adapterFile))
 }
 
-// learner begins, or goes on from a checkpoint of the same run. Of another it is where Kafka has deleted some of what it was
-// learned from: then it is of no use.
+// learner begins, or goes on from a checkpoint, unless that is damaged or of another run.
 func (r *round) learner(o LearnerOptions) (AdapterLearner, error) {
 	l, err := r.Teacher.Begin(o)
 	if err != nil {
 		return nil, fmt.Errorf("begin an adapter: %w", err)
 	}
 	err = l.Resume(r.path(checkpointFile))
-	var other interface{ OtherRun() bool }
+	var unusable interface{ Unusable() bool }
 	switch {
 	case err == nil || errors.Is(err, fs.ErrNotExist):
 		return l, nil
-	case !errors.As(err, &other):
+	case !errors.As(err, &unusable):
 		return nil, fmt.Errorf("go on from a checkpoint: %w; remove %s to begin learning anew", err, r.path(checkpointFile))
 	}
-	r.Logger.Warn("the checkpoint is not of what there is to learn from now: learning begins anew", "file", r.path(checkpointFile), "error", err)
+	r.Logger.Warn("the checkpoint is of no use: learning begins anew", "file", r.path(checkpointFile), "error", err)
 	if err := os.Remove(r.path(checkpointFile)); err != nil {
 		return nil, err
 	}

@@ -62,9 +62,10 @@ func read[T any](ctx context.Context, kc *broker.Client, topic string, since eve
 	if err != nil {
 		return 0, err
 	}
-	if len(parts) != len(m[topic]) {
-		return 0, fmt.Errorf("topic %s has %d partitions, and had %d when the round began: begin anew: remove the note of the round (round.json in its folder), or the --checkpoint", kc.Topic(topic), len(parts), len(m[topic]))
+	if len(parts) < len(m[topic]) {
+		return 0, fmt.Errorf("%w: topic %s has %d partitions, and had %d; remove the --checkpoint, if there is one, to begin anew", rltrainer.ErrInputGone, kc.Topic(topic), len(parts), len(m[topic]))
 	}
+	parts = parts[:len(m[topic])] // what lies in those that came later is from after the mark
 	for i, end := range m[topic] {
 		parts[i].Last = min(parts[i].Last, end.Last)
 	}

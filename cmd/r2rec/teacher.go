@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/r2rec/r2rec/internal/event"
 	"github.com/r2rec/r2rec/internal/llama/learn"
@@ -39,6 +40,10 @@ func newTeacher(ctx context.Context, o engine.Options, a engine.AdapterOptions, 
 func (t *teacher) Close() error { return t.base.Close() }
 
 func (t *teacher) Model() event.Model { return t.model }
+
+func (t *teacher) Settings() string {
+	return fmt.Sprintf("rank %d, alpha %v, targets %v, threads %d", t.adapter.Rank, t.adapter.Alpha, t.adapter.Targets, t.threads)
+}
 
 func (t *teacher) Begin(o rltrainer.LearnerOptions) (rltrainer.AdapterLearner, error) {
 	a := engine.AdapterOptions{From: o.From, Seed: o.Seed, Note: o.Note}

@@ -45,11 +45,14 @@ func (tr *Trainer) Save(path string) error {
 
 // Resume goes on from a checkpoint, which must be of the same run: parameters of the same names and shapes, the same
 // options, but for MaxSkipped. The caller continues with the batch of step Steps(). The error says what is wrong with
-// the file (there is none: fs.ErrNotExist), and then nothing has changed.
+// the file (there is none: fs.ErrNotExist), and then nothing has changed; of one that was read and is damaged, or of another
+// run, it has a method Unusable.
 func (tr *Trainer) Resume(path string) error {
 	data, err := readFile(path, tr.checkpointBytes())
 	if err == nil {
-		err = tr.read(data)
+		if err = tr.read(data); err != nil {
+			err = unusable{err}
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("learn: resume from checkpoint %s: %w", path, err)
@@ -74,7 +77,7 @@ func readFile(path string, most int64) ([]byte, error) {
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, most+1))
 	if err == nil && int64(len(data)) > most {
-		err = fmt.Errorf("it has more bytes than a checkpoint of this run, at most %d: it belongs to another one", most)
+		err = unusable{fmt.Errorf("it has more bytes than a checkpoint of this run, at most %d: it belongs to another one", most)}
 	}
 	return data, err
 }
@@ -195,11 +198,11 @@ func (tr *Trainer) read(data []byte) error {
 	return nil
 }
 
-// otherRun is the error of a checkpoint that is whole, and of another run.
-type otherRun struct{ error }
+// unusable is the error of a checkpoint that was read, and that nothing can go on from.
+type unusable struct{ error }
 
-// OtherRun tells callers that know only the method what this error is.
-func (otherRun) OtherRun() bool { return true }
+// Unusable tells callers that know only the method what this error is.
+func (unusable) Unusable() bool { return true }
 
 // belongs tells whether a checkpoint is of a run with these options.
 func (o *Options) belongs(meta *gguf.Metadata) error {
@@ -215,7 +218,7 @@ func (o *Options) belongs(meta *gguf.Metadata) error {
 		return err
 	}
 	if run != o.Run {
-		return otherRun{fmt.Errorf("it belongs to the run %.200q, this one is %.200q", run, o.Run)}
+		return fmt.Errorf("it belongs to the run %.200q, this one is %.200q", run, o.Run)
 	}
 	for _, s := range o.settings() {
 		value, err := meta.Float(s.key)

@@ -105,6 +105,10 @@ func refused(t *testing.T, name string, tr *learn.Trainer, what *llama.Trainable
 	if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "learn: resume from checkpoint "+path) {
 		t.Errorf("%s: %v, want %s", name, err, want)
 	}
+	var unusable interface{ Unusable() bool }
+	if unread := want == "" || want == "directory"; errors.As(err, &unusable) == unread {
+		t.Errorf("%s: %v is told as unusable: %t", name, err, unread)
+	}
 	if values(what) != before || tr.Steps() != steps {
 		t.Errorf("%s: the trainer has changed", name)
 	}

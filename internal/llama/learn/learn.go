@@ -73,7 +73,14 @@ func (o *Options) fill() error {
 }
 
 // ErrDiverged says that several steps in a row had a gradient that is not finite.
-var ErrDiverged = errors.New("training has diverged")
+var ErrDiverged error = diverged{}
+
+type diverged struct{}
+
+func (diverged) Error() string { return "training has diverged" }
+
+// Diverged tells callers that know only the method what this error is.
+func (diverged) Diverged() bool { return true }
 
 // Trainer trains what a llama.Trainable names. It serves one goroutine at a time.
 type Trainer struct {
