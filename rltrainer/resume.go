@@ -21,7 +21,7 @@ type round struct {
 	*RoundOptions
 	note    note
 	resumed bool // the note stood in the folder
-	former  bool // it has other options than it was called with, and is in the log already: only its end is missing
+	former  bool // it was begun otherwise than it was called, and has been judged: it is ended, and another one begins
 }
 
 // note is what a round knows of itself, kept in a file so that a killed one goes on. What it says is settled; everything
@@ -84,7 +84,7 @@ func takeUp(ctx context.Context, o *RoundOptions, state adapters.State) (*round,
 	if err := json.Unmarshal(raw, &old); err != nil {
 		return nil, fmt.Errorf("%s is no note of a round: %w; remove it to begin anew", r.path(noteFile), err)
 	}
-	if why := fresh.differs(old); why != "" && findIn(state, old) == nil {
+	if why := fresh.differs(old); why != "" && findIn(state, old) == nil && !fresh.judged(old) {
 		o.Logger.Info("the round that was under way is given up, and a new one begins", "why", why, "dir", o.Dir)
 		if err := r.clear(); err != nil {
 			return nil, err
@@ -93,8 +93,29 @@ func takeUp(ctx context.Context, o *RoundOptions, state adapters.State) (*round,
 		return r, r.write()
 	}
 	o.Logger.Info("the round that was under way goes on", "dir", o.Dir, "began", old.Began.String())
-	r.note, r.resumed, r.former = old, true, old.Options != fresh.Options
+	r.note, r.resumed, r.former = old, true, old.Options != fresh.Options || old.Model != fresh.Model
+	if r.former {
+		own := *o
+		var was begunWith
+		if err := json.Unmarshal([]byte(old.Options), &was); err != nil {
+			return nil, fmt.Errorf("%s: the options of its round: %w; remove it to begin anew", r.path(noteFile), err)
+		}
+		own.Share, own.Seed = was.Share, was.Seed
+		r.RoundOptions = &own
+	}
 	return r, nil
+}
+
+// begunWith is what decides what a round learns and how it is judged and published.
+type begunWith struct {
+	Learn   LearnOptions
+	Gate    GateOptions
+	Share   float64
+	Seed    uint64
+	Teacher string
+	// What was learned elsewhere, if it was.
+	Adapter string     `json:",omitempty"`
+	Before  event.Time `json:",omitempty"`
 }
 
 // begin is the note of a round that begins now.
@@ -106,16 +127,7 @@ func (r *round) begin(ctx context.Context, state adapters.State) (note, error) {
 			return note{}, fmt.Errorf("read what was learned elsewhere: %w", err)
 		}
 	}
-	options, err := json.Marshal(struct {
-		Learn   LearnOptions
-		Gate    GateOptions
-		Share   float64
-		Seed    uint64
-		Teacher string
-		// What was learned elsewhere, if it was.
-		Adapter string     `json:",omitempty"`
-		Before  event.Time `json:",omitempty"`
-	}{r.Learn, r.Gate, r.Share, r.Seed, r.Teacher.Settings(), learned, r.Import.Before})
+	options, err := json.Marshal(begunWith{r.Learn, r.Gate, r.Share, r.Seed, r.Teacher.Settings(), learned, r.Import.Before})
 	if err != nil {
 		return note{}, err
 	}
@@ -142,11 +154,20 @@ func (n note) differs(old note) string {
 		return "its base model was another"
 	case old.Parent != n.Parent:
 		return "another adapter has become current"
-	case old.Used != n.Used || old.Gates != n.Gates:
+	case !n.sameLook(old):
 		return "another gate has used decisions meanwhile"
 	}
 	return ""
 }
+
+// judged tells whether an old note holds a look of the gate that the log has yet to learn of. Given up, its decisions would be
+// looked at again as if it had not been.
+func (n note) judged(old note) bool {
+	return old.Gate != nil && old.Version == n.Version && old.Parent == n.Parent && n.sameLook(old)
+}
+
+// sameLook tells whether the gate's next look is the one that it was.
+func (n note) sameLook(old note) bool { return old.Used == n.Used && old.Gates == n.Gates }
 
 // write keeps the note, whole or not at all.
 func (r *round) write() error {

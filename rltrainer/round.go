@@ -186,6 +186,9 @@ func RunRound(ctx context.Context, o RoundOptions) (*Report, error) {
 	if err != nil {
 		return nil, fmt.Errorf("round: %w", err)
 	}
+	if r.note.Passed && r.note.Report.Verdict == "" && state.Candidate != "" && findIn(state, r.note) == nil {
+		return &Report{Verdict: Waiting, Reason: rollingOut(state)}, nil // the note keeps the look until its record can count
+	}
 	if err := r.run(ctx, state); err != nil {
 		var diverged interface{ Diverged() bool }
 		switch {
@@ -204,7 +207,7 @@ func RunRound(ctx context.Context, o RoundOptions) (*Report, error) {
 	if err != nil || !r.former {
 		return report, err
 	}
-	o.Logger.Info("the round before was in the log, and has its report now; this one begins", "adapter", report.Adapter, "verdict", report.Verdict)
+	o.Logger.Info("the round before had been judged, and has ended now; this one begins", "adapter", report.Adapter, "verdict", report.Verdict)
 	return RunRound(ctx, o)
 }
 
@@ -216,8 +219,8 @@ func (r *round) run(ctx context.Context, state adapters.State) error {
 	if e := findIn(state, r.note); e != nil { // killed between the log and our own note of it
 		return r.settle(e.Void == "", e.Void)
 	}
-	if state.Candidate != "" {
-		return r.finish(Waiting, fmt.Sprintf("%s is being rolled out to %.0f %% of the users", adapters.Name(state.Candidate), 100*state.Share))
+	if state.Candidate != "" && r.note.Gate == nil { // a refusal counts during a roll-out, too
+		return r.finish(Waiting, rollingOut(state))
 	}
 	if served, ok := state.Record(r.note.Parent); ok && served.Base != r.note.Model.Digest {
 		return fmt.Errorf("%s, which is current, was learned over the base model %s, and the base model here is %s: servers of this one refuse it and rank with the bare base; "+
@@ -236,4 +239,8 @@ func (r *round) run(ctx context.Context, state adapters.State) error {
 		}
 	}
 	return r.publish(ctx)
+}
+
+func rollingOut(s adapters.State) string {
+	return fmt.Sprintf("%s is being rolled out to %.0f %% of the users", adapters.Name(s.Candidate), 100*s.Share)
 }

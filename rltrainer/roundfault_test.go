@@ -2,6 +2,7 @@ package rltrainer
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -276,6 +277,67 @@ func TestARoundGoesOnWithoutWhatIsDeleted(t *testing.T) {
 		if report.Adapter == "" || report.Fitted.First == 0 || len(report.Policy) != s.Learn.Steps {
 			t.Errorf("%s: %s (%s), fitted %+v, %d steps", what, report.Verdict, report.Reason, report.Fitted, len(report.Policy))
 		}
+	}
+}
+
+// A look that the gate has taken is told to the log with its own verdict, also where the next round is begun otherwise, or has to
+// wait: its decisions are not looked at again as if nobody had.
+func TestALookIsNotLost(t *testing.T) {
+	s := brief(t, nil)
+	unpublished := func(s setting) event.Gate {
+		o := s.RoundOptions
+		o.Log = faultyLog{o.Log, &fault{left: 3, with: errKilled}} // it reads twice, and does not append
+		if _, err := RunRound(t.Context(), o); !errors.Is(err, errKilled) {
+			t.Fatal(err)
+		}
+		raw, err := os.ReadFile(filepath.Join(s.Dir, noteFile))
+		must(t, err)
+		var n note
+		must(t, json.Unmarshal(raw, &n))
+		if n.Gate == nil || !n.Passed {
+			t.Fatalf("the note is %s", raw)
+		}
+		return *n.Gate
+	}
+	look := unpublished(s)
+	o := s.RoundOptions
+	o.Share, o.Seed, o.Learn.Steps = .3, 7, 9
+	report, err := RunRound(t.Context(), o)
+	must(t, err)
+	state, err := s.log.State(t.Context())
+	must(t, err)
+	if len(state.Entries) != 1 || *state.Entries[0].Record.Gate != look || state.Share != .1 || report.Verdict != Waiting {
+		t.Errorf("%s: %s; the log says %+v, want the look %+v with the share it was taken for", report.Verdict, report.Reason, state, look)
+	}
+	_, m, err := s.store.Fetch(t.Context(), state.Candidate, t.TempDir())
+	must(t, err)
+	if m.Seed != s.Seed {
+		t.Errorf("the manifest has seed %d, want %d", m.Seed, s.Seed)
+	}
+
+	waits := brief(t, &s)
+	look = unpublished(waits)
+	waits.past.live(t, 40, s.school.base, s.school.Model(), 2, nil) // a later round would look at these, too
+	who := s.school.Model()
+	other := event.Promotion{Kind: event.Promote, Adapter: strings.Repeat("b", 64), Share: .5, Base: who.Digest, Readout: who.Readout, Prompt: who.PromptVersion, Timestamp: later, Reason: "by hand"}
+	say := func(p event.Promotion) {
+		t.Helper()
+		state, counts, err := waits.log.Append(t.Context(), p)
+		must(t, err)
+		if !counts {
+			t.Fatalf("%+v", state.Entries)
+		}
+	}
+	say(other)
+	if report, err = RunRound(t.Context(), waits.RoundOptions); err != nil || report.Verdict != Waiting {
+		t.Fatalf("during another's roll-out: %+v, %v", report, err)
+	}
+	other.Kind, other.Parent, other.Adapter, other.Share = event.RollBack, other.Adapter, "", 0
+	say(other)
+	report, err = RunRound(t.Context(), waits.RoundOptions)
+	must(t, err)
+	if report.Verdict != Promoted || *report.Gate != look {
+		t.Errorf("after another's roll-out: %s: %s, by %+v, want %+v", report.Verdict, report.Reason, report.Gate, look)
 	}
 }
 
