@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/r2rec/r2rec/internal/event"
@@ -45,23 +46,28 @@ func InputOf(ctx context.Context, h History, staleness time.Duration, now time.T
 	return Input{Since: event.At(now.Add(-staleness)), Mark: mark}, nil
 }
 
-// recall reads the decisions of an input whose first slot has its reward, and all their rewards, and joins them. Others cannot
-// teach, and are not kept: a decision takes some 20 kB. Of those that Join leaves out whatever else is in them, nine of ten as a
-// rule, only what it looks at is kept, so that it can count them.
+// recall reads the decisions of an input whose first slot has its reward, and their rewards, and joins them. What cannot teach
+// whatever else is in it, nine of ten as a rule, is counted as Join would and not kept: of each list that was shown some 120
+// bytes are, and of a decision that may teach 20 kB.
 func recall(ctx context.Context, h History, in Input, model event.Model) (j Joined, read ReadCounts, err error) {
 	forgotten, err := h.Forgotten(ctx)
 	if err != nil {
 		return j, read, fmt.Errorf("read who is to be forgotten: %w", err)
 	}
-	shown := map[string]bool{}
+	o := JoinOptions{Model: model, Since: in.Since, Forgotten: forgotten}
+	dropped, repeated, seen := map[Reason]int{}, 0, map[string]sightings{}
 	var rewards []event.Reward
 	read.Refused, err = h.Rewards(ctx, in.Since, in.Mark, func(r event.Reward) error {
 		read.Rewards++
-		shown[r.DecisionID] = shown[r.DecisionID] || r.Position == 1
-		if r.DecidedAt < forgotten[r.UserID] || !teaches(r.Control, r.Explore, r.Source) {
-			r = event.Reward{DecisionID: r.DecisionID, Position: r.Position}
+		s := seen[r.DecisionID]
+		again := s.slot(r.Position)
+		seen[r.DecisionID] = s
+		switch {
+		case again:
+			repeated++
+		case r.DecidedAt >= forgotten[r.UserID] && teaches(r.Control, r.Explore, r.Source):
+			rewards = append(rewards, r)
 		}
-		rewards = append(rewards, r)
 		return nil
 	})
 	if err != nil {
@@ -70,12 +76,21 @@ func recall(ctx context.Context, h History, in Input, model event.Model) (j Join
 	var decisions []event.Decision
 	refused, err := h.Decisions(ctx, in.Since, in.Mark, func(d event.Decision) error {
 		read.Decisions++
-		if shown[d.DecisionID] {
+		s := seen[d.DecisionID]
+		if !s.shown {
+			return nil
+		}
+		again := s.decided
+		s.decided = true
+		seen[d.DecisionID] = s
+		switch {
+		case again:
+			repeated++
+		case d.Timestamp < forgotten[d.UserID] || !teaches(d.Control, d.Explore, d.Source):
+			_, why := rollout(d, nil, o)
+			dropped[why]++
+		default:
 			d.Thought = event.Thought{} // nothing is learned from it
-			if d.Timestamp < forgotten[d.UserID] || !teaches(d.Control, d.Explore, d.Source) {
-				d = event.Decision{DecisionID: d.DecisionID, UserID: d.UserID, Timestamp: d.Timestamp, Control: d.Control, Explore: d.Explore, Source: d.Source,
-					Model: d.Model, ModelWeight: d.ModelWeight}
-			}
 			decisions = append(decisions, d)
 		}
 		return nil
@@ -84,7 +99,33 @@ func recall(ctx context.Context, h History, in Input, model event.Model) (j Join
 	if err != nil {
 		return j, read, fmt.Errorf("read decisions since %s: %w", in.Since, err)
 	}
-	return Join(decisions, rewards, JoinOptions{Model: model, Since: in.Since, Forgotten: forgotten}), read, nil
+	j = Join(decisions, rewards, o)
+	j.Repeated += repeated
+	for why, n := range dropped {
+		j.Dropped[why] += n
+	}
+	return j, read, nil
+}
+
+// sightings are which records of a list have come: those that come again count once.
+type sightings struct {
+	shown, decided bool // the first slot's reward has come; the decision has
+	slots          uint64
+	more           []int // slots that are beyond what fits
+}
+
+// slot marks the reward of one, and tells whether it had come before.
+func (s *sightings) slot(position int) (again bool) {
+	s.shown = s.shown || position == 1
+	if position < 64 {
+		bit := uint64(1) << position
+		again, s.slots = s.slots&bit != 0, s.slots|bit
+		return again
+	}
+	if again = slices.Contains(s.more, position); !again {
+		s.more = append(s.more, position)
+	}
+	return again
 }
 
 // teaches tells whether a decision can: only one that was drawn from the model's ranking can.

@@ -1,8 +1,11 @@
 package rltrainer
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
+	"runtime"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -54,6 +57,62 @@ func TestRecallKeepsWhatTeaches(t *testing.T) {
 	if forgotten < 2 || got.Dropped[Forgotten] != forgotten {
 		t.Errorf("%d decisions are told as forgotten, want %d", got.Dropped[Forgotten], forgotten)
 	}
+}
+
+// Of what cannot teach next to nothing is kept, however much of it was shown: a site's lists of a month fit.
+func TestRecallOfMuchThatCannotTeach(t *testing.T) {
+	h := &crowd{lists: 5000, slots: 10}
+	j, read, err := recall(t.Context(), h, Input{}, event.Model{})
+	must(t, err)
+	if read.Decisions != 2*h.lists || j.Dropped[NotExplored] != h.lists || j.Repeated != h.lists*(1+h.slots) {
+		t.Errorf("read %+v, dropped %v, %d came again", read, j.Dropped, j.Repeated)
+	}
+	if a := h.held / uint64(h.lists); a > 250 {
+		t.Errorf("%d bytes are held of each list", a)
+	}
+}
+
+// crowd is a history in which everything comes twice, and nothing explores.
+type crowd struct {
+	History
+	lists, slots int
+	held         uint64 // bytes, before the last is given
+}
+
+func (h *crowd) Forgotten(context.Context) (map[string]event.Time, error) { return nil, nil }
+
+func (h *crowd) Rewards(_ context.Context, _ event.Time, _ Mark, f func(event.Reward) error) (int, error) {
+	h.held = heap()
+	for i := range 2 * h.lists {
+		for slot := range h.slots {
+			r := event.Reward{DecisionID: fmt.Sprintf("decision-%012d", i%h.lists), UserID: fmt.Sprint("u", i), Position: slot + 1, Source: event.Reasoned}
+			if err := f(r); err != nil {
+				return 0, err
+			}
+		}
+	}
+	return 0, nil
+}
+
+func (h *crowd) Decisions(_ context.Context, _ event.Time, _ Mark, f func(event.Decision) error) (int, error) {
+	for i := range 2 * h.lists {
+		d := event.Decision{DecisionID: fmt.Sprintf("decision-%012d", i%h.lists), UserID: fmt.Sprint("u", i), Source: event.Reasoned, Model: &event.Model{}, ModelWeight: 1}
+		if i == 2*h.lists-1 {
+			h.held = heap() - h.held
+		}
+		if err := f(d); err != nil {
+			return 0, err
+		}
+	}
+	return 0, nil
+}
+
+// heap is how many bytes are reachable.
+func heap() uint64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
 }
 
 // What a forgotten user did teaches nothing, also where a round was under way: it ends as one that began without.
