@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"log/slog"
 	"os"
@@ -52,6 +53,14 @@ func TestARoundElsewhere(t *testing.T) {
 		if code, said := round(more); code == 0 || !strings.Contains(said, want) {
 			t.Errorf("%s: exit code %d, %s; want %q", more, code, said, want)
 		}
+	}
+	newTrainer(p).write(event.Promote, strings.Repeat("ab", 32), "", .5)
+	if code, said := round(); code != 0 || !strings.Contains(said, "adapter abababababab is being rolled out to 50 % of the users") {
+		t.Errorf("during a roll-out: exit code %d, %s", code, said)
+	}
+	var out, errs bytes.Buffer
+	if code := run(t.Context(), append([]string{"train", "export", s.file("export"), "--model", model, "--readout", "letters", "--prompt", "3"}, p.kafkaArgs()...), &out, &errs); code != exitWaiting {
+		t.Errorf("during a roll-out: exit code %d, %s", code, errs.String())
 	}
 }
 

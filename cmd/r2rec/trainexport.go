@@ -32,7 +32,8 @@ GPU. DIR/` + rolloutsFile + ` has a line a decision that explored and was shown:
 
 DIR/` + manifestFile + ` says which model, readout, prompt and tokenizer that is, and when the decisions end: put it beside the adapter,
 as the job does, and r2rec adapters import judges it by decisions from then on. The readout has to be letters. Users'
-ids are not written; titles of what they liked are, where the prompt has them. Exit code 12: there is nothing to learn yet.
+ids are not written; titles of what they liked are, where the prompt has them. Exit codes: 12 there is nothing to learn yet, 13 waiting
+for a roll-out, 130 stopped before its end, 1 failed, 2 wrong usage.
 
 Model, readout and prompt have to be those of the decisions: a model that Ollama runs answers by letters and prompt 1 until
 an adapter says otherwise, whose readout and prompt --readout and --prompt then name.
@@ -75,6 +76,10 @@ func (c trainExportCommand) Run(p *process) (err error) {
 	state, err := log.State(p.ctx)
 	if err != nil {
 		return err
+	}
+	if state.Candidate != "" {
+		fmt.Fprintf(p.stderr, "r2rec: nothing is exported: %s is being rolled out to %s of the users, and what is learned meanwhile could not be judged before that has ended\n", cleanName(state.Candidate), percent(state.Share))
+		return exitWith(exitWaiting)
 	}
 	shown := &stages{p: p}
 	shown.held = c.JSON
