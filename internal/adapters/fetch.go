@@ -71,16 +71,16 @@ func (s *Store) download(ctx context.Context, m Manifest, path string) (err erro
 	if err := os.Rename(f.Name(), path); err != nil {
 		return err
 	}
-	return syncDir(dir)
+	return syncPath(dir)
 }
 
-// syncDir makes a rename in dir last through a loss of power.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
+// syncPath makes a file, or what was renamed in a folder, last through a loss of power.
+func syncPath(path string) error {
+	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}
-	return errors.Join(d.Sync(), d.Close())
+	return errors.Join(f.Sync(), f.Close())
 }
 
 // copy writes a stored file to w and verifies it on the way.

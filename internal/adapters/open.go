@@ -34,7 +34,11 @@ func OpenStore(ctx context.Context, where string) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the store of adapters at %s: %w", address.Redacted(), err)
 	}
-	return &Store{bucket}, nil
+	s := &Store{bucket: bucket}
+	if address.Scheme == "file" {
+		s.sync = syncPath
+	}
+	return s, nil
 }
 
 var clouds = map[string]bool{"s3": true, "gs": true, "azblob": true}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"gocloud.dev/blob"
@@ -43,7 +44,10 @@ func (e *CorruptError) Error() string {
 }
 
 // Store keeps adapters' files by their digests. It is safe for concurrent use, also by several processes.
-type Store struct{ bucket *blob.Bucket }
+type Store struct {
+	bucket *blob.Bucket
+	sync   func(path string) error // makes a file, or the names in a folder, last through a loss of power; nil: all that is stored does
+}
 
 // Close ends the use of the store.
 func (s *Store) Close() error { return s.bucket.Close() }
@@ -51,6 +55,8 @@ func (s *Store) Close() error { return s.bucket.Close() }
 // Put stores the adapter in a GGUF file and returns its digest. What the manifest leaves zero of what the file says (what
 // it was learned for, rank, alpha, targets, digest, size) is filled in; where the two differ nothing is stored. A file
 // that does not say what it was learned for is refused.
+//
+// When Put returns, what it stored lasts through a loss of power: the log may name it.
 //
 // Put again, an adapter stays as it is, with the manifest that it has; but one without canaries gives way to one with.
 func (s *Store) Put(ctx context.Context, path string, m Manifest) (digest string, err error) {
@@ -68,6 +74,9 @@ func (s *Store) Put(ctx context.Context, path string, m Manifest) (digest string
 			return "", doing(err)
 		}
 		if whole && (len(held.Canaries) > 0 || len(m.Canaries) == 0) {
+			if err := s.settle(ctx, m.Digest); err != nil {
+				return "", doing(err)
+			}
 			return m.Digest, nil
 		}
 	case !errors.Is(err, ErrNotStored) && !errors.As(err, &corrupt):
@@ -87,6 +96,9 @@ func (s *Store) Put(ctx context.Context, path string, m Manifest) (digest string
 		_, err := w.Write(raw)
 		return err
 	})
+	if err == nil {
+		err = s.settle(ctx, m.Digest)
+	}
 	if err != nil {
 		return "", doing(err)
 	}
@@ -155,6 +167,29 @@ func (s *Store) write(ctx context.Context, key, kind string, content func(io.Wri
 		return err
 	}
 	return w.Close()
+}
+
+// settle makes what is stored of an adapter last, also where another Put was killed before it did.
+func (s *Store) settle(ctx context.Context, digest string) error {
+	if s.sync == nil {
+		return nil
+	}
+	folder := ""
+	for _, name := range []string{fileName, manifestName} {
+		var file *os.File
+		r, err := s.bucket.NewReader(ctx, key(digest, name), &blob.ReaderOptions{BeforeRead: func(as func(any) bool) error {
+			as(&file)
+			return nil
+		}})
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(s.sync(file.Name()), r.Close()); err != nil {
+			return err
+		}
+		folder = filepath.Dir(file.Name())
+	}
+	return errors.Join(s.sync(folder), s.sync(filepath.Dir(folder)))
 }
 
 // Manifest is that of a stored adapter. An adapter that is not there gives an error that is ErrNotStored, one whose

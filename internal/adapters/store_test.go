@@ -371,3 +371,32 @@ func TestChange(t *testing.T) {
 		t.Errorf("without canaries: %+v", got)
 	}
 }
+
+// What Put stored in a folder, or found there, is on the disk when it returns: the files and their names.
+func TestPutLastsThroughALossOfPower(t *testing.T) {
+	folder := t.TempDir()
+	s := openStore(t, folder)
+	path, digest := write(t, toy(1))
+	m := Manifest{Created: 1.8e12}
+	for range 2 {
+		var synced []string
+		s.OnSync(func(path string, sync func(string) error) error {
+			name, err := filepath.Rel(folder, path)
+			if err != nil {
+				return err
+			}
+			synced = append(synced, filepath.ToSlash(name))
+			return sync(path)
+		})
+		if _, err := s.Put(t.Context(), path, m); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff([]string{digest + "/adapter.gguf", digest + "/manifest.json", digest, "."}, synced); diff != "" {
+			t.Errorf("synced (-want +got):\n%s", diff)
+		}
+	}
+	s.OnSync(func(string, func(string) error) error { return fs.ErrInvalid })
+	if _, err := s.Put(t.Context(), path, m); !errors.Is(err, fs.ErrInvalid) {
+		t.Errorf("what cannot be synced is stored: %v", err)
+	}
+}
