@@ -3,6 +3,7 @@ package rltrainer
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -140,11 +141,12 @@ func (r *round) end() (*Report, error) {
 		return nil, err
 	}
 	for ext, content := range map[string][]byte{".json": append(raw, '\n'), ".svg": picture.Bytes()} {
-		err := gguf.WriteFile(ReportPath(r.Dir, &rep)+ext, func(w io.Writer) error {
+		path := ReportPath(r.Dir, &rep) + ext
+		err := gguf.WriteFile(path, func(w io.Writer) error {
 			_, err := w.Write(content)
 			return err
 		})
-		if err != nil {
+		if err := errors.Join(err, gguf.RemoveLeft(path)); err != nil {
 			return nil, fmt.Errorf("keep the report of a round: %w", err)
 		}
 	}

@@ -186,9 +186,10 @@ func (r *round) clear() error {
 	return r.remove(parentFolder, checkpointFile, fittedFile, adapterFile, noteFile)
 }
 
+// remove lets go of files, and of what is left of them where their writing was killed.
 func (r *round) remove(names ...string) error {
 	for _, name := range names {
-		if err := os.RemoveAll(r.path(name)); err != nil {
+		if err := errors.Join(os.RemoveAll(r.path(name)), gguf.RemoveLeft(r.path(name))); err != nil {
 			return err
 		}
 	}

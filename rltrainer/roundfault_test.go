@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -338,6 +339,44 @@ func TestALookIsNotLost(t *testing.T) {
 	must(t, err)
 	if report.Verdict != Promoted || *report.Gate != look {
 		t.Errorf("after another's roll-out: %s: %s, by %+v, want %+v", report.Verdict, report.Reason, report.Gate, look)
+	}
+}
+
+// What kills left of files that were being written goes with the round, and nothing else does.
+func TestARoundLeavesNoParts(t *testing.T) {
+	s := brief(t, nil)
+	o := s.RoundOptions
+	o.Log = faultyLog{o.Log, &fault{left: 3, with: errKilled}}
+	if _, err := RunRound(t.Context(), o); !errors.Is(err, errKilled) {
+		t.Fatal(err)
+	}
+	raw, err := os.ReadFile(filepath.Join(s.Dir, noteFile))
+	must(t, err)
+	var n note
+	must(t, json.Unmarshal(raw, &n))
+	report := ReportPath(s.Dir, &n.Report)
+	must(t, os.MkdirAll(filepath.Dir(report), 0o700))
+	part := func(path string) string {
+		return filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".1234567890")
+	}
+	foreign := filepath.Join(s.Dir, ".adapter.gguf.mine")
+	for _, path := range []string{part(s.Dir + "/" + noteFile), part(s.Dir + "/" + checkpointFile), part(s.Dir + "/" + fittedFile), part(s.Dir + "/" + adapterFile), part(report + ".json"), foreign} {
+		must(t, os.WriteFile(path, nil, 0o600))
+	}
+	ended, err := RunRound(t.Context(), s.RoundOptions)
+	must(t, err)
+	if ReportPath(s.Dir, ended) != report {
+		t.Fatalf("the report is at %s, not at %s", ReportPath(s.Dir, ended), report)
+	}
+	var left []string
+	must(t, filepath.WalkDir(s.Dir, func(path string, e os.DirEntry, err error) error {
+		if !e.IsDir() {
+			left = append(left, path)
+		}
+		return err
+	}))
+	if want := []string{foreign, report + ".json", report + ".svg"}; !slices.Equal(left, want) {
+		t.Errorf("left are %q, want %q", left, want)
 	}
 }
 

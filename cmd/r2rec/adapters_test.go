@@ -3,11 +3,13 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/segmentio/kafka-go"
 
@@ -245,6 +247,20 @@ func TestAdaptersListTellsOfWhatCannotBeRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.refused("is corrupt", "promote", digest)
+
+	// A process was killed while it stored another one.
+	left := filepath.Join(folder, strings.Repeat("ab", 32), "adapter.gguf")
+	long := time.Now().Add(-25 * time.Hour)
+	if err := errors.Join(os.MkdirAll(filepath.Dir(left), 0o755), os.WriteFile(left, []byte("half"), 0o600), os.Chtimes(left, long, long)); err != nil {
+		t.Fatal(err)
+	}
+	if out := d.do("prune", "--younger", "1000000h"); !strings.Contains(out, "Would be deleted; --yes deletes: 0 adapters and 1 files that belong to none, 4 bytes") || !strings.Contains(out, "left by a killed process") {
+		t.Errorf("prune: %q", out)
+	}
+	d.do("prune", "--younger", "1000000h", "--yes")
+	if _, err := os.Stat(left); err == nil {
+		t.Error("what a killed process left is still there")
+	}
 }
 
 // TestAdaptersDiff compares weights with those that are known, and answers by asking.

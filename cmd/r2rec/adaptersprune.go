@@ -23,8 +23,12 @@ type adaptersPruneCommand struct {
 // Help is shown by `r2rec adapters prune --help`.
 func (adaptersPruneCommand) Help() string {
 	return `Deletes files only: the log keeps every record. What is current or being rolled out stays, and so do the last --keep adapters
-that current followed and the last --keep that were served to all, rolled back or not. Nothing is deleted without --yes.`
+that current followed and the last --keep that were served to all, rolled back or not. What killed processes left in the store
+for more than a day goes, too. Nothing is deleted without --yes.`
 }
+
+// leftFor is how old what belongs to no adapter has to be: whoever stores one is done with it sooner.
+const leftFor = 24 * time.Hour
 
 // pruning is what is deleted, or would be.
 type pruning struct {
@@ -32,6 +36,7 @@ type pruning struct {
 	Bytes   int64               `json:"bytes"`
 	Kept    int                 `json:"kept"`
 	Prune   []adapters.Manifest `json:"prune"`
+	Left    []adapters.Leftover `json:"left"` // that belongs to no adapter
 }
 
 func (c adaptersPruneCommand) Run(p *process) error {
@@ -51,6 +56,12 @@ func (c adaptersPruneCommand) Run(p *process) error {
 		return err
 	}
 	out := toPrune(d.state, stored, c.Keep, event.At(time.Now().Add(-c.Younger)))
+	if out.Left, err = d.store.Leftovers(p.ctx, time.Now().Add(-leftFor)); err != nil {
+		return err
+	}
+	for _, l := range out.Left {
+		out.Bytes += l.Bytes
+	}
 	if c.Yes {
 		shown := &stages{p: p}
 		defer shown.close()
@@ -59,6 +70,12 @@ func (c adaptersPruneCommand) Run(p *process) error {
 				return err
 			}
 			shown.set("deleting", i+1, len(out.Prune))
+		}
+		for i, l := range out.Left {
+			if err := d.store.Discard(p.ctx, l); err != nil {
+				return err
+			}
+			shown.set("discarding what was left", i+1, len(out.Left))
 		}
 		shown.close()
 		out.Deleted = true
@@ -99,7 +116,7 @@ func toPrune(s adapters.State, stored map[string]adapters.Manifest, keep int, be
 }
 
 func (o pruning) write(w io.Writer) error {
-	if len(o.Prune) == 0 {
+	if len(o.Prune)+len(o.Left) == 0 {
 		_, err := fmt.Fprintf(w, "Nothing to delete; %d adapters are kept.\n", o.Kept)
 		return err
 	}
@@ -108,6 +125,9 @@ func (o pruning) write(w io.Writer) error {
 	for _, m := range o.Prune {
 		fmt.Fprintf(t, "%s\t%s\t%d\n", shortName(m.Digest), moment(m.Created), m.Size)
 	}
+	for _, l := range o.Left {
+		fmt.Fprintf(t, "%s\tleft by a killed process\t%d\n", l.Key, l.Bytes)
+	}
 	if err := t.Flush(); err != nil {
 		return err
 	}
@@ -115,6 +135,6 @@ func (o pruning) write(w io.Writer) error {
 	if o.Deleted {
 		said = "Deleted"
 	}
-	_, err := fmt.Fprintf(w, "%s: %d adapters, %d bytes; %d are kept.\n", said, len(o.Prune), o.Bytes, o.Kept)
+	_, err := fmt.Fprintf(w, "%s: %d adapters%s, %d bytes; %d are kept.\n", said, len(o.Prune), some(" and %d files that belong to none", len(o.Left)), o.Bytes, o.Kept)
 	return err
 }
