@@ -117,8 +117,7 @@ func (p *trainer) finish(dir string, more ...string) (code int, r rltrainer.Repo
 }
 
 // await waits until one of a round's files is there.
-func (p *trainer) await(path string, ended <-chan error) (there bool) {
-	p.Helper()
+func await(path string, ended <-chan error) (there bool) {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -147,7 +146,7 @@ func TestTrainIsKilledAtEachStage(t *testing.T) {
 			}
 			ended := make(chan error, 1)
 			go func() { ended <- cmd.Wait() }()
-			if !p.await(filepath.Join(dir, file), ended) {
+			if !await(filepath.Join(dir, file), ended) {
 				t.Fatalf("the round ended before there was a %s", file)
 			}
 			if err := cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
@@ -196,7 +195,7 @@ func TestTrainersAtOnce(t *testing.T) {
 		}
 		ended := make(chan error, 1)
 		go func() { ended <- first.Wait() }()
-		if !p.await(filepath.Join(dir, "checkpoint"), ended) {
+		if !await(filepath.Join(dir, "checkpoint"), ended) {
 			t.Fatal("the first round ended before it had a checkpoint")
 		}
 		if err := first.Process.Signal(syscall.SIGSTOP); err != nil {

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
@@ -62,6 +63,42 @@ func TestARoundElsewhere(t *testing.T) {
 	if code := run(t.Context(), append([]string{"train", "export", s.file("export"), "--model", model, "--readout", "letters", "--prompt", "3"}, p.kafkaArgs()...), &out, &errs); code != exitWaiting {
 		t.Errorf("during a roll-out: exit code %d, %s", code, errs.String())
 	}
+}
+
+// Told to end, the script tells the command at work, waits until that has let go of what it holds, and leaves nothing.
+func TestARoundElsewhereEndsWhenItIsTold(t *testing.T) {
+	t.Parallel()
+	bin, work, told := t.TempDir(), t.TempDir(), t.TempDir()
+	running, released := filepath.Join(told, "running"), filepath.Join(told, "released")
+	script := "#!/bin/sh\n" + `[ "$2" = export ] || exit 0
+trap 'echo > "` + released + `"; exit 130' TERM
+echo > "` + running + `"
+while kill -0 $PPID 2>/dev/null; do sleep .05; done
+`
+	if err := os.WriteFile(filepath.Join(bin, "r2rec"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), "../../deploy/trainer/round.sh")
+	cmd.Env = append(os.Environ(), "PATH="+bin+string(os.PathListSeparator)+os.Getenv("PATH"), "MODEL=m", "WORK="+work)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	if !await(running, ended) {
+		t.Fatal("the script ended before the export")
+	}
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	<-ended
+	if code := cmd.ProcessState.ExitCode(); code != exitStopped {
+		t.Errorf("exit code %d, want that of the command", code)
+	}
+	if _, err := os.Stat(released); err != nil {
+		t.Errorf("the command was not told: %v", err)
+	}
+	wantFiles(t, work)
 }
 
 // What a thinking server was asked ends in its thought; an adapter that was learned from such prompts is converted like any
