@@ -116,7 +116,7 @@ func (p *trainer) finish(dir string, more ...string) (code int, r rltrainer.Repo
 	return cmd.ProcessState.ExitCode(), r
 }
 
-// await waits until one of a round's files is there.
+// await waits until a file is there, or the process has ended.
 func await(path string, ended <-chan error) (there bool) {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
