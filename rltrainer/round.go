@@ -172,8 +172,7 @@ func setDefault[T comparable](v *T, d T) {
 //
 // It can be killed at any instant: called again with the same options it goes on where it stood, and ends the same. Where
 // the world has moved on meanwhile (another parent), it begins anew; where learning diverges it is given up, since it would
-// again. Whether its promotion counts is decided by the log
-// alone, whoever else is at work.
+// again. Whether its promotion counts is decided by the log alone, whoever else is at work.
 func RunRound(ctx context.Context, o RoundOptions) (*Report, error) {
 	if err := o.fill(); err != nil {
 		return nil, err
