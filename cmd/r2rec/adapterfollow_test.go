@@ -337,9 +337,9 @@ func TestServeFollowsTheLogOfAdapters(t *testing.T) {
 
 	// Servers that follow no log have one ranking: lists that were stored by another are made anew.
 	const stored = "/v1/users/u3/recommendations"
-	fixed := p.serve("--adapter", filepath.Join(tr.folder, second, "adapter.gguf"), "--control-share", "0")
-	if got := fixed.adapterIn(stored); got != second {
-		t.Errorf("%q ranked what a server with the adapter %q answers", got, second)
+	fixed := p.serve("--adapter", filepath.Join(tr.folder, byHand, "adapter.gguf"), "--control-share", "0")
+	if got := fixed.adapterIn(stored); got != byHand {
+		t.Errorf("%q ranked what a server with the adapter %q answers", got, byHand)
 	}
 	if got := p.serve("--control-share", "0").adapterIn(stored); got != "" {
 		t.Errorf("%q ranked what a server with the bare model answers", got)
