@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -126,6 +127,41 @@ func TestJoinerFaultAtEveryStoreCall(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A record whose time has not come holds its partition up, which is told until it has.
+func TestJoinerTellsOfARecordOfTheFuture(t *testing.T) {
+	eachJoin(t, func(t *testing.T, c *joinCluster) {
+		var mu sync.Mutex
+		now := time.Now()
+		opt := c.joinOptions(c.graph())
+		opt.Lateness, opt.Window, opt.Showable = time.Minute, 2*time.Minute, 3*time.Minute
+		opt.Now = func() time.Time {
+			mu.Lock()
+			defer mu.Unlock()
+			now = now.Add(time.Millisecond) // so that Kafka is asked again
+			return now
+		}
+		in := event.Interaction{EventID: "e", UserID: "u", ItemID: "x", Type: event.Click, Timestamp: event.At(now)}
+		c.produce(c.record(c.join.Interactions, 1, "u", now.Add(50*time.Minute).UnixMilli(), must(event.Encode(in))))
+		r := startJoiner(t, opt)
+		trouble := func() (told Trouble) {
+			for _, p := range r.Health().Partitions {
+				if p.Topic == c.join.Interactions && p.Partition == 1 {
+					told = p.Trouble
+				}
+			}
+			return told
+		}
+		c.eventually("health tells what is waited for", func() bool {
+			told := trouble()
+			return told.Doing == waitingForTime && strings.Contains(told.Error, "at offset 0 ") && strings.Contains(told.Error, "message.timestamp.after.max.ms")
+		})
+		mu.Lock()
+		now = now.Add(time.Hour)
+		mu.Unlock()
+		c.eventually("it goes on", func() bool { return trouble() == Trouble{} })
+	})
 }
 
 // Every kind of request that the joiner makes fails, the first time, the second and so on.

@@ -62,7 +62,9 @@ type Member struct {
 	FetchBytes int
 	// Skew is how far an event's timestamp may lie after the time of its Kafka record. It is compared with the record
 	// and not with the clock, so that a replay reaches the same verdict; a record without a time is compared with the
-	// clock. Brokers keep record times honest (message.timestamp.after.max.ms). Default 24 h.
+	// clock. The record's time is its producer's, also where the topic has message.timestamp.type=LogAppendTime: kafka-go does
+	// not read the brokers'. What keeps it honest are brokers that refuse later ones (message.timestamp.after.max.ms), which
+	// broker.EnsureTopics sets for the topics it makes. Default 24 h.
 	Skew time.Duration
 	// CheckInterval is how often a partition asks Kafka for its first and last offset, and how long it stays idle before
 	// it compares its position with the store's: how soon a flushed or restored store is noticed. Default 1 s.

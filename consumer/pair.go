@@ -167,6 +167,7 @@ func (p *pair) collect(ctx context.Context) (joinBatch, error) {
 	wait, cancel := context.WithTimeout(ctx, opt.CheckInterval)
 	defer cancel()
 	settle := min(opt.Lateness, maxSettle)
+	soon := opt.Now().Add(opt.Lateness).UnixMilli()
 	named := map[string]bool{}
 	for size := 0; b.taken < opt.MaxBatch && size < opt.MaxBytes; {
 		if err := p.decisions.peek(ctx, wait, &p.merge.decisions, settle, p.decisions.decodeDecision); err != nil {
@@ -175,6 +176,8 @@ func (p *pair) collect(ctx context.Context) (joinBatch, error) {
 		if err := p.interactions.peek(ctx, wait, &p.merge.interactions, settle, p.interactions.decodeInteraction); err != nil {
 			return b, err
 		}
+		p.decisions.watchTime(soon)
+		p.interactions.watchTime(soon)
 		from := p.merge.next()
 		if from == neither {
 			break
@@ -200,6 +203,11 @@ func (p *pair) collect(ctx context.Context) (joinBatch, error) {
 		if user := r.user(); r.out == "" && !named[user] {
 			named[user] = true
 			b.users = append(b.users, user)
+		}
+	}
+	for _, s := range p.streams() {
+		if s.ahead == nil || s.ahead.time <= soon {
+			s.recovered(waitingForTime)
 		}
 	}
 	p.clock.reached(p.merge.reached())

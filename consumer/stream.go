@@ -2,6 +2,7 @@ package consumer
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/segmentio/kafka-go"
@@ -21,6 +22,7 @@ type stream struct {
 type ahead struct {
 	offset int64
 	bytes  int
+	time   int64 // Kafka's, in milliseconds
 	joinRecord
 	letter *letter // a decision that cannot be decoded
 }
@@ -66,15 +68,29 @@ func (s *stream) peek(ctx, wait context.Context, to *side, settle time.Duration,
 			continue
 		}
 		a := decode(m)
-		a.offset, a.bytes = m.Offset, len(m.Key)+len(m.Value)
+		a.offset, a.bytes, a.time = m.Offset, len(m.Key)+len(m.Value), kafkaTime(m, a.joinRecord)
 		s.ahead = &a
-		to.has, to.next = true, kafkaTime(m, a.joinRecord)
+		to.has, to.next = true, a.time
 	}
 	if s.ahead == nil && s.next >= s.until {
 		// All that could be read when Kafka was asked is read: what comes is recorded later, but for what was on its way.
 		to.upTo = max(to.upTo, s.asked.Add(-settle).UnixMilli())
 	}
 	return nil
+}
+
+const waitingForTime = "wait for the time of a record"
+
+// watchTime tells of a record ahead that lies later than soon. Everything recorded after it waits until its time has come, and
+// counts as recorded no earlier: what was in time is late then.
+func (s *stream) watchTime(soon int64) {
+	if s.ahead == nil || s.ahead.time <= soon {
+		return
+	}
+	now, at := s.g.member.Now(), time.UnixMilli(s.ahead.time)
+	s.failed(waitingForTime, fmt.Errorf("the record at offset %d says that it was recorded at %s, %v ahead of the clock of this machine: until then this partition earns no rewards, and what comes meanwhile may be dropped as late. "+
+		"Correct the clock of its producer, and have the brokers refuse such records (message.timestamp.after.max.ms of the topic)",
+		s.ahead.offset, at.UTC().Format(time.RFC3339), at.Sub(now).Round(time.Second)))
 }
 
 // kafkaTime is when a record was recorded, in milliseconds. Where Kafka does not tell (before 0.10), it is the event's

@@ -106,6 +106,25 @@ func warnRetention(p *process, kc *broker.Client) {
 	}
 }
 
+// warnTimes says what it means that brokers take records of a time that has not come.
+func warnTimes(p *process, kc *broker.Client, lateness time.Duration) {
+	for _, topic := range []string{broker.Interactions, broker.Decisions} {
+		ahead, err := kc.Ahead(p.ctx, topic)
+		most := ahead.String()
+		if ahead < 0 {
+			most = "no limit"
+		}
+		switch {
+		case err != nil:
+			p.log.Debug("which times Kafka lets records have is not known", "error", err)
+		case ahead < 0 || ahead > lateness:
+			p.log.Warn("Kafka takes records whose time lies ahead of its clock: one wrong clock holds up the rewards of a partition until then, and what comes meanwhile is dropped as late. "+
+				"Set message.timestamp.type of the topic to CreateTime, and message.timestamp.after.max.ms to --lateness at most",
+				"topic", kc.Topic(topic), "ahead", most, "lateness", lateness)
+		}
+	}
+}
+
 func newConsumer(p *process, kc *broker.Client, graph consumer.Graph, reg prometheus.Registerer, opt consumer.Options) (*consumer.Consumer, error) {
 	opt.Brokers, opt.Dialer, opt.Transport = kc.Brokers(), kc.Dialer, kc.Transport
 	opt.Topics = consumedTopics(kc)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -31,6 +32,12 @@ const DefaultPartitions = 8
 // keptToLearn is how long Decisions and Rewards are kept: trainers read those of 30 days, by default.
 const keptToLearn = 40 * 24 * time.Hour
 
+// maxAhead is how far the time of a record of Interactions or Decisions may lie ahead of the brokers' clocks, which is no more
+// than the join of the two allows for by default (consumer.JoinerOptions.Lateness): brokers refuse what is later. They have to,
+// because it is the producer's time that counts, also where the brokers put their own beside it (LogAppendTime): kafka-go
+// reads only the producer's.
+const maxAhead = 5 * time.Minute
+
 // Topics says how topics are made that do not exist yet. Those that exist are left as they are.
 type Topics struct {
 	Partitions        int // of Interactions, Items, Users and Rewards; 0 means DefaultPartitions
@@ -49,13 +56,14 @@ func (e *PartitionsError) Error() string {
 	return fmt.Sprintf("topic %s has %d partitions, want %d: %s", e.Topic, e.Have, e.Want, e.Why)
 }
 
-// EnsureTopics makes the topics that are missing, with retentions of their own, and then checks that the partitions of all fit together: Decisions has
-// as many as Interactions, or a click and the decision that earned it would reach different consumers, and Adapters has
-// one, or the log of promotions has no order. What does not fit is an error that is a *PartitionsError. Several processes
-// may call it at the same time.
+// EnsureTopics makes the topics that are missing, with retentions of their own and the times of records looked at where they
+// count, and then checks that the partitions of all fit together: Decisions has as many as Interactions, or a click and the
+// decision that earned it would reach different consumers, and Adapters has one, or the log of promotions has no order.
+// What does not fit is an error that is a *PartitionsError. Several processes may call it at the same time.
 //
 // The brokers' default of the replication factor is used where none is given; on a cluster of one broker that cannot
-// satisfy or does not know it (before Kafka 2.4), the factor is 1.
+// satisfy or does not know it (before Kafka 2.4), the factor is 1. Brokers that cannot look at times (before Kafka 3.6) make
+// the topics without, see Ahead.
 func (c *Client) EnsureTopics(ctx context.Context, spec Topics) error {
 	if spec.Partitions < 0 || spec.ReplicationFactor < 0 {
 		return fmt.Errorf("ensure topics: partitions %d, replication factor %d: want 0 or more", spec.Partitions, spec.ReplicationFactor)
@@ -122,7 +130,8 @@ func (c *Client) create(ctx context.Context, admin *kafka.Client, spec Topics, h
 	deleting := kafka.ConfigEntry{ConfigName: "cleanup.policy", ConfigValue: "delete"}
 	kept := kafka.ConfigEntry{ConfigName: retentionTime, ConfigValue: "-1"}
 	unbounded := kafka.ConfigEntry{ConfigName: "retention.bytes", ConfigValue: "-1"}
-	toLearn := kafka.ConfigEntry{ConfigName: retentionTime, ConfigValue: strconv.FormatInt(keptToLearn.Milliseconds(), 10)}
+	times := []kafka.ConfigEntry{{ConfigName: timeType, ConfigValue: "CreateTime"}, {ConfigName: timeAhead, ConfigValue: milliseconds(maxAhead)}}
+	toLearn := kafka.ConfigEntry{ConfigName: retentionTime, ConfigValue: milliseconds(keptToLearn)}
 
 	// The two must agree, and either may have been made by hand.
 	like := spec.Partitions
@@ -131,28 +140,39 @@ func (c *Client) create(ctx context.Context, admin *kafka.Client, spec Topics, h
 	} else if n, ok := have[c.Topic(Decisions)]; ok {
 		like = n
 	}
-	add(Interactions, like, deleting, kept, unbounded) // what the graph is filled from when it is lost
+	add(Interactions, like, append(times, deleting, kept, unbounded)...) // what the graph is filled from when it is lost
 	add(Items, spec.Partitions, compacted)
 	add(Users, spec.Partitions, compacted)
-	add(Decisions, like, deleting, toLearn)
+	add(Decisions, like, append(times, deleting, toLearn)...)
 	add(Rewards, spec.Partitions, deleting, toLearn)
 	add(Adapters, 1, deleting, kept, unbounded)
 	add(DeadLetters, 1,
 		kafka.ConfigEntry{ConfigName: "max.message.bytes", ConfigValue: strconv.Itoa(MaxDeadLetterBytes + MaxDeadLetterBytes/8)})
 
-	err := c.createAll(ctx, admin, missing)
-	if spec.ReplicationFactor == 0 && refusesFactor(err) {
-		res, metaErr := admin.Metadata(ctx, &kafka.MetadataRequest{Topics: []string{}})
-		if metaErr != nil || len(res.Brokers) != 1 {
-			return backoff.Permanent(fmt.Errorf("%w (the brokers refuse their own default of the replication factor: make the topics by hand)", err))
+	for factors, looking := spec.ReplicationFactor == 0, true; ; {
+		err := c.createAll(ctx, admin, missing)
+		switch {
+		case factors && refusesFactor(err):
+			factors = false
+			res, metaErr := admin.Metadata(ctx, &kafka.MetadataRequest{Topics: []string{}})
+			if metaErr != nil || len(res.Brokers) != 1 {
+				return backoff.Permanent(fmt.Errorf("%w (the brokers refuse their own default of the replication factor: make the topics by hand)", err))
+			}
+			for i := range missing {
+				missing[i].ReplicationFactor = 1
+			}
+		case looking && errors.Is(err, kafka.InvalidConfiguration):
+			looking = false
+			for i := range missing {
+				missing[i].ConfigEntries = slices.DeleteFunc(missing[i].ConfigEntries, func(e kafka.ConfigEntry) bool { return e.ConfigName == timeAhead })
+			}
+		default:
+			return err
 		}
-		for i := range missing {
-			missing[i].ReplicationFactor = 1
-		}
-		err = c.createAll(ctx, admin, missing)
 	}
-	return err
 }
+
+func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 
 func (c *Client) createAll(ctx context.Context, admin *kafka.Client, topics []kafka.TopicConfig) error {
 	res, err := admin.CreateTopics(ctx, &kafka.CreateTopicsRequest{Topics: topics})

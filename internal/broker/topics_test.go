@@ -3,6 +3,7 @@ package broker_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -17,11 +18,15 @@ import (
 	"github.com/r2rec/r2rec/internal/embedded/embeddedtest"
 )
 
-func createTopic(t *testing.T, c *broker.Client, topic string, partitions int) {
+func createTopic(t *testing.T, c *broker.Client, topic string, partitions int, config ...string) {
 	t.Helper()
+	var entries []kafka.ConfigEntry
+	for kv := range slices.Chunk(config, 2) {
+		entries = append(entries, kafka.ConfigEntry{ConfigName: kv[0], ConfigValue: kv[1]})
+	}
 	client := &kafka.Client{Addr: kafka.TCP(c.Brokers()...), Transport: c.Transport}
 	res, err := client.CreateTopics(bounded(t), &kafka.CreateTopicsRequest{Topics: []kafka.TopicConfig{
-		{Topic: c.Topic(topic), NumPartitions: partitions, ReplicationFactor: 1}}})
+		{Topic: c.Topic(topic), NumPartitions: partitions, ReplicationFactor: 1, ConfigEntries: entries}}})
 	if err == nil {
 		err = res.Errors[c.Topic(topic)]
 	}
@@ -149,6 +154,52 @@ func TestRetention(t *testing.T) {
 			t.Error("a topic that is not there has a retention")
 		}
 	})
+}
+
+// Where the join reads the times of records, brokers refuse those that lie far ahead, as far as they can look; a topic that
+// nobody made so is told apart, and so is one whose brokers put a time of their own beside the producer's, which is not read.
+func TestTimesOfRecordsAreLookedAt(t *testing.T) {
+	embeddedtest.EachKafka(t, func(t *testing.T, s broker.Settings) {
+		c := newClient(t, s)
+		if err := c.EnsureTopics(bounded(t), broker.Topics{Partitions: 1}); err != nil {
+			t.Fatal(err)
+		}
+		createTopic(t, c, "appended", 1, "message.timestamp.type", "LogAppendTime", "message.timestamp.after.max.ms", "1000")
+		createTopic(t, c, "unbounded", 1, "message.timestamp.after.max.ms", "9223372036854775807")
+		for topic, want := range map[string]time.Duration{broker.Interactions: 5 * time.Minute, broker.Decisions: 5 * time.Minute, "appended": -1, "unbounded": -1} {
+			if got, err := c.Ahead(bounded(t), topic); err != nil || got != want {
+				t.Errorf("%s: records may lie %v ahead, %v; want %v", topic, got, err, want)
+			}
+		}
+	})
+}
+
+// Brokers that do not know how to look at times get the topics all the same.
+func TestTopicsOfBrokersThatDoNotLookAtTimes(t *testing.T) {
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cluster.Close()
+	cluster.ControlKey(int16(kmsg.CreateTopics), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		req := r.(*kmsg.CreateTopicsRequest)
+		for _, topic := range req.Topics {
+			for _, config := range topic.Configs {
+				if config.Name == "message.timestamp.after.max.ms" {
+					return answerAll(req, kerr.InvalidConfig), nil, true
+				}
+			}
+		}
+		return nil, nil, false
+	})
+	c := newClient(t, broker.Settings{Brokers: cluster.ListenAddrs()})
+	if err := c.EnsureTopics(bounded(t), broker.Topics{Partitions: 2}); err != nil {
+		t.Fatal(err)
+	}
+	if d, err := c.Ahead(bounded(t), broker.Decisions); err != nil || d >= 0 {
+		t.Errorf("records may lie %v ahead, %v; want that nobody looks", d, err)
+	}
 }
 
 func TestEnsureTopicsRefusesWhatDoesNotFit(t *testing.T) {
