@@ -28,12 +28,20 @@ type erasure struct {
 	users  []event.User
 	beside bool // the graph does not keep the watermarks of the span
 
-	field, token string
+	field, token string // of the count
 	steps        [groups]int
 }
 
-func (c *Cache) erasure(span event.Span, users []event.User) *erasure {
-	return &erasure{c: c, span: span, users: users, field: watermarkField(span.Topic, span.Partition), token: rand.Text()}
+// besideField begins the fields of erasures that are beside. They have counts of their own: who keeps the watermarks of the
+// same partition, such as a rebuild, may forget the same users at the same time, and neither has to wait for the other.
+const besideField = "beside:"
+
+func (c *Cache) erasure(span event.Span, users []event.User, beside bool) *erasure {
+	e := &erasure{c: c, span: span, users: users, beside: beside, field: watermarkField(span.Topic, span.Partition), token: rand.Text()}
+	if beside {
+		e.field = besideField + e.field
+	}
+	return e
 }
 
 // state is the count of a group, made unmistakable.

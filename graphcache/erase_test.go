@@ -225,6 +225,41 @@ func TestForgettingSeesThatRedisWasRestored(t *testing.T) {
 	})
 }
 
+// A rebuild that reads a request to forget, and a consumer that forgets the same users in all graphs, are in one graph at the
+// same time: whatever the one does between two calls of the other, both get through.
+func TestForgettingBesideHoldsUpNobody(t *testing.T) {
+	embeddedtest.EachRedis(t, func(t *testing.T, opt *redis.UniversalOptions) {
+		ctx, rdb := t.Context(), client(t, opt)
+		c, err := New(rdb, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := &feed{T: t, c: c}
+		f.interactions(buyers(rand.New(rand.NewPCG(1, 1)), 20, 40, 20_000*day)...)
+		users := []event.User{{UserID: "user-3-", ForgetBefore: 20_001 * day}}
+		span := event.Span{Topic: "users"}
+		owner := func(c *Cache) error {
+			span.Start, span.End = span.End, span.End+1
+			return c.ApplyUsers(ctx, span, users)
+		}
+		beside := func(c *Cache) error { return c.ForgetBeside(ctx, span, users) }
+		for name, pair := range map[string][2]func(*Cache) error{"owner": {owner, beside}, "beside": {beside, owner}} {
+			for n, through := 1, false; !through; n++ {
+				fault := &faulty{at: n, do: func() { f.must(pair[1](c)) }}
+				met := redis.NewUniversalClient(opt)
+				met.AddHook(fault)
+				other, err := New(met, Options{})
+				f.must(err)
+				if err := pair[0](other); err != nil {
+					t.Errorf("%s, the other at call %d: %v", name, n, err)
+				}
+				met.Close()
+				through = fault.calls < n
+			}
+		}
+	})
+}
+
 func TestTraces(t *testing.T) {
 	open(t, func(t *testing.T, c *Cache) {
 		ctx := t.Context()

@@ -104,7 +104,7 @@ func (c *Cache) readForgotten(ctx context.Context, of map[string]bool) (map[stri
 	return found, &read, nil
 }
 
-// epochField of the hash r2:{g}:erasing; the others name partitions, with a slash.
+// epochField of the hash r2:{g}:erasing; the others name partitions, with a slash, see also besideField.
 const epochField = "epoch"
 
 func usersOf(batches ...[]event.Interaction) map[string]bool {
@@ -162,7 +162,7 @@ func (c *Cache) ApplyUsers(ctx context.Context, span event.Span, batch []event.U
 		}
 		return c.settle(ctx, []event.Span{span}, txs)[0]
 	}
-	e := c.erasure(span, batch)
+	e := c.erasure(span, batch, false)
 	if err := e.begin(ctx); err != nil {
 		return err
 	}
@@ -181,7 +181,7 @@ func (c *Cache) Remember(ctx context.Context, span event.Span, batch []event.Use
 	if span.Start == span.End || len(batch) == 0 {
 		return c.ApplyUsers(ctx, span, batch)
 	}
-	e := c.erasure(span, batch)
+	e := c.erasure(span, batch, false)
 	if err := e.begin(ctx); err != nil {
 		return err
 	}
@@ -194,8 +194,7 @@ func (c *Cache) ForgetBeside(ctx context.Context, span event.Span, batch []event
 	if len(batch) == 0 {
 		return nil
 	}
-	e := c.erasure(span, batch)
-	e.beside = true
+	e := c.erasure(span, batch, true)
 	if err := e.begin(ctx); err != nil {
 		return err
 	}

@@ -22,7 +22,7 @@
 //	r2:{g}:items     HASH item -> JSON         the catalogue
 //	r2:{g}:wm        HASH topic/partition -> n everything below offset n is applied in this group
 //	r2:{g}:forget    HASH keyed hash of a user -> forget_before
-//	r2:{g}:erasing   HASH topic/partition -> token:steps, how far a batch of forgets has come, gone when it is done; and epoch -> how many have begun
+//	r2:{g}:erasing   HASH topic/partition -> token:steps, how far a batch of forgets has come, gone when it is done; beside:topic/partition, the same of who keeps no watermarks here; and epoch -> how many have begun
 //	r2:generation    HASH which graph is current, and which others have keys, see Generations
 //	r2:{join:TOPIC/P}:head, :users, :due, :asked
 //	                 HASH, HASH user -> JSON, ZSET user -> ms, SET of users: what waits for its reward, see LoadJoin; expire after a week unused
