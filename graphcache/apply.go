@@ -192,14 +192,25 @@ func (c *Cache) travel(ctx context.Context, parts []*part) {
 		batches[i], spans[i] = p.batch, p.span
 	}
 	var errs []error
+	told := false
 	for range attempts {
 		errs = c.travelOnce(ctx, batches, spans)
 		if !slices.ContainsFunc(errs, func(err error) bool { return errors.Is(err, errForgotMeanwhile) }) {
 			break
 		}
+		told = true
 	}
+	var left [][]event.Interaction
 	for i, p := range parts {
-		p.err = errs[i]
+		if errs[i] != nil && (told || p.ctx.Err() != nil) {
+			left = append(left, batches[i])
+		}
+	}
+	err := c.sweep(ctx, left)
+	for i, p := range parts {
+		if p.err = errs[i]; p.err != nil && err != nil {
+			p.err = errors.Join(p.err, err)
+		}
 	}
 }
 

@@ -260,6 +260,79 @@ func TestForgettingBesideHoldsUpNobody(t *testing.T) {
 	})
 }
 
+// atWrite does something at the first pipeline that adds edges: before it is sent, and when it was done.
+type atWrite struct {
+	before func()
+	after  func(ctx context.Context) error
+	once   sync.Once
+}
+
+func (*atWrite) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (*atWrite) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+func (h *atWrite) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) (err error) {
+		if !slices.ContainsFunc(cmds, func(cmd redis.Cmder) bool { return cmd.Name() == "zadd" }) {
+			return next(ctx, cmds)
+		}
+		first := false
+		h.once.Do(func() {
+			first = true
+			h.before()
+			if err = next(ctx, cmds); err != nil {
+				return
+			}
+			if err = h.after(ctx); err != nil {
+				for _, cmd := range cmds {
+					cmd.SetErr(err)
+				}
+			}
+		})
+		if first {
+			return err
+		}
+		return next(ctx, cmds)
+	}
+}
+
+// Whoever was held up between asking who is forgotten and writing, while another took its partition over and a user was
+// forgotten, brings nothing of the user back, also if it is told to end in that moment: nobody reads the batch again.
+func TestFormerReaderBringsNobodyBack(t *testing.T) {
+	for name, answer := range map[string]error{"answered": nil, "the answer is lost": errKilled} {
+		t.Run(name, func(t *testing.T) {
+			embeddedtest.EachRedis(t, func(t *testing.T, opt *redis.UniversalOptions) {
+				ctx := t.Context()
+				owner, err := New(client(t, opt), Options{})
+				f := &feed{T: t, c: owner}
+				f.must(err)
+				late := redis.NewUniversalClient(opt)
+				defer late.Close()
+				former, err := New(late, Options{})
+				f.must(err)
+				f.must(advance.Load(ctx, owner.rdb).Err())
+				batch, span := likes("gone", "x", "y"), event.Span{Topic: "interactions", End: 2}
+				ending, end := context.WithCancel(ctx)
+				late.AddHook(&atWrite{before: func() {
+					f.must(owner.ApplyInteractions(ctx, span, batch))
+					f.must(owner.ApplyUsers(ctx, event.Span{Topic: "users", End: 1}, []event.User{{UserID: "gone", ForgetBefore: 20_001 * day}}))
+				}, after: func(ctx context.Context) error {
+					end()
+					<-ctx.Done()
+					return answer
+				}})
+				if err := former.ApplyInteractions(ending, span, batch); err == nil {
+					t.Error("what was not told of the forget is applied")
+				}
+				f.must(owner.ApplyInteractions(ctx, event.Span{Topic: "interactions", Start: 2, End: 3}, likes("other", "x")))
+				traces, err := owner.Traces(ctx, "gone")
+				f.must(err)
+				if !traces.None() {
+					t.Errorf("of the forgotten user is back: %+v", traces)
+				}
+			})
+		})
+	}
+}
+
 func TestTraces(t *testing.T) {
 	open(t, func(t *testing.T, c *Cache) {
 		ctx := t.Context()

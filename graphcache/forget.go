@@ -116,7 +116,7 @@ func usersOf(batches ...[]event.Interaction) map[string]bool {
 }
 
 // forgetAgain removes what batches may have written of users who are forgotten: in an earlier attempt at them, before the
-// users were. It comes after the attempt that knows of the forget. Whoever dies before it has not moved the watermarks of
+// users were. It comes after the attempt that knows of the forget, or by way of sweep. Whoever dies before it has not moved the watermarks of
 // all groups in the earlier attempt, because the forget began another epoch, so the batches will be attempted again.
 func (c *Cache) forgetAgain(ctx context.Context, batches [][]event.Interaction, forgotten map[string]event.Time) error {
 	if len(forgotten) == 0 {
@@ -142,6 +142,22 @@ func (c *Cache) forgetAgain(ctx context.Context, batches [][]event.Interaction, 
 	}
 	_, err := c.run(ctx, some)
 	return wrap("forget users in the middle of a batch", err)
+}
+
+// sweep removes what batches that failed may have written of users who are forgotten. Their readers may not come again, and who
+// reads these partitions now may be past them: an epoch holds back a watermark, but not the data that travel with it. It
+// holds up whoever ends for takeBackWithin at most.
+func (c *Cache) sweep(ctx context.Context, batches [][]event.Interaction) error {
+	if len(batches) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), takeBackWithin)
+	defer cancel()
+	forgotten, err := c.forgotten(ctx, usersOf(batches...))
+	if err != nil {
+		return err
+	}
+	return c.forgetAgain(ctx, batches, forgotten)
 }
 
 // ApplyUsers forgets: for every user of the batch, everything older than its ForgetBefore leaves the graph, and events
