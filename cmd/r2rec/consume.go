@@ -69,8 +69,7 @@ func (c consumeCommand) Run(p *process) error {
 		return err
 	}
 	c.warnForgetKey(p)
-	warnRetention(p, s.kafka)
-	warnTimes(p, s.kafka, c.Lateness)
+	warnTopics(p, s.kafka, c.Lateness)
 	p.log.Info("consuming", "kafka", s.kafka.Brokers(), "redis", addressOf(s.rdb), "group", c.Group, "edges_per_node", s.graph.Bound())
 	g, ctx := errgroup.WithContext(p.ctx)
 	g.Go(func() error { return cons.Run(ctx) })

@@ -94,20 +94,26 @@ func newRegistry() *prometheus.Registry {
 	return reg
 }
 
-// warnRetention says what it means that nobody decided how long Kafka keeps the events.
-func warnRetention(p *process, kc *broker.Client) {
-	r, err := kc.Retention(p.ctx, broker.Interactions)
+// warnTopics says what it means that nobody decided about settings of topics that were there before, or made elsewhere. Who
+// may not ask for them is not told: it takes a right that is needed for nothing else.
+func warnTopics(p *process, kc *broker.Client, lateness time.Duration) {
+	unknown := func(err error) { p.log.Debug("how Kafka keeps topics is not known", "error", err) }
+	kept, err := kc.Retention(p.ctx, broker.Interactions)
 	switch {
-	case err != nil: // it takes a right that is needed for nothing else
-		p.log.Debug("how long Kafka keeps the events is not known", "error", err)
-	case !r.Decided && r.For >= 0:
+	case err != nil:
+		unknown(err)
+	case !kept.Decided && kept.For >= 0:
 		p.log.Warn("Kafka deletes events after a time that nobody set for their topic: what it has deleted, no lost Redis can be filled with, and no rebuild. "+
-			"Set retention.ms of the topic, to -1 for ever", "topic", kc.Topic(broker.Interactions), "kept", r.For)
+			"Set retention.ms of the topic, to -1 for ever", "topic", kc.Topic(broker.Interactions), "kept", kept.For)
 	}
-}
-
-// warnTimes says what it means that brokers take records of a time that has not come.
-func warnTimes(p *process, kc *broker.Client, lateness time.Duration) {
+	deletions, err := kc.DeletionRetention(p.ctx, broker.Items)
+	switch {
+	case err != nil:
+		unknown(err)
+	case !deletions.Decided && deletions.For >= 0:
+		p.log.Warn("Kafka forgets which items were deleted after a time that nobody set for their topic: a Redis that is restored from an older snapshot, or was away for longer, keeps them. "+
+			"Set delete.retention.ms of the topic, to 3153600000000 for 100 years", "topic", kc.Topic(broker.Items), "kept", deletions.For)
+	}
 	for _, topic := range []string{broker.Interactions, broker.Decisions} {
 		ahead, err := kc.Ahead(p.ctx, topic)
 		most := ahead.String()
@@ -116,7 +122,7 @@ func warnTimes(p *process, kc *broker.Client, lateness time.Duration) {
 		}
 		switch {
 		case err != nil:
-			p.log.Debug("which times Kafka lets records have is not known", "error", err)
+			unknown(err)
 		case ahead < 0 || ahead > lateness:
 			p.log.Warn("Kafka takes records whose time lies ahead of its clock: one wrong clock holds up the rewards of a partition until then, and what comes meanwhile is dropped as late. "+
 				"Set message.timestamp.type of the topic to CreateTime, and message.timestamp.after.max.ms to --lateness at most",

@@ -105,8 +105,7 @@ func (c serveCommand) Run(p *process) error {
 	defer s.close()
 	if c.Consume {
 		c.warnForgetKey(p)
-		warnRetention(p, on.kafka)
-		warnTimes(p, on.kafka, c.Lateness)
+		warnTopics(p, on.kafka, c.Lateness)
 	}
 	p.log.Info("serving", "url", "http://"+ln.Addr().String(), "kafka", on.kafka.Brokers(), "redis", addressOf(on.rdb), "consume", c.Consume)
 	return s.run(p.ctx, ln)

@@ -32,6 +32,11 @@ const DefaultPartitions = 8
 // keptToLearn is how long Decisions and Rewards are kept: trainers read those of 30 days, by default.
 const keptToLearn = 40 * 24 * time.Hour
 
+// keptDeletions is how long Items keeps the records that delete an item: a Redis that comes back from an older snapshot reads
+// them again, however old it is, and would keep the item without. It is not the longest that Kafka takes, which it adds to
+// the time of day.
+const keptDeletions = 100 * 365 * 24 * time.Hour
+
 // maxAhead is how far the time of a record of Interactions or Decisions may lie ahead of the brokers' clocks, which is no more
 // than the join of the two allows for by default (consumer.JoinerOptions.Lateness): brokers refuse what is later. They have to,
 // because it is the producer's time that counts, also where the brokers put their own beside it (LogAppendTime): kafka-go
@@ -141,7 +146,7 @@ func (c *Client) create(ctx context.Context, admin *kafka.Client, spec Topics, h
 		like = n
 	}
 	add(Interactions, like, append(times, deleting, kept, unbounded)...) // what the graph is filled from when it is lost
-	add(Items, spec.Partitions, compacted)
+	add(Items, spec.Partitions, compacted, kafka.ConfigEntry{ConfigName: deletionTime, ConfigValue: milliseconds(keptDeletions)})
 	add(Users, spec.Partitions, compacted)
 	add(Decisions, like, append(times, deleting, toLearn)...)
 	add(Rewards, spec.Partitions, deleting, toLearn)

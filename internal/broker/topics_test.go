@@ -150,6 +150,12 @@ func TestRetention(t *testing.T) {
 		if r, err := c.Retention(bounded(t), broker.Interactions); err != nil || r != left {
 			t.Errorf("a topic that is there is left as it is: %+v, %v, was %+v", r, err, left)
 		}
+		if r, err := c.DeletionRetention(bounded(t), broker.Items); err != nil || !r.Decided || r.For != 876_000*time.Hour {
+			t.Errorf("deletions of items: %+v, %v", r, err)
+		}
+		if r, err := c.DeletionRetention(bounded(t), broker.Users); err != nil || r.Decided || r.For != 24*time.Hour {
+			t.Errorf("deletions of users, which nobody decided about: %+v, %v", r, err)
+		}
 		if _, err := c.Retention(bounded(t), "nothing-such"); err == nil {
 			t.Error("a topic that is not there has a retention")
 		}

@@ -13,30 +13,42 @@ import (
 // Settings of topics, as Kafka calls them.
 const (
 	retentionTime = "retention.ms"
+	deletionTime  = "delete.retention.ms"
 	timeType      = "message.timestamp.type"
 	timeAhead     = "message.timestamp.after.max.ms"
 )
 
-// Retention is how long a topic keeps its records.
+// Retention is how long a topic keeps something.
 type Retention struct {
 	For     time.Duration // negative: for ever
 	Decided bool          // for this topic; else it is what the brokers do with every topic
 }
 
 // Retention asks the brokers how long a topic keeps its records, which takes the right to describe its configuration.
-func (c *Client) Retention(ctx context.Context, topic string) (r Retention, err error) {
-	doing := "ask how long topic " + c.Topic(topic) + " keeps its records"
-	set, err := c.topicSettings(ctx, topic, retentionTime)
+func (c *Client) Retention(ctx context.Context, topic string) (Retention, error) {
+	r, err := c.retention(ctx, topic, retentionTime)
+	return r, c.wrap("ask how long topic "+c.Topic(topic)+" keeps its records", err)
+}
+
+// DeletionRetention asks the brokers how long a compacted topic keeps, at least, a record without value, which says that
+// something is deleted. It takes the right that Retention does.
+func (c *Client) DeletionRetention(ctx context.Context, topic string) (Retention, error) {
+	r, err := c.retention(ctx, topic, deletionTime)
+	return r, c.wrap("ask how long topic "+c.Topic(topic)+" keeps deletions", err)
+}
+
+func (c *Client) retention(ctx context.Context, topic, setting string) (r Retention, err error) {
+	set, err := c.topicSettings(ctx, topic, setting)
 	if err != nil {
-		return r, c.wrap(doing, err)
+		return r, err
 	}
-	e, ok := set[retentionTime]
+	e, ok := set[setting]
 	if !ok {
-		return r, c.wrap(doing, fmt.Errorf("the brokers do not tell %s", retentionTime))
+		return r, fmt.Errorf("the brokers do not tell %s", setting)
 	}
 	r.Decided = decided(e)
 	r.For, err = duration(e)
-	return r, c.wrap(doing, err)
+	return r, err
 }
 
 // Ahead asks the brokers how far the time of a topic's record may lie ahead of their clocks; negative: they do not look at it.
