@@ -98,7 +98,8 @@ func (f *faulty) around(call func() error) error {
 		return call()
 	}
 	if f.after {
-		if err := call(); err != nil {
+		var reply redis.Error
+		if err := call(); err != nil && !errors.As(err, &reply) {
 			return err
 		}
 	}

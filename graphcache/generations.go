@@ -1,6 +1,7 @@
 package graphcache
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -124,12 +125,20 @@ func (g *Generations) do(ctx context.Context, f func(*Cache) error) error {
 }
 
 // ApplyInteractions is Cache.ApplyInteractions of the current generation. What apps read of a user who has bought or hidden
-// something is deleted.
+// something is deleted: before that is in the graph, so that nothing is left of it by whoever is killed then, and after it,
+// because a list may have been stored in between.
 func (g *Generations) ApplyInteractions(ctx context.Context, span event.Span, batch []event.Interaction) error {
-	if err := g.do(ctx, func(c *Cache) error { return c.ApplyInteractions(ctx, span, batch) }); err != nil {
+	users := g.settledBy(batch)
+	if err := g.unread(ctx, users); err != nil {
 		return err
 	}
-	return g.unread(ctx, batch)
+	err := g.do(ctx, func(c *Cache) error { return c.ApplyInteractions(ctx, span, batch) })
+	if err != nil && ctx.Err() == nil { // the batch comes again
+		return err
+	}
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), takeBackWithin) // on the way out it may be in the graph, too
+	defer cancel()
+	return cmp.Or(err, g.unread(last, users))
 }
 
 // ApplyItems is Cache.ApplyItems of the current generation.

@@ -91,15 +91,19 @@ func (g *Generations) read(ctx context.Context, queue func(*Cache, redis.Pipelin
 	}
 }
 
-// unread deletes what apps read of the users who bought or hid something in a batch: it may hold that. Stands finds what is
-// stored meanwhile, and what somebody left who was killed before this.
-func (g *Generations) unread(ctx context.Context, batch []event.Interaction) error {
+// settledBy are the users who bought or hid something in a batch.
+func (g *Generations) settledBy(batch []event.Interaction) map[string]bool {
 	users := map[string]bool{}
 	for _, in := range batch {
 		if k, ok := g.first.opt.Policy.Kind(in); ok && k.settled() {
 			users[in.UserID] = true
 		}
 	}
+	return users
+}
+
+// unread deletes what apps read of users. A list that is being made meanwhile is looked at by who stores it, see Stands.
+func (g *Generations) unread(ctx context.Context, users map[string]bool) error {
 	if len(users) == 0 {
 		return nil
 	}
