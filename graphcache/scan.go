@@ -12,8 +12,9 @@ import (
 // scanPage is how many keys the server looks at in one step of a scan, a third of a millisecond.
 const scanPage = 1000
 
-// errMoved says that another server answers than at the beginning of a scan, whose cursor means nothing to it.
-var errMoved = errors.New("the server was started again or replaced during a scan")
+// errMoved says that another server answers than at the beginning of a scan, whose cursor means nothing to it, or that keys went
+// from one to another.
+var errMoved = errors.New("during a scan a server was started again or replaced, or the Redis Cluster moves slots to another node: it has to be done again")
 
 // kinds of keys that there is one of for each node, as they stand after the group's tag.
 const (
@@ -51,12 +52,16 @@ func (c *Cache) parse(key string) (nodeKey, bool) {
 }
 
 // scanKeys calls f with the keys that match the pattern, a page at a time, never two at once, and the server they are on. Keys
-// that are there all the time are seen, once unless Redis changes the size of its table: a server that is replaced meanwhile is an
-// error that may go away. Others may be missed. A page may be empty.
+// that are there all the time are seen, once unless Redis changes the size of its table: a server that is replaced meanwhile, and a
+// Cluster that moves slots, is an error that may go away. Others may be missed. A page may be empty.
 func (c *Cache) scanKeys(ctx context.Context, pattern string, f func(rdb redis.UniversalClient, keys []string) error) error {
 	var mu sync.Mutex // a Cluster's masters are scanned side by side
 	var failed error
-	err := c.masters(ctx, func(ctx context.Context, rdb redis.UniversalClient) error {
+	owned, err := c.owners(ctx)
+	if err != nil {
+		return wrap("scan "+pattern, err)
+	}
+	err = c.masters(ctx, func(ctx context.Context, rdb redis.UniversalClient) error {
 		begun, err := runID(ctx, rdb)
 		if err != nil {
 			return err
@@ -87,6 +92,12 @@ func (c *Cache) scanKeys(ctx context.Context, pattern string, f func(rdb redis.U
 	})
 	if failed != nil {
 		return failed
+	}
+	if err == nil {
+		var now string
+		if now, err = c.owners(ctx); err == nil && now != owned {
+			err = errMoved
+		}
 	}
 	return wrap("scan "+pattern, err)
 }

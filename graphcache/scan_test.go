@@ -1,7 +1,10 @@
 package graphcache
 
 import (
+	"context"
+	"errors"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
@@ -46,4 +49,61 @@ func TestScanNodesGivesTheKindsAskedFor(t *testing.T) {
 			}
 		}
 	})
+}
+
+// moving changes what a Cluster's node says of its slots, from the nth time on.
+type moving struct {
+	from, asked int
+	says        string
+}
+
+func (*moving) DialHook(next redis.DialHook) redis.DialHook { return next }
+func (m *moving) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		if nodes, ok := cmd.(*redis.StringCmd); ok && cmd.FullName() == "cluster nodes" {
+			if m.asked++; m.asked >= m.from {
+				nodes.SetVal(strings.Replace(nodes.Val(), "connected 0-16383", "connected "+m.says, 1))
+			}
+		}
+		return err
+	}
+}
+func (*moving) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+// A Cluster that moves slots while its keys are scanned may hide some: then a forget is not done, and says that it may be
+// tried again; so it is when a slot is on its way before or after.
+func TestForgettingWhileAClusterMovesSlots(t *testing.T) {
+	for name, tc := range map[string]struct {
+		moving
+		done bool
+	}{
+		"as they were":            {moving{from: 1, says: "0-16383"}, true},
+		"in parts":                {moving{from: 1, says: "0-99 100 101-16383"}, true},
+		"on their way":            {moving{from: 1, says: "0-16383 [93->-292f8b365bb7edb5e285caf0b7e6ddc7265d2f4f]"}, false},
+		"coming in at the end":    {moving{from: 2, says: "0-16383 [93-<-292f8b365bb7edb5e285caf0b7e6ddc7265d2f4f]"}, false},
+		"changed meanwhile":       {moving{from: 2, says: "0-99 100-16383"}, false},
+		"with one nobody knows":   {moving{from: 1, says: "0-16000"}, false},
+		"with one that came then": {moving{from: 2, says: "0-16000"}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cluster := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{embeddedtest.Redis(t)}})
+			defer cluster.Close()
+			cluster.OnNewNode(func(node *redis.Client) { node.AddHook(&tc.moving) })
+			c, err := New(cluster, Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := c.ApplyInteractions(t.Context(), event.Span{Topic: "interactions", End: 1}, likes("gone", "x")); err != nil {
+				t.Fatal(err)
+			}
+			err = c.ApplyUsers(t.Context(), event.Span{Topic: "users", End: 1}, []event.User{{UserID: "gone", ForgetBefore: 20_001 * day}})
+			var own interface{ Retriable() bool }
+			if tc.done && err != nil || !tc.done && (!errors.Is(err, errMoved) || !errors.As(err, &own) || !own.Retriable()) {
+				t.Errorf("error %v, want that it is done: %v", err, tc.done)
+			}
+		})
+	}
 }
