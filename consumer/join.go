@@ -82,8 +82,13 @@ type joining struct {
 	decisions map[string]int
 }
 
-// newJoining decodes the parts of the users that the batch is about. What is to be forgotten is not taken in.
-func newJoining(rules *joinRules, state event.JoinState) (*joining, error) {
+// newJoining decodes the parts of the users that the batch is about, and of those that are due, which are written back in any
+// case: the store may have made users due who are not to be forgotten after all. What is to be forgotten is not taken in.
+func newJoining(rules *joinRules, state event.JoinState, about []string) (*joining, error) {
+	asked := make(map[string]bool, len(about))
+	for _, user := range about {
+		asked[user] = true
+	}
 	j := &joining{rules: rules, users: make(map[string]*joinUser, len(state.Users)), forgotten: state.Forgotten,
 		events: map[string]int{}, decisions: map[string]int{}}
 	for _, raw := range state.Users {
@@ -91,6 +96,7 @@ func newJoining(rules *joinRules, state event.JoinState) (*joining, error) {
 		if err != nil {
 			return nil, err
 		}
+		u.touched = !asked[raw.UserID]
 		if before, ok := state.Forgotten[raw.UserID]; ok {
 			j.forget(u, int64(before))
 		}

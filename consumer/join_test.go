@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -77,7 +78,7 @@ func (p *partJoin) batch(t failer, visibleD, visibleI, most int, wall int64, com
 			state.Users = append(state.Users, u)
 		}
 	}
-	j, err := newJoining(p.rules, state)
+	j, err := newJoining(p.rules, state, slices.Collect(maps.Keys(asked)))
 	if err != nil {
 		t.Fatalf("%v", err)
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/r2rec/r2rec/graphcache"
 	"github.com/r2rec/r2rec/internal/embedded/embeddedtest"
 	"github.com/r2rec/r2rec/internal/event"
 )
@@ -329,7 +330,21 @@ func TestJoinerForgets(t *testing.T) {
 		}
 		r := startJoiner(t, opt)
 		c.eventually("all are pending", func() bool { return len(pending("gone")) == 2 && len(pending("stays")) == 1 })
-		err := store.ApplyUsers(t.Context(), event.Span{Topic: "users", End: 1}, []event.User{{UserID: "gone", ForgetBefore: event.Time(begun - 15*60_000)}})
+
+		// Who is made due and is not to be forgotten, as by a process with another key, is looked at once and waits again.
+		stranger, err := graphcache.New(c.rdb, graphcache.Options{ForgetKey: []byte("another")})
+		if err == nil {
+			err = stranger.ApplyUsers(t.Context(), event.Span{Topic: "elsewhere", End: 1}, []event.User{{UserID: "stays", ForgetBefore: event.Time(begun)}})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.eventually("nobody is due", func() bool {
+			state, err := store.LoadJoin(t.Context(), c.join.Interactions, 1, nil, 1, 10)
+			return err == nil && len(state.Users) == 0 && len(pending("stays")) == 1
+		})
+
+		err = store.ApplyUsers(t.Context(), event.Span{Topic: "users", End: 1}, []event.User{{UserID: "gone", ForgetBefore: event.Time(begun - 15*60_000)}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -238,7 +238,7 @@ func (p *pair) settle(ctx context.Context, b joinBatch) (more bool, err error) {
 		default:
 			return false, p.rewind(ctx)
 		}
-		j, err := newJoining(p.j.rules, state)
+		j, err := newJoining(p.j.rules, state, b.users)
 		if err != nil {
 			return false, err
 		}
