@@ -354,6 +354,9 @@ func TestTraces(t *testing.T) {
 		_, err := c.CommitJoin(ctx, "interactions", 1, 0, nil, []event.JoinUser{{UserID: "u", State: []byte("S")}})
 		f.must(err)
 		traces("all", Traces{Edges: 2, Settled: 1, Lists: 2, Documents: 1, Joins: 1, Newest: at + 5})
+		_, err = c.LoadJoin(ctx, "interactions", 2, []string{"u", "v"}, 0, 1)
+		f.must(err)
+		traces("asked for", Traces{Edges: 2, Settled: 1, Lists: 2, Documents: 1, Joins: 2, Newest: at + 5})
 		f.must(c.ApplyUsers(ctx, f.span("users", 1), []event.User{{UserID: "u", ForgetBefore: at + 5}}))
 		traces("forgotten", Traces{Later: 2, Joins: 1, Newest: at + 5, Before: at + 5}) // the joiner has to look at its part
 	})

@@ -3,6 +3,7 @@ package graphcache
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 
 	"github.com/redis/go-redis/v9"
@@ -18,7 +19,7 @@ type Traces struct {
 	Lists     int64      `json:"lists"`                  // of items that name the user
 	Later     int64      `json:"later"`                  // of all three, what is not older than Before, and stays
 	Documents int64      `json:"documents"`              // of the two that apps read, recommendation and ranking
-	Joins     int64      `json:"joins"`                  // partitions of the join in which something of the user waits for its reward
+	Joins     int64      `json:"joins"`                  // partitions of the join that name the user: something waits for its reward, or was asked for
 	Newest    event.Time `json:"newest,omitzero"`        // time of the newest edge of all that were found; 0: there is none
 	Before    event.Time `json:"forget_before,omitzero"` // everything older is forgotten; 0: nothing is
 }
@@ -104,10 +105,14 @@ func (c *Cache) tracesOutside(ctx context.Context, user string, t *Traces) error
 	}
 	t.Documents = n
 	return c.eachJoin(ctx, func(rdb redis.UniversalClient, keys joinKeys) error {
-		there, err := rdb.HExists(ctx, keys.users, user).Result()
-		if there {
+		cmds, err := rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+			p.HExists(ctx, keys.users, user)
+			p.SIsMember(ctx, keys.asked, user)
+			return nil
+		})
+		if slices.ContainsFunc(cmds, func(cmd redis.Cmder) bool { return cmd.(*redis.BoolCmd).Val() }) {
 			t.Joins++
 		}
-		return wrapf(err, "look for user %q in %s", user, keys.users)
+		return wrapf(err, "look for user %q in %s and %s", user, keys.users, keys.asked)
 	})
 }
