@@ -81,32 +81,49 @@ func (c forgetCommand) Run(p *process) error {
 		u.ForgetBefore = r.Found.Before // Kafka keeps the last request, not the highest
 		r.ForgetBefore = u.ForgetBefore
 	}
-	users := s.kafka.NewBoundedWriter(broker.Users)
-	_, err = publisher{users: users}.Forget(p.ctx, u)
-	if err := errors.Join(err, users.Close()); err != nil {
-		return fmt.Errorf("publish to %s: %w; nothing is forgotten yet: run it again", r.Topic, err)
+	for {
+		end, err := c.publish(p.ctx, s, u, &r)
+		if err != nil {
+			return err
+		}
+		if !c.Wait {
+			break
+		}
+		if err := c.await(p.ctx, s, r, end); err != nil {
+			return err
+		}
+		if r.Left, err = c.look(p.ctx, s, u); err != nil {
+			return err
+		}
+		if r.Left.Before <= u.ForgetBefore {
+			break
+		}
+		// Somebody asked for more meanwhile, and it may stand before ours in Kafka.
+		u.ForgetBefore, r.ForgetBefore = r.Left.Before, r.Left.Before
 	}
-	ends, err := s.kafka.Offsets(p.ctx, broker.Users)
-	if err != nil {
+	if err := c.print(p, r); err != nil || !c.Wait {
 		return err
+	}
+	return leftOver(r)
+}
+
+// publish asks for it, and gives the end of the user's partition then.
+func (c forgetCommand) publish(ctx context.Context, s stores, u event.User, r *forgetReport) (end int64, err error) {
+	users := s.kafka.NewBoundedWriter(broker.Users)
+	_, err = publisher{users: users}.Forget(ctx, u)
+	if err := errors.Join(err, users.Close()); err != nil {
+		return 0, fmt.Errorf("publish to %s: %w; nothing is forgotten yet: run it again", r.Topic, err)
+	}
+	ends, err := s.kafka.Offsets(ctx, broker.Users)
+	if err != nil {
+		return 0, err
 	}
 	all := make([]int, len(ends))
 	for i := range all {
 		all[i] = i
 	}
 	r.Partition = kafka.Murmur2Balancer{}.Balance(kafka.Message{Key: []byte(u.UserID)}, all...)
-	if c.Wait {
-		if err := c.await(p.ctx, s, r, ends[r.Partition].Last); err != nil {
-			return err
-		}
-		if r.Left, err = c.look(p.ctx, s, u); err != nil {
-			return err
-		}
-	}
-	if err := c.print(p, r); err != nil || !c.Wait {
-		return err
-	}
-	return leftOver(r)
+	return ends[r.Partition].Last, nil
 }
 
 // await waits until the graph has everything below end of the user's partition.

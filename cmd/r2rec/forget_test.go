@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -16,6 +17,8 @@ import (
 	"github.com/r2rec/r2rec/internal/web"
 	"github.com/redis/go-redis/v9"
 	"github.com/segmentio/kafka-go"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // fails runs a command that has to fail, and returns what it says.
@@ -282,5 +285,57 @@ func TestWhatIsLeftOfAUser(t *testing.T) {
 	}
 	if raw, err := json.Marshal(forgetReport{}); err != nil || !bytes.Contains(raw, []byte(`"found"`)) {
 		t.Errorf("the report is %s, %v", raw, err)
+	}
+}
+
+// Somebody else's request, for more, is applied while the command's is on its way: the last one in Kafka, which a Redis that is
+// filled again knows alone, asks for that all the same.
+func TestForgettingTwiceAtOnceKeepsTheHigher(t *testing.T) {
+	t.Parallel()
+	fake, err := kfake.NewCluster(kfake.NumBrokers(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(fake.Close)
+	p := newPlace(t, broker.Settings{Brokers: fake.ListenAddrs()}, &redis.UniversalOptions{Addrs: []string{embeddedtest.Redis(t)}})
+	graph, err := graphcache.NewGenerations(p.rdb, graphcache.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, theirs := event.At(time.Now().Add(-time.Hour)), event.At(time.Now())
+	var other sync.Once
+	fake.ControlKey(int16(kmsg.Produce), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		fake.KeepControl()
+		if r.(*kmsg.ProduceRequest).Topics[0].Topic == broker.Users {
+			other.Do(func() {
+				err = graph.ApplyUsers(t.Context(), event.Span{Topic: "elsewhere", End: 1}, []event.User{{UserID: "u", ForgetBefore: theirs}})
+			})
+		}
+		return nil, nil, false
+	})
+	p.start(p.everywhere("consume", "--log-level", "error")...)
+	var report forgetReport
+	p.decode(p.do(p.everywhere("forget", "u", "--before", ours.String(), "--json")...), &report)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := broker.New(p.kafka)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	parts, err := c.Offsets(t.Context(), broker.Users)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var last event.User
+	if err := c.Read(t.Context(), broker.Users, parts, func(m kafka.Message) (err error) {
+		last, err = event.DecodeUser(m.Key, m.Value, event.Latest)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if last.ForgetBefore != theirs || report.ForgetBefore != theirs {
+		t.Errorf("the last request is for what is older than %s, and the command tells %s; want %s", last.ForgetBefore, report.ForgetBefore, theirs)
 	}
 }
