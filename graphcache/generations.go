@@ -56,12 +56,12 @@ func (g *Generations) Configure(ctx context.Context) error {
 	if err := g.first.Configure(ctx); err != nil {
 		return err
 	}
-	_, err := g.Current(ctx)
+	_, err := g.bounded(ctx, false)
 	return err
 }
 
 // Bound is how many edges a node keeps.
-func (g *Generations) Bound() int { return g.first.Bound() }
+func (g *Generations) Bound() int { return g.current.Load().Bound() }
 
 // Ping tells whether Redis answers.
 func (g *Generations) Ping(ctx context.Context) error { return g.first.Ping(ctx) }
@@ -132,7 +132,10 @@ func (g *Generations) ApplyInteractions(ctx context.Context, span event.Span, ba
 	if err := g.unread(ctx, users); err != nil {
 		return err
 	}
-	err := g.do(ctx, func(c *Cache) error { return c.ApplyInteractions(ctx, span, batch) })
+	c, err := g.bounded(ctx, true)
+	if err == nil {
+		err = c.ApplyInteractions(ctx, span, batch)
+	}
 	if err != nil && ctx.Err() == nil { // the batch comes again
 		return err
 	}

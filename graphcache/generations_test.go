@@ -323,3 +323,73 @@ func TestReadersSeeOneGenerationWhole(t *testing.T) {
 		readers.Wait()
 	})
 }
+
+// All who write a graph keep as many edges a node as it was begun with, whatever they find Redis set up for when they start, and
+// also after a switch to one with another bound; whoever was told another bound is refused.
+func TestWritersKeepToTheBoundOfTheGraph(t *testing.T) {
+	eachGenerations(t, func(t *testing.T, g *Generations, rdb redis.UniversalClient) {
+		ctx := t.Context()
+		found := func(bound, maxNew int, anew bool) *Generations { // as Configure finds it
+			t.Helper()
+			other, err := NewGenerations(rdb, Options{Anew: anew})
+			if err != nil {
+				t.Fatal(err)
+			}
+			other.first.opt.Bound, other.first.opt.MaxNew = bound, maxNew
+			return other
+		}
+		keeps := func(when string, g *Generations, want int) {
+			t.Helper()
+			at, _, err := g.Watermark(ctx, "t", 0)
+			if err == nil {
+				err = g.ApplyInteractions(ctx, event.Span{Topic: "t", Start: at, End: at + 1}, likes("u", "x"))
+			}
+			if err != nil || g.Bound() != want {
+				t.Errorf("%s: a node keeps %d edges, %v; want %d", when, g.Bound(), err, want)
+			}
+		}
+		tight, wide := found(tightBound, tightMaxNew, false), found(compactBound, compactMaxNew, false)
+		if n := rdb.Exists(ctx, g.first.boundsKey()).Val(); n != 0 {
+			t.Error("who only looks writes down how many edges a node keeps")
+		}
+		keeps("who comes first", tight, tightBound)
+		keeps("who comes later", wide, tightBound)
+		if n := wide.current.Load().opt.MaxNew; n != tightMaxNew {
+			t.Errorf("%d come in at once, want %d", n, tightMaxNew)
+		}
+		chosen, err := NewGenerations(rdb, Options{Bound: 50})
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = chosen.Configure(ctx)
+		var own interface{ Retriable() bool }
+		if !errors.As(err, &own) || own.Retriable() || !strings.Contains(err.Error(), "keeps 96 edges") || !strings.Contains(err.Error(), "keep 50") {
+			t.Errorf("who was told another: %v", err)
+		}
+		same, err := NewGenerations(rdb, Options{Bound: tightBound})
+		if err != nil {
+			t.Fatal(err)
+		}
+		keeps("who was told the same", same, tightBound)
+
+		anew := found(compactBound, compactMaxNew, true)
+		next, err := anew.Begin(ctx, "me")
+		if err == nil {
+			_, err = anew.Switch(ctx, next.Generation(), "me", false)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if anew.Bound() != compactBound || next.Bound() != compactBound {
+			t.Errorf("begun anew with %d and %d edges a node", anew.Bound(), next.Bound())
+		}
+		keeps("after the switch", wide, compactBound)
+		keeps("after the switch", tight, compactBound)
+		if _, err := wide.Drop(ctx, 0, 0); err != nil {
+			t.Fatal(err)
+		}
+		if all := rdb.HGetAll(ctx, g.first.boundsKey()).Val(); len(all) != 1 || all["1"] != "128 128" {
+			t.Errorf("written down are %v, want those of generation 1", all)
+		}
+	})
+}

@@ -23,6 +23,7 @@
 //	r2:{g}:wm        HASH topic/partition -> n everything below offset n is applied in this group
 //	r2:{g}:forget    HASH keyed hash of a user -> forget_before
 //	r2:{g}:erasing   HASH topic/partition -> token:steps, how far a batch of forgets has come, gone when it is done; beside:topic/partition, the same of who keeps no watermarks here; and epoch -> how many have begun
+//	r2:bounds        HASH generation -> "Bound MaxNew" of its lists
 //	r2:generation    HASH which graph is current, and which others have keys, see Generations
 //	r2:{join:TOPIC/P}:head, :users, :due, :asked
 //	                 HASH, HASH user -> JSON, ZSET user -> ms, SET of users: what waits for its reward, see LoadJoin; expire after a week unused
@@ -66,8 +67,12 @@ type Options struct {
 	// Generation of the graph, see Generations. Default 0: the first.
 	Generation int
 	// Bound is how many edges a node keeps, the newest. Default: 128 where Redis keeps sorted sets of 256 entries
-	// compact (zset-max-listpack-entries), else 96; see Configure. All writers of a graph must use the same.
+	// compact (zset-max-listpack-entries), else 96; see Configure. All writers of a graph must use the same: Generations
+	// keeps to what a graph was begun with, and refuses another one that was chosen.
 	Bound int
+	// Anew tells Generations that this process begins graphs and writes to no other, so that the bounds of what is there are
+	// not its own.
+	Anew bool
 	// MaxNew is how many edges one command may add to a node before it is trimmed: Bound + MaxNew entries must fit
 	// the compact encoding. Default 128, or 32 where Bound fell back to 96.
 	MaxNew int
@@ -102,6 +107,8 @@ type Cache struct {
 	opt Options
 	// graph is what the keys of the groups begin with: Prefix, and the number of a later generation.
 	graph string
+	// bounded tells that the bounds are those of the graph, see Generations.
+	bounded bool
 	// chosen tells that the bound of lists is not the default's: Configure leaves it.
 	chosen bool
 	// trends as last read by RefreshTrends.

@@ -31,7 +31,9 @@ func (g *Generations) Begin(ctx context.Context, token string) (*Cache, error) {
 	if err != nil {
 		return nil, wrap("begin a generation of the graph", err)
 	}
-	return g.first.generation(n), nil
+	c := g.first.generation(n)
+	_, err = c.writeBounds(ctx)
+	return c, err
 }
 
 // switchGeneration makes generation ARGV[1] current if it is in the state ARGV[2]; the one before is ARGV[3] from then on. It
@@ -124,7 +126,12 @@ func (g *Generations) Drop(ctx context.Context, n int, pause time.Duration) (del
 			break
 		}
 	}
-	return deleted, wrap(doing, g.first.rdb.HDel(ctx, g.first.pointerKey(), strconv.Itoa(n)).Err())
+	for _, key := range []string{c.boundsKey(), c.pointerKey()} {
+		if err := c.rdb.HDel(ctx, key, strconv.Itoa(n)).Err(); err != nil {
+			return deleted, wrap(doing, err)
+		}
+	}
+	return deleted, nil
 }
 
 // dropOnce deletes what one scan finds.

@@ -51,6 +51,7 @@ type redisFlags struct {
 	Negative  float64       `help:"Ratings of at most this count as disliked, those above it and below the other bound as seen and no more." env:"R2REC_NEGATIVE_RATING" default:"2" group:"Redis"`
 	NoSeen    bool          `help:"Ratings between the bounds make no edge at all." env:"R2REC_NO_SEEN" group:"Redis"`
 	Bound     int           `help:"Edges that each user and each item keeps, the newest, the same for all processes; 0: 128, or 96 in a Redis that is not set up for more." env:"R2REC_BOUND" default:"0" group:"Redis"`
+	anew      bool          // the command begins a graph, whatever bounds the others have
 	HalfLife  time.Duration `help:"Time in which a choice loses half its weight." env:"R2REC_HALF_LIFE" default:"17520h" group:"Redis"`
 }
 
@@ -61,7 +62,7 @@ func (f redisFlags) graph(rdb redis.UniversalClient, p *process) (*graphcache.Ge
 	read := graphcache.DefaultRead
 	read.HalfLife = f.HalfLife
 	return graphcache.NewGenerations(rdb, graphcache.Options{
-		Prefix: f.Prefix, Bound: f.Bound, ForgetKey: []byte(f.ForgetKey), Read: read, Logger: p.log,
+		Prefix: f.Prefix, Bound: f.Bound, Anew: f.anew, ForgetKey: []byte(f.ForgetKey), Read: read, Logger: p.log,
 		Policy: graphcache.Policy{PositiveRating: f.Positive, NegativeRating: f.Negative, NoSeen: f.NoSeen},
 	})
 }

@@ -55,6 +55,7 @@ func (c rebuildCommand) Run(p *process) error {
 	if c.Back && c.DropOld {
 		return errors.New("--back and --drop-old: want one of them")
 	}
+	c.anew = true
 	s, err := connect(p, c.kafkaFlags, c.redisFlags)
 	if err != nil {
 		return err

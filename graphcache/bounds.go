@@ -1,0 +1,77 @@
+package graphcache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// boundsKey names a hash: number of a generation -> "Bound MaxNew" by which it was begun, and by which all trim its lists.
+func (c *Cache) boundsKey() string { return c.opt.Prefix + "bounds" }
+
+// bounded is the current generation with the bounds by which it was begun, in one round trip where it is known already. Where
+// nobody wrote them down, they are those of this process, which it writes down if it begins the graph. A bound that was chosen
+// and is another one is an error: who trims shorter takes away what the others keep.
+func (g *Generations) bounded(ctx context.Context, begins bool) (*Cache, error) {
+	for {
+		of, err := g.Current(ctx)
+		if err != nil || of.bounded || of.opt.Anew {
+			return of, err
+		}
+		c := of.generation(of.opt.Generation)
+		c.opt.Bound, c.opt.MaxNew = g.first.opt.Bound, g.first.opt.MaxNew
+		if c.bounded, err = c.readBounds(ctx); err != nil {
+			return nil, err
+		}
+		if !c.bounded && begins {
+			if c.bounded, err = c.writeBounds(ctx); err != nil {
+				return nil, err
+			}
+			if !c.bounded { // somebody else has
+				continue
+			}
+		}
+		if g.current.CompareAndSwap(of, c) {
+			return c, nil
+		}
+	}
+}
+
+// readBounds takes over the bounds by which a generation was begun; false: nobody wrote them down.
+func (c *Cache) readBounds(ctx context.Context) (bool, error) {
+	text, err := c.rdb.HGet(ctx, c.boundsKey(), strconv.Itoa(c.opt.Generation)).Result()
+	switch {
+	case errors.Is(err, redis.Nil):
+		return false, nil
+	case err != nil:
+		return false, wrap("read how many edges a node keeps", err)
+	}
+	var bound, maxNew int
+	if _, err := fmt.Sscanf(text, "%d %d", &bound, &maxNew); err != nil || bound < 1 || maxNew < 1 {
+		return false, &lasting{fmt.Errorf("graphcache: %s holds %d = %q, want two numbers: another program wrote it", c.boundsKey(), c.opt.Generation, text)}
+	}
+	switch {
+	case c.chosen && bound != c.opt.Bound:
+		return false, &lasting{fmt.Errorf("graphcache: a node of this graph keeps %d edges, and here it is to keep %d (--bound): give all processes the same, or none; "+
+			"for another one stop what consumes, run r2rec rebuild with it, and start all with it", bound, c.opt.Bound)}
+	case !c.chosen && bound != c.opt.Bound:
+		c.opt.Logger.Warn("a node keeps as many edges as this graph was begun with, and not as many as redis is set up for: r2rec rebuild begins it anew",
+			"edges", bound, "here", c.opt.Bound, "generation", c.opt.Generation)
+		c.opt.Bound, c.opt.MaxNew = bound, maxNew
+	}
+	return true, nil
+}
+
+// writeBounds writes down by which bounds a generation was begun; false: somebody else has. A server that takes no writes for the
+// moment is asked again by who comes next.
+func (c *Cache) writeBounds(ctx context.Context) (wrote bool, err error) {
+	wrote, err = c.rdb.HSetNX(ctx, c.boundsKey(), strconv.Itoa(c.opt.Generation), fmt.Sprintf("%d %d", c.opt.Bound, c.opt.MaxNew)).Result()
+	var reply redis.Error
+	if errors.As(err, &reply) && retriableReply(reply.Error()) {
+		return true, nil
+	}
+	return wrote, wrap("write how many edges a node keeps", err)
+}
