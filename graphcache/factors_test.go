@@ -174,7 +174,7 @@ func onlyCurrentStay(t testing.TB, c *Cache, publications int, within time.Durat
 		t.Errorf("on record are %v", record)
 	}
 	parts := 0
-	err := c.scanKeys(ctx, c.opt.Prefix+"{factors:*", func(rdb redis.UniversalClient, keys []string) error {
+	err := ScanKeys(ctx, c.rdb, c.opt.Prefix+"{factors:*", func(rdb redis.UniversalClient, keys []string) error {
 		for _, key := range keys {
 			parts++
 			left, current := rdb.TTL(ctx, key).Val(), strings.HasSuffix(key, ":"+record["current"])

@@ -277,10 +277,7 @@ func (c *Cache) limit(ctx context.Context, name string) (int, error) {
 
 // masters calls f with each server that holds a part of the graph, on a Cluster side by side.
 func (c *Cache) masters(ctx context.Context, f func(ctx context.Context, rdb redis.UniversalClient) error) error {
-	if cluster, ok := c.rdb.(*redis.ClusterClient); ok {
-		return cluster.ForEachMaster(ctx, func(ctx context.Context, master *redis.Client) error { return f(ctx, master) })
-	}
-	return f(ctx, c.rdb)
+	return EachMaster(ctx, c.rdb, f)
 }
 
 // Generation is the number of this generation of the graph.

@@ -161,7 +161,7 @@ func (c *Cache) mark(ctx context.Context, users []event.User) error {
 
 // eachJoin calls f with the keys of every partition of the join that was loaded, and the server they are on.
 func (c *Cache) eachJoin(ctx context.Context, f func(rdb redis.UniversalClient, keys joinKeys) error) error {
-	return c.scanKeys(ctx, globEscaper.Replace(c.opt.Prefix)+"{join:*}:head", func(rdb redis.UniversalClient, page []string) error {
+	return ScanKeys(ctx, c.rdb, EscapeGlob(c.opt.Prefix)+"{join:*}:head", func(rdb redis.UniversalClient, page []string) error {
 		for _, key := range page {
 			if err := f(rdb, joinKeysOf(strings.TrimSuffix(key, "head"))); err != nil {
 				return err

@@ -29,7 +29,7 @@ const (
 type snapshot map[string]any
 
 func keysUnder(ctx context.Context, rdb redis.UniversalClient, prefix string) ([]string, error) {
-	return embeddedtest.Keys(ctx, rdb, globEscaper.Replace(prefix)+"*")
+	return embeddedtest.Keys(ctx, rdb, EscapeGlob(prefix)+"*")
 }
 
 func wipe(ctx context.Context, rdb redis.UniversalClient, prefix string) error {

@@ -16,8 +16,8 @@ const clusterSlots = 16384
 // owners tells, as text to compare, which of a Cluster's masters has which slots, by the word of each; empty: it is no Cluster,
 // or one that does not tell. While a slot is on its way from one to another, or one of them has slots that the client does not
 // know, it is errMoved: keys of such slots can be missed.
-func (c *Cache) owners(ctx context.Context) (string, error) {
-	cluster, ok := c.rdb.(*redis.ClusterClient)
+func owners(ctx context.Context, rdb redis.UniversalClient) (string, error) {
+	cluster, ok := rdb.(*redis.ClusterClient)
 	if !ok {
 		return "", nil
 	}

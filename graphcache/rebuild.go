@@ -136,7 +136,7 @@ func (g *Generations) Drop(ctx context.Context, n int, pause time.Duration) (del
 
 // dropOnce deletes what one scan finds.
 func (c *Cache) dropOnce(ctx context.Context, pause time.Duration) (deleted int64, err error) {
-	err = c.scanKeys(ctx, globEscaper.Replace(c.graph)+"{*}:*", func(_ redis.UniversalClient, page []string) error {
+	err = ScanKeys(ctx, c.rdb, EscapeGlob(c.graph)+"{*}:*", func(_ redis.UniversalClient, page []string) error {
 		var keys [groups][]string
 		for _, key := range page {
 			if i, ok := groupOf(key[len(c.graph):]); ok {
@@ -202,7 +202,7 @@ func (g *Generations) Leftovers(ctx context.Context) ([]int, error) {
 		}
 	}
 	prefix := g.first.opt.Prefix
-	err = g.first.scanKeys(ctx, globEscaper.Replace(prefix)+"*{*}:*", func(_ redis.UniversalClient, page []string) error {
+	err = ScanKeys(ctx, g.first.rdb, EscapeGlob(prefix)+"*{*}:*", func(_ redis.UniversalClient, page []string) error {
 		for _, key := range page {
 			n, rest := 0, key[len(prefix):]
 			if number, after, ok := strings.Cut(rest, ":"); ok && !strings.HasPrefix(rest, "{") {
@@ -240,8 +240,9 @@ func (g *Generations) Room(ctx context.Context) (r Room, err error) {
 		case err != nil:
 			return wrap("ask redis for its memory", err)
 		}
+		told := fields(info)
 		field := func(name string) int64 {
-			n, _ := strconv.ParseInt(infoField(info, name), 10, 64) // a server that does not tell: 0
+			n, _ := strconv.ParseInt(told[name], 10, 64) // a server that does not tell: 0
 			return n
 		}
 		mu.Lock()

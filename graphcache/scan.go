@@ -27,10 +27,10 @@ const (
 type nodeKey struct{ kind, key, id string }
 
 // scanNodes calls f with the nodes' keys of some kinds, a page at a time, and the server they are on; a page may be empty.
-// Memory is that of a page. What scanKeys says of keys that come or go holds. progress, if not nil, hears how many keys were
+// Memory is that of a page. What ScanKeys says of keys that come or go holds. progress, if not nil, hears how many keys were
 // looked at.
 func (c *Cache) scanNodes(ctx context.Context, kinds string, progress func(keys int), f func(rdb redis.UniversalClient, page []nodeKey) error) error {
-	return c.scanKeys(ctx, EscapeGlob(c.graph)+"{*}:["+kinds+"]:*", func(rdb redis.UniversalClient, keys []string) error {
+	return ScanKeys(ctx, c.rdb, EscapeGlob(c.graph)+"{*}:["+kinds+"]:*", func(rdb redis.UniversalClient, keys []string) error {
 		page := make([]nodeKey, 0, len(keys))
 		for _, key := range keys {
 			if n, ok := c.parse(key); ok && strings.Contains(kinds, n.kind) { // an id may look like another kind's key
@@ -51,17 +51,17 @@ func (c *Cache) parse(key string) (nodeKey, bool) {
 	return nodeKey{kind, key, id}, ok && key == c.tag(group(id))+rest
 }
 
-// scanKeys calls f with the keys that match the pattern, a page at a time, never two at once, and the server they are on. Keys
+// ScanKeys calls f with the keys that match the pattern, a page at a time, never two at once, and the server they are on. Keys
 // that are there all the time are seen, once unless Redis changes the size of its table: a server that is replaced meanwhile, and a
 // Cluster that moves slots, is an error that may go away. Others may be missed. A page may be empty.
-func (c *Cache) scanKeys(ctx context.Context, pattern string, f func(rdb redis.UniversalClient, keys []string) error) error {
+func ScanKeys(ctx context.Context, rdb redis.UniversalClient, pattern string, f func(rdb redis.UniversalClient, keys []string) error) error {
 	var mu sync.Mutex // a Cluster's masters are scanned side by side
 	var failed error
-	owned, err := c.owners(ctx)
+	owned, err := owners(ctx, rdb)
 	if err != nil {
 		return wrap("scan "+pattern, err)
 	}
-	err = c.masters(ctx, func(ctx context.Context, rdb redis.UniversalClient) error {
+	err = EachMaster(ctx, rdb, func(ctx context.Context, rdb redis.UniversalClient) error {
 		begun, err := runID(ctx, rdb)
 		if err != nil {
 			return err
@@ -95,11 +95,19 @@ func (c *Cache) scanKeys(ctx context.Context, pattern string, f func(rdb redis.U
 	}
 	if err == nil {
 		var now string
-		if now, err = c.owners(ctx); err == nil && now != owned {
+		if now, err = owners(ctx, rdb); err == nil && now != owned {
 			err = errMoved
 		}
 	}
 	return wrap("scan "+pattern, err)
+}
+
+// EachMaster calls f with each server that holds keys, of a Cluster side by side.
+func EachMaster(ctx context.Context, rdb redis.UniversalClient, f func(ctx context.Context, rdb redis.UniversalClient) error) error {
+	if cluster, ok := rdb.(*redis.ClusterClient); ok {
+		return cluster.ForEachMaster(ctx, func(ctx context.Context, master *redis.Client) error { return f(ctx, master) })
+	}
+	return f(ctx, rdb)
 }
 
 // runID tells one run of one server from all others; empty: the server does not tell.
@@ -111,17 +119,7 @@ func runID(ctx context.Context, rdb redis.UniversalClient) (string, error) {
 	case err != nil:
 		return "", err
 	}
-	return infoField(info, "run_id"), nil
-}
-
-// infoField is a field of what INFO answers; empty: it is not there.
-func infoField(info, name string) string {
-	for line := range strings.Lines(info) {
-		if value, ok := strings.CutPrefix(line, name+":"); ok {
-			return strings.TrimSpace(value)
-		}
-	}
-	return ""
+	return fields(info)["run_id"], nil
 }
 
 // EscapeGlob writes a text so that it stands for itself in a pattern of SCAN.

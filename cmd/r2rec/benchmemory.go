@@ -267,7 +267,7 @@ func usedMemory(ctx context.Context, rdb *redis.Client) (int64, error) {
 // allocated is what all of the servers have allocated.
 func allocated(ctx context.Context, rdb redis.UniversalClient) (int64, error) {
 	var sum atomic.Int64
-	err := eachMaster(ctx, rdb, func(ctx context.Context, node redis.UniversalClient) error {
+	err := graphcache.EachMaster(ctx, rdb, func(ctx context.Context, node redis.UniversalClient) error {
 		info, err := node.Info(ctx, "memory").Result()
 		if err != nil {
 			return fmt.Errorf("ask redis for its memory: %w", err)

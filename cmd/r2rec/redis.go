@@ -107,7 +107,7 @@ func addressOf(rdb redis.UniversalClient) string {
 
 // deleteKeys removes every key that begins with the prefix, from all nodes of a cluster.
 func deleteKeys(ctx context.Context, rdb redis.UniversalClient, prefix string) error {
-	return scanKeys(ctx, rdb, prefix, func(node redis.UniversalClient, keys []string) error {
+	return graphcache.ScanKeys(ctx, rdb, graphcache.EscapeGlob(prefix)+"*", func(node redis.UniversalClient, keys []string) error {
 		// One key a command: those of a node are of different slots.
 		_, err := node.Pipelined(ctx, func(p redis.Pipeliner) error {
 			for _, key := range keys {
@@ -119,39 +119,10 @@ func deleteKeys(ctx context.Context, rdb redis.UniversalClient, prefix string) e
 	})
 }
 
-// scanKeys calls f with the keys that begin with the prefix, a page at a time, and the node that has them; the nodes of a
-// cluster side by side.
-func scanKeys(ctx context.Context, rdb redis.UniversalClient, prefix string, f func(node redis.UniversalClient, keys []string) error) error {
-	return eachMaster(ctx, rdb, func(ctx context.Context, node redis.UniversalClient) error {
-		for cursor := uint64(0); ; {
-			keys, next, err := node.Scan(ctx, cursor, graphcache.EscapeGlob(prefix)+"*", 1000).Result()
-			if err != nil {
-				return err
-			}
-			if len(keys) > 0 {
-				if err := f(node, keys); err != nil {
-					return err
-				}
-			}
-			if cursor = next; cursor == 0 {
-				return nil
-			}
-		}
-	})
-}
-
-// eachMaster calls f with every server that holds keys, of a cluster side by side.
-func eachMaster(ctx context.Context, rdb redis.UniversalClient, f func(ctx context.Context, node redis.UniversalClient) error) error {
-	if cluster, ok := rdb.(*redis.ClusterClient); ok {
-		return cluster.ForEachMaster(ctx, func(ctx context.Context, master *redis.Client) error { return f(ctx, master) })
-	}
-	return f(ctx, rdb)
-}
-
 // redisCPU is the processor time that the servers have used so far; 0: they do not tell.
 func redisCPU(ctx context.Context, rdb redis.UniversalClient) (time.Duration, error) {
 	var sum atomic.Int64
-	err := eachMaster(ctx, rdb, func(ctx context.Context, node redis.UniversalClient) error {
+	err := graphcache.EachMaster(ctx, rdb, func(ctx context.Context, node redis.UniversalClient) error {
 		info, err := node.InfoMap(ctx, "cpu").Result()
 		var refused redis.Error
 		switch {

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -153,19 +152,19 @@ const deleteWithin = 5 * time.Minute
 
 // anyKey is one key that begins with a prefix; empty: there is none.
 func anyKey(ctx context.Context, rdb redis.UniversalClient, prefix string) (string, error) {
-	var found atomic.Pointer[string]
+	var found string
 	enough := errors.New("one is enough")
-	err := scanKeys(ctx, rdb, prefix, func(_ redis.UniversalClient, keys []string) error {
-		found.Store(&keys[0])
+	err := graphcache.ScanKeys(ctx, rdb, graphcache.EscapeGlob(prefix)+"*", func(_ redis.UniversalClient, keys []string) error {
+		if len(keys) == 0 {
+			return nil
+		}
+		found = keys[0]
 		return enough
 	})
-	if key := found.Load(); key != nil {
-		return *key, nil
-	}
-	if err != nil {
+	if err != nil && !errors.Is(err, enough) {
 		return "", fmt.Errorf("look for keys under %s: %w", prefix, err)
 	}
-	return "", nil
+	return found, nil
 }
 
 const (
