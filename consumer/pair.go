@@ -111,6 +111,9 @@ func (p *pair) locate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := p.interactions.awaitForgets(ctx); err != nil {
+		return err
+	}
 	for _, at := range []struct {
 		s        *stream
 		position *int64

@@ -75,6 +75,9 @@ func (p *partition) locate(ctx context.Context) error {
 		return err
 	}
 	p.known = p.known || lowest > 0
+	if err := p.awaitForgets(ctx); err != nil {
+		return err
+	}
 	// After the watermark, so that the end cannot be older than it.
 	if err := p.ask(ctx); err != nil {
 		return err
@@ -109,10 +112,21 @@ func (p *partition) rewind(ctx context.Context, behind *event.BehindError) error
 		return err
 	}
 	p.known = p.known || lowest > 0
+	if err := p.awaitForgets(ctx); err != nil {
+		return err
+	}
 	if err := p.ask(ctx); err != nil {
 		return err
 	}
 	return p.seek(ctx, lowest, lowest > 0)
+}
+
+// awaitForgets is source.awaitForgets where that matters.
+func (p *partition) awaitForgets(ctx context.Context) error {
+	if p.topic != p.c.opt.Topics.Interactions {
+		return nil
+	}
+	return p.source.awaitForgets(ctx)
 }
 
 // behindLingers is how many lingers a batch waits for what Kafka is known to have.

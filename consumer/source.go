@@ -155,6 +155,41 @@ func (s *source) attempt(ctx context.Context, what string, op func() error) erro
 	return nil
 }
 
+// forgetsWithin bounds the wait for who is forgotten: a partition of users that nobody reads, or whose last records are markers
+// of transactions, must not stop everything.
+const forgetsWithin = time.Minute
+
+// awaitForgets waits until it is known who is forgotten.
+func (s *source) awaitForgets(ctx context.Context) error {
+	const what = "wait until it is known who is forgotten"
+	m := &s.g.member
+	if m.ForgetsKnown == nil {
+		return nil
+	}
+	for begun := m.Now(); ; {
+		known := false
+		err := s.attempt(ctx, "ask whether it is known who is forgotten", func() (err error) {
+			known, err = m.ForgetsKnown(ctx)
+			return err
+		})
+		switch {
+		case err != nil:
+			return err
+		case known:
+			s.recovered(what)
+			return nil
+		case m.Now().Sub(begun) >= forgetsWithin:
+			s.recovered(what)
+			s.log.Warn("not everything of the topic users is read, going on without: what a forgotten user did may count until it is", "waited", forgetsWithin)
+			return nil
+		}
+		s.failed(what, errors.New("not everything that Kafka has of the topic users is in the graph"))
+		if err := pause(ctx, m.CheckInterval); err != nil {
+			return err
+		}
+	}
+}
+
 func (s *source) failed(what string, err error) {
 	if s.g.health.failing(s.topic, s.id, what, err) {
 		s.log.Warn("cannot go on, trying again", "doing", what, "offset", s.applied, "error", err)

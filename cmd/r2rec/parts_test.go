@@ -7,10 +7,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/segmentio/kafka-go"
 
+	"github.com/r2rec/r2rec/graphcache"
 	"github.com/r2rec/r2rec/internal/broker"
 	"github.com/r2rec/r2rec/internal/embedded/embeddedtest"
+	"github.com/r2rec/r2rec/internal/event"
 )
 
 // Topics that somebody else made are warned about, each setting once; those that r2rec made are not.
@@ -51,5 +54,50 @@ func TestTopicsThatNobodyDecidedAboutAreWarnedAbout(t *testing.T) {
 				t.Errorf("%q is named %d times, want %d:\n%s", setting, strings.Count(got, setting), n, got)
 			}
 		}
+	})
+}
+
+// Who is forgotten is known once all that Kafka has of users is in the graph, of every partition that has something.
+func TestForgetsAreKnownOnceUsersIsRead(t *testing.T) {
+	embeddedtest.EachSingle(t, func(t *testing.T, k broker.Settings, r *redis.UniversalOptions) {
+		p := newPlace(t, k, r)
+		c, err := broker.New(k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if err := c.EnsureTopics(t.Context(), broker.Topics{Partitions: 4}); err != nil {
+			t.Fatal(err)
+		}
+		graph, err := graphcache.NewGenerations(p.rdb, graphcache.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		known := func(when string, want bool) {
+			t.Helper()
+			if got, err := forgetsKnown(c, graph)(t.Context()); err != nil || got != want {
+				t.Errorf("%s: known %v, %v; want %v", when, got, err, want)
+			}
+		}
+		known("nothing was asked for", true)
+		p.publish(broker.Users, kafka.Message{Key: []byte("u"), Value: []byte(`{"user_id":"u","forget_before":1700000000000}`)})
+		known("asked for", false)
+		parts, err := c.Offsets(t.Context(), broker.Users)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, part := range parts {
+			if part.Last > 0 {
+				err = graph.ApplyUsers(t.Context(), event.Span{Topic: c.Topic(broker.Users), Partition: part.Partition, End: part.Last}, []event.User{{UserID: "u", ForgetBefore: 1_700_000_000_000}})
+			}
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		known("applied", true)
+		if err := embeddedtest.Flush(t.Context(), p.rdb); err != nil {
+			t.Fatal(err)
+		}
+		known("flushed", false)
 	})
 }

@@ -1,0 +1,104 @@
+package consumer
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/r2rec/r2rec/internal/event"
+)
+
+// Interactions wait until it is known who is forgotten, at the beginning and after the store lost what it had; items and users,
+// by which it becomes known, do not.
+func TestInteractionsWaitForWhoIsForgotten(t *testing.T) {
+	eachCluster(t, func(t *testing.T, c *cluster) {
+		g := newMemory()
+		var known atomic.Bool
+		opt := c.options(g)
+		opt.ForgetsKnown = func(context.Context) (bool, error) { return known.Load(), nil }
+		c.produce(c.clicks(0, 30)...)
+		r := start(t, opt)
+		waiting := func() bool {
+			n := 0
+			for _, p := range r.Health().Partitions {
+				if p.Topic == c.topics.Interactions && p.Trouble.Doing == "wait until it is known who is forgotten" {
+					n++
+				}
+			}
+			return n == partitions
+		}
+		for _, when := range []string{"at first", "after a flush"} {
+			c.eventually(when+" all wait", waiting)
+			raw, err := event.Encode(event.User{UserID: when, ForgetBefore: 1_700_000_000_000})
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.produce(&kgo.Record{Topic: c.topics.Users, Key: []byte(when), Value: raw})
+			applied := 0
+			g.await(t, "users "+when, func() bool { applied = len(g.has); return g.users[when] != 0 })
+			if applied != 0 {
+				t.Errorf("%s %d interactions are applied", when, applied)
+			}
+			known.Store(true)
+			g.awaitClicks(t, 30)
+			known.Store(false)
+			g.wipe()
+		}
+	})
+}
+
+// A topic users that is never read to its end holds nobody up for ever.
+func TestNobodyWaitsForeverForWhoIsForgotten(t *testing.T) {
+	c := fakeCluster(t)
+	g := newMemory()
+	opt := c.options(g)
+	opt.ForgetsKnown = func(context.Context) (bool, error) { return false, nil }
+	var ahead atomic.Int64
+	opt.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	c.produce(c.clicks(0, 30)...)
+	r := start(t, opt)
+	c.eventually("it waits", func() bool {
+		for _, p := range r.Health().Partitions {
+			if p.Trouble.Doing == "wait until it is known who is forgotten" {
+				return true
+			}
+		}
+		return false
+	})
+	ahead.Store(int64(forgetsWithin))
+	g.awaitClicks(t, 30)
+}
+
+// The join waits, too: it commits nothing before.
+func TestJoinWaitsForWhoIsForgotten(t *testing.T) {
+	eachJoin(t, func(t *testing.T, c *joinCluster) {
+		all := exampleLogs(newSeed(t))
+		c.publish(all)
+		var asked, early atomic.Int64
+		opt := c.joinOptions(commitsSeen{c.graph(), func() {
+			if asked.Load() < 3*partitions {
+				early.Add(1)
+			}
+		}})
+		opt.ForgetsKnown = func(context.Context) (bool, error) { return asked.Add(1) >= 3*partitions, nil }
+		startJoiner(t, opt)
+		c.eventually("everything is final", c.settled(t, all))
+		if n := early.Load(); n != 0 {
+			t.Errorf("%d batches are committed before", n)
+		}
+	})
+}
+
+// commitsSeen tells of each commit.
+type commitsSeen struct {
+	JoinStore
+	seen func()
+}
+
+func (s commitsSeen) CommitJoin(ctx context.Context, topic string, partition int, version int64, head []byte, users []event.JoinUser) (bool, error) {
+	s.seen()
+	return s.JoinStore.CommitJoin(ctx, topic, partition, version, head, users)
+}
