@@ -11,6 +11,13 @@ import (
 	"github.com/r2rec/r2rec/internal/event"
 )
 
+// forgets are known when f says so, wherever users ends.
+func forgets(f func() bool) func(context.Context) (func(context.Context) (bool, error), error) {
+	return func(context.Context) (func(context.Context) (bool, error), error) {
+		return func(context.Context) (bool, error) { return f(), nil }, nil
+	}
+}
+
 // Interactions wait until it is known who is forgotten, at the beginning and after the store lost what it had; items and users,
 // by which it becomes known, do not.
 func TestInteractionsWaitForWhoIsForgotten(t *testing.T) {
@@ -18,7 +25,7 @@ func TestInteractionsWaitForWhoIsForgotten(t *testing.T) {
 		g := newMemory()
 		var known atomic.Bool
 		opt := c.options(g)
-		opt.ForgetsKnown = func(context.Context) (bool, error) { return known.Load(), nil }
+		opt.Forgets = forgets(known.Load)
 		c.produce(c.clicks(0, 30)...)
 		r := start(t, opt)
 		waiting := func() bool {
@@ -55,7 +62,7 @@ func TestNobodyWaitsForeverForWhoIsForgotten(t *testing.T) {
 	c := fakeCluster(t)
 	g := newMemory()
 	opt := c.options(g)
-	opt.ForgetsKnown = func(context.Context) (bool, error) { return false, nil }
+	opt.Forgets = forgets(func() bool { return false })
 	var ahead atomic.Int64
 	opt.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
 	c.produce(c.clicks(0, 30)...)
@@ -83,7 +90,7 @@ func TestJoinWaitsForWhoIsForgotten(t *testing.T) {
 				early.Add(1)
 			}
 		}})
-		opt.ForgetsKnown = func(context.Context) (bool, error) { return asked.Add(1) >= 3*partitions, nil }
+		opt.Forgets = forgets(func() bool { return asked.Add(1) >= 3*partitions })
 		startJoiner(t, opt)
 		c.eventually("everything is final", c.settled(t, all))
 		if n := early.Load(); n != 0 {

@@ -72,10 +72,10 @@ type Member struct {
 	CheckInterval time.Duration
 	// CommitInterval is how often positions are committed for lag tools. Default 5 s.
 	CommitInterval time.Duration
-	// ForgetsKnown tells whether everything that Kafka has of the topic users by now is in the graph. Who begins to read
-	// interactions, or goes back in them, waits for that first, a minute at most: after Redis lost what it had, what forgotten
-	// users did would count again until it is. Default: nobody waits.
-	ForgetsKnown func(ctx context.Context) (bool, error)
+	// Forgets asks where the topic users ends now, and returns what tells whether everything up to there is in the graph. Who
+	// begins to read interactions, or goes back in them, waits for that first, a minute at most: after Redis lost what it had,
+	// what forgotten users did would count again until it is. Default: nobody waits.
+	Forgets func(ctx context.Context) (known func(ctx context.Context) (bool, error), err error)
 	// OnGap chooses between stopping and losing. Default StopOnGap.
 	OnGap GapPolicy
 

@@ -155,21 +155,27 @@ func (s *source) attempt(ctx context.Context, what string, op func() error) erro
 	return nil
 }
 
-// forgetsWithin bounds the wait for who is forgotten: a partition of users that nobody reads, or whose last records are markers
-// of transactions, must not stop everything.
+// forgetsWithin bounds the wait for who is forgotten: a partition of users that nobody reads must not stop everything.
 const forgetsWithin = time.Minute
 
 // awaitForgets waits until it is known who is forgotten.
 func (s *source) awaitForgets(ctx context.Context) error {
 	const what = "wait until it is known who is forgotten"
 	m := &s.g.member
-	if m.ForgetsKnown == nil {
+	if m.Forgets == nil {
 		return nil
+	}
+	var all func(context.Context) (bool, error)
+	if err := s.attempt(ctx, "ask where the topic users ends", func() (err error) {
+		all, err = m.Forgets(ctx)
+		return err
+	}); err != nil {
+		return err
 	}
 	for begun := m.Now(); ; {
 		known := false
 		err := s.attempt(ctx, "ask whether it is known who is forgotten", func() (err error) {
-			known, err = m.ForgetsKnown(ctx)
+			known, err = all(ctx)
 			return err
 		})
 		switch {

@@ -27,8 +27,9 @@ func (g *Generations) bounded(ctx context.Context, begins bool) (*Cache, error) 
 			return nil, err
 		}
 		if !c.bounded && begins {
-			if c.bounded, err = c.writeBounds(ctx); err != nil {
-				return nil, err
+			var later bool
+			if c.bounded, later, err = c.writeBounds(ctx); later || err != nil {
+				return c, err
 			}
 			if !c.bounded { // somebody else has
 				continue
@@ -65,13 +66,21 @@ func (c *Cache) readBounds(ctx context.Context) (bool, error) {
 	return true, nil
 }
 
-// writeBounds writes down by which bounds a generation was begun; false: somebody else has. A server that takes no writes for the
-// moment is asked again by who comes next.
-func (c *Cache) writeBounds(ctx context.Context) (wrote bool, err error) {
+// writeBounds writes down by which bounds a generation was begun; false: somebody else has, or, later, the server takes no writes
+// for the moment.
+func (c *Cache) writeBounds(ctx context.Context) (wrote, later bool, err error) {
 	wrote, err = c.rdb.HSetNX(ctx, c.boundsKey(), strconv.Itoa(c.opt.Generation), fmt.Sprintf("%d %d", c.opt.Bound, c.opt.MaxNew)).Result()
 	var reply redis.Error
 	if errors.As(err, &reply) && retriableReply(reply.Error()) {
-		return true, nil
+		return false, true, nil
 	}
-	return wrote, wrap("write how many edges a node keeps", err)
+	return wrote, false, wrap("write how many edges a node keeps", err)
+}
+
+// unbounded has the bounds of c looked up again: the store lost what it had, and they may be gone with it.
+func (g *Generations) unbounded(c *Cache) {
+	if c.bounded {
+		again := c.generation(c.opt.Generation)
+		g.current.CompareAndSwap(c, again)
+	}
 }

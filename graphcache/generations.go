@@ -136,6 +136,10 @@ func (g *Generations) ApplyInteractions(ctx context.Context, span event.Span, ba
 	if err == nil {
 		err = c.ApplyInteractions(ctx, span, batch)
 	}
+	var behind *event.BehindError
+	if errors.As(err, &behind) {
+		g.unbounded(c)
+	}
 	if err != nil && ctx.Err() == nil { // the batch comes again
 		return err
 	}

@@ -32,7 +32,7 @@ func (g *Generations) Begin(ctx context.Context, token string) (*Cache, error) {
 		return nil, wrap("begin a generation of the graph", err)
 	}
 	c := g.first.generation(n)
-	_, err = c.writeBounds(ctx)
+	_, _, err = c.writeBounds(ctx)
 	return c, err
 }
 

@@ -3,6 +3,7 @@ package reasoner
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"math"
 	"time"
 
@@ -40,7 +41,11 @@ func (r *Reasoner) reason(ctx context.Context, d event.Decision) (held Model, re
 		fallback = FallbackUnavailable
 	}
 	r.trouble.failed(fallback, err, r.opt.Now())
-	r.opt.Logger.Warn("the graph's ranking is served instead of the model's", "user", d.UserID, "decision", d.DecisionID, "why", fallback, "error", err)
+	level := slog.LevelWarn
+	if errors.Is(err, errNoTurn) { // under load there are many, which metrics count
+		level = slog.LevelDebug
+	}
+	r.opt.Logger.Log(ctx, level, "the graph's ranking is served instead of the model's", "user", d.UserID, "decision", d.DecisionID, "why", fallback, "error", err)
 	return nil, release, nil, event.Thought{}, nil, fallback
 }
 

@@ -87,7 +87,7 @@ func newJoiner(p *process, kc *broker.Client, graph *graphcache.Generations, reg
 	opt.Brokers, opt.Dialer, opt.Transport = kc.Brokers(), kc.Dialer, kc.Transport
 	opt.Topics = consumer.JoinTopics{Interactions: kc.Topic(broker.Interactions), Decisions: kc.Topic(broker.Decisions),
 		Rewards: kc.Topic(broker.Rewards), DeadLetters: kc.Topic(broker.DeadLetters)}
-	opt.ForgetsKnown = forgetsKnown(kc, graph)
+	opt.Forgets = forgets(kc, graph)
 	opt.Store, opt.Logger, opt.Registerer, opt.Now = graph, p.log, reg, time.Now
 	return consumer.NewJoiner(opt)
 }

@@ -131,29 +131,28 @@ func warnTopics(p *process, kc *broker.Client, lateness time.Duration) {
 	}
 }
 
-// forgetsKnown tells whether everything that Kafka has of the topic users is in the graph.
-func forgetsKnown(kc *broker.Client, graph consumer.Graph) func(context.Context) (bool, error) {
-	return func(ctx context.Context) (bool, error) {
-		parts, err := kc.Offsets(ctx, broker.Users)
-		if err != nil {
-			return false, err
-		}
-		for _, p := range parts {
-			if p.First == p.Last {
-				continue
+// forgets asks where the topic users ends, and returns what tells whether everything up to there is in the graph.
+func forgets(kc *broker.Client, graph consumer.Graph) func(context.Context) (func(context.Context) (bool, error), error) {
+	return func(ctx context.Context) (func(context.Context) (bool, error), error) {
+		ends, err := kc.Offsets(ctx, broker.Users)
+		return func(ctx context.Context) (bool, error) {
+			for _, end := range ends {
+				if end.First == end.Last {
+					continue
+				}
+				at, _, err := graph.Watermark(ctx, kc.Topic(broker.Users), end.Partition)
+				if err != nil || at < end.Last {
+					return false, err
+				}
 			}
-			at, _, err := graph.Watermark(ctx, kc.Topic(broker.Users), p.Partition)
-			if err != nil || at < p.Last {
-				return false, err
-			}
-		}
-		return true, nil
+			return true, nil
+		}, err
 	}
 }
 
 func newConsumer(p *process, kc *broker.Client, graph consumer.Graph, reg prometheus.Registerer, opt consumer.Options) (*consumer.Consumer, error) {
 	opt.Brokers, opt.Dialer, opt.Transport = kc.Brokers(), kc.Dialer, kc.Transport
-	opt.Topics, opt.ForgetsKnown = consumedTopics(kc), forgetsKnown(kc, graph)
+	opt.Topics, opt.Forgets = consumedTopics(kc), forgets(kc, graph)
 	opt.Graph, opt.Logger, opt.Registerer, opt.Now = graph, p.log, reg, time.Now
 	return consumer.New(opt)
 }

@@ -115,8 +115,12 @@ func newService(p *process, parts serviceParts) (s *service, err error) {
 	// What is in memory is younger than this process, but a decision's time may lie a little before its record's.
 	s.forgets = usersSince(parts.kafka, event.At(time.Now()))
 	s.forgets.every = forgetsAt
+	var judges reasoner.Models
+	if s.follower != nil || parts.modelFlags.embedded() {
+		judges = models
+	}
 	opt := web.Options{
-		Recommender: recommender{s.reasoner, reasoner.RedisStore{Client: parts.rdb, Prefix: parts.redis.Prefix, Stands: parts.graph.Stands}, models, s.follower},
+		Recommender: recommender{s.reasoner, reasoner.RedisStore{Client: parts.rdb, Prefix: parts.redis.Prefix, Stands: parts.graph.Stands}, judges, s.follower},
 		Publisher:   s.events, Explorer: explore, Health: s.health, Feed: s.feed,
 		Logger: p.log, Now: time.Now, Registerer: parts.registry, Gatherer: parts.registry,
 		Token: parts.token, AllowedHosts: parts.hosts, MaxK: reasoner.MaxK,
@@ -255,7 +259,7 @@ func (s *service) close() {
 type recommender struct {
 	*reasoner.Reasoner
 	store  reasoner.RedisStore
-	models reasoner.Models // nil: the graph ranks
+	models reasoner.Models // that know at once which adapter they have; nil: there are none
 	log    *follower       // of adapters; nil: none is followed
 }
 

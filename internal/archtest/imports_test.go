@@ -40,7 +40,7 @@ var rows = map[string][]string{
 		"internal/llama/token", "internal/gguf"},
 	"internal/lm/ollama": {"internal/event", "internal/iot", "internal/lm", "internal/lm/proof", "internal/llama/lora", "internal/llama/token",
 		"internal/gguf"},
-	"internal/lm/proof":         {"internal/event", "internal/iot"},
+	"internal/lm/proof":         {"internal/event", "internal/iot", "internal/lm"},
 	"internal/lm/loader":        {"internal/event", "internal/iot", "internal/lm/proof", "internal/lm/engine"},
 	"internal/llama":            {"internal/gguf", "internal/llama/kernel", "internal/llama/lora"},
 	"internal/llama/kernel":     nil,

@@ -12,19 +12,21 @@ import (
 
 // What may wait for Kafka in a BoundedWriter.
 const (
-	maxWaiting   = 8 << 20          // bytes of records
-	stalledAfter = 10 * time.Second // without one record acknowledged, although some wait
-	closeWithin  = 5 * time.Second
+	maxWaiting      = 8 << 20          // bytes of records
+	messageOverhead = 256              // bytes, about, that a record takes beside its key and value
+	stalledAfter    = 10 * time.Second // without one record acknowledged, although some were to be
+	triedEvery      = 5 * time.Second  // by one record, then
+	closeWithin     = 5 * time.Second
 )
 
 // ErrStalled says that Kafka has not acknowledged anything for a while, or that too much waits for it: nothing was handed to
 // it. The same may succeed later.
 var ErrStalled = errors.New("records wait for Kafka, which acknowledges none: nothing was sent, try again later")
 
-// BoundedWriter is a writer for a process that answers others. A kafka.Writer tries a record for as long as it takes, whether
-// or not anybody waits for it still, and each record behind the ones before it: while Kafka is away that is a queue
-// without end, in which every caller waits longer than the last. Here what waits is bounded, and who comes to a Kafka that
-// is away is told so at once, until something of what waits has found it back.
+// BoundedWriter is a writer for a process that answers others. A kafka.Writer tries each record several times, whether or not
+// anybody waits for it still, and each behind the ones before it: while Kafka is away that is a queue without end, in which
+// every caller waits longer than the last. Here what waits is bounded, and who comes to a Kafka that is away is told so at
+// once, but for one every few seconds who finds out whether it is back.
 type BoundedWriter struct {
 	to       *kafka.Writer
 	now      func() time.Time
@@ -34,7 +36,9 @@ type BoundedWriter struct {
 
 	mu      sync.Mutex
 	waiting int       // bytes
-	since   time.Time // of the last acknowledgement, or the moment from which something has been waiting
+	failing bool      // the last that came to an end did not get there
+	since   time.Time // of the last acknowledgement, or the moment from which there should have been one
+	tried   time.Time // when a stalled Kafka was tried last
 }
 
 // NewBoundedWriter returns a NewWriter for a process that answers others. The caller closes it.
@@ -72,20 +76,21 @@ func (w *BoundedWriter) WriteMessages(ctx context.Context, msgs ...kafka.Message
 	}
 }
 
-// messageOverhead is about what a message takes beside its key and value while it waits.
-const messageOverhead = 256
-
 func (w *BoundedWriter) enter(size int) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now := w.now()
-	switch {
-	case w.waiting == 0:
+	if w.waiting == 0 && !w.failing {
 		w.since = now
-	case w.waiting+size > maxWaiting:
+	}
+	if w.waiting > 0 && w.waiting+size > maxWaiting {
 		return fmt.Errorf("%w (%d bytes wait, and %d more are too many)", ErrStalled, w.waiting, size)
-	case now.Sub(w.since) > stalledAfter:
-		return fmt.Errorf("%w (for %v)", ErrStalled, now.Sub(w.since).Round(time.Second))
+	}
+	if stalled := now.Sub(w.since); stalled > stalledAfter {
+		if now.Sub(w.tried) < triedEvery {
+			return fmt.Errorf("%w (for %v)", ErrStalled, stalled.Round(time.Second))
+		}
+		w.tried = now
 	}
 	w.waiting += size
 	return nil
@@ -95,7 +100,7 @@ func (w *BoundedWriter) leave(size int, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.waiting -= size
-	if err == nil {
+	if w.failing = err != nil; !w.failing {
 		w.since = w.now()
 	}
 }
@@ -103,6 +108,9 @@ func (w *BoundedWriter) leave(size int, err error) {
 // Close waits for what was handed over until it is written or given up, for a few seconds at most; what waits for Kafka to be
 // found is given up at once.
 func (w *BoundedWriter) Close() error {
+	w.mu.Lock()
+	waiting := w.waiting
+	w.mu.Unlock()
 	w.stop()
 	done := make(chan error, 1)
 	go func() { done <- w.to.Close() }()
@@ -112,8 +120,6 @@ func (w *BoundedWriter) Close() error {
 	case err := <-done:
 		return err
 	case <-timer.C:
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		return fmt.Errorf("%d bytes of records for topic %s were not acknowledged by Kafka and may be lost", w.waiting, w.to.Topic)
+		return fmt.Errorf("%d bytes of records for topic %s were not acknowledged by Kafka and may be lost", waiting, w.to.Topic)
 	}
 }

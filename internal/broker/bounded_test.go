@@ -31,7 +31,7 @@ func TestBoundedWriter(t *testing.T) {
 	}
 	w := c.NewBoundedWriter(broker.Interactions)
 	now := time.Now()
-	w.Set(func() time.Time { return now }, limit)
+	w.Set(func() time.Time { return now }, 1<<30, limit)
 	try := func(wait time.Duration, size int) error {
 		ctx, cancel := context.WithTimeout(ctx, wait)
 		defer cancel()
@@ -67,8 +67,16 @@ func TestBoundedWriter(t *testing.T) {
 		t.Errorf("a small record: %v, want the caller's deadline", err)
 	}
 	now = now.Add(11 * time.Second)
-	if err := try(limit, 10); !errors.Is(err, broker.ErrStalled) {
-		t.Errorf("a record after 11 s without an answer: %v, want ErrStalled", err)
+	for range 2 {
+		if err := try(time.Millisecond, 10); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("one who tries whether it is back: %v, want the caller's deadline", err)
+		}
+		for range 3 {
+			if err := try(limit, 10); !errors.Is(err, broker.ErrStalled) {
+				t.Errorf("a record after 11 s without an answer: %v, want ErrStalled", err)
+			}
+		}
+		now = now.Add(6 * time.Second)
 	}
 
 	_, port, err := net.SplitHostPort(k.Addr)
@@ -102,11 +110,48 @@ func TestBoundedWriter(t *testing.T) {
 	}
 }
 
+// Where records are given up fast, so that nothing waits, who comes is told at once all the same.
+func TestBoundedWriterKnowsThatAllFail(t *testing.T) {
+	ctx := bounded(t)
+	k, err := embedded.StartKafka(ctx, embedded.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer k.Close()
+	c := newClient(t, broker.Settings{Brokers: []string{k.Addr}})
+	if err := c.EnsureTopics(ctx, broker.Topics{Partitions: 1}); err != nil {
+		t.Fatal(err)
+	}
+	w := c.NewBoundedWriter(broker.Interactions)
+	now := time.Now()
+	w.Set(func() time.Time { return now }, 1, limit)
+	write := func() error { return w.WriteMessages(ctx, kafka.Message{Key: []byte("k"), Value: []byte("v")}) }
+	if err := write(); err != nil {
+		t.Fatal(err)
+	}
+	k.Close()
+	for range 3 { // seconds apart
+		if err := write(); err == nil || errors.Is(err, broker.ErrStalled) {
+			t.Errorf("in the first seconds without Kafka: %v, want its own error", err)
+		}
+		now = now.Add(4 * time.Second)
+	}
+	if err := write(); err == nil || errors.Is(err, broker.ErrStalled) {
+		t.Errorf("one who tries whether it is back: %v, want its own error", err)
+	}
+	if err := write(); !errors.Is(err, broker.ErrStalled) {
+		t.Errorf("after 12 s without success: %v, want ErrStalled", err)
+	}
+	if err := w.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // A process that ends without Kafka does not wait for it, whether or not it was ever there.
 func TestBoundedWriterClosesWithoutKafka(t *testing.T) {
 	c := newClient(t, broker.Settings{Brokers: []string{"127.0.0.1:1"}})
 	w := c.NewBoundedWriter(broker.Interactions)
-	w.Set(time.Now, limit)
+	w.Set(time.Now, 1, limit)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 	defer cancel()
 	if err := w.WriteMessages(ctx, kafka.Message{Value: []byte("v")}); err == nil {

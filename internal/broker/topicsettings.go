@@ -60,8 +60,11 @@ func (c *Client) Ahead(ctx context.Context, topic string) (time.Duration, error)
 		return 0, c.wrap(doing, err)
 	}
 	e, ok := set[timeAhead]
-	if !ok || set[timeType].ConfigValue == "LogAppendTime" {
+	switch {
+	case set[timeType].ConfigValue == "LogAppendTime":
 		return -1, nil
+	case !ok:
+		return 0, c.wrap(doing, fmt.Errorf("the brokers do not know %s, which Kafka has since 3.6", timeAhead))
 	}
 	d, err := duration(e)
 	return d, c.wrap(doing, err)

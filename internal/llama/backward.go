@@ -33,17 +33,6 @@ type wayBack struct {
 // NewPass makes a pass that grows with the texts it reads.
 func (t *Trainable) NewPass() *Pass { return &Pass{t: t} }
 
-// PassBytes is the memory that a pass over a text of so many positions and so many logits takes, in bytes.
-func (c Config) PassBytes(positions, logits int) int {
-	layer := 7*c.Dim + 2*c.Queries() + c.KV() + 3*c.FeedForward + c.Heads + 2
-	back := 5*c.Dim + 2*c.Queries() + 3*c.FeedForward + 2*c.KV() + 2*blockRows + c.HeadDim
-	turned := 0
-	if rows := logits / c.Vocabulary; rows >= manyRows {
-		turned = rows * (c.Dim + someLogits)
-	}
-	return 4 * (positions*(c.Layers*layer+back+2*c.Layers*c.KV()+blockRows) + logits + turned)
-}
-
 // grow makes room for n positions.
 func (p *Pass) grow(n int) {
 	if n <= p.n {

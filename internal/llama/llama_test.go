@@ -210,18 +210,4 @@ func TestMemoryIsKnownBeforehand(t *testing.T) {
 	for _, keep := range []bool{false, true} {
 		check("a model", held(func() *Model { return load(t, f, keep) }), m.LoadBytes(keep))
 	}
-	tr, err := m.TrainAll()
-	if err != nil {
-		t.Fatal(err)
-	}
-	every := make([]int, 500)
-	for i := range every {
-		every[i] = i
-	}
-	check("a pass", held(func() *Pass {
-		p := tr.NewPass()
-		loss(t, p, text(500, m.Vocabulary, 1), every, nil, nil)
-		m.rope.table.Store(&[]float32{})
-		return p
-	}), m.PassBytes(500, 500*m.Vocabulary))
 }

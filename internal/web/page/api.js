@@ -41,7 +41,6 @@ const user = (id) => "/v1/users/" + encodeURIComponent(id);
 export const recommendations = (id, fresh, signal) =>
   call(`${user(id)}/recommendations?surface=page${fresh ? "&fresh=true" : ""}`, { signal });
 export const history = (id) => call(user(id) + "/history?n=24");
-export const traces = (id) => call(user(id) + "/traces");
 export const activeUsers = () => call("/v1/users?n=9");
 export const decision = (id) => call("/v1/decisions/" + encodeURIComponent(id));
 export const adapters = () => call("/v1/adapters");
