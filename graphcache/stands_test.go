@@ -66,7 +66,7 @@ func TestNothingIsReadOfWhoHidSomething(t *testing.T) {
 			<-ctx.Done()
 			return nil
 		}})
-		if !in || read {
+		if _, apart := rdb.(*redis.ClusterClient); read || !in && !apart { // a Cluster is told to end between its transactions
 			t.Errorf("told to end in the middle: the hide is in the graph: %v, a list that was stored meanwhile is read: %v", in, read)
 		}
 	})
