@@ -149,7 +149,12 @@ func TestBoundedWriterKnowsThatAllFail(t *testing.T) {
 
 // A process that ends without Kafka does not wait for it, whether or not it was ever there.
 func TestBoundedWriterClosesWithoutKafka(t *testing.T) {
-	c := newClient(t, broker.Settings{Brokers: []string{"127.0.0.1:1"}})
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // takes connections and says nothing
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	c := newClient(t, broker.Settings{Brokers: []string{silent.Addr().String()}})
 	w := c.NewBoundedWriter(broker.Interactions)
 	w.Set(time.Now, 1, limit)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)

@@ -86,10 +86,11 @@ func TestServeReturnsTheListenersError(t *testing.T) {
 	}
 }
 
-// Nothing that is written to an answer without a body fails, so it would never end.
+// Nothing that is written to an answer without a body fails, so it would never end, and keep its place from a stream.
 func TestHeadOfTheStreamEnds(t *testing.T) {
-	st := serve(t, nil, nil)
+	st := serve(t, func(o *Options) { o.MaxStreams = 1 }, nil)
 	if a := st.ask(t, "HEAD", "/v1/stream", "").want(t, 200); a.header.Get("Content-Type") != eventStream {
 		t.Errorf("its type is %q", a.header.Get("Content-Type"))
 	}
+	st.listen(t).want(kindStats)
 }
