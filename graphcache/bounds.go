@@ -12,33 +12,33 @@ import (
 // boundsKey names a hash: number of a generation -> "Bound MaxNew" by which it was begun, and by which all trim its lists.
 func (c *Cache) boundsKey() string { return c.opt.Prefix + "bounds" }
 
-// bounded is the current generation with the bounds by which it was begun, in one round trip where it is known already. Where
+// bounded is the current generation, of, with the bounds by which it was begun, without a round trip where these are known. Where
 // nobody wrote them down, they are those of this process, which it writes down if it begins the graph. A bound that was chosen
 // and is another one is an error: who trims shorter takes away what the others keep.
-func (g *Generations) bounded(ctx context.Context, begins bool) (*Cache, error) {
-	for {
-		of, err := g.Current(ctx)
-		if err != nil || of.bounded || of.opt.Anew {
-			return of, err
-		}
+func (g *Generations) bounded(ctx context.Context, of *Cache, begins bool) (*Cache, error) {
+	for !of.bounded && !of.opt.Anew {
 		c := of.generation(of.opt.Generation)
 		c.opt.Bound, c.opt.MaxNew = g.first.opt.Bound, g.first.opt.MaxNew
+		var later bool
+		var err error
 		if c.bounded, err = c.readBounds(ctx); err != nil {
 			return nil, err
 		}
-		if !c.bounded && begins {
-			var later bool
+		known := c.bounded || !begins
+		if !known {
 			if c.bounded, later, err = c.writeBounds(ctx); later || err != nil {
 				return c, err
 			}
-			if !c.bounded { // somebody else has
-				continue
-			}
+			known = c.bounded // or somebody else has begun it
 		}
-		if g.current.CompareAndSwap(of, c) {
+		if known && g.current.CompareAndSwap(of, c) {
 			return c, nil
 		}
+		if of, err = g.Current(ctx); err != nil {
+			return nil, err
+		}
 	}
+	return of, nil
 }
 
 // readBounds takes over the bounds by which a generation was begun; false: nobody wrote them down.

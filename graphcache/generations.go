@@ -56,7 +56,10 @@ func (g *Generations) Configure(ctx context.Context) error {
 	if err := g.first.Configure(ctx); err != nil {
 		return err
 	}
-	_, err := g.bounded(ctx, false)
+	c, err := g.Current(ctx)
+	if err == nil {
+		_, err = g.bounded(ctx, c, false)
+	}
 	return err
 }
 
@@ -129,10 +132,10 @@ func (g *Generations) do(ctx context.Context, f func(*Cache) error) error {
 // because a list may have been stored in between.
 func (g *Generations) ApplyInteractions(ctx context.Context, span event.Span, batch []event.Interaction) error {
 	users := g.settledBy(batch)
-	if err := g.unread(ctx, users); err != nil {
-		return err
+	c, err := g.unread(ctx, users)
+	if err == nil {
+		c, err = g.bounded(ctx, c, true)
 	}
-	c, err := g.bounded(ctx, true)
 	if err == nil {
 		err = c.ApplyInteractions(ctx, span, batch)
 	}
@@ -140,12 +143,13 @@ func (g *Generations) ApplyInteractions(ctx context.Context, span event.Span, ba
 	if errors.As(err, &behind) {
 		g.unbounded(c)
 	}
-	if err != nil && ctx.Err() == nil { // the batch comes again
+	if len(users) == 0 || err != nil && ctx.Err() == nil { // then the batch comes again
 		return err
 	}
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), takeBackWithin) // on the way out it may be in the graph, too
 	defer cancel()
-	return cmp.Or(err, g.unread(last, users))
+	_, after := g.unread(last, users)
+	return cmp.Or(err, after)
 }
 
 // ApplyItems is Cache.ApplyItems of the current generation.

@@ -102,16 +102,23 @@ func (g *Generations) settledBy(batch []event.Interaction) map[string]bool {
 	return users
 }
 
-// unread deletes what apps read of users. A list that is being made meanwhile is looked at by who stores it, see Stands.
-func (g *Generations) unread(ctx context.Context, users map[string]bool) error {
-	if len(users) == 0 {
-		return nil
-	}
+// unread deletes what apps read of users, and asks in the same round trip which generation is current. A list that is being
+// made meanwhile is looked at by who stores it, see Stands.
+func (g *Generations) unread(ctx context.Context, users map[string]bool) (*Cache, error) {
+	var at *redis.StringCmd
 	_, err := g.first.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for user := range users {
 			p.Del(ctx, event.RecommendationKey(g.first.opt.Prefix, user), event.TopKey(g.first.opt.Prefix, user))
 		}
+		at = p.HGet(ctx, g.first.pointerKey(), "current") // the last: where nothing else failed, the error is its own
 		return nil
 	})
-	return wrap("delete what apps read of users who bought or hid something", err)
+	if err != nil && err != at.Err() {
+		return nil, wrap("delete what apps read of users who bought or hid something", err)
+	}
+	n, err := pointed(at)
+	if err != nil {
+		return nil, err
+	}
+	return g.enter(n), nil
 }
