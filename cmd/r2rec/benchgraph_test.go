@@ -101,18 +101,20 @@ func TestPlanPredictsTheSize(t *testing.T) {
 	for name, c := range map[string]struct {
 		users, items, edges int
 		ids                 synth.IDs
+		bound               int
 		flags               string
 	}{
-		"numbers": {5000, 400, 60_000, synth.Numbers, ""},
-		"uuids":   {4000, 3000, 30_000, synth.UUIDs, "--user-id-bytes uuid --item-id-bytes uuid"},
-		"short":   {1000, 2000, 60_000, synth.Short, "--user-id-bytes 12 --item-id-bytes 12"},
+		"numbers":    {5000, 400, 60_000, synth.Numbers, 128, ""},
+		"uuids":      {4000, 3000, 30_000, synth.UUIDs, 128, "--user-id-bytes uuid --item-id-bytes uuid"},
+		"short":      {1000, 2000, 60_000, synth.Short, 128, "--user-id-bytes 12 --item-id-bytes 12"},
+		"long lists": {500, 400, 60_000, synth.Short, 256, "--user-id-bytes 12 --item-id-bytes 12"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			at := &redis.Options{Addr: embeddedtest.OwnRedis(t, "--appendonly", "no").Addr}
+			at := &redis.Options{Addr: embeddedtest.OwnRedis(t, "--appendonly", "no", "--zset-max-listpack-entries", fmt.Sprint(2*c.bound)).Addr}
 			rdb, onlooker := redis.NewClient(at), redis.NewClient(at)
 			defer rdb.Close()
 			defer onlooker.Close()
-			cache, err := graphcache.New(rdb, graphcache.Options{})
+			cache, err := graphcache.New(rdb, graphcache.Options{Bound: c.bound})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -145,7 +147,7 @@ func TestPlanPredictsTheSize(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			plan := planned(t, fmt.Sprintf("--users %d --items %d --edges %d --recommended 0 --title-bytes 19 --category-bytes 8 --partitions 9 %s", c.users, c.items, c.edges, c.flags))
+			plan := planned(t, fmt.Sprintf("--users %d --items %d --edges %d --recommended 0 --title-bytes 19 --category-bytes 8 --partitions 9 --bound %d %s", c.users, c.items, c.edges, c.bound, c.flags))
 			if off := float64(plan.Bytes)/float64(got) - 1; math.Abs(off) > .1 {
 				t.Errorf("predicted %d bytes, redis has %d: %+.1f %%", plan.Bytes, got, 100*off)
 			} else {
@@ -191,7 +193,7 @@ func TestPlanSaysWhatToSet(t *testing.T) {
 		"--users 0 --items 10 --edges 10":                        "Users is 0",
 		"--users 10 --items 10 --edges 1000":                     "1000 edges do not fit",
 		"--users 10 --items 10 --edges 10 --user-id-bytes 65":    "want number, uuid or 1 to 64",
-		"--users 10 --items 10 --edges 10 --bound 200":           "Bound is 200",
+		"--users 10 --items 10 --edges 10 --bound 0":             "Bound is 0",
 		"--users 10 --items 10 --edges 10 --recommended 2":       "--recommended 2",
 		"--users 10 --items 10 --edges 10 --purchases=-1":        "Settled is -1",
 		"--users 10 --items 10 --edges 10 --item-skew 9":         "exponent",

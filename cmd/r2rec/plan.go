@@ -120,7 +120,8 @@ func (c planCommand) Run(p *process) error {
 	if !(c.Recommended >= 0 && c.Recommended <= 1) {
 		return fmt.Errorf("--recommended %v: want a share, 0 to 1", c.Recommended)
 	}
-	plan, err := c.shape().Size(sizing.Server{Quantum: c.Quantum, Cluster: c.Masters > 1})
+	compact := max(256, 2*c.Bound) // a list grows to twice its bound before it is trimmed
+	plan, err := c.shape().Size(sizing.Server{Quantum: c.Quantum, Cluster: c.Masters > 1, Compact: compact})
 	if err != nil {
 		return err
 	}
@@ -129,7 +130,7 @@ func (c planCommand) Run(p *process) error {
 	r.Settings = []setting{
 		{"maxmemory", strconv.FormatInt(r.MaxMemory/1e6, 10) + "mb", "a quarter over what is predicted for each server"},
 		{"maxmemory-policy", "noeviction", "an evicted list would be a lost write: a full Redis has to say so"},
-		{"zset-max-listpack-entries", strconv.FormatInt(max(256, 2*c.Bound), 10), "lists stay compact: else they take several times the memory"},
+		{"zset-max-listpack-entries", strconv.FormatInt(compact, 10), "lists stay compact: else they take several times the memory"},
 		{"zset-max-listpack-value", "64", "the same for long ids; it is Redis' default"},
 		{"rdbcompression", "no", "lists are read by DUMP, several times faster without"},
 	}

@@ -1,6 +1,7 @@
 package sizing
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"math/bits"
@@ -13,12 +14,19 @@ type Server struct {
 	Quantum int
 	// Cluster tells that the server is one of a Redis Cluster, which keeps two pointers more for each key.
 	Cluster bool
+	// Compact is how many entries of a sorted set stay compact, zset-max-listpack-entries; 0: 256, as r2rec wants it.
+	Compact int64
 }
+
+func (s Server) compactEntries() int64 { return cmp.Or(s.Compact, 256) }
 
 // Validate tells what is wrong.
 func (s Server) Validate() error {
 	if s.Quantum != 8 && s.Quantum != 16 {
 		return fmt.Errorf("sizing: Quantum is %d, must be 8 or 16", s.Quantum)
+	}
+	if s.Compact < 0 {
+		return fmt.Errorf("sizing: Compact is %d, must be at least 0", s.Compact)
 	}
 	return nil
 }
@@ -96,7 +104,7 @@ func (s Server) compact(n int64, entry float64) float64 {
 
 // sortedSet of n entries, whichever encoding it has.
 func (s Server) sortedSet(n int64, of ID) float64 {
-	if n <= maxCompact && of.length() <= MaxID {
+	if n <= s.compactEntries() && of.length() <= MaxID {
 		return s.compact(n, of.element()+scoreElement)
 	}
 	fixed := s.class(objectBytes) + s.class(zsetBytes) + s.class(tableBytes) + s.class(skipBytes) + s.class(skipHeadBytes)

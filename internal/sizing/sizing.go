@@ -75,12 +75,11 @@ const (
 	groups       = 64
 	factorParts  = 64
 	recentBound  = 32
-	maxCompact   = 256       // entries of a sorted set that stay compact, as r2rec wants Redis to be set
 	scoreElement = 10        // a time of this century x 8 takes 64 bits
 	idleServer   = 1_400_000 // 0.9 MB when it starts, up to 1.6 once clients have come and gone and a graph has been read: measured
 )
 
-func (s Shape) check() error {
+func (s Shape) check(server Server) error {
 	for name, v := range map[string]int64{"Users": s.Users, "Items": s.Items, "Edges": s.Edges, "Bound": s.Bound, "SettledBound": s.SettledBound} {
 		if v < 1 {
 			return fmt.Errorf("sizing: %s is %d, must be at least 1", name, v)
@@ -97,8 +96,8 @@ func (s Shape) check() error {
 	if s.Factors < 0 {
 		return fmt.Errorf("sizing: Factors is %d, must be at least 0", s.Factors)
 	}
-	if s.Bound > maxCompact/2 {
-		return fmt.Errorf("sizing: Bound is %d, must be at most %d: longer lists leave the compact encoding", s.Bound, maxCompact/2)
+	if most := server.compactEntries() / 2; s.Bound > most {
+		return fmt.Errorf("sizing: Bound is %d, must be at most %d: longer lists leave the compact encoding", s.Bound, most)
 	}
 	if err := s.UserID.check("UserID"); err != nil {
 		return err
@@ -108,7 +107,7 @@ func (s Shape) check() error {
 
 // Size predicts what the shape takes in servers of a kind.
 func (s Shape) Size(server Server) (Plan, error) {
-	if err := errors.Join(s.check(), server.Validate()); err != nil {
+	if err := errors.Join(s.check(server), server.Validate()); err != nil {
 		return Plan{}, err
 	}
 	users, err := s.ByUser.Spread(s.Users, s.Edges, max(1, s.Items))

@@ -94,7 +94,14 @@ func TestShapesThatCannotBe(t *testing.T) {
 			t.Errorf("%v, want it to say %q", err, want)
 		}
 	}
-	if _, err := shape().Size(Server{Quantum: 4}); err == nil {
-		t.Error("a quantum of 4 is accepted")
+	for _, server := range []Server{{Quantum: 4}, {Quantum: 8, Compact: -1}, {Quantum: 8, Compact: 255}} {
+		if _, err := shape().Size(server); err == nil {
+			t.Errorf("%+v is accepted for lists of up to 128 edges", server)
+		}
+	}
+	wide := shape()
+	wide.Bound = 129
+	if _, err := wide.Size(Server{Quantum: 16, Compact: 258}); err != nil {
+		t.Errorf("lists of 129 where 258 stay compact: %v", err)
 	}
 }
