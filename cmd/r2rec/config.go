@@ -4,8 +4,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
+	"reflect"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 
 	"github.com/alecthomas/kong"
@@ -29,9 +32,19 @@ func configuration(r io.Reader) (kong.Resolver, error) {
 // config has values by the names of flags.
 type config map[string]any
 
-// Resolve implements kong.Resolver.
+// Resolve implements kong.Resolver, which is asked for all flags that the command line does not have: the environment goes
+// before the file.
 func (c config) Resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
-	return c[flag.Name], nil
+	for _, name := range flag.Envs {
+		if _, ok := os.LookupEnv(name); ok {
+			return nil, nil
+		}
+	}
+	value := c[flag.Name]
+	if number, ok := value.(float64); ok && flag.Target.Type() == reflect.TypeFor[time.Duration]() {
+		return nil, fmt.Errorf(`--config has %v, without a unit: want a time such as "20s" or "36h"`, number)
+	}
+	return value, nil
 }
 
 // Validate implements kong.Resolver: it finds keys that are no flag's.

@@ -77,13 +77,19 @@ func TestConfigurationFile(t *testing.T) {
 	}
 	path, dashed, snake := file("r2rec.json", `{"redis": "from-the-file"}`), file("dashed.json", `{"explore-share": 5}`), file("snake.json", `{"explore_share": 5}`)
 	misspelt := file("misspelt.json", `{"reddis": "redis://127.0.0.1:1/0", "forget-kye": "s", "max-tokens": 3, "think": 4}`)
-	t.Setenv("R2REC_REDIS", "")
+	number := file("number.json", `{"model-timeout": 20}`)
+	t.Setenv("R2REC_REDIS", "redis://127.0.0.1:2/0")
+	var said, errs bytes.Buffer
+	if code := run(t.Context(), []string{"graph", "--config", path}, &said, &errs); code == 0 || !strings.Contains(errs.String(), "redis at 127.0.0.1:2") {
+		t.Errorf("the environment does not go before the file: exit code %d, %q", code, errs.String())
+	}
 	os.Unsetenv("R2REC_REDIS")
 	for args, want := range map[string]string{
 		"graph --config " + path:                                    "want redis://user:password@host:port/db",
 		"graph --config " + path + " --redis redis://127.0.0.1:1/0": "redis at 127.0.0.1:1",
 		"serve --listen 127.0.0.1:0 --config " + dashed:             "--explore-share 5: want 0 to 1",
 		"serve --listen 127.0.0.1:0 --config " + snake:              "--explore-share 5: want 0 to 1",
+		"serve --config " + number:                                  `--config has 20, without a unit: want a time such as "20s"`,
 		"serve --config " + misspelt:                                "no command has a flag --forget-kye, --max-tokens, --reddis",
 	} {
 		var out, errs bytes.Buffer
