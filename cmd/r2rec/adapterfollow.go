@@ -44,8 +44,8 @@ type follower struct {
 }
 
 // newFollower serves the bare base model until run has read the log.
-func newFollower(p *process, parts adapterParts, shown adapters.Projection, reg prometheus.Registerer) (f *follower, err error) {
-	f = &follower{p: p, parts: parts, shown: shown}
+func newFollower(p *process, parts adapterParts, shown adapters.Projection, reg prometheus.Registerer) (_ *follower, err error) {
+	f := &follower{p: p, parts: parts, shown: shown}
 	if f.dir, err = os.MkdirTemp("", "r2rec-adapters-"); err != nil {
 		return nil, err
 	}

@@ -64,8 +64,8 @@ type service struct {
 	closers  []func() error
 }
 
-func newService(p *process, parts serviceParts) (s *service, err error) {
-	s = &service{p: p, parts: parts, feed: web.NewFeed()}
+func newService(p *process, parts serviceParts) (_ *service, err error) {
+	s := &service{p: p, parts: parts, feed: web.NewFeed()}
 	defer func() {
 		if err != nil {
 			s.close()

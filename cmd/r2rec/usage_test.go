@@ -28,6 +28,8 @@ func TestWrongUsage(t *testing.T) {
 		{"demo --round-every=-1", 1, "--round-every -1: want 0 or more"},
 		{"demo --live=-1", 1, "--live -1: want 0 or more"},
 		{"demo --live 200000", 1, "has 100004 interactions"},
+		{"demo --listen 127.0.0.1:0 --weights /no/such/file", 1, "--weights /no/such/file: open"},
+		{"demo --listen 127.0.0.1:0 --model-weight 2", 1, "ModelWeight is 2, must be 0 to 1"},
 		{"graph --redis redis://u:hush#x@127.0.0.1:1/0", 1, "percent-encoded"},
 		{"demo --listen 8080", 1, "want host:port, such as 127.0.0.1:8080"},
 		{"serve --listen example.org:80", 1, "must be an address of this machine"},
