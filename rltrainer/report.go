@@ -22,7 +22,7 @@ type Report struct {
 	Reason  string     `json:"reason"` // for people
 	Began   event.Time `json:"began"`
 	Ended   event.Time `json:"ended"`
-	Round   int        `json:"round"`             // its gate would be this look since the last promotion
+	Round   int        `json:"round"`             // its gate would be this look since a promotion last held for all users
 	Parent  string     `json:"parent"`            // digest of the adapter that it began with; empty: the bare base model
 	Adapter string     `json:"adapter,omitempty"` // digest of what it learned, where a gate judged it
 

@@ -32,7 +32,7 @@ type note struct {
 	Model   event.Model `json:"model"`
 	Began   event.Time  `json:"began"`
 	Parent  string      `json:"parent"` // the adapter that was current
-	Gates   int         `json:"gates"`  // looks that had been taken since the last promotion
+	Gates   int         `json:"gates"`  // looks that had been taken since a promotion last held for all users
 	Used    event.Time  `json:"used"`   // decisions that a gate had used
 	Input
 	Learns string `json:"learns,omitempty"` // digest of the decisions to learn from; absent until they have been read

@@ -90,8 +90,8 @@ func TestThoughtRewards(t *testing.T) {
 		{"[2] " + chosen + ": good\n[2] " + rival + ": wrong\nAnswer: " + chosen, true, 3 + .05 + .1},
 		{"nonsense\nAnswer: " + chosen, true, 3},
 		{"Answer: " + chosen, true, 3},
-		{"[2] " + chosen + ": good", true, .1},
-		{"", true, 0},
+		{"[2] " + chosen + ": good", true, -1 + .1}, // no answer earns what the worst one does
+		{"", true, -1},
 	} {
 		if s := rewarded(p.ReadReply(q.Context, test.text, true), lm.Written{Whole: test.whole}, q, o); math.Abs(s.reward-test.want) > 1e-12 {
 			t.Errorf("%q (to its end: %v) earns %v, want %v", test.text, test.whole, s.reward, test.want)

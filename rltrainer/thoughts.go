@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 
 	"github.com/r2rec/r2rec/internal/iot"
 	"github.com/r2rec/r2rec/internal/lm"
@@ -74,7 +75,7 @@ func rewarded(r iot.Reply, written lm.Written, q Question, o ThinkOptions) thoug
 			s.tokens++
 		}
 	}
-	if s.answered {
+	if s.worth = min(0, slices.Min(q.Values)); s.answered { // not to answer must not pay where answers earn less than nothing
 		s.worth = q.Values[r.Answer]
 	}
 	s.reward = s.worth

@@ -153,7 +153,7 @@ func servedNow(s adapters.State) string {
 	}
 	b.WriteByte('\n')
 	if s.Gates > 0 {
-		fmt.Fprintf(&b, "Gates that refused since the last promotion: %d\n", s.Gates)
+		fmt.Fprintf(&b, "Gates since a promotion last held for all users: %d\n", s.Gates)
 	}
 	return b.String()
 }

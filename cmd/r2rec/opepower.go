@@ -28,7 +28,7 @@ type opePowerCommand struct {
 	Reruns       int       `help:"Gates for each of both." default:"200" group:"Gate"`
 	Effective    float64   `help:"How different the judged policies are: effective sample, as a share of the decisions." default:"0.76" group:"Gate"`
 	Detect       float64   `help:"Difference that a gate is to find; below the decisions that takes it answers underpowered." default:"0.02" group:"Gate"`
-	Round        int       `help:"Number of the look since the last promotion." default:"1" group:"Gate"`
+	Round        int       `help:"Number of the look since a promotion last held for all users." default:"1" group:"Gate"`
 	Seed         uint64    `help:"Seed of everything that is drawn." default:"1" group:"Gate"`
 
 	JSON bool   `help:"Figures for machines, one JSON object a line." group:"Results"`

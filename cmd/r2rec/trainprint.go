@@ -18,7 +18,7 @@ func printRound(w io.Writer, dir string, r *rltrainer.Report) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	row := func(name, format string, args ...any) { fmt.Fprintf(t, "%s\t%s\n", name, fmt.Sprintf(format, args...)) }
 	if r.Began != 0 {
-		row("round", "look %d since the last promotion, beginning with %s", r.Round, adapters.Name(r.Parent))
+		row("round", "look %d since a promotion last held for all users, beginning with %s", r.Round, adapters.Name(r.Parent))
 		row("read", "%d decisions, %d rewards%s", r.Read.Decisions, r.Read.Rewards, some(", %d broken records", r.Read.Refused))
 		row("to learn from", "%d decisions of %d users; %d newer ones for the gate", r.Training, r.Users, r.Held)
 		if len(r.Dropped) > 0 {

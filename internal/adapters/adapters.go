@@ -29,7 +29,7 @@ type State struct {
 	Candidate string     `json:"candidate"` // digest of the one that a share of the users has; empty: there is none
 	Share     float64    `json:"share"`     // of the users who have the candidate; 0 without one
 	Since     event.Time `json:"since"`     // when what is served changed last; 0: never
-	Gates     int        `json:"gates"`     // gates that refused since the last promotion: the next look is Gates + 1
+	Gates     int        `json:"gates"`     // gates since a promotion last held for all users: the next look is Gates + 1
 	Used      event.Time `json:"used"`      // no gate may use a decision up to here again; 0: all may be used
 	Entries   []Entry    `json:"entries"`   // every record, in the order of the log
 }
@@ -67,13 +67,14 @@ func (s *State) follow(p event.Promotion) {
 	case event.Refuse:
 		return
 	case event.Promote:
-		s.Gates = 0
-		if p.Share < 1 {
+		if p.Share < 1 { // its gate counts until the roll-out has shown that it was right
 			s.Candidate, s.Share = p.Adapter, p.Share
 			break
 		}
-		s.Current = p.Adapter
-	case event.Complete, event.RollBack:
+		s.Current, s.Gates = p.Adapter, 0
+	case event.Complete:
+		s.Current, s.Candidate, s.Share, s.Gates = p.Adapter, "", 0, 0
+	case event.RollBack:
 		s.Current, s.Candidate, s.Share = p.Adapter, "", 0
 	}
 	s.Since = p.Timestamp

@@ -312,7 +312,7 @@ type Promotion struct {
 // Gate is one look of the off-policy gate: how much more slot 1 would have earned by the new adapter than by the one
 // that served, by decisions that neither was trained on.
 type Gate struct {
-	Round     int     `json:"round"` // the number of this look since the last promotion; 1 is the first
+	Round     int     `json:"round"` // the number of this look since a promotion last held for all users; 1 is the first
 	Alpha     float64 `json:"alpha"` // share of false alarms that this look may spend
 	After     Time    `json:"after"` // it used decisions later than this
 	Until     Time    `json:"until"` // and not later than this: no later gate uses them again

@@ -11,7 +11,7 @@ import (
 type GateOptions struct {
 	Margin float64 // reward a decision by which it has to be better at least; below 0: by which it may be worse
 	Detect float64 // difference above Margin that is worth detecting; 0: DefaultDetect
-	Round  int     // the number of this look since the last promotion; 0 counts as 1, the first
+	Round  int     // the number of this look since a promotion last held for all users; 0 counts as 1, the first
 	Alpha  float64 // share of false promotions over all rounds together; 0: DefaultAlpha
 	Power  float64 // chance of passing, with Needed decisions, for a policy that is better by Margin + Detect; 0: DefaultPower
 	Clip   float64 // largest weight; 0: DefaultClip, +Inf: none

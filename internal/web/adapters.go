@@ -40,7 +40,7 @@ type AdapterState struct {
 	Candidate string         `json:"candidate,omitempty"` // being rolled out; empty: none
 	Share     float64        `json:"share,omitempty"`     // of the users who get the candidate
 	Since     event.Time     `json:"since,omitempty"`     // when this changed last
-	Gates     int            `json:"gates"`               // looks of the gate since the last promotion
+	Gates     int            `json:"gates"`               // looks of the gate since a promotion last held for all users
 	Serving   ServingState   `json:"serving"`
 	Total     int            `json:"total"`   // records of the log
 	Entries   []AdapterEntry `json:"entries"` // the newest of them, newest first
