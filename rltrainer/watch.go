@@ -73,7 +73,7 @@ func (w *Watch) Add(r event.Reward) error {
 		return nil
 	}
 	if err := w.test.Add(arm, r.UserID, r.Value); err != nil {
-		return fmt.Errorf("watch the roll-out of %s: decision %.80q: %w", adapters.Name(w.Candidate), r.DecisionID, err)
+		return fmt.Errorf("decision %.80q: %w", r.DecisionID, err)
 	}
 	w.counted[r.DecisionID] = true
 	return nil
@@ -103,20 +103,14 @@ type RollOutLog interface {
 	Append(ctx context.Context, p event.Promotion) (adapters.State, bool, error)
 }
 
-// Run counts rewards until the roll-out is decided, and writes that to the log: the state there. next gives some more of
-// the rewards since it began, in any order, and waits for them.
+// Run counts rewards until the roll-out is decided, and writes that to the log: the state there. next adds some more of the
+// rewards since it began, in any order, and waits for them; one that it adds again counts once.
 //
 // That the record does not count means that somebody else ended the roll-out first, which is as good.
-func (w *Watch) Run(ctx context.Context, next func(context.Context) ([]event.Reward, error), log RollOutLog, now func() time.Time) (adapters.State, error) {
+func (w *Watch) Run(ctx context.Context, next func(ctx context.Context, add func(event.Reward) error) error, log RollOutLog, now func() time.Time) (adapters.State, error) {
 	for {
-		rewards, err := next(ctx)
-		if err != nil {
+		if err := next(ctx, w.Add); err != nil {
 			return adapters.State{}, fmt.Errorf("watch the roll-out of %s: %w", adapters.Name(w.Candidate), err)
-		}
-		for _, r := range rewards {
-			if err := w.Add(r); err != nil {
-				return adapters.State{}, err
-			}
 		}
 		if s, ended, err := w.End(ctx, log, now); ended || err != nil {
 			return s, err

@@ -165,13 +165,14 @@ func TestWatchWritesToTheLog(t *testing.T) {
 	}
 	w := watch(t)
 	n := 0
-	next := func(context.Context) ([]event.Reward, error) {
+	next := func(_ context.Context, add func(event.Reward) error) error {
 		n += 5
-		var out []event.Reward
 		for i := n - 5; i < n; i++ {
-			out = append(out, reward(i, worse))
+			if err := add(reward(i, worse)); err != nil {
+				return err
+			}
 		}
-		return out, nil
+		return nil
 	}
 	s, err := w.Run(t.Context(), next, log, func() time.Time { return since.Std() })
 	last := s.Entries[len(s.Entries)-1]
@@ -183,7 +184,7 @@ func TestWatchWritesToTheLog(t *testing.T) {
 		t.Error("it is still under way")
 	}
 	gone := errors.New("gone")
-	if _, err := w.Run(t.Context(), func(context.Context) ([]event.Reward, error) { return nil, gone }, log, time.Now); !errors.Is(err, gone) {
+	if _, err := w.Run(t.Context(), func(context.Context, func(event.Reward) error) error { return gone }, log, time.Now); !errors.Is(err, gone) {
 		t.Errorf("%v", err)
 	}
 }

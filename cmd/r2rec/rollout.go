@@ -84,11 +84,11 @@ func (r rollOuts) watch(ctx context.Context, o rltrainer.RollOut) {
 		}
 		read := rewardsSince(r.kafka, o.Since)
 		read.every = r.every
-		_, err = w.Run(ctx, func(ctx context.Context) ([]event.Reward, error) {
+		_, err = w.Run(ctx, func(ctx context.Context, add func(event.Reward) error) error {
 			if r.saw != nil {
 				r.saw(w)
 			}
-			return read.next(ctx)
+			return read.next(ctx, r.to, add)
 		}, r.log, r.now)
 		return err
 	}, backoff.WithContext(pauses, ctx), func(err error, pause time.Duration) {
@@ -125,15 +125,8 @@ func (r rollOuts) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	read := rewardsSince(r.kafka, o.Since)
-	rewards, err := read.more(ctx)
-	if err != nil {
+	if err := rewardsSince(r.kafka, o.Since).each(ctx, w.Add); err != nil {
 		return err
-	}
-	for _, x := range rewards {
-		if err := w.Add(x); err != nil {
-			return err
-		}
 	}
 	if _, ended, err := w.End(ctx, r.log, r.now); err != nil || !ended {
 		return err

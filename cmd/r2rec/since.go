@@ -20,11 +20,26 @@ type recordsSince[T any] struct {
 	every  time.Duration // between two looks for more
 	most   int64         // records of a partition that are read at once; 0: all
 	at     []broker.Offsets
+
+	failing bool // the last time
 }
 
 // more is what has come since the last time it was asked.
 func (r *recordsSince[T]) more(ctx context.Context) (found []T, err error) {
+	err = r.each(ctx, func(x T) error {
+		found = append(found, x)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return found, nil
+}
+
+// each gives f what has come since the last time, one by one as it is read. After an error all of it comes again.
+func (r *recordsSince[T]) each(ctx context.Context, f func(T) error) error {
 	var parts []broker.Offsets
+	var err error
 	if r.at == nil {
 		parts, err = r.kafka.Since(ctx, r.topic, r.since.Std())
 	} else if parts, err = r.kafka.Offsets(ctx, r.topic); err == nil && len(parts) >= len(r.at) {
@@ -33,7 +48,7 @@ func (r *recordsSince[T]) more(ctx context.Context) (found []T, err error) {
 		}
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if r.most > 0 {
 		for i := range parts {
@@ -42,31 +57,37 @@ func (r *recordsSince[T]) more(ctx context.Context) (found []T, err error) {
 	}
 	err = r.kafka.Read(ctx, r.topic, parts, func(m kafka.Message) error {
 		if x, err := r.decode(m); err == nil {
-			found = append(found, x)
+			return f(x)
 		}
 		return nil
 	})
-	if err != nil {
-		return nil, err
+	if err == nil {
+		r.at = parts
 	}
-	r.at = parts
-	return found, nil
+	return err
+}
+
+// note says that the topic cannot be read, once, and that it can again.
+func (r *recordsSince[T]) note(log *slog.Logger, err error) {
+	switch {
+	case err != nil && !r.failing:
+		log.Warn("a topic cannot be read, trying again", "topic", r.topic, "error", err)
+	case err == nil && r.failing:
+		log.Info("a topic can be read again", "topic", r.topic)
+	}
+	r.failing = err != nil
 }
 
 // follow gives what comes to f until ctx ends. What cannot be read is tried again.
 func (r *recordsSince[T]) follow(ctx context.Context, log *slog.Logger, f func([]T)) error {
 	tick := time.NewTicker(r.every)
 	defer tick.Stop()
-	failing := false
 	for {
 		found, err := r.more(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
-		if err != nil && !failing {
-			log.Warn("a topic cannot be read, trying again", "topic", r.topic, "error", err)
-		}
-		if failing = err != nil; !failing {
+		if r.note(log, err); err == nil {
 			f(found)
 		}
 		select {
@@ -77,19 +98,28 @@ func (r *recordsSince[T]) follow(ctx context.Context, log *slog.Logger, f func([
 	}
 }
 
-// next waits until some have come. What fails is tried again: records that could not be read are not lost.
-func (r *recordsSince[T]) next(ctx context.Context) ([]T, error) {
+// next gives f what has come, and waits until some has. What cannot be read is tried again, all of it: f may hear of a record
+// twice. An error of f ends it.
+func (r *recordsSince[T]) next(ctx context.Context, log *slog.Logger, f func(T) error) error {
 	for {
-		found, err := r.more(ctx)
-		if err == nil && len(found) > 0 {
-			return found, nil
+		some := false
+		var wrong error
+		err := r.each(ctx, func(x T) error {
+			some, wrong = true, f(x)
+			return wrong
+		})
+		if wrong != nil || err == nil && some {
+			return wrong
+		}
+		if ctx.Err() == nil {
+			r.note(log, err)
 		}
 		pause := time.NewTimer(r.every)
 		select {
 		case <-pause.C:
 		case <-ctx.Done():
 			pause.Stop()
-			return nil, errors.Join(err, ctx.Err())
+			return errors.Join(err, ctx.Err())
 		}
 	}
 }
