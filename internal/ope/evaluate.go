@@ -1,8 +1,10 @@
 package ope
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"math"
 )
 
 // Options of Evaluate.
@@ -60,8 +62,24 @@ func Evaluate(samples []Sample, o Options) (Report, error) {
 		Logged: b[0], DM: b[1], IPS: b[2], SNIPS: b[3], DR: b[4],
 		DMDifference: b[5], IPSDifference: b[6], SNIPSDifference: b[7], DRDifference: b[8],
 	}
-	r.Refused = tooFewEffective(r.Effective, r.Decisions)
+	r.Refused = cmp.Or(tooFewEffective(r.Effective, r.Decisions), wrongWeights(r.MeanWeight, r.Clipped))
 	return r, nil
+}
+
+// wrongWeights says what the weights' mean shows to be wrong with them; "" where it shows nothing. It is 1 in expectation where
+// actions were drawn by the logged probabilities and whatever the judged policy takes can be logged. Clipping lowers it; so
+// a mean below 1 shows something only where nothing was clipped.
+func wrongWeights(mean Bounds, clipped float64) string {
+	off := math.Abs(mean.Estimate - 1)
+	switch {
+	case !(off > max(.05, 5*mean.SE)):
+		return ""
+	case mean.Estimate > 1:
+		return fmt.Sprintf("the weights' mean is %.3f, and it cannot be above 1 but by chance (standard error %.3f): the logged probabilities are not those by which the actions were drawn", mean.Estimate, mean.SE)
+	case clipped == 0:
+		return fmt.Sprintf("the weights' mean is %.3f, and with none clipped it cannot be below 1 but by chance (standard error %.3f): either the logged probabilities are not those by which the actions were drawn, or the judged policy takes actions that hardly stand in the log", mean.Estimate, mean.SE)
+	}
+	return ""
 }
 
 // The least effective sample by which weights are believed: fewer decisions than that, or a smaller share of all, and the

@@ -185,9 +185,8 @@ func (f *Finding) before(samples []Sample, weight Bounds) (Verdict, string) {
 		return Underpowered, tooFewEffective(f.Effective, f.Decisions)
 	case len(changes) < MinTellingUsers:
 		return Underpowered, fmt.Sprintf("only %d users earned something by an action that the two policies take differently, and fewer than %d say nothing of all others", len(changes), MinTellingUsers)
-	case weight.Estimate-1 > max(.05, 5*weight.SE):
-		return Refused, fmt.Sprintf("the weights' mean is %.3f, and it cannot be above 1 but by chance (standard error %.3f): the logged probabilities are not those by which the actions were drawn",
-			weight.Estimate, weight.SE)
+	case wrongWeights(weight, f.Clipped) != "":
+		return Refused, wrongWeights(weight, f.Clipped)
 	case f.Decisions < f.Needed:
 		return Underpowered, fmt.Sprintf("%d decisions are too few: a difference of %g shows with %d, at a variance of %.3g, %.2f times as large by users, and alpha %.4f",
 			f.Decisions, f.Margin+f.Detect, f.Needed, f.Variance, f.DesignEffect, f.Alpha)

@@ -162,6 +162,7 @@ func TestGateSaysWhatIsWrong(t *testing.T) {
 		"no rewards":      {with(func(_ int, s *Sample) { s.Reward = 0 }), GateOptions{Margin: -.1}, Underpowered, "only 0 users earned something"},
 		"few rewards":     {with(func(i int, s *Sample) { s.Reward = float64(1 - min(i, 1)) }), GateOptions{Margin: -.1}, Underpowered, "only 1 users earned something"},
 		"false logs":      {with(func(_ int, s *Sample) { s.Logged /= 2 }), GateOptions{Detect: 1}, Refused, "not those by which the actions were drawn"},
+		"rarely logged":   {with(func(_ int, s *Sample) { s.Target *= .8 }), GateOptions{Detect: 1}, Refused, "takes actions that hardly stand in the log"},
 	} {
 		f := gate(t, c.samples, c.o)
 		if f.Verdict != c.verdict || !strings.Contains(f.Reason, c.want) {

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -165,5 +166,22 @@ func TestFewUsersHaveNoInterval(t *testing.T) {
 	}
 	if r.Refused == "" {
 		t.Error("weights of two decisions are believed")
+	}
+}
+
+// An estimate is not believed where the weights' mean shows that the logged probabilities are wrong.
+func TestWrongPropensitiesAreRefused(t *testing.T) {
+	for want, logged := range map[string]float64{"": 1, "cannot be above 1": 1. / 3, "cannot be below 1": 1.25} {
+		samples := improved.draw(rand.New(rand.NewPCG(1, 1)), 600)
+		for i := range samples {
+			samples[i].Logged = min(1, samples[i].Logged*logged)
+		}
+		r, err := Evaluate(samples, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if (r.Refused == "") != (want == "") || !strings.Contains(r.Refused, want) {
+			t.Errorf("probabilities %.2f times the true ones: %q, want %q", logged, r.Refused, want)
+		}
 	}
 }
