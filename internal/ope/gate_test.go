@@ -182,3 +182,25 @@ func TestGateSaysWhatIsWrong(t *testing.T) {
 		}
 	}
 }
+
+// A policy that often takes what the log rarely shows, and what earned less than nothing there, does not pass because the
+// weights of that are clipped.
+func TestClippingHidesNoLoss(t *testing.T) {
+	better := improved
+	better.means = []float64{.1, .7, .2, .1}
+	samples := better.draw(rand.New(rand.NewPCG(3, 0)), 600)
+	o := GateOptions{Detect: better.truth()}
+	if f := gate(t, samples, o); f.Verdict != Passed || f.Hidden != 0 {
+		t.Fatalf("%+v", f)
+	}
+	for i := range 2 {
+		samples = append(samples, Sample{User: samples[40*i].User, Reward: -1, Logged: .01, Target: 1})
+	}
+	f := gate(t, samples, o)
+	if want := 2 * 90 / float64(len(samples)); f.Verdict != Refused || math.Abs(f.Hidden-want) > 1e-12 || !strings.Contains(f.Reason, "lost by actions whose weights are clipped") {
+		t.Errorf("%+v; want it refused, %.4f being hidden", f, want)
+	}
+	if f.SNIPS.Low <= 0 || f.DR.Low <= 0 {
+		t.Errorf("the clipped estimates show the loss themselves: %+v", f)
+	}
+}
