@@ -21,7 +21,7 @@ import (
 //
 // Propensities take a table in its place: the probability of being looked at by position, whatever was chosen. That is
 // the position-based model (Richardson, Dominowska and Ragno, WWW 2007); inverse propensity weighting divides by it.
-// EstimatePropensities finds the table from what was explored.
+// Propensities finds the table from what was explored.
 type Examination struct {
 	// Propensities has for each surface the probability at positions 1, 2, …, more than 0 and at most 1; the last one
 	// stands for all below. AnySurface is for surfaces that are not listed; where it is missing too, the cascade holds.

@@ -181,7 +181,8 @@ func TestPropensitiesAreFound(t *testing.T) {
 	habit := []float64{1, .6, .3}
 	merit := []float64{.8, .5, .3, .2}
 	random := rand.New(rand.NewPCG(7, 7))
-	decisions, rewards := map[string]event.Decision{}, []event.Reward{}
+	p := NewPropensities()
+	var rewards []event.Reward
 	for n := range 60_000 {
 		d := event.Decision{DecisionID: fmt.Sprint(n), Explore: true, Context: event.Context{Candidates: make([]event.Candidate, len(merit))}}
 		left := []int{0, 1, 2, 3}
@@ -197,7 +198,7 @@ func TestPropensitiesAreFound(t *testing.T) {
 					continue
 				}
 				d.Slate = append(d.Slate, event.Slot{Position: k + 1, ItemID: fmt.Sprint(i), Probability: p / total})
-				r := event.Reward{DecisionID: d.DecisionID, Position: k + 1, Surface: "home"}
+				r := event.Reward{DecisionID: d.DecisionID, UserID: fmt.Sprint(n % 500), Position: k + 1, Surface: "home"}
 				if random.Float64() < habit[k]*merit[i] {
 					r.Value = 1
 				}
@@ -206,19 +207,26 @@ func TestPropensitiesAreFound(t *testing.T) {
 				break
 			}
 		}
-		decisions[d.DecisionID] = d
+		p.Decided(d)
+		if n == 0 {
+			d.DecisionID, d.Explore = "greedy", false
+			p.Decided(d)
+		}
 	}
-	greedy := decisions["0"]
-	greedy.Explore = false
-	decisions["greedy"] = greedy
 	for range 1000 { // left out: not drawn, repeated, or unknown
 		rewards = append(rewards, event.Reward{DecisionID: "greedy", Position: 2, Value: 1}, rewards[0], event.Reward{DecisionID: "else", Position: 1})
 	}
-	got := EstimatePropensities(decisions, rewards)
+	for _, r := range rewards {
+		p.Earned(r)
+	}
+	got := p.Estimate()
 	if len(got) != 1 || len(got["home"]) != len(habit) {
 		t.Fatalf("propensities: %v", got)
 	}
 	for i, p := range got["home"] {
+		if (p.SE > 0) != (i > 0) || p.SE > .02 || math.Abs(p.Value-habit[i]) > 4*p.SE {
+			t.Errorf("position %d: %+v, a standard error that is not of this world, want %v", i+1, p, habit[i])
+		}
 		if p.Position != i+1 || p.Shown != 60_000 || math.Abs(p.Value-habit[i]) > .02 || p.Effective < 30_000 || p.Effective > 60_000 {
 			t.Errorf("position %d: %+v, want %v", i+1, p, habit[i])
 		}

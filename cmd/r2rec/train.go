@@ -14,10 +14,11 @@ import (
 
 // trainCommand are the commands by which the model learns from what became of its own recommendations.
 type trainCommand struct {
-	Round   trainRoundCommand   `cmd:"" default:"withargs" help:"Learn from the newest rewards (what r2rec train does without a further word)."`
-	Export  trainExportCommand  `cmd:"" help:"Write what a round would learn from, for a trainer elsewhere."`
-	Replay  trainReplayCommand  `cmd:"" help:"Go through the whole loop on a data set of the past: fine-tune, recommend, be clicked, learn, judge."`
-	Compare trainCompareCommand `cmd:"" help:"Say what learning from clicks was worth in several runs of train replay together."`
+	Round       trainRoundCommand       `cmd:"" default:"withargs" help:"Learn from the newest rewards (what r2rec train does without a further word)."`
+	Export      trainExportCommand      `cmd:"" help:"Write what a round would learn from, for a trainer elsewhere."`
+	Examination trainExaminationCommand `cmd:"" help:"Estimate how far users look down a list, from lists that were drawn."`
+	Replay      trainReplayCommand      `cmd:"" help:"Go through the whole loop on a data set of the past: fine-tune, recommend, be clicked, learn, judge."`
+	Compare     trainCompareCommand     `cmd:"" help:"Say what learning from clicks was worth in several runs of train replay together."`
 }
 
 // Help is shown by `r2rec train --help`.

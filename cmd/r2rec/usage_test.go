@@ -59,7 +59,7 @@ func TestEveryCommandTeaches(t *testing.T) {
 	t.Parallel()
 	for _, command := range []string{"", "demo", "import", "consume", "serve", "recommend", "graph", "eval", "lm", "lm pretrain", "lm tune", "lm traces", "lm export", "lm think",
 		"adapters", "adapters list", "adapters show", "adapters diff", "adapters promote", "adapters convert", "adapters import", "adapters rollback", "adapters prune",
-		"ope", "ope log", "ope power", "train", "train round", "train replay", "train compare", "train export"} {
+		"ope", "ope log", "ope power", "train", "train round", "train replay", "train compare", "train export", "train examination"} {
 		var out, errs bytes.Buffer
 		code := run(t.Context(), append(strings.Fields(command), "--help"), &out, &errs)
 		if code != 0 || !strings.Contains(out.String(), "Usage: r2rec") || errs.Len() != 0 {
