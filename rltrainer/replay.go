@@ -14,8 +14,9 @@ import (
 type ReplayOptions struct {
 	Service simulate.Service
 	// Stays is the probability that a user looks at the next slot after one that was not clicked. Default .85.
-	Stays float64
-	Seed  uint64
+	Stays   float64
+	Cascade bool // the rewards do not know how far users look, see simulate.User
+	Seed    uint64
 	// Told is told of every decision, if set.
 	Told func(done, total int)
 }
@@ -40,7 +41,7 @@ func Replay(ctx context.Context, cases []eval.Case, examples []Example, o Replay
 		if err != nil {
 			return nil, nil, fmt.Errorf("replay case %.80q: %w", k.ID, err)
 		}
-		user := simulate.User{Stays: stays, Wants: func(item string) float64 {
+		user := simulate.User{Stays: stays, Cascade: o.Cascade, Wants: func(item string) float64 {
 			if item == k.Positive {
 				return 1
 			}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/r2rec/r2rec/internal/event"
 	"github.com/r2rec/r2rec/internal/web"
+	"gonum.org/v1/gonum/stat/distuv"
 )
 
 // tally sums what slot 1 earned, by who ranked and by user, over the newest rewards. A reward that comes twice counts once.
@@ -202,11 +203,11 @@ func (us users) mean() (m mean) {
 // leastUsers for which a mean over users is near enough to normal to show an interval.
 const leastUsers = 20
 
-// interval holds 95 % of a normal distribution; nil: of too few users.
+// interval is the t interval of 95 %, by users; nil: of too few.
 func interval(value, se float64, users int) *web.Interval {
-	const z = 1.96
 	if users < leastUsers {
 		return nil
 	}
-	return &web.Interval{Low: value - z*se, High: value + z*se}
+	t := distuv.StudentsT{Sigma: 1, Nu: float64(users - 1)}.Quantile(.975)
+	return &web.Interval{Low: value - t*se, High: value + t*se}
 }

@@ -75,8 +75,9 @@ func TestIntervalsAreByUser(t *testing.T) {
 	}
 	var l web.LoopState
 	y.show(&l)
-	width := 1.96 * .5 / math.Sqrt(39) // of a mean of 40 values, half of them 0 and half 1
-	if i := l.Arms[0].Interval; i == nil || math.Abs(i.Low-(.5-width)) > 1e-12 || math.Abs(i.High-(.5+width)) > 1e-12 {
+	se := .5 / math.Sqrt(39) // of a mean of 40 values, half of them 0 and half 1
+	width := 2.022691 * se   // t of 39 degrees of freedom
+	if i := l.Arms[0].Interval; i == nil || math.Abs(i.Low-(.5-width)) > 1e-6 || math.Abs(i.High-(.5+width)) > 1e-6 {
 		t.Errorf("%+v, want .5 ± %v", i, width)
 	}
 	if l.Arms[1].Interval != nil || l.Uplift.Interval != nil || l.Uplift.Difference != .5 {
@@ -85,7 +86,8 @@ func TestIntervalsAreByUser(t *testing.T) {
 	y.add([]event.Reward{earned("c", "c", 0, "", true)})
 	l = web.LoopState{}
 	y.show(&l)
-	if i := l.Uplift.Interval; i == nil || math.Abs(i.Low-(.5-width)) > 1e-12 {
+	width = 2.093024 * se // of 19: the control has 20 users
+	if i := l.Uplift.Interval; i == nil || math.Abs(i.Low-(.5-width)) > 1e-6 {
 		t.Errorf("%+v, want .5 ± %v: the control earned nothing, ever", i, width)
 	}
 }

@@ -50,6 +50,7 @@ type replayStages struct {
 	Temperature float64 `help:"τ of the softmax from which the policy draws what it shows. Smaller: nearer to its best list." default:"1" group:"Then, recommending"`
 	K           int     `help:"Items shown at once." default:"5" group:"Then, recommending"`
 	Stays       float64 `help:"Probability that a user looks at the next item after one that was not clicked." default:".85" group:"Then, recommending"`
+	Examination string  `help:"How far who clicks nothing is taken to have looked: habit, as --stays says, or cascade, to the end of the list, as r2rec consume takes it unless it is told (r2rec train examination)." enum:"habit,cascade" default:"habit" group:"Then, recommending"`
 
 	ChoiceSteps int     `help:"Steps of supervised fine-tuning on what was clicked; 0: none." default:"${replay_choice_steps}" group:"Then, learning from clicks"`
 	ChoiceRate  float64 `help:"Its rate of learning." default:"${replay_choice_rate}" group:"Then, learning from clicks"`
@@ -293,7 +294,7 @@ func (r *replay) recommend(policy *engine.Model, cases []eval.Case, examples []r
 	if err != nil {
 		return nil, nil, err
 	}
-	decisions, rewards, err := rltrainer.Replay(r.p.ctx, cases, examples, rltrainer.ReplayOptions{Stays: r.Stays, Seed: r.Seed,
+	decisions, rewards, err := rltrainer.Replay(r.p.ctx, cases, examples, rltrainer.ReplayOptions{Stays: r.Stays, Cascade: r.Examination == "cascade", Seed: r.Seed,
 		Service: simulate.Service{Model: policy, Identity: who, Temperature: r.Temperature, K: r.K}, Told: func(done, total int) { r.shown.set("recommending", done, total) }})
 	if err != nil {
 		return nil, nil, err

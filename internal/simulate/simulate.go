@@ -90,6 +90,9 @@ type User struct {
 	// Stays is the probability of looking at the next slot after one that was not clicked (the cascade model, Craswell et
 	// al. 2008, with a user who may leave). Slot 1 is always looked at, and after a click nothing is.
 	Stays float64
+	// Cascade has a list without a click count as looked at to its end, as r2rec consume does unless it is told how far
+	// people look.
+	Cascade bool
 }
 
 // Look goes through the items of a list, the first slot first, and says which of them is clicked: its index, or -1.
@@ -107,7 +110,7 @@ func (u User) Look(items []string, rng *rand.Rand) int {
 
 // Browse is what each slot of a decision earns, as the rewards topic would have it: 1 for the click, else 0. Examination is
 // what somebody can know who sees the click but not the eyes: 1 up to the click, 0 after it, and without one the
-// probability that the user came so far.
+// probability that the user came so far, or 1 by the Cascade.
 func (u User) Browse(d event.Decision, rng *rand.Rand) []event.Reward {
 	items := make([]string, len(d.Slate))
 	for i, s := range d.Slate {
@@ -125,6 +128,8 @@ func (u User) Browse(d event.Decision, rng *rand.Rand) []event.Reward {
 		case i == clicked:
 			r.Value, r.Examination, r.Type, r.Attribution = 1, 1, event.Click, event.ByDecision
 			r.EventID = fmt.Sprintf("click-%s", d.DecisionID)
+		case clicked < 0 && u.Cascade:
+			r.Examination = 1
 		case clicked < 0:
 			r.Examination = math.Pow(u.Stays, float64(i))
 		case i < clicked:

@@ -144,3 +144,16 @@ func TestBrowseIsItsSeeds(t *testing.T) {
 		t.Error("the users are not those of the seed")
 	}
 }
+
+// Who clicks nothing looked as far as their habit says, or, by the cascade, at everything.
+func TestBrowseWithoutAClick(t *testing.T) {
+	d := event.Decision{Slate: make([]event.Slot, 3)}
+	for cascade, want := range map[bool][]float64{false: {1, .5, .25}, true: {1, 1, 1}} {
+		user := User{Stays: .5, Cascade: cascade, Wants: func(string) float64 { return 0 }}
+		for i, r := range user.Browse(d, rand.New(rand.NewPCG(1, 1))) {
+			if r.Examination != want[i] || r.Value != 0 {
+				t.Errorf("cascade %v, slot %d: %+v, want an examination of %v", cascade, i+1, r, want[i])
+			}
+		}
+	}
+}
