@@ -3,6 +3,7 @@ package rltrainer
 import (
 	"context"
 	"fmt"
+	"math"
 
 	"github.com/r2rec/r2rec/internal/iot"
 	"github.com/r2rec/r2rec/internal/ope"
@@ -12,39 +13,82 @@ import (
 // Judge makes the gate's samples of rollouts that the model was not trained on: on the logged prompt and shuffle, at the
 // decision's own temperature and weight. q has the values of each rollout's candidates by a click model that knows nothing
 // of the trainer's (FitClicks on these rollouts). The model is asked from several goroutines, as it would be served.
-func Judge(ctx context.Context, r Ranker, rollouts []Rollout, q [][]float64) ([]ope.Sample, error) {
-	samples := make([]ope.Sample, len(rollouts))
+func Judge(ctx context.Context, r Ranker, rollouts []Rollout, q [][]float64) ([]ope.Sample, Change, error) {
+	samples, changes := make([]ope.Sample, len(rollouts)), make([]Change, len(rollouts))
 	err := each(ctx, len(rollouts), func(ctx context.Context, i int) error {
 		d := rollouts[i].Decision
-		s, err := judge(ctx, r, rollouts[i], q[i])
+		s, change, err := judge(ctx, r, rollouts[i], q[i])
 		if err != nil {
 			return fmt.Errorf("judge by decision %.80q: %w", d.DecisionID, err)
 		}
-		samples[i] = s
+		samples[i], changes[i] = s, change
 		return nil
 	})
 	if err != nil {
-		return nil, err
+		return nil, Change{}, err
 	}
-	return samples, nil
+	return samples, meanChange(changes), nil
 }
 
-func judge(ctx context.Context, r Ranker, of Rollout, q []float64) (ope.Sample, error) {
+// Change says how else a policy would draw slot 1 than the one that was logged, a mean over decisions. A gate can pass what
+// only became surer: that earns more where lists are drawn, and nothing where users get the likeliest list.
+type Change struct {
+	Reordered     float64 `json:"reordered"`      // share of the decisions whose likeliest item is another one
+	EntropyBefore float64 `json:"entropy_before"` // of the draw of slot 1, nats
+	EntropyAfter  float64 `json:"entropy_after"`
+}
+
+func meanChange(of []Change) (m Change) {
+	n := float64(max(1, len(of)))
+	for _, c := range of {
+		m.Reordered, m.EntropyBefore, m.EntropyAfter = m.Reordered+c.Reordered/n, m.EntropyBefore+c.EntropyBefore/n, m.EntropyAfter+c.EntropyAfter/n
+	}
+	return m
+}
+
+func changeOf(logged, target []float64) Change {
+	c := Change{EntropyBefore: entropy(logged), EntropyAfter: entropy(target)}
+	if likeliest(logged) != likeliest(target) {
+		c.Reordered = 1
+	}
+	return c
+}
+
+func likeliest(p []float64) int {
+	best := 0
+	for i, v := range p {
+		if v > p[best] {
+			best = i
+		}
+	}
+	return best
+}
+
+func entropy(p []float64) (h float64) {
+	for _, v := range p {
+		if v > 0 {
+			h -= v * math.Log(v)
+		}
+	}
+	return h
+}
+
+func judge(ctx context.Context, r Ranker, of Rollout, q []float64) (ope.Sample, Change, error) {
 	d := of.Decision
 	graph, _, ok := shares(d)
 	if !ok || len(q) != len(graph) {
-		return ope.Sample{}, fmt.Errorf("it has %d candidates, %d scores and %d values", len(d.Context.Candidates), len(d.Scores), len(q))
+		return ope.Sample{}, Change{}, fmt.Errorf("it has %d candidates, %d scores and %d values", len(d.Context.Candidates), len(d.Scores), len(q))
 	}
 	p, err := iot.Asked(d)
 	if err != nil {
-		return ope.Sample{}, err
+		return ope.Sample{}, Change{}, err
 	}
 	model, err := r.Rank(ctx, p)
 	if err != nil {
-		return ope.Sample{}, err
+		return ope.Sample{}, Change{}, err
 	}
 	if len(model) != len(graph) {
-		return ope.Sample{}, fmt.Errorf("%d log-shares for %d candidates", len(model), len(graph))
+		return ope.Sample{}, Change{}, fmt.Errorf("%d log-shares for %d candidates", len(model), len(graph))
 	}
 	target := policy.First(policy.Pool(graph, model, d.ModelWeight), d.Temperature)
 	logged := policy.First(d.Scores, d.Temperature)
@@ -53,5 +97,5 @@ func judge(ctx context.Context, r Ranker, of Rollout, q []float64) (ope.Sample, 
 		s.V += target[i] * q[i]
 		s.VLogged += logged[i] * q[i]
 	}
-	return s, nil
+	return s, changeOf(logged, target), nil
 }

@@ -24,7 +24,8 @@ type Learned struct {
 	Seconds float64 `json:"seconds,omitempty"` // that took
 	Steps   []Step  `json:"steps"`             // that changed anything
 
-	Gate *Judgement `json:"gate,omitempty"`
+	Gate   *Judgement `json:"gate,omitempty"`
+	Change *Change    `json:"change,omitempty"` // of the decisions that judged
 }
 
 // Judgement is what the gate says of a policy.

@@ -40,7 +40,8 @@ type Report struct {
 	// TokensPerSecond that the policy gradient read, learning included, since the round was last taken up.
 	TokensPerSecond float64 `json:"tokens_per_second"`
 
-	Gate *event.Gate `json:"gate,omitempty"` // absent: nothing was judged
+	Gate   *event.Gate `json:"gate,omitempty"`   // absent: nothing was judged
+	Change *Change     `json:"change,omitempty"` // of the decisions that judged; likewise
 }
 
 // ClickReport says how well the click model predicts rewards of users that it has not seen.

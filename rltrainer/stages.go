@@ -231,7 +231,7 @@ func (r *round) judge(ctx context.Context, m material) error {
 		return fmt.Errorf("open the new adapter: %w", err)
 	}
 	defer adapter.Close()
-	samples, err := Judge(ctx, adapter, m.held, q.Q)
+	samples, change, err := Judge(ctx, adapter, m.held, q.Q)
 	if err != nil {
 		return err
 	}
@@ -240,7 +240,7 @@ func (r *round) judge(ctx context.Context, m material) error {
 	if err != nil {
 		return err
 	}
-	r.note.Report.Gate = &found.Found
+	r.note.Report.Gate, r.note.Report.Change = &found.Found, &change
 	if found.Verdict == ope.Underpowered {
 		return r.finish(Underpowered, found.Reason)
 	}

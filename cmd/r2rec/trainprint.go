@@ -44,6 +44,9 @@ func printRound(w io.Writer, dir string, r *rltrainer.Report) error {
 		row("gate", "%d decisions of %d users, needed %d; effective sample %.0f %%, %.1f %% clipped, alpha %.4f", g.Decisions, g.Users, g.Needed, 100*g.Effective/float64(g.Decisions), 100*g.Clipped, g.Alpha)
 		row("", "SNIPS %s, DR %s; both lower bounds have to be above %g", bounds(g.SNIPS), bounds(g.DR), g.Margin)
 	}
+	if c := r.Change; c != nil {
+		row("slot 1", "another item is likeliest in %.1f %% of these decisions, entropy %.3f to %.3f nats", 100*c.Reordered, c.EntropyBefore, c.EntropyAfter)
+	}
 	verdict := string(r.Verdict)
 	if r.Adapter != "" {
 		verdict += ": " + adapters.Name(r.Adapter)

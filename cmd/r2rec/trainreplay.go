@@ -371,7 +371,7 @@ func (r *replay) judge(after *engine.Model, held []rltrainer.Rollout) error {
 	if err != nil {
 		return err
 	}
-	samples, err := rltrainer.Judge(r.p.ctx, after, held, q.Q)
+	samples, change, err := rltrainer.Judge(r.p.ctx, after, held, q.Q)
 	if err != nil {
 		return err
 	}
@@ -379,7 +379,7 @@ func (r *replay) judge(after *engine.Model, held []rltrainer.Rollout) error {
 	if err != nil {
 		return err
 	}
-	r.report.Gate = &j
+	r.report.Gate, r.report.Change = &j, &change
 	r.p.log.Info("gate", "verdict", j.Verdict, "reason", j.Reason)
 	return nil
 }
