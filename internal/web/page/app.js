@@ -145,8 +145,8 @@ function wasShown(rec) {
   if (events.length) api.publish(events).catch(() => state.shownTo.delete(rec.decision_id));
 }
 
-// appliedElsewhere waits until another process has applied an event, which the feed of this one does not tell: what is liked
-// stands in the history; what is hidden does not, but is the user's newest edge.
+// appliedElsewhere waits until another process has applied an event, which the feed of this one does not tell, whether this one
+// consumes too or not: what is liked stands in the history; what is hidden does not, but is the user's newest edge.
 async function appliedElsewhere(event, wanted) {
   for (;;) {
     await new Promise((resolve) => setTimeout(resolve, 1000));
@@ -182,7 +182,7 @@ async function act(type, it) {
     await api.publish([...shown, event]);
     times[1] = performance.now() - begun;
     step(at = 2);
-    await Promise.race(live.consumes() ? [applied] : [applied, appliedElsewhere(event, () => appliedWaiters.has(event.event_id))]);
+    await Promise.race([applied, appliedElsewhere(event, () => appliedWaiters.has(event.event_id))]);
     times[2] = performance.now() - begun;
     step(at = 3);
     if (state.user !== rec.user_id) return;

@@ -5,7 +5,7 @@ import { $, h, s, clean, name, count, calm } from "./dom.js";
 const labels = { kafka: "Kafka", redis: "Redis", model: "Model", adapter: "Adapter", consumer: "Consumer", rewards: "Rewards" };
 
 let parts = [];
-export const consumes = () => parts.some((c) => c.name === "consumer"); // this process does, and its feed tells what is applied
+const consumes = () => parts.some((c) => c.name === "consumer"); // this process does, and its feed tells what it applies
 
 export function health({ components }) {
   parts = components || [];
