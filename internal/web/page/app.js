@@ -228,19 +228,30 @@ function onPhase(p) {
 
 // The token
 
+let tokenGiven = null; // takes the token that requests wait for; null: none does
+
 api.onTokenNeeded((wrong) => new Promise((resolve) => {
+  tokenGiven = resolve;
   $("gate-error").textContent = wrong ? "That was not the token." : "";
   $("gate").showModal();
-  $("gate").addEventListener("cancel", (e) => e.preventDefault());
-  $("gate-form").addEventListener("submit", (e) => {
-    e.preventDefault();
-    $("gate").close();
-    resolve($("token").value.trim());
-    $("token").value = "";
-  }, { once: true });
 }));
 
+// startGate keeps the dialog open until somebody has answered: browsers let only the first Esc be refused.
+function startGate() {
+  $("gate").addEventListener("cancel", (e) => e.preventDefault());
+  $("gate").addEventListener("close", () => { if (tokenGiven && !$("gate").open) $("gate").showModal(); });
+  $("gate-form").addEventListener("submit", (e) => {
+    e.preventDefault();
+    const given = tokenGiven, token = $("token").value.trim();
+    tokenGiven = null;
+    $("token").value = "";
+    $("gate").close();
+    given?.(token);
+  });
+}
+
 function start() {
+  startGate();
   list.loop(null);
   list.why(null);
   live.onOpenUser(open);
