@@ -54,12 +54,13 @@ export const publish = (events) =>
 const silence = 40000, unseen = 60000;
 
 // listen reads the feed for ever, and connects again when it breaks. on has a function for each kind of message, and
-// "state", which gets whether the feed is connected. EventSource could not send the token.
+// "state", which gets whether the feed is connected; that the page lets go of it is no news. EventSource could not send the token.
 export async function listen(on) {
   for (let wait = 500; ; wait = Math.min(wait * 2, 8000)) {
     await looked();
     const feed = new AbortController();
-    const hidden = onHidden(() => feed.abort());
+    let letGo = false;
+    const hidden = onHidden(() => { letGo = true; feed.abort(); });
     try {
       const response = await request("/v1/stream", { signal: feed.signal });
       if (!response.ok) throw new Problem(response.status, "the feed answers " + response.status);
@@ -67,6 +68,7 @@ export async function listen(on) {
       wait = 500;
       await read(response.body.getReader(), on, feed);
     } catch { /* the state says so, and the next round tries again */ } finally { hidden(); }
+    if (letGo) continue;
     on.state(false);
     await new Promise((done) => setTimeout(done, wait));
   }

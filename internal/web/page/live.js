@@ -78,7 +78,7 @@ const verbs = {
 const verb = (e) => (e.type === "rating" ? `rated ${e.value}` : verbs[e.type] || e.type);
 
 const rows = 20; // in the document
-const waiting = []; // newest last
+const waiting = []; // newest last, but what somebody here did comes first
 let paused = false;
 let shown = 0;
 let open = () => {};
@@ -89,13 +89,15 @@ export function applied(e) {
   if (e.type === "impression") return; // what this page showed: not news
   if (e.own) waiting.unshift(e); // next in line: somebody here did it
   else waiting.push(e);
-  if (waiting.length > 12) waiting.pop();
+  if (waiting.length > 12) waiting.splice(waiting.findIndex((x) => !x.own), 1); // the oldest; where all are own, the last is
 }
 
-// flow puts one waiting event on top, at most eight a second, or one for who asks for less motion.
+// flow puts one waiting event on top, at most eight a second, or one for who asks for less motion. What comes while nobody
+// looks is not shown later.
 function flow() {
   setTimeout(flow, calm.matches ? 1000 : 125);
-  if (paused || !waiting.length || document.hidden) return;
+  if (paused || document.hidden) waiting.length = 0;
+  if (!waiting.length) return;
   const e = waiting.shift();
   const list = $("events");
   if (!shown++) list.replaceChildren();
