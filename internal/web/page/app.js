@@ -9,7 +9,7 @@ import * as learn from "./learn.js";
 const surface = "page";
 const state = {
   user: null, rec: null, decision: null, changes: new Map(), gone: [], selected: null,
-  busy: false, asking: 0, replaying: false, shownTo: new Set(),
+  busy: false, event: null, asking: 0, replaying: false, shownTo: new Set(),
 };
 const appliedWaiters = new Map(); // event id -> function
 
@@ -43,7 +43,7 @@ function drawUsers(users = offered) {
 
 function open(user) {
   if (!user || user === state.user) return;
-  Object.assign(state, { user, rec: null, decision: null, selected: null, gone: [], changes: new Map() });
+  Object.assign(state, { user, rec: null, decision: null, selected: null, gone: [], changes: new Map(), busy: false, event: null });
   history.replaceState(null, "", "#user=" + encodeURIComponent(user));
   $("history-user").textContent = clean(user);
   $("history").replaceChildren(h("li", { class: "muted" }, "…"));
@@ -160,14 +160,17 @@ async function appliedElsewhere(event, wanted) {
 
 const done = { click: "clicked", like: "liked", hide: "hid" };
 
-// act sends one event and follows it around the loop: Kafka, graph, new list.
+// act sends one event and follows it around the loop: Kafka, graph, new list. It is shown until another user is opened, or the
+// next event takes its place.
 async function act(type, it) {
   if (state.busy) return;
   const rec = state.rec, times = [], begun = performance.now();
   const label = `you ${done[type]} it`;
   const event = makeEvent(type, rec, it);
-  const step = (n, failed) => { if (state.user === rec.user_id) list.loop({ done: n, label, times, failed }); };
+  const followed = () => state.event === event;
+  const step = (n, failed) => { if (followed()) list.loop({ done: n, label, times, failed }); };
   state.busy = true;
+  state.event = event;
   draw();
   step(1);
   say(`You ${done[type]} ${clean(it.title)}. Sending it to Kafka.`);
@@ -185,10 +188,10 @@ async function act(type, it) {
     await Promise.race([applied, appliedElsewhere(event, () => appliedWaiters.has(event.event_id))]);
     times[2] = performance.now() - begun;
     step(at = 3);
-    if (state.user !== rec.user_id) return;
+    if (!followed()) return;
     state.busy = false;
     const made = await ask({ fresh: true, byPerson: true });
-    if (made === overtaken) return;
+    if (made === overtaken || !followed()) return;
     if (!made) throw new Error("The new list could not be made.");
     times[3] = performance.now() - begun;
     step(at = 4);
@@ -198,14 +201,16 @@ async function act(type, it) {
   } catch (problem) {
     if (at === 1 && shown.length) state.shownTo.delete(rec.decision_id);
     step(at, true);
-    if (state.user !== rec.user_id) return;
+    if (!followed()) return;
     say(problem.message);
     $("note").hidden = false;
     $("note").textContent = problem.message;
   } finally {
     appliedWaiters.delete(event.event_id);
-    state.busy = false;
-    for (const b of document.querySelectorAll(".acts button")) b.disabled = false;
+    if (followed()) {
+      state.busy = false;
+      for (const b of document.querySelectorAll(".acts button")) b.disabled = false;
+    }
   }
 }
 
