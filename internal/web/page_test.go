@@ -53,3 +53,21 @@ func TestPageKnowsEveryKindOfMessage(t *testing.T) {
 		}
 	}
 }
+
+// TestPageFollowsNoLinkThatWantsTheToken: a browser that follows one sends no token, so a script has to.
+func TestPageFollowsNoLinkThatWantsTheToken(t *testing.T) {
+	st := serve(t, nil, nil)
+	guarded := map[string]bool{}
+	for _, r := range st.server.routes() {
+		guarded[r.path] = !r.open
+	}
+	links := regexp.MustCompile(`<a href="(/[^"]*)"(?: id="([^"]+)")?`).FindAllSubmatch(st.server.assets["index.html"].body, -1)
+	if len(links) == 0 {
+		t.Error("the page has no link: this test looks for none")
+	}
+	for _, m := range links {
+		if guarded[string(m[1])] && (len(m[2]) == 0 || !strings.Contains(string(st.server.assets["app.js"].body), `$("`+string(m[2])+`").addEventListener("click"`)) {
+			t.Errorf("the link to %s is answered 401 where there is a token", m[1])
+		}
+	}
+}

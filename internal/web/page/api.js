@@ -36,6 +36,13 @@ export async function call(path, options) {
   return body;
 }
 
+// metrics as Prometheus reads them: text.
+export async function metrics() {
+  const response = await request("/metrics");
+  if (!response.ok) throw new Problem(response.status, "the metrics answer " + response.status);
+  return response.text();
+}
+
 const user = (id) => "/v1/users/" + encodeURIComponent(id);
 
 export const recommendations = (id, fresh, signal) =>

@@ -255,8 +255,21 @@ function startGate() {
   });
 }
 
+// The metrics: a link could not send the token.
+
+async function showMetrics() {
+  $("metrics-text").textContent = await api.metrics().catch((problem) => problem.message);
+  $("metrics").showModal();
+}
+
+function startMetrics() {
+  $("metrics-open").addEventListener("click", (e) => { e.preventDefault(); showMetrics(); });
+  $("metrics-form").addEventListener("submit", (e) => { e.preventDefault(); $("metrics").close(); });
+}
+
 function start() {
   startGate();
+  startMetrics();
   list.loop(null);
   list.why(null);
   live.onOpenUser(open);
