@@ -11,6 +11,7 @@ import (
 
 type consumeCommand struct {
 	Monitor     string `help:"Address to answer /healthz, /readyz and /metrics on, host:port, such as 127.0.0.1:9090; empty: none." env:"R2REC_MONITOR" placeholder:"HOST:PORT"`
+	hostFlags   `embed:""`
 	kafkaFlags  `embed:""`
 	redisFlags  `embed:""`
 	joinFlags   `embed:""`
@@ -43,6 +44,9 @@ With --monitor it answers those who watch over processes: a readiness probe, and
 func (consumeCommand) endless() bool { return true }
 
 func (c consumeCommand) Run(p *process) error {
+	if err := c.hostFlags.check(); err != nil {
+		return err
+	}
 	join, err := c.joinFlags.options(c.redisFlags, c.member())
 	if err != nil {
 		return err
@@ -79,7 +83,7 @@ func (c consumeCommand) Run(p *process) error {
 		p.log.Info("watched over", "url", "http://"+ln.Addr().String()+"/readyz")
 		g.Go(func() error { health.run(ctx); return nil })
 		g.Go(func() error {
-			return web.Monitor(ctx, ln, web.MonitorOptions{Health: health, Gatherer: reg, Logger: p.log})
+			return web.Monitor(ctx, ln, web.MonitorOptions{Health: health, Gatherer: reg, Logger: p.log, AllowedHosts: c.AllowedHost})
 		})
 	}
 	return g.Wait()

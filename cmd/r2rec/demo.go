@@ -21,7 +21,8 @@ import (
 )
 
 type demoCommand struct {
-	Listen            string        `help:"Address of the page, host:port; port 0 takes a free one." default:"127.0.0.1:8080" env:"R2REC_LISTEN"`
+	Listen            string `help:"Address of the page, host:port; port 0 takes a free one. Anything but loopback should have --token." default:"127.0.0.1:8080" env:"R2REC_LISTEN"`
+	accessFlags       `embed:""`
 	Data              string        `help:"Data set to replay, as for r2rec import; without it the bundled MovieLens latest-small." type:"path"`
 	Live              int           `help:"Interactions kept back from the history and replayed live." default:"2000"`
 	Rate              float64       `help:"Interactions a second in the live replay." default:"4"`
@@ -55,7 +56,7 @@ func (c demoCommand) Run(p *process) error {
 	if !(c.Rate > 0 && c.Rate <= 1000) {
 		return fmt.Errorf("--rate %v: want more than 0 and at most 1000 interactions a second", c.Rate)
 	}
-	if err := errors.Join(c.visitFlags.check(), c.modelFlags.checkTimes(), c.recommendFlags.check(), checkCounts(count{"--round-every", c.RoundEvery, 0})); err != nil {
+	if err := errors.Join(c.accessFlags.check(), c.visitFlags.check(), c.modelFlags.checkTimes(), c.recommendFlags.check(), checkCounts(count{"--round-every", c.RoundEvery, 0})); err != nil {
 		return err
 	}
 	if c.Live < 0 {
@@ -131,7 +132,7 @@ func (c demoCommand) Run(p *process) error {
 	s, err := newService(p, serviceParts{
 		kafka: kc, rdb: rdb, graph: graph, model: model, noModel: noModel, adapters: follow, rollOutsAt: demoLook, rollOutTest: demoTest,
 		rollOuts: rollOutFlags{RollOutTolerance: demoTolerance, RollOutLimit: demoLimit}, registry: prometheus.NewRegistry(),
-		redis: rf, modelFlags: c.modelFlags, recommend: c.recommendFlags, consume: true, join: join, loop: learning, decisions: demoDecisions,
+		redis: rf, modelFlags: c.modelFlags, recommend: c.recommendFlags, access: c.accessFlags, consume: true, join: join, loop: learning, decisions: demoDecisions,
 		applied: func(batch []event.Interaction) {
 			applied.Add(int64(len(batch)))
 			select {

@@ -50,6 +50,22 @@ func writeSlice(t *testing.T, users int) (dir string) {
 	return dir
 }
 
+// Who sets a token for servers has one for the demo, too.
+func TestDemoAsksForTheToken(t *testing.T) {
+	t.Setenv("R2REC_TOKEN", "sesame")
+	t.Setenv("R2REC_ALLOWED_HOSTS", "") // set and empty: none
+	p := &place{T: t}
+	addr := p.freeAddress()
+	p.start("demo", "--listen", addr, "--data", writeSlice(t, 5), "--live", "1", "--visits", "0", "--no-model", "--log-level", "error")
+	s := site{p, "http://" + addr}
+	p.eventually("nobody answers", func() (bool, string) { status, body := s.ask("GET", "/v1/users", ""); return status != 0, body })
+	for path, want := range map[string]int{"/v1/users": 401, "/metrics": 401, "/": 200} {
+		if status, body := s.ask("GET", path, ""); status != want {
+			t.Errorf("%s: %d, want %d: %s", path, status, want, body)
+		}
+	}
+}
+
 // The demo shows simulated users, labelled as such, whose clicks become rewards, from which a round learns until its gate
 // has an answer, whatever it is. It leaves nothing behind.
 func TestDemoGoesRoundTheLoop(t *testing.T) {

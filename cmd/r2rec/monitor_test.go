@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net/http"
 	"strings"
 	"testing"
 
@@ -14,7 +15,7 @@ func TestConsumeIsWatchedOver(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t, broker.Settings{Brokers: []string{embeddedtest.Kafka(t)}}, &redis.UniversalOptions{Addrs: []string{embeddedtest.Redis(t)}})
 	address := p.freeAddress()
-	p.start(p.everywhere("consume", "--log-level", "error", "--monitor", address)...)
+	p.start(p.everywhere("consume", "--log-level", "error", "--monitor", address, "--allowed-host", "rec.example.com:443")...)
 	s := site{p, "http://" + address}
 	p.eventually("the consumer is not ready", func() (bool, string) {
 		code, body := s.ask("GET", "/readyz", "")
@@ -30,6 +31,20 @@ func TestConsumeIsWatchedOver(t *testing.T) {
 	})
 	if code, _ := s.ask("GET", "/healthz", ""); code != 200 {
 		t.Errorf("/healthz: %d", code)
+	}
+	for host, want := range map[string]int{"rec.example.com": 200, "evil.example.com": 421} {
+		req, err := http.NewRequestWithContext(t.Context(), "GET", s.url+"/healthz", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Host = host
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if res.Body.Close(); res.StatusCode != want {
+			t.Errorf("asked by the name %s: %d, want %d", host, res.StatusCode, want)
+		}
 	}
 	for _, path := range []string{"/v1/users", "/"} {
 		if code, body := s.ask("GET", path, ""); code != 404 || !strings.Contains(body, "/healthz, /readyz and /metrics") {

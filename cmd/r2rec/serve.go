@@ -9,13 +9,13 @@ import (
 	"time"
 
 	"github.com/r2rec/r2rec/consumer"
+	"github.com/r2rec/r2rec/internal/web"
 )
 
 type serveCommand struct {
-	Listen         string   `help:"Address to listen on, host:port. Anything but loopback should have --token." default:"127.0.0.1:8080" env:"R2REC_LISTEN"`
-	Token          string   `help:"Bearer token asked of everybody; better given in the environment." env:"R2REC_TOKEN"`
-	AllowedHost    []string `help:"Host names to answer to besides loopback's, where browsers reach the server by name." env:"R2REC_ALLOWED_HOSTS"`
-	Consume        bool     `help:"Apply Kafka's events in this process too: one process for everything." env:"R2REC_CONSUME"`
+	Listen         string `help:"Address to listen on, host:port. Anything but loopback should have --token." default:"127.0.0.1:8080" env:"R2REC_LISTEN"`
+	accessFlags    `embed:""`
+	Consume        bool `help:"Apply Kafka's events in this process too: one process for everything." env:"R2REC_CONSUME"`
 	kafkaFlags     `embed:""`
 	redisFlags     `embed:""`
 	joinFlags      `embed:""`
@@ -24,6 +24,33 @@ type serveCommand struct {
 	recommendFlags `embed:""`
 	followFlags    `embed:""`
 	rollOutFlags   `embed:""`
+}
+
+// accessFlags say who may ask a server, and by which names.
+type accessFlags struct {
+	Token     string `help:"Bearer token asked of everybody; better given in the environment." env:"R2REC_TOKEN"`
+	hostFlags `embed:""`
+}
+
+func (f accessFlags) check() error {
+	if strings.ContainsFunc(f.Token, func(r rune) bool { return r < '!' || r > '~' }) {
+		return errors.New("--token: it has a blank or a character beyond ASCII, which browsers cannot send; want printing ASCII")
+	}
+	return f.hostFlags.check()
+}
+
+// hostFlags say by which names a process is asked.
+type hostFlags struct {
+	AllowedHost []string `help:"Host names to answer to besides loopback's, where browsers or probes reach the server by name." env:"R2REC_ALLOWED_HOSTS"`
+}
+
+func (f hostFlags) check() error {
+	for _, h := range f.AllowedHost {
+		if err := web.CheckHost(h); err != nil {
+			return fmt.Errorf("--allowed-host %q: %w", h, err)
+		}
+	}
+	return nil
 }
 
 // Help is shown by r2rec serve --help.
@@ -60,11 +87,8 @@ func (c serveCommand) Run(p *process) error {
 		return err
 	}
 	defer ln.Close()
-	if err := errors.Join(c.followFlags.check(c.modelFlags), c.rollOutFlags.check(), c.modelFlags.checkTimes(), c.recommendFlags.check()); err != nil {
+	if err := errors.Join(c.accessFlags.check(), c.followFlags.check(c.modelFlags), c.rollOutFlags.check(), c.modelFlags.checkTimes(), c.recommendFlags.check()); err != nil {
 		return err
-	}
-	if strings.ContainsFunc(c.Token, func(r rune) bool { return r < '!' || r > '~' }) {
-		return errors.New("--token: it has a blank or a character beyond ASCII, which browsers cannot send; want printing ASCII")
 	}
 	join, err := c.joinFlags.options(c.redisFlags, c.member())
 	if err != nil {
@@ -96,7 +120,7 @@ func (c serveCommand) Run(p *process) error {
 	s, err := newService(p, serviceParts{
 		kafka: on.kafka, rdb: on.rdb, graph: on.graph, model: model, noModel: noModel, adapters: follow, rollOuts: c.rollOutFlags, rollOutsAt: rollOutsAt, registry: reg,
 		redis: c.redisFlags, modelFlags: c.modelFlags, recommend: c.recommendFlags,
-		token: c.Token, hosts: c.AllowedHost, consume: c.Consume, consumer: consumer.Options{Member: c.member()}, join: join,
+		access: c.accessFlags, consume: c.Consume, consumer: consumer.Options{Member: c.member()}, join: join,
 		loop: learning,
 	})
 	if err != nil {

@@ -36,8 +36,7 @@ type serviceParts struct {
 	redis       redisFlags
 	modelFlags  modelFlags
 	recommend   recommendFlags
-	token       string
-	hosts       []string
+	access      accessFlags
 	consume     bool
 	consumer    consumer.Options
 	join        consumer.JoinerOptions
@@ -123,7 +122,7 @@ func newService(p *process, parts serviceParts) (_ *service, err error) {
 		Recommender: recommender{s.reasoner, reasoner.RedisStore{Client: parts.rdb, Prefix: parts.redis.Prefix, Stands: parts.graph.Stands}, judges, s.follower},
 		Publisher:   s.events, Explorer: explore, Health: s.health, Feed: s.feed,
 		Logger: p.log, Now: time.Now, Registerer: parts.registry, Gatherer: parts.registry,
-		Token: parts.token, AllowedHosts: parts.hosts, MaxK: reasoner.MaxK,
+		Token: parts.access.Token, AllowedHosts: parts.access.AllowedHost, MaxK: reasoner.MaxK,
 		RecommendTimeout: parts.modelFlags.ModelTimeout + parts.modelFlags.MaskTimeout + 10*time.Second,
 		Decisions:        parts.decisions,
 	}

@@ -9,11 +9,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// MonitorOptions are all required.
+// MonitorOptions are all required but AllowedHosts, which are those of Options.
 type MonitorOptions struct {
-	Health   Health
-	Gatherer prometheus.Gatherer
-	Logger   *slog.Logger
+	Health       Health
+	Gatherer     prometheus.Gatherer
+	Logger       *slog.Logger
+	AllowedHosts []string
 }
 
 // Monitor answers /healthz, /readyz and /metrics on ln until ctx ends, and nothing else: it is for a process that has no
@@ -21,7 +22,7 @@ type MonitorOptions struct {
 func Monitor(ctx context.Context, ln net.Listener, o MonitorOptions) error {
 	const timeout = 10 * time.Second
 	s := &Server{
-		Options:  Options{Health: o.Health, Gatherer: o.Gatherer, ShutdownGrace: time.Second},
+		Options:  Options{Health: o.Health, Gatherer: o.Gatherer, AllowedHosts: o.AllowedHosts, ShutdownGrace: time.Second},
 		log:      o.Logger,
 		timeouts: timeouts{header: timeout, read: timeout, write: timeout, idle: 2 * time.Minute},
 		ending:   make(chan struct{}),

@@ -3,9 +3,11 @@ package web
 import (
 	"crypto/sha256"
 	"crypto/subtle"
+	"errors"
 	"net"
 	"net/http"
 	"runtime/debug"
+	"strconv"
 	"strings"
 )
 
@@ -88,6 +90,26 @@ func (s *Server) ours(loopback bool) func(host string) bool {
 		ip := net.ParseIP(host)
 		return names[host] || ip != nil && (ip.IsLoopback() || !loopback)
 	}
+}
+
+var errNoHost = errors.New("want a host name in ASCII, such as rec.example.com, or host:port; no scheme, no path, no wildcard")
+
+// CheckHost refuses what no Host header holds, and so would allow nobody. A port does not count.
+func CheckHost(host string) error {
+	if name, port, err := net.SplitHostPort(host); err == nil {
+		if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+			return errNoHost
+		}
+		host = name
+	}
+	name := hostName(host)
+	strange := func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || strings.ContainsRune("-_.", r))
+	}
+	if net.ParseIP(name) == nil && (name == "" || strings.ContainsFunc(name, strange)) {
+		return errNoHost
+	}
+	return nil
 }
 
 // hostName is the name in a Host header: without port, brackets and a final dot, in lower case.

@@ -87,6 +87,20 @@ func TestOnlyOwnHostNamesAreAnsweredOnLoopback(t *testing.T) {
 	}
 }
 
+func TestHostsThatCannotBeAskedForAreRefused(t *testing.T) {
+	for _, host := range []string{"rec.example.com", "Rec.Example.", "rec.example.com:8443", "rec", "a_b.internal", "xn--bcher-kva.example", "10.0.0.5", "10.0.0.5:80", "::1", "[fd00::1]:80", "[fd00::1]"} {
+		if err := CheckHost(host); err != nil {
+			t.Errorf("%s: %v", host, err)
+		}
+	}
+	for _, host := range []string{"", ".", ":80", "https://rec.example.com", "http://rec.example.com:80/", "rec.example.com/", "rec.example.com:https", "rec.example.com:", "rec.example.com:70000",
+		"*.example.com", "*", " rec.example.com", "bücher.example", "user@rec.example.com"} {
+		if CheckHost(host) == nil {
+			t.Errorf("%q was taken", host)
+		}
+	}
+}
+
 func TestOtherAddressesAnswerForEveryNameUnlessToldWhich(t *testing.T) {
 	for _, c := range []struct {
 		allowed []string

@@ -31,7 +31,7 @@ type Options struct {
 	Adapters         Adapters      // the log of adapters; nil: this server follows none
 	Loop             Loop          // how learning goes; nil: it is not followed
 	Token            string        // bearer token asked for by everything that holds data; "": none
-	AllowedHosts     []string      // host names, without port, that are answered besides the loopback ones; none and not on loopback: all
+	AllowedHosts     []string      // host names, as CheckHost wants them, that are answered besides the loopback ones; none and not on loopback: all
 	DefaultK         int           // items of a list where the request does not say; 5
 	MaxK             int           // most items of a list; 50
 	FutureTolerance  time.Duration // how far in the future an event's timestamp may lie; event.Skew, as consumers
