@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -12,31 +13,57 @@ import (
 	"github.com/r2rec/r2rec/internal/web"
 )
 
-// explorer shows the page what the graph holds. Counting reads every list's length, so a count is kept for as long as
-// twenty times what it took, and at least two seconds.
+// explorer shows the page what the graph holds.
 type explorer struct {
 	*graphcache.Generations
 	active activity
+	counts func(ctx context.Context) (graphcache.Stats, error) // of the graph; takes as long as reading every list's length
+	asked  chan struct{}                                       // holds one token when somebody wants counts
 
 	mu    sync.Mutex
 	stats web.Stats
-	until time.Time
+	err   error
 }
 
-func (e *explorer) Stats(ctx context.Context) (web.Stats, error) {
+var errNotCounted = errors.New("the graph was not counted yet")
+
+func newExplorer(graph *graphcache.Generations) *explorer {
+	return &explorer{Generations: graph, counts: graph.Stats, asked: make(chan struct{}, 1), err: errNotCounted}
+}
+
+// Stats answers with the last counts, and has the graph counted anew.
+func (e *explorer) Stats(context.Context) (web.Stats, error) {
+	select {
+	case e.asked <- struct{}{}:
+	default:
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	begun := time.Now()
-	if begun.Before(e.until) {
-		return e.stats, nil
+	return e.stats, e.err
+}
+
+// run counts the graph where somebody asked since, until ctx ends. After each count it rests for two seconds, or twenty times
+// what that took.
+func (e *explorer) run(ctx context.Context) {
+	for {
+		select {
+		case <-e.asked:
+		case <-ctx.Done():
+			return
+		}
+		begun := time.Now()
+		s, err := e.counts(ctx)
+		e.mu.Lock()
+		e.stats, e.err = web.Stats{Users: s.Users, Items: s.Items, Edges: s.UserEdges}, err
+		e.mu.Unlock()
+		rest := 2 * time.Second
+		if err == nil {
+			rest = max(rest, 20*time.Since(begun))
+		}
+		if !waitFor(ctx, rest) {
+			return
+		}
 	}
-	s, err := e.Generations.Stats(ctx)
-	if err != nil {
-		return web.Stats{}, err
-	}
-	e.stats = web.Stats{Users: s.Users, Items: s.Items, Edges: s.UserEdges}
-	e.until = time.Now().Add(max(2*time.Second, 20*time.Since(begun)))
-	return e.stats, nil
 }
 
 func (e *explorer) Titles(ctx context.Context, ids []string) (map[string]string, error) {

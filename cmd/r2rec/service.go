@@ -70,7 +70,7 @@ func newService(p *process, parts serviceParts) (_ *service, err error) {
 			s.close()
 		}
 	}()
-	explore := &explorer{Generations: parts.graph}
+	explore := newExplorer(parts.graph)
 	s.explore = explore
 	if parts.consume {
 		opt := parts.consumer
@@ -186,6 +186,7 @@ func (s *service) run(ctx context.Context, ln net.Listener) error {
 	g.Go(func() error { return s.forgets.follow(ctx, s.p.log, s.forgotten) })
 	g.Go(func() error { keepFresh(ctx, s.p, s.parts.graph, freshEvery); return nil })
 	g.Go(func() error { s.health.run(ctx); return nil })
+	g.Go(func() error { s.explore.run(ctx); return nil })
 	g.Go(func() error { s.warm(ctx); return nil })
 	g.Go(func() error { return s.server.Serve(ctx, ln) })
 	return g.Wait()
