@@ -145,6 +145,8 @@ func (s *service) newHealth() *checker {
 			if m, err = s.follower.identity(ctx); err == nil {
 				err = s.follower.reachable(ctx)
 			}
+		case s.parts.model == nil && s.parts.modelFlags.NoModel:
+			return web.OK, "the graph ranks: " + s.parts.noModel
 		case s.parts.model == nil:
 			return web.Degraded, "the graph ranks: " + s.parts.noModel
 		default:

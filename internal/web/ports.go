@@ -88,7 +88,7 @@ const (
 )
 
 // Component is one part. A part that r2rec cannot do without reports Down when it fails and makes /readyz answer 503;
-// one that it can do without, the model, reports Degraded.
+// one that it can do without, the model, reports Degraded, and OK where none is wanted.
 type Component struct {
 	Name   string     `json:"name"` // kafka, redis, model, adapter, consumer, rewards
 	State  State      `json:"state"`
