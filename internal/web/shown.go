@@ -41,7 +41,7 @@ func (s *Server) Shown(ctx context.Context, rec event.Recommendation, surface st
 			Timestamp: event.At(s.Now()), DecisionID: rec.DecisionID, Position: &it.Position, Surface: surface,
 		})
 		if err != nil {
-			s.log.Error("impressions not published", "decision", rec.DecisionID, "err", err)
+			s.log.Error("impressions not published", "decision", rec.DecisionID, "error", err)
 			return 0
 		}
 		keys[i] = rec.UserID
@@ -50,7 +50,7 @@ func (s *Server) Shown(ctx context.Context, rec event.Recommendation, surface st
 	defer cancel()
 	if err := s.Publisher.PublishInteractions(ctx, raw, keys); err != nil {
 		s.metrics.events.WithLabelValues("failed").Add(float64(len(raw)))
-		s.log.Error("impressions not published: the list is shown and teaches nothing", "decision", rec.DecisionID, "err", err)
+		s.log.Error("impressions not published: the list is shown and teaches nothing", "decision", rec.DecisionID, "error", err)
 		return 0
 	}
 	s.metrics.events.WithLabelValues("published").Add(float64(len(raw)))

@@ -96,7 +96,7 @@ func (s *Server) tell(ctx context.Context) {
 		}
 		titles, err := s.Explorer.Titles(ctx, items)
 		if err != nil {
-			s.log.Debug("no titles for the stream", "err", err) // the ids are shown instead
+			s.log.Debug("no titles for the stream", "error", err) // the ids are shown instead
 		}
 		for _, b := range batch {
 			in := b.interaction
@@ -132,7 +132,7 @@ func (s *Server) report(ctx context.Context) {
 		s.tellLoop(ctx)
 		stats, err := s.Explorer.Stats(ctx)
 		if err != nil {
-			s.log.Debug("no graph counters for the stream", "err", err) // health says that Redis is down
+			s.log.Debug("no graph counters for the stream", "error", err) // health says that Redis is down
 			continue
 		}
 		m.Stats = stats
@@ -147,7 +147,7 @@ func (s *Server) tellLoop(ctx context.Context) {
 	}
 	state, err := s.Loop.Loop(ctx)
 	if err != nil {
-		s.log.Debug("the stream does not tell how learning goes", "err", err)
+		s.log.Debug("the stream does not tell how learning goes", "error", err)
 		return
 	}
 	s.Feed.change(kindLoop, state.lists())

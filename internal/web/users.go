@@ -130,7 +130,7 @@ func (s *Server) partFailed(w http.ResponseWriter, r *http.Request, doing string
 		fail(w, statusClientClosed, "the client went away")
 		return
 	}
-	s.log.Error("could not "+doing, "err", err)
+	s.log.Error("could not "+doing, "error", err)
 	if errors.Is(err, context.DeadlineExceeded) {
 		fail(w, http.StatusGatewayTimeout, fmt.Sprintf("could not %s in time; try again", doing))
 		return
