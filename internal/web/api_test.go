@@ -366,7 +366,7 @@ func TestUnknownPathsAndMethods(t *testing.T) {
 
 func TestMetricsCountByRouteNotByUser(t *testing.T) {
 	st := serve(t, nil, nil)
-	st.ask(t, "GET", urlOf("users", "u-private", "recommendations"), "").want(t, 200)
+	st.ask(t, "GET", urlOf("users", "u-private", "recommendations")+"?shown=true", "").want(t, 200)
 	st.ask(t, "GET", "/nothing", "").want(t, 404)
 	st.ask(t, "POST", "/v1/events", event1(1), "Content-Type", "application/json").want(t, 202)
 	stream, leave := st.listenUntil(t)
@@ -379,7 +379,8 @@ func TestMetricsCountByRouteNotByUser(t *testing.T) {
 	for _, want := range []string{
 		`r2rec_http_requests_total{code="200",route="GET /v1/users/{user}/recommendations"} 1`,
 		`r2rec_http_requests_total{code="404",route="/"} 1`,
-		`r2rec_http_events_total{result="published"} 1`,
+		`r2rec_http_events_total{result="published"} 1`, // what was posted alone
+		`r2rec_http_impressions_total{result="published"} 1`,
 		`r2rec_http_request_seconds_count{route="POST /v1/events"} 1`,
 	} {
 		if !strings.Contains(body, want) {

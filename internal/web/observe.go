@@ -9,9 +9,10 @@ import (
 )
 
 type metrics struct {
-	requests *prometheus.CounterVec   // route, code
-	seconds  *prometheus.HistogramVec // route
-	events   *prometheus.CounterVec   // result
+	requests    *prometheus.CounterVec   // route, code
+	seconds     *prometheus.HistogramVec // route
+	events      *prometheus.CounterVec   // result
+	impressions *prometheus.CounterVec   // result
 }
 
 func newMetrics(r prometheus.Registerer, f *Feed) (metrics, error) {
@@ -26,9 +27,12 @@ func newMetrics(r prometheus.Registerer, f *Feed) (metrics, error) {
 		events: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "r2rec_http_events_total", Help: "Events posted, by result: published, refused or failed.",
 		}, []string{"result"}),
+		impressions: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "r2rec_http_impressions_total", Help: "Impressions published for lists that were declared as shown, by result: published or failed.",
+		}, []string{"result"}),
 	}
 	collectors := []prometheus.Collector{
-		m.requests, m.seconds, m.events,
+		m.requests, m.seconds, m.events, m.impressions,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "r2rec_http_streams", Help: "Streams that are open.",
 		}, func() float64 { return float64(f.streams()) }),

@@ -49,10 +49,10 @@ func (s *Server) Shown(ctx context.Context, rec event.Recommendation, surface st
 	ctx, cancel := context.WithTimeout(ctx, shownWithin)
 	defer cancel()
 	if err := s.Publisher.PublishInteractions(ctx, raw, keys); err != nil {
-		s.metrics.events.WithLabelValues("failed").Add(float64(len(raw)))
+		s.metrics.impressions.WithLabelValues("failed").Add(float64(len(raw)))
 		s.log.Error("impressions not published: the list is shown and teaches nothing", "decision", rec.DecisionID, "error", err)
 		return 0
 	}
-	s.metrics.events.WithLabelValues("published").Add(float64(len(raw)))
+	s.metrics.impressions.WithLabelValues("published").Add(float64(len(raw)))
 	return len(raw)
 }
