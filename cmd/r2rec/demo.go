@@ -219,7 +219,7 @@ func (c demoCommand) replayHistory(ctx context.Context, p *process, s *service, 
 	items, interactions := s.parts.kafka.NewWriter(broker.Items), s.parts.kafka.NewWriter(broker.Interactions)
 	defer items.Close()
 	defer interactions.Close()
-	nItems, total := d.Len()
+	_, total := d.Len()
 	bar := newBar(p, total, "replaying history")
 	defer bar.Close()
 	told := func() {
@@ -228,7 +228,7 @@ func (c demoCommand) replayHistory(ctx context.Context, p *process, s *service, 
 		s.feed.SetPhase(web.Phase{Name: web.Replaying, Text: d.Name(), Done: n, Total: int64(total)})
 	}
 	begun := time.Now()
-	sent, err := dataset.Publish(ctx, d, items, interactions, dataset.PublishOptions{Progress: func(int, int) { told() }})
+	sent, err := dataset.Publish(ctx, d, items, interactions, dataset.PublishOptions{Progress: func(int, int) { told() }, Rejected: p.leftOut})
 	if err != nil {
 		return err
 	}
@@ -248,7 +248,7 @@ func (c demoCommand) replayHistory(ctx context.Context, p *process, s *service, 
 	_ = bar.Clear()
 	seconds := time.Since(begun).Seconds()
 	_, err = fmt.Fprintf(p.stdout, "%d items and %d interactions through Kafka into the graph in %.1f s (%.0f interactions/s)\n",
-		nItems, sent.Interactions, seconds, float64(sent.Interactions)/seconds)
+		sent.Items, sent.Interactions, seconds, float64(sent.Interactions)/seconds)
 	return err
 }
 
@@ -272,8 +272,8 @@ func (c demoCommand) firstRecommendation(ctx context.Context, p *process, s *ser
 	for in, err := range rest.Interactions() {
 		if err == nil {
 			user = in.UserID
+			break
 		}
-		break
 	}
 	rec, d, err := s.reasoner.Recommend(ctx, reasoner.Request{User: user, Surface: "terminal"})
 	if err != nil {
@@ -295,7 +295,7 @@ func (c demoCommand) replayLive(ctx context.Context, s *service, rest *dataset.D
 	}
 	_, total := rest.Len()
 	tell(web.Replaying, 0, total)
-	if err := dataset.Replay(ctx, rest, interactions, tick.C, func(done, total int) { tell(web.Replaying, done, total) }); err != nil {
+	if err := dataset.Replay(ctx, rest, interactions, tick.C, func(done, total int) { tell(web.Replaying, done, total) }, s.p.leftOut); err != nil {
 		return err
 	}
 	tell(web.Live, total, total)

@@ -66,6 +66,26 @@ func TestDemoAsksForTheToken(t *testing.T) {
 	}
 }
 
+// The demo leaves out what import leaves out, in the history and in what is replayed live.
+func TestDemoLeavesOutWhatBreaksTheContract(t *testing.T) {
+	t.Parallel()
+	data := t.TempDir()
+	events := "user_id,item_id,rating,timestamp\nu,1,5,1000000000\n,1,5,1000000001\nv,1,5,1000000002\nu,2,5,1000000003\n,2,5,1000000004\nlast,2,5,1000000005\n"
+	for name, content := range map[string]string{"events.csv": events, "items.csv": "item_id,title,categories\n1,One,\n,None,\n2,Two,\n"} {
+		if err := os.WriteFile(filepath.Join(data, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p := &place{T: t}
+	addr := p.freeAddress()
+	p.start("demo", "--listen", addr, "--data", data, "--live", "2", "--rate", "1000", "--visits", "0", "--no-model", "--log-level", "error")
+	s := site{p, "http://" + addr}
+	p.eventually("the last event is not replayed", func() (bool, string) {
+		_, body := s.ask("GET", "/v1/users/last/history", "")
+		return strings.Contains(body, `"item_id":"2"`), body
+	})
+}
+
 // The demo shows simulated users, labelled as such, whose clicks become rewards, from which a round learns until its gate
 // has an answer, whatever it is. It leaves nothing behind.
 func TestDemoGoesRoundTheLoop(t *testing.T) {

@@ -43,7 +43,7 @@ func (c importCommand) Run(p *process) error {
 	nItems, nInteractions := d.Len()
 	opt := dataset.PublishOptions{}
 	if !c.Strict {
-		opt.Rejected = func(err error) { p.log.Warn("left out", "error", err) }
+		opt.Rejected = p.leftOut
 	}
 	if !c.JSON {
 		bar := newBar(p, nItems+nInteractions, "importing "+d.Name())
@@ -65,6 +65,9 @@ func (c importCommand) Run(p *process) error {
 		sent.Items, sent.Interactions, sent.Rejected, seconds, rate)
 	return err
 }
+
+// leftOut tells of a record of a data set that breaks the contract.
+func (p *process) leftOut(err error) { p.log.Warn("left out", "error", err) }
 
 func openDataset(path string) (*dataset.Dataset, error) {
 	if path == "" {

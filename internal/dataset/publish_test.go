@@ -182,6 +182,21 @@ func TestPublishInBatchesAndLeavesOutWhatIsRefused(t *testing.T) {
 	}
 }
 
+func TestReplayLeavesOutWhatBreaksTheContract(t *testing.T) {
+	d := small(t, "u,1,,1000000000\n,2,,1000000001\nu,3,,1000000002\n", "a,A,\n")
+	tick := make(chan time.Time, 3)
+	for range cap(tick) {
+		tick <- time.Time{}
+	}
+	var out recorder
+	var seen, refused []string
+	err := dataset.Replay(t.Context(), d, &out, tick, func(done, total int) { seen = append(seen, fmt.Sprint(done, "/", total)) },
+		func(err error) { refused = append(refused, err.Error()) })
+	if err != nil || len(out.batches) != 2 || fmt.Sprint(seen) != "[1/3 2/3 3/3]" || len(refused) != 1 || !strings.Contains(refused[0], "events.csv:3") {
+		t.Errorf("%v, %d published, %v dealt with, refused %q; want 2, all three, and events.csv:3", err, len(out.batches), seen, refused)
+	}
+}
+
 func TestPublishStopsAtTheWritersError(t *testing.T) {
 	d := small(t, "u,1,,1000000000\nu,2,,1000000001\nu,3,,1000000002\n", "a,A,\n")
 	full := errors.New("disk full")

@@ -57,9 +57,9 @@ func (d *Dataset) CutUsers(share float64) (history, rest *Dataset) {
 	return &before, &after
 }
 
-// Replay publishes the interactions one by one, each when tick says so, and tells seen how many are out. It ends with
-// the data, with an error of the writer, or with ctx.
-func Replay(ctx context.Context, d *Dataset, to Writer, tick <-chan time.Time, seen func(done, total int)) error {
+// Replay publishes the interactions one by one, each when tick says so, and tells seen how many are dealt with. One that breaks
+// the contract is left out, and rejected hears of it. It ends with the data, with an error of the writer, or with ctx.
+func Replay(ctx context.Context, d *Dataset, to Writer, tick <-chan time.Time, seen func(done, total int), rejected func(error)) error {
 	done := 0
 	for in, err := range d.Interactions() {
 		select {
@@ -67,13 +67,13 @@ func Replay(ctx context.Context, d *Dataset, to Writer, tick <-chan time.Time, s
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+		var raw []byte
 		if err == nil {
-			var raw []byte
-			if raw, err = event.Encode(in); err == nil {
-				err = to.WriteMessages(ctx, kafka.Message{Key: []byte(in.UserID), Value: raw})
-			}
+			raw, err = event.Encode(in)
 		}
 		if err != nil {
+			rejected(err)
+		} else if err := to.WriteMessages(ctx, kafka.Message{Key: []byte(in.UserID), Value: raw}); err != nil {
 			return fmt.Errorf("replay %s: %w", d.name, firstOf(err))
 		}
 		done++
