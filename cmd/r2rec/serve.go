@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/r2rec/r2rec/consumer"
@@ -160,8 +161,11 @@ func listen(flag, address string) (net.Listener, error) {
 		return nil, fmt.Errorf("%s %q: the host must be an address of this machine, such as 127.0.0.1", flag, address)
 	}
 	ln, err := net.Listen("tcp", address)
-	if err != nil {
+	switch {
+	case err == nil:
+		return ln, nil
+	case errors.Is(err, syscall.EADDRINUSE):
 		return nil, fmt.Errorf("%s %s: %w: is another r2rec running? choose another port", flag, address, err)
 	}
-	return ln, nil
+	return nil, fmt.Errorf("%s %s: %w: want an address of this machine, and a port on which this user may listen", flag, address, err)
 }

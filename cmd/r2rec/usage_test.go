@@ -114,6 +114,23 @@ func TestRecommendBesideTheLogOfAdapters(t *testing.T) {
 	}
 }
 
+// Only where the port is taken is another r2rec to blame.
+func TestListenSaysWhatIsWrong(t *testing.T) {
+	taken, err := listen("--listen", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	const another = "is another r2rec running?"
+	if _, err := listen("--listen", taken.Addr().String()); err == nil || !strings.Contains(err.Error(), another) {
+		t.Errorf("a port that is taken: %v", err)
+	}
+	const elsewhere = "192.0.2.1:0" // for documentation: no machine has it
+	if _, err := listen("--listen", elsewhere); err == nil || strings.Contains(err.Error(), another) || !strings.Contains(err.Error(), "--listen "+elsewhere) {
+		t.Errorf("another machine's address: %v", err)
+	}
+}
+
 // Whoever gets a command wrong is led to the help of that one.
 func TestWrongUsageLeadsToTheCommandsHelp(t *testing.T) {
 	for args, want := range map[string]string{"eval --nothing": "Try: r2rec eval --help", "lm tune --nothing": "Try: r2rec lm tune --help", "nothing": "Try: r2rec --help"} {
