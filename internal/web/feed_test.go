@@ -1,10 +1,14 @@
 package web
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
+	"net"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/r2rec/r2rec/internal/event"
@@ -125,24 +129,70 @@ func TestStreamsAreLimited(t *testing.T) {
 
 // TestStreamOutlivesTheRequestDeadlines would fail if the deadlines for whole requests applied to streams.
 func TestStreamOutlivesTheRequestDeadlines(t *testing.T) {
-	const deadline = 50 * time.Millisecond
-	st := serve(t, nil, func(s *Server) { s.timeouts.read, s.timeouts.write = deadline, deadline })
-	l := st.listen(t)
-	for begun := time.Now(); time.Since(begun) < 4*deadline; {
-		l.want(kindStats)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		const deadline = 50 * time.Millisecond
+		st := serveInMemory(t, nil, func(s *Server) { s.timeouts.read, s.timeouts.write = deadline, deadline })
+		l := st.listen(t)
+		for begun := time.Now(); time.Since(begun) < 4*deadline; {
+			l.want(kindStats)
+		}
+	})
 }
 
 func TestQuietStreamIsKeptAlive(t *testing.T) {
-	st := serve(t, func(o *Options) { o.Tick = time.Hour }, func(s *Server) { s.timeouts.keepAlive = 10 * time.Millisecond })
-	l := st.listen(t)
-	for l.lines.Scan() {
-		if strings.HasPrefix(l.lines.Text(), ": ") {
-			return
+	synctest.Test(t, func(t *testing.T) {
+		st := serveInMemory(t, func(o *Options) { o.Tick = time.Hour }, func(s *Server) { s.timeouts.keepAlive = 10 * time.Millisecond })
+		l := st.listen(t)
+		for l.lines.Scan() {
+			if strings.HasPrefix(l.lines.Text(), ": ") {
+				return
+			}
 		}
-	}
-	t.Error("no comment came")
+		t.Error("no comment came")
+	})
 }
+
+// serveInMemory starts a server whose connections, deadlines included, keep to the clock of a synctest bubble.
+func serveInMemory(t *testing.T, change func(*Options), tune func(*Server)) *site {
+	t.Helper()
+	ln := &pipes{accepted: make(chan net.Conn), closed: make(chan struct{})}
+	st := serveOn(t, ln, change, tune)
+	st.dial = ln.dial
+	return st
+}
+
+// pipes is a listener on a loopback address whose connections are in memory.
+type pipes struct {
+	accepted chan net.Conn
+	closed   chan struct{}
+	once     sync.Once
+}
+
+func (p *pipes) dial(context.Context, string, string) (net.Conn, error) {
+	client, server := net.Pipe()
+	select {
+	case p.accepted <- server:
+		return client, nil
+	case <-p.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (p *pipes) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.accepted:
+		return c, nil
+	case <-p.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (p *pipes) Close() error {
+	p.once.Do(func() { close(p.closed) })
+	return nil
+}
+
+func (p *pipes) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 80} }
 
 func TestSubscriberThatLeavesIsForgotten(t *testing.T) {
 	st := serve(t, nil, nil)

@@ -138,12 +138,19 @@ type site struct {
 	*world
 	server *Server
 	base   string
+	dial   func(ctx context.Context, network, address string) (net.Conn, error) // of streams; nil: over the network
 	stop   context.CancelFunc
 	done   chan error
 }
 
 // serve starts a server on a loopback port, after change had its way with the options and the server.
 func serve(t *testing.T, change func(*Options), tune func(*Server)) *site {
+	t.Helper()
+	return serveOn(t, listenLoopback(t), change, tune)
+}
+
+// serveOn starts it on a listener.
+func serveOn(t *testing.T, ln net.Listener, change func(*Options), tune func(*Server)) *site {
 	t.Helper()
 	w := &world{stored: map[string]event.Recommendation{}, components: []Component{
 		{Name: "kafka", State: OK, Since: event.At(now)}, {Name: "model", State: Degraded, Detail: "no model", Since: event.At(now)},
@@ -162,10 +169,6 @@ func serve(t *testing.T, change func(*Options), tune func(*Server)) *site {
 	}
 	if tune != nil {
 		tune(s)
-	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	st := &site{world: w, server: s, base: "http://" + ln.Addr().String(), stop: stop, done: make(chan error, 1)}
@@ -264,7 +267,7 @@ func (st *site) listenUntil(t *testing.T, headers ...string) (*listener, context
 	for i := 0; i+1 < len(headers); i += 2 {
 		req.Header.Set(headers[i], headers[i+1])
 	}
-	res, err := (&http.Transport{}).RoundTrip(req)
+	res, err := (&http.Transport{DialContext: st.dial}).RoundTrip(req)
 	if err != nil {
 		t.Fatal(err)
 	}
