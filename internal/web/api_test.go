@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -414,5 +416,51 @@ func TestOpenAPIDescribesEveryRoute(t *testing.T) {
 	slices.Sort(served)
 	if diff := cmp.Diff(served, described); diff != "" {
 		t.Errorf("routes (-) and openapi.json (+) differ:\n%s", diff)
+	}
+}
+
+// TestOpenAPIDescribesEveryField compares what is answered with the schemas, both ways; what is required is never left out.
+func TestOpenAPIDescribesEveryField(t *testing.T) {
+	var doc struct {
+		Components struct {
+			Schemas map[string]struct {
+				Properties map[string]json.RawMessage
+				Required   []string
+			}
+		}
+	}
+	if err := json.Unmarshal(openAPI, &doc); err != nil {
+		t.Fatal(err)
+	}
+	for name, answered := range map[string]any{
+		"Problem": problem{}, "Interaction": event.Interaction{}, "User": event.User{}, "Traces": Traces{}, "ActiveUser": ActiveUser{},
+		"HistoryItem": event.HistoryItem{}, "Recommendation": event.Recommendation{}, "RecommendedItem": event.RecommendedItem{},
+		"Decision": event.Decision{}, "Component": Component{}, "StreamPhase": Phase{}, "StreamStats": statsMessage{},
+		"StreamHealth": healthMessage{}, "StreamApplied": appliedMessage{}, "StreamDecision": decisionMessage{}, "StreamDropped": droppedMessage{},
+		"Adapters": AdapterState{}, "Serving": ServingState{}, "AdapterEntry": AdapterEntry{}, "Interval": Interval{}, "Loop": LoopState{},
+		"Simulation": Simulation{}, "RewardCounts": RewardCounts{}, "Arm": Arm{}, "Uplift": Uplift{}, "Rounds": Rounds{}, "Round": Round{}, "RollOut": RollOut{},
+	} {
+		var fields, always []string
+		for _, f := range reflect.VisibleFields(reflect.TypeOf(answered)) {
+			tag, options, _ := strings.Cut(f.Tag.Get("json"), ",")
+			if f.Anonymous || tag == "-" {
+				continue
+			}
+			fields = append(fields, tag)
+			if !strings.HasPrefix(options, "omit") {
+				always = append(always, tag)
+			}
+		}
+		schema := doc.Components.Schemas[name]
+		described := slices.Sorted(maps.Keys(schema.Properties))
+		slices.Sort(fields)
+		if diff := cmp.Diff(fields, described); diff != "" {
+			t.Errorf("%s: what is answered (-) and openapi.json (+) differ:\n%s", name, diff)
+		}
+		for _, r := range schema.Required {
+			if !slices.Contains(always, r) {
+				t.Errorf("%s: %s is required, and can be left out", name, r)
+			}
+		}
 	}
 }
