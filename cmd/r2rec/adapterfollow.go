@@ -245,6 +245,9 @@ func (f *follower) RollBack(ctx context.Context, ask web.RollBack) (web.AdapterS
 	if err := p.Validate(); err != nil {
 		return web.AdapterState{}, "", err
 	}
+	if void := voidIn(s, p); void != "" { // what is appended stays for ever, and each attempt would add one
+		return web.AdapterState{}, void, nil
+	}
 	if gone := goneFor(ctx, f.parts.store, s, p.Adapter); gone != nil {
 		return web.AdapterState{}, gone.Error(), nil
 	}

@@ -295,6 +295,7 @@ func TestServeFollowsTheLogOfAdapters(t *testing.T) {
 	p.do(append([]string{"adapters", "rollback", "--adapters", tr.folder}, p.kafkaArgs()...)...)
 	serving(web.ServingState{Current: first})
 
+	entries := len(s.state().Entries)
 	if status, body := s.ask("POST", "/v1/adapters/rollback", fmt.Sprintf(`{"adapter": %q}`, strings.Repeat("ab", 32))); status != 409 || !strings.Contains(body, "has never been current") {
 		t.Errorf("a roll-back to what never was: %d %s", status, body)
 	}
@@ -303,6 +304,10 @@ func TestServeFollowsTheLogOfAdapters(t *testing.T) {
 	}
 	if status, body := s.ask("POST", "/v1/adapters/rollback", fmt.Sprintf(`{"from": %q}`, second)); status != 409 || !strings.Contains(body, adapters.Name(first)) || s.state().Current != first {
 		t.Errorf("a roll-back of what is not current any more: %d %s, and current is %q", status, body, s.state().Current)
+	}
+
+	if log, err := tr.log.State(t.Context()); err != nil || len(log.Entries) != entries {
+		t.Errorf("what was refused left %d records in the log, %v", len(log.Entries)-entries, err)
 	}
 
 	// The record is for what it takes back, whatever this server's own model is.

@@ -109,11 +109,16 @@ func (d *adapterDesk) wouldCount(record event.Promotion) error {
 	case record.Kind == event.Promote && record.Adapter == d.state.Candidate:
 		return fmt.Errorf("%s is being rolled out to %s of the users already; --share 1 gives it to all", cleanName(record.Adapter), percent(d.state.Share))
 	}
-	next := d.state.Apply(d.state.Offset, record)
-	if void := next.Entries[len(next.Entries)-1].Void; void != "" {
+	if void := voidIn(d.state, record); void != "" {
 		return fmt.Errorf("%s would be void: %s", record.Kind, cut(void, 4*reasonWidth))
 	}
 	return nil
+}
+
+// voidIn says why a record would be void as the next one after a state; empty: it would count.
+func voidIn(s adapters.State, record event.Promotion) string {
+	next := s.Apply(s.Offset, record)
+	return next.Entries[len(next.Entries)-1].Void
 }
 
 // append writes the record and tells what came of it. One that did not count is an error.
