@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -42,23 +43,57 @@ An adapter is named by its digest, or by the first digits of it.`
 
 // adapterFlags say where adapters' files are.
 type adapterFlags struct {
-	Adapters string `help:"Folder or URL of the adapters' files: /srv/adapters, s3://bucket?region=eu-west-1, gs://bucket, azblob://container. Default: r2rec/adapters in $XDG_STATE_HOME, or in ~/.local/state." env:"R2REC_ADAPTERS" placeholder:"FOLDER|URL" group:"Adapters"`
+	Adapters string `help:"Folder or URL of the adapters' files: /srv/adapters, s3://bucket?region=eu-west-1, gs://bucket, azblob://container; the same for all, and for servers. Default: r2rec/adapters in $XDG_STATE_HOME, or in ~/.local/state." env:"R2REC_ADAPTERS" placeholder:"FOLDER|URL" group:"Adapters"`
+}
+
+// where the adapters' files are.
+func (f adapterFlags) where() (string, error) {
+	if f.Adapters != "" {
+		return f.Adapters, nil
+	}
+	where, err := stateFolder("adapters")
+	if err != nil {
+		return "", fmt.Errorf("--adapters is not given, and %w", err)
+	}
+	return where, nil
 }
 
 // store opens the adapters' files.
 func (f adapterFlags) store(ctx context.Context) (*adapters.Store, error) {
-	where := f.Adapters
-	if where == "" {
-		var err error
-		if where, err = stateFolder("adapters"); err != nil {
-			return nil, fmt.Errorf("--adapters is not given, and %w", err)
-		}
+	where, err := f.where()
+	if err != nil {
+		return nil, err
 	}
 	s, err := adapters.OpenStore(ctx, where)
 	if err != nil {
 		return nil, fmt.Errorf("--adapters: %w", err)
 	}
 	return s, nil
+}
+
+// warnUnnamed says where adapters go that servers are to fetch, if nobody said where.
+func (f adapterFlags) warnUnnamed(p *process) {
+	if f.Adapters != "" {
+		return
+	}
+	if where, err := f.where(); err == nil { // else no store can be opened, which is told
+		p.log.Warn("--adapters is not given: what is promoted lies in the default store, and servers cannot serve it unless they have that one. Set R2REC_ADAPTERS, the same for all", "store", where)
+	}
+}
+
+// lookedIn says in which store something was not found, and what to do where that is nobody's choice.
+func (f adapterFlags) lookedIn(err error) error {
+	where, unknown := f.where()
+	if unknown != nil {
+		return err
+	}
+	if f.Adapters != "" {
+		if u, err := url.Parse(where); err == nil && u.User != nil {
+			where = u.Redacted()
+		}
+		return fmt.Errorf("--adapters %s: %w", where, err)
+	}
+	return fmt.Errorf("--adapters is not given, so that the default store was looked in, %s: name the one that servers have, by --adapters or R2REC_ADAPTERS. There, %w", where, err)
 }
 
 // stateFolder is where a user's programs keep what has to outlast them.

@@ -209,6 +209,32 @@ func TestAdaptersByCommand(t *testing.T) {
 	})
 }
 
+// Where nobody says where adapters' files are, a command that writes warns, and one that finds nothing there says where it looked.
+func TestAdaptersInTheDefaultStore(t *testing.T) {
+	t.Setenv("XDG_STATE_HOME", t.TempDir())
+	one, first := loraFile(t, 1, nil)
+	two, _ := loraFile(t, 2, nil)
+	three, third := loraFile(t, 3, nil)
+	d := newAdaptersDesk(t, broker.Settings{Brokers: []string{embeddedtest.Kafka(t)}}, t.TempDir())
+	d.args = d.args[:len(d.args)-2] // logs warnings
+	for _, path := range []string{one, two} {
+		if _, errs, code := d.run("promote", path, "--share", "1"); code != 0 || strings.Contains(errs, "default store") {
+			t.Fatalf("exit code %d, %q", code, errs)
+		}
+	}
+	store := d.args[1]
+	unnamed := d
+	unnamed.args = d.args[2:]
+	for _, want := range []string{filepath.Join(os.Getenv("XDG_STATE_HOME"), "r2rec", "adapters"), "R2REC_ADAPTERS", first[:12]} {
+		unnamed.refused(want, "rollback")
+		unnamed.refused(want, "promote", first)
+	}
+	if _, errs, code := unnamed.run("promote", three); code != 0 || !strings.Contains(errs, "default store") {
+		t.Errorf("exit code %d, %q", code, errs)
+	}
+	d.refused("--adapters "+store+": fetch: adapter "+third[:12], "promote", third, "--share", "1")
+}
+
 // TestAdaptersListTellsOfWhatCannotBeRead, and of what only lies in the store.
 func TestAdaptersListTellsOfWhatCannotBeRead(t *testing.T) {
 	k := broker.Settings{Brokers: []string{embeddedtest.Kafka(t)}}

@@ -88,6 +88,7 @@ func (c adaptersImportCommand) Run(p *process) (err error) {
 		return err
 	}
 	defer rdb.Close()
+	c.warnUnnamed(p)
 	shown := &stages{p: p}
 	shown.held = c.JSON
 	defer shown.close()

@@ -60,7 +60,7 @@ func (c adaptersPromoteCommand) Run(p *process) error {
 		defer os.RemoveAll(cache)
 		var m adapters.Manifest
 		if file, m, err = d.store.Fetch(p.ctx, record.Adapter, cache); err != nil {
-			return err
+			return c.lookedIn(err)
 		}
 		proven = len(m.Canaries) > 0
 	}
@@ -75,6 +75,7 @@ func (c adaptersPromoteCommand) Run(p *process) error {
 	if err := d.wouldCount(record); err != nil {
 		return err
 	}
+	c.warnUnnamed(p)
 	if !proven {
 		m := adapters.Manifest{Parent: record.Parent, Created: record.Timestamp}
 		if m.Canaries, err = c.canaries(p, d, file); err != nil {

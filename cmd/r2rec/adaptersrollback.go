@@ -63,7 +63,7 @@ func (c adaptersRollbackCommand) Run(p *process) error {
 		return err
 	}
 	if err := goneFor(p.ctx, d.store, d.state, record.Adapter); err != nil {
-		return err
+		return c.lookedIn(err)
 	}
 	return d.append(p, record, c.JSON)
 }

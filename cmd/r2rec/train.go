@@ -131,6 +131,7 @@ func (c trainRoundCommand) Run(p *process) error {
 		return err
 	}
 	defer log.Close()
+	c.warnUnnamed(p)
 	shown := &stages{p: p}
 	defer shown.close()
 	o := c.options()
