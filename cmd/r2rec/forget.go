@@ -41,14 +41,16 @@ const forgetAhead = 24 * time.Hour
 
 // forgetReport is what the command found.
 type forgetReport struct {
-	Command      string            `json:"command"`
-	UserID       string            `json:"user_id"`
-	ForgetBefore event.Time        `json:"forget_before"`
-	Topic        string            `json:"topic"`
-	Partition    int               `json:"partition"`
-	Waited       bool              `json:"waited"`
-	Found        graphcache.Traces `json:"found"`          // before
-	Left         graphcache.Traces `json:"left,omitempty"` // after, where it waited
+	Command      string             `json:"command"`
+	UserID       string             `json:"user_id"`
+	ForgetBefore event.Time         `json:"forget_before"`
+	Topic        string             `json:"topic"`
+	Partition    int                `json:"partition"`
+	Waited       bool               `json:"waited"`
+	Found        graphcache.Traces  `json:"found"`          // before
+	Left         *graphcache.Traces `json:"left,omitempty"` // after, where it waited until it was applied
+
+	asked bool // it is in Kafka
 }
 
 func (c forgetCommand) Run(p *process) error {
@@ -56,15 +58,15 @@ func (c forgetCommand) Run(p *process) error {
 	if c.Before != "" {
 		at, err := time.Parse(time.RFC3339, c.Before)
 		if err != nil {
-			return fmt.Errorf("--before %q: want an instant as RFC 3339, such as 2026-11-23T10:15:30Z", c.Before)
+			return misuse("--before %q: want an instant as RFC 3339, such as 2026-11-23T10:15:30Z", c.Before)
 		}
 		u.ForgetBefore = event.At(at)
 		if ahead := time.Until(at); ahead > forgetAhead {
-			return fmt.Errorf("--before %s lies %v ahead: want at most %v, more is no valid request", c.Before, ahead.Round(time.Minute), forgetAhead)
+			return misuse("--before %s lies %v ahead: want at most %v, more is no valid request", c.Before, ahead.Round(time.Minute), forgetAhead)
 		}
 	}
 	if err := u.Validate(); err != nil {
-		return err
+		return wrong(err)
 	}
 	s, err := connect(p, c.kafkaFlags, c.redisFlags)
 	if err != nil {
@@ -81,30 +83,39 @@ func (c forgetCommand) Run(p *process) error {
 		u.ForgetBefore = r.Found.Before // Kafka keeps the last request, not the highest
 		r.ForgetBefore = u.ForgetBefore
 	}
+	err = c.carryOut(p.ctx, s, u, &r)
+	switch {
+	case !r.asked:
+		return unfinished{err}
+	case err != nil:
+		err = unfinished{fmt.Errorf("%w. The request is in Kafka all the same, in %s, and is applied when a consumer runs", err, r.Topic)}
+	case r.Left != nil:
+		err = leftOver(r)
+	}
+	return errors.Join(err, c.print(p, r))
+}
+
+// carryOut asks for it and, where that is wanted, waits and looks what is left.
+func (c forgetCommand) carryOut(ctx context.Context, s stores, u event.User, r *forgetReport) error {
 	for {
-		end, err := c.publish(p.ctx, s, u, &r)
+		end, err := c.publish(ctx, s, u, r)
+		if err != nil || !c.Wait {
+			return err
+		}
+		if err := c.await(ctx, s, *r, end); err != nil {
+			return err
+		}
+		left, err := c.look(ctx, s, u)
 		if err != nil {
 			return err
 		}
-		if !c.Wait {
-			break
-		}
-		if err := c.await(p.ctx, s, r, end); err != nil {
-			return err
-		}
-		if r.Left, err = c.look(p.ctx, s, u); err != nil {
-			return err
-		}
-		if r.Left.Before <= u.ForgetBefore {
-			break
+		if left.Before <= u.ForgetBefore {
+			r.Left = &left
+			return nil
 		}
 		// Somebody asked for more meanwhile, and it may stand before ours in Kafka.
-		u.ForgetBefore, r.ForgetBefore = r.Left.Before, r.Left.Before
+		u.ForgetBefore, r.ForgetBefore = left.Before, left.Before
 	}
-	if err := c.print(p, r); err != nil || !c.Wait {
-		return err
-	}
-	return leftOver(r)
 }
 
 // publish asks for it, and gives the end of the user's partition then.
@@ -114,6 +125,7 @@ func (c forgetCommand) publish(ctx context.Context, s stores, u event.User, r *f
 	if err := errors.Join(err, users.Close()); err != nil {
 		return 0, fmt.Errorf("publish to %s: %w; nothing is forgotten yet: run it again", r.Topic, err)
 	}
+	r.asked = true
 	ends, err := s.kafka.Offsets(ctx, broker.Users)
 	if err != nil {
 		return 0, err
@@ -128,8 +140,8 @@ func (c forgetCommand) publish(ctx context.Context, s stores, u event.User, r *f
 
 // await waits until the graph has everything below end of the user's partition.
 func (c forgetCommand) await(ctx context.Context, s stores, r forgetReport, end int64) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, c.WaitFor, fmt.Errorf("nobody has applied %s/%d up to offset %d within %v: start r2rec consume, or r2rec serve --consume, with the same --redis and --forget-key. "+
-		"The request is in Kafka and is applied then; --no-wait does not wait for it", r.Topic, r.Partition, end, c.WaitFor))
+	ctx, cancel := context.WithTimeoutCause(ctx, c.WaitFor, fmt.Errorf("nobody has applied %s/%d up to offset %d within %v: start r2rec consume, or r2rec serve --consume, with the same --redis and --forget-key; "+
+		"--no-wait does not wait for it", r.Topic, r.Partition, end, c.WaitFor))
 	defer cancel()
 	return poll(ctx, func() (bool, error) {
 		at, _, err := s.graph.Watermark(ctx, r.Topic, r.Partition)
@@ -182,28 +194,28 @@ func (c forgetCommand) print(p *process, r forgetReport) error {
 	}
 	fmt.Fprintf(p.stdout, "User %q, everything before %s, in %s/%d\n\n", r.UserID, r.ForgetBefore, r.Topic, r.Partition)
 	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	row := func(what string, found, left int64) {
-		if c.Wait {
-			fmt.Fprintf(w, "%s\t%d\t%d\t\n", what, found, left)
-		} else {
-			fmt.Fprintf(w, "%s\t%d\t\n", what, found)
+	row := func(what string, count func(graphcache.Traces) int64) {
+		fmt.Fprintf(w, "%s\t%d\t", what, count(r.Found))
+		if r.Left != nil {
+			fmt.Fprintf(w, "%d\t", count(*r.Left))
 		}
+		fmt.Fprintln(w)
 	}
 	fmt.Fprint(w, "in redis\tfound\t")
-	if c.Wait {
+	if r.Left != nil {
 		fmt.Fprint(w, "left\t")
 	}
 	fmt.Fprintln(w)
-	row("edges of the user", r.Found.Edges, r.Left.Edges)
-	row("purchases and hides", r.Found.Settled, r.Left.Settled)
-	row("lists of items that name the user", r.Found.Lists, r.Left.Lists)
-	row("of all these, later", r.Found.Later, r.Left.Later)
-	row("documents that apps read", r.Found.Documents, r.Left.Documents)
-	row("partitions with rewards pending", r.Found.Joins, r.Left.Joins)
+	row("edges of the user", func(t graphcache.Traces) int64 { return t.Edges })
+	row("purchases and hides", func(t graphcache.Traces) int64 { return t.Settled })
+	row("lists of items that name the user", func(t graphcache.Traces) int64 { return t.Lists })
+	row("of all these, later", func(t graphcache.Traces) int64 { return t.Later })
+	row("documents that apps read", func(t graphcache.Traces) int64 { return t.Documents })
+	row("partitions with rewards pending", func(t graphcache.Traces) int64 { return t.Joins })
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	if !c.Wait {
+	if r.Left == nil {
 		_, err := fmt.Fprintln(p.stdout, "\nA consumer forgets it when it reads that.")
 		return err
 	}
@@ -213,7 +225,7 @@ func (c forgetCommand) print(p *process, r forgetReport) error {
 
 // leftOver is nil where nothing is left that should be gone.
 func leftOver(r forgetReport) error {
-	left := r.Left
+	left := *r.Left
 	switch {
 	case left.Before < r.ForgetBefore:
 		return fmt.Errorf("the graph does not know that user %q is forgotten, although a consumer has applied the request: it uses another --forget-key than this command; give the same to all", r.UserID)

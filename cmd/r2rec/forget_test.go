@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -24,9 +25,15 @@ import (
 // fails runs a command that has to fail, and returns what it says.
 func (p *place) fails(args ...string) string {
 	p.Helper()
+	return p.ends(1, args...)
+}
+
+// ends runs a command that has to end with the exit code, and returns what it says.
+func (p *place) ends(want int, args ...string) string {
+	p.Helper()
 	var out, errs bytes.Buffer
-	if code := run(p.Context(), args, &out, &errs); code != 1 {
-		p.Errorf("r2rec %s: exit code %d, want 1\n%s%s", strings.Join(args, " "), code, out.String(), errs.String())
+	if code := run(p.Context(), args, &out, &errs); code != want {
+		p.Errorf("r2rec %s: exit code %d, want %d\n%s%s", strings.Join(args, " "), code, want, out.String(), errs.String())
 	}
 	return errs.String()
 }
@@ -109,7 +116,7 @@ func TestForgettingByEveryWay(t *testing.T) {
 		if want := (graphcache.Traces{Edges: 8, Settled: 4, Lists: 8, Documents: 2, Joins: 1}); found != want {
 			t.Errorf("the command found %+v, want %+v", found, want)
 		}
-		if want := (graphcache.Traces{Before: report.ForgetBefore}); report.Left != want {
+		if want := (graphcache.Traces{Before: report.ForgetBefore}); report.Left == nil || *report.Left != want {
 			t.Errorf("the command left %+v, want %+v", report.Left, want)
 		}
 		var asked event.User
@@ -258,7 +265,7 @@ func TestForgetAndRebuildWrongInput(t *testing.T) {
 		"--back and --drop-old: want ": {"rebuild", "--back", "--drop-old"},
 	} {
 		var out, errs bytes.Buffer
-		if code := run(t.Context(), args, &out, &errs); code != 1 || !strings.Contains(errs.String(), want) {
+		if code := run(t.Context(), args, &out, &errs); code != exitMisused || !strings.Contains(errs.String(), want) {
 			t.Errorf("r2rec %v: exit code %d, %s; want %s", args, code, errs.String(), want)
 		}
 	}
@@ -276,7 +283,7 @@ func TestWhatIsLeftOfAUser(t *testing.T) {
 		"it was asked for again": {Before: before, Documents: 2},
 	} {
 		said := ""
-		if err := leftOver(forgetReport{UserID: "u", ForgetBefore: before, Left: left}); err != nil {
+		if err := leftOver(forgetReport{UserID: "u", ForgetBefore: before, Left: &left}); err != nil {
 			said = err.Error()
 		}
 		if (want == "") != (said == "") || !strings.Contains(said, want) {
@@ -285,6 +292,102 @@ func TestWhatIsLeftOfAUser(t *testing.T) {
 	}
 	if raw, err := json.Marshal(forgetReport{}); err != nil || !bytes.Contains(raw, []byte(`"found"`)) {
 		t.Errorf("the report is %s, %v", raw, err)
+	}
+}
+
+// hears cancels when somebody writes what it waits for.
+type hears struct {
+	bytes.Buffer
+	word string
+	then func()
+}
+
+func (h *hears) Write(p []byte) (int, error) {
+	if strings.Contains(string(p), h.word) {
+		h.then()
+	}
+	return h.Buffer.Write(p)
+}
+
+// Whatever keeps the command from seeing the end of it, it says that the request is in Kafka, and nothing of what is left, which
+// it does not know.
+func TestForgetTellsThatTheRequestIsInKafka(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, broker.Settings{Brokers: []string{embeddedtest.Kafka(t)}}, &redis.UniversalOptions{Addrs: []string{embeddedtest.Redis(t)}})
+	for name, tc := range map[string]struct {
+		args []string
+		code int
+		says string
+	}{
+		"does not wait":   {[]string{"--no-wait"}, 0, ""},
+		"waits in vain":   {[]string{"--wait-for", "1ns"}, 1, "start r2rec consume"},
+		"stopped waiting": {[]string{"--wait-for", "24h"}, exitStopped, "The request is in Kafka all the same, in users"},
+	} {
+		ctx, stop := context.WithCancel(t.Context())
+		defer stop()
+		done := make(chan struct{})
+		var out, errs bytes.Buffer
+		code := 0
+		go func() {
+			defer close(done)
+			code = run(ctx, p.everywhere(append([]string{"forget", name, "--json"}, tc.args...)...), &out, &errs)
+		}()
+		if tc.code == exitStopped {
+			p.eventually("the request is not in Kafka", func() (bool, string) {
+				kc, err := broker.New(p.kafka)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer kc.Close()
+				parts, err := kc.Offsets(t.Context(), broker.Users)
+				if err != nil {
+					return false, err.Error()
+				}
+				found := false
+				err = kc.Read(t.Context(), broker.Users, parts, func(m kafka.Message) error {
+					found = found || string(m.Key) == name
+					return nil
+				})
+				return found, fmt.Sprint(err)
+			})
+			stop()
+		}
+		<-done
+		if code != tc.code || !strings.Contains(errs.String(), tc.says) || tc.code != 0 && !strings.Contains(errs.String(), "is in Kafka all the same") {
+			t.Errorf("%s: exit code %d, %s; want %d, %q", name, code, errs.String(), tc.code, tc.says)
+		}
+		if said := out.String(); !strings.Contains(said, `"found":{`) || strings.Contains(said, `"left"`) {
+			t.Errorf("%s: the report is %q", name, said)
+		}
+	}
+}
+
+// Stopped in the minute after the switch, it says which graph is left, and what was done.
+func TestRebuildIsStoppedAfterTheSwitch(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, broker.Settings{Brokers: []string{embeddedtest.Kafka(t)}}, &redis.UniversalOptions{Addrs: []string{embeddedtest.Redis(t)}})
+	p.do(p.everywhere("forget", "nobody", "--no-wait")...) // makes the topics
+	p.society("one", "two")
+	for i, asJSON := range []bool{true, false} {
+		ctx, stop := context.WithCancel(t.Context())
+		defer stop()
+		errs := &hears{word: "msg=switched", then: stop}
+		var out bytes.Buffer
+		args := p.everywhere("rebuild", "--grace", "24h")
+		if asJSON {
+			args = append(args, "--json")
+		}
+		code := run(ctx, args, &out, errs)
+		if want := fmt.Sprintf("r2rec: the graph of generation %d is left: r2rec rebuild --drop-old deletes it", i); code != exitStopped || !strings.Contains(errs.String(), want) {
+			t.Errorf("exit code %d, want %d and %q:\n%s", code, exitStopped, want, errs.String())
+		}
+		want := fmt.Sprintf("Generation %d serves; generation %d is left (--drop-old)", i+1, i)
+		if asJSON {
+			want = `"left_before":true`
+		}
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("the report says %s, want %q", out.String(), want)
+		}
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -47,6 +48,7 @@ type process struct {
 	stdout io.Writer
 	stderr io.Writer
 	log    *slog.Logger
+	asJSON bool // what it logs, and why it ends
 }
 
 func main() {
@@ -57,8 +59,34 @@ func main() {
 	os.Exit(code)
 }
 
-// exitStopped is that of a command that a signal stopped before it was done.
-const exitStopped = 130
+// Exit codes: exitStopped is that of a command that a signal stopped before it was done, exitMisused of one that would fail
+// however often it is run as it is.
+const (
+	exitStopped = 130
+	exitMisused = 2
+)
+
+// unfinished is the error of a command that has left something behind which people have to know, also where a signal stopped
+// it. Whatever else is stopped ends without a word.
+type unfinished struct{ error }
+
+func (e unfinished) Unwrap() error { return e.error }
+
+// usage is the error of a command that was got wrong.
+type usage struct{ error }
+
+func (e usage) Unwrap() error { return e.error }
+
+// wrong says of what checking flags has found that the command was got wrong.
+func wrong(err error) error {
+	if err == nil {
+		return nil
+	}
+	return usage{err}
+}
+
+// misuse is such an error.
+func misuse(format string, args ...any) error { return usage{fmt.Errorf(format, args...)} }
 
 // endless is a command that runs until it is stopped, by its flags or always: stopped, it is done.
 type endless interface{ endless() bool }
@@ -89,26 +117,61 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if exited { // --help has been printed
 		return code
 	}
-	if err != nil {
-		fmt.Fprintf(stderr, "r2rec: %v\nTry: %s --help\n", err, commandOf(err))
-		return 2
+	if err != nil { // flags may not have been taken over
+		asJSON := c.LogJSON || slices.Contains(args, "--log-json")
+		p := &process{stderr: stderr, log: newLogger(stderr, slog.LevelInfo, asJSON), asJSON: asJSON}
+		p.misused(err, commandOf(err))
+		return exitMisused
 	}
-	err = k.Run(&process{ctx: ctx, stdout: stdout, stderr: stderr, log: newLogger(stderr, c.LogLevel, c.LogJSON)})
-	if err == nil {
+	p := &process{ctx: ctx, stdout: stdout, stderr: stderr, log: newLogger(stderr, c.LogLevel, c.LogJSON), asJSON: c.LogJSON}
+	return p.end(k.Run(p), k.Selected())
+}
+
+// end says why a command ended, and is its exit code.
+func (p *process) end(err error, command *kong.Node) int {
+	var (
+		said    exit
+		left    unfinished
+		misused usage
+	)
+	stopped := errors.Is(err, context.Canceled) && p.ctx.Err() != nil
+	switch {
+	case err == nil:
 		return 0
-	}
-	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
-		if c, ok := k.Selected().Target.Interface().(endless); ok && c.endless() {
+	case stopped:
+		if c, ok := command.Target.Interface().(endless); ok && c.endless() {
 			return 0
 		}
+		if errors.As(err, &left) {
+			p.tell(err)
+		}
 		return exitStopped
-	}
-	var said exit
-	if errors.As(err, &said) {
+	case errors.As(err, &said):
 		return int(said)
+	case errors.As(err, &misused):
+		p.misused(err, command.FullPath())
+		return exitMisused
 	}
-	fmt.Fprintln(stderr, "r2rec:", err)
+	p.tell(err)
 	return 1
+}
+
+// tell says what a command ends with, beside its log or, for machines, as a line of it.
+func (p *process) tell(err error) {
+	if p.asJSON {
+		p.log.Error("the command has ended", "error", err)
+		return
+	}
+	fmt.Fprintln(p.stderr, "r2rec:", err)
+}
+
+// misused tells what is wrong with a command, and which help to read.
+func (p *process) misused(err error, command string) {
+	if p.asJSON {
+		p.log.Error("wrong usage", "error", err, "try", command+" --help")
+		return
+	}
+	fmt.Fprintf(p.stderr, "r2rec: %v\nTry: %s --help\n", err, command)
 }
 
 // commandOf is the command that was got wrong, as far as it is known.

@@ -49,11 +49,11 @@ func (c rebuildCommand) Run(p *process) error {
 	if c.From != "" {
 		var err error
 		if from, err = time.Parse(time.RFC3339, c.From); err != nil {
-			return fmt.Errorf("--from %q: want an instant as RFC 3339, such as 2026-11-23T10:15:30Z", c.From)
+			return misuse("--from %q: want an instant as RFC 3339, such as 2026-11-23T10:15:30Z", c.From)
 		}
 	}
 	if c.Back && c.DropOld {
-		return errors.New("--back and --drop-old: want one of them")
+		return misuse("--back and --drop-old: want one of them")
 	}
 	c.anew = true
 	s, err := connect(p, c.kafkaFlags, c.redisFlags)
@@ -88,10 +88,10 @@ func (c rebuildCommand) Run(p *process) error {
 	if lost := context.Cause(work.ctx); err != nil && errors.Is(lost, adapters.ErrLost) {
 		err = errors.Join(lost, err)
 	}
-	if err != nil {
+	if err != nil && r.did.Before == nil {
 		return err
 	}
-	return r.print()
+	return errors.Join(err, r.print()) // after a switch it is told what was done, however it ended
 }
 
 // rebuild is one run.
@@ -118,6 +118,7 @@ type rebuildReport struct {
 	Deleted    int64           `json:"deleted_keys"`
 	Leftovers  []int           `json:"leftovers,omitempty"` // generations that earlier rebuilds left and that were deleted
 	KeptBefore bool            `json:"kept_before"`
+	LeftBefore bool            `json:"left_before,omitempty"` // it should have been deleted and was not, or not wholly
 }
 
 func (r *rebuild) run(kc *broker.Client) error {
@@ -162,14 +163,16 @@ func (r *rebuild) run(kc *broker.Client) error {
 	r.did.Rate = float64(r.did.Total) / r.did.Seconds
 	r.did.Before = &target.before
 	if r.did.RoomAfter, err = r.graph.Room(r.p.ctx); err != nil {
-		return err
+		r.p.log.Warn("what redis uses with both graphs is not known", "error", err)
 	}
 	if r.KeepOld {
 		r.did.KeptBefore = true
 		return nil
 	}
 	r.p.log.Info("switched", "generation", target.Generation(), "before", target.before, "deleted_in", r.Grace)
-	return r.drop(target.before, r.Grace)
+	err = r.drop(target.before, r.Grace)
+	r.did.LeftBefore = err != nil
+	return err
 }
 
 // rebuildBatch is how many records a partition applies at once: more than a consumer does, for nobody waits for one of them.
@@ -186,7 +189,7 @@ func (r *rebuild) bar() *stages {
 func (r *rebuild) undo(target *rebuildTarget, err error) error {
 	err = fmt.Errorf("nothing was switched, the graph that served goes on: %w", err)
 	if r.p.ctx.Err() != nil {
-		return err // the next run finds it
+		return unfinished{err} // the next run finds it
 	}
 	_, dropped := r.graph.Drop(r.p.ctx, target.Generation(), r.Pause)
 	return errors.Join(err, dropped)
@@ -215,11 +218,18 @@ func (r *rebuild) drop(n int, grace time.Duration) error {
 	select {
 	case <-timer.C:
 	case <-r.p.ctx.Done():
-		return fmt.Errorf("the graph of generation %d is left: r2rec rebuild --drop-old deletes it: %w", n, r.p.ctx.Err())
+		return isLeft(n, r.p.ctx.Err())
 	}
 	deleted, err := r.graph.Drop(r.p.ctx, n, r.Pause)
 	r.did.Deleted += deleted
-	return err
+	if err != nil {
+		return isLeft(n, err)
+	}
+	return nil
+}
+
+func isLeft(n int, err error) error {
+	return unfinished{fmt.Errorf("the graph of generation %d is left: r2rec rebuild --drop-old deletes it: %w", n, err)}
 }
 
 // room refuses where two graphs may not fit.
@@ -295,7 +305,9 @@ func (r *rebuild) dropOld() error {
 }
 
 func (r *rebuild) print() error {
-	c, err := r.graph.Current(r.p.ctx)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.p.ctx), cleanUpWithin) // also after a Ctrl-C
+	defer cancel()
+	c, err := r.graph.Current(ctx)
 	if err != nil {
 		return err
 	}
@@ -315,6 +327,8 @@ func (r *rebuild) print() error {
 	switch {
 	case r.did.KeptBefore:
 		fmt.Fprintf(w, "; generation %d is kept (--back, --drop-old)", *r.did.Before)
+	case r.did.LeftBefore:
+		fmt.Fprintf(w, "; generation %d is left (--drop-old)", *r.did.Before)
 	case r.did.Before != nil:
 		fmt.Fprintf(w, "; generation %d is deleted", *r.did.Before)
 	}
