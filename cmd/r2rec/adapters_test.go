@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"math/rand/v2"
@@ -12,6 +13,8 @@ import (
 	"time"
 
 	"github.com/segmentio/kafka-go"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/r2rec/r2rec/internal/adapters"
 	"github.com/r2rec/r2rec/internal/broker"
@@ -233,6 +236,29 @@ func TestAdaptersInTheDefaultStore(t *testing.T) {
 		t.Errorf("exit code %d, %q", code, errs)
 	}
 	d.refused("--adapters "+store+": fetch: adapter "+third[:12], "promote", third, "--share", "1")
+}
+
+// Stopped while its record is on the way, promote says that nobody knows whether it is stored.
+func TestPromoteIsStoppedWhileItWrites(t *testing.T) {
+	t.Parallel()
+	path, _ := loraFile(t, 1, nil)
+	fake, err := kfake.NewCluster(kfake.NumBrokers(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(fake.Close)
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	fake.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
+		fake.KeepControl()
+		stop()
+		return nil, nil, false
+	})
+	d := newAdaptersDesk(t, broker.Settings{Brokers: fake.ListenAddrs()}, t.TempDir())
+	var out, errs bytes.Buffer
+	if code := run(ctx, append([]string{"adapters", "promote", path}, d.args...), &out, &errs); code != exitStopped || !strings.Contains(errs.String(), "whether the record is stored is not known") {
+		t.Errorf("exit code %d, %q", code, errs.String())
+	}
 }
 
 // TestAdaptersListTellsOfWhatCannotBeRead, and of what only lies in the store.

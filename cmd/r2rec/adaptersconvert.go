@@ -59,7 +59,7 @@ type peftAdapter struct {
 // did where it was trained.
 func (c peftAdapter) convert(p *process, path string) (says lora.Manifest, err error) {
 	if c.Model == "" {
-		return says, errors.New("--model: name the GGUF file that the adapter was learned for; the model that travels with the program is taught within r2rec only, by train and lm tune")
+		return says, misuse("--model: name the GGUF file that the adapter was learned for; the model that travels with the program is taught within r2rec only, by train and lm tune")
 	}
 	base, err := gguf.Open(c.Model)
 	if err != nil {

@@ -42,14 +42,14 @@ r2rec adapters promote FILE.`
 }
 
 func (c adaptersImportCommand) Run(p *process) (err error) {
-	if err := checkCounts(count{"--threads", c.Threads, 1}); err != nil {
-		return err
+	if err := errors.Join(checkCounts(count{"--threads", c.Threads, 1}), checkShare(c.Share), checkAmounts(amount{"--detect", c.Detect})); err != nil {
+		return wrong(err)
 	}
 	var since event.Time
 	if c.Since != "" {
 		at, err := time.Parse(time.RFC3339, c.Since)
 		if err != nil {
-			return fmt.Errorf("--since %q: want an instant as RFC 3339, such as 2026-11-23T10:15:30Z", c.Since)
+			return misuse("--since %q: want an instant as RFC 3339, such as 2026-11-23T10:15:30Z", c.Since)
 		}
 		since = event.At(at)
 	}

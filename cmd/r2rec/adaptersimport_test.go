@@ -101,12 +101,15 @@ func TestAdaptersImport(t *testing.T) {
 	if err := os.Remove(filepath.Join(bare, manifestFile)); err != nil {
 		t.Fatal(err)
 	}
-	for want, args := range map[string][]string{
-		"has no r2rec.json": importing(bare),
-		"--since":           importing(bare, "--since", "yesterday"),
-		"--model":           append([]string{"adapters", "import", bare, "--adapters", p.folder}, flags...),
+	for want, wrong := range map[string]struct {
+		code int
+		args []string
+	}{
+		"has no r2rec.json": {1, importing(bare)},
+		"--since":           {exitMisused, importing(bare, "--since", "yesterday")},
+		"--model":           {exitMisused, append([]string{"adapters", "import", bare, "--adapters", p.folder}, flags...)},
 	} {
-		if said := p.fails(args...); !strings.Contains(said, want) {
+		if said := p.ends(wrong.code, wrong.args...); !strings.Contains(said, want) {
 			t.Errorf("import says %s, want %q", said, want)
 		}
 	}

@@ -33,8 +33,8 @@ promoted; roll it back first.`
 }
 
 func (c adaptersPromoteCommand) Run(p *process) error {
-	if !(c.Share > 0 && c.Share <= 1) {
-		return fmt.Errorf("--share %v: want more than 0, and at most 1", c.Share)
+	if err := checkShare(c.Share); err != nil {
+		return err
 	}
 	d, err := c.connect(p)
 	if err != nil {
@@ -126,7 +126,7 @@ func voidIn(s adapters.State, record event.Promotion) string {
 func (d *adapterDesk) append(p *process, record event.Promotion, asJSON bool) error {
 	state, counted, err := d.log.Append(p.ctx, record)
 	if err != nil {
-		return err
+		return unfinished{err} // whether it is stored may not be known
 	}
 	entry := state.Entries[len(state.Entries)-1]
 	if asJSON {

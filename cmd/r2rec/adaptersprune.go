@@ -41,10 +41,10 @@ type pruning struct {
 
 func (c adaptersPruneCommand) Run(p *process) error {
 	if err := checkCounts(count{"--keep", c.Keep, 0}); err != nil {
-		return err
+		return wrong(err)
 	}
 	if c.Younger < 0 {
-		return fmt.Errorf("--younger %v: want 0 or more", c.Younger)
+		return misuse("--younger %v: want 0 or more", c.Younger)
 	}
 	d, err := c.connect(p)
 	if err != nil {

@@ -284,3 +284,26 @@ func checkCounts(counts ...count) error {
 	}
 	return nil
 }
+
+// amount is a flag that has to be more than 0: where options take their defaults for 0, it would be taken for that.
+type amount struct {
+	flag  string
+	value float64
+}
+
+func checkAmounts(amounts ...amount) error {
+	for _, a := range amounts {
+		if !(a.value > 0) || math.IsInf(a.value, 0) {
+			return misuse("%s %v: want more than 0", a.flag, a.value)
+		}
+	}
+	return nil
+}
+
+// checkShare checks the share of the users who get an adapter first.
+func checkShare(share float64) error {
+	if !(share > 0 && share <= 1) {
+		return misuse("--share %v: want more than 0, and at most 1", share)
+	}
+	return nil
+}

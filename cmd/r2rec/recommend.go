@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/r2rec/r2rec/internal/event"
 	"github.com/r2rec/r2rec/reasoner"
 )
 
@@ -29,12 +30,24 @@ fails, the graph's own ranking is served and marked so. It ranks by the flags gi
 beside servers that are run otherwise use --dry-run, which changes nothing.`
 }
 
+// check finds what is wrong before anything is reached.
+func (c recommendCommand) check() error {
+	if c.K < 1 || c.K > reasoner.MaxK { // 0 would be taken for the default
+		return misuse("-k %d: want 1 to %d", c.K, reasoner.MaxK)
+	}
+	var broken *event.Error
+	if c.Surface != "" && errors.As(event.CheckUserID(c.Surface), &broken) { // surfaces keep the same rules
+		return misuse("--surface %.64q %s", c.Surface, broken.Rule)
+	}
+	return errors.Join(c.recommendFlags.check(), event.CheckUserID(c.User))
+}
+
 func (c recommendCommand) Run(p *process) error {
-	if err := c.recommendFlags.check(); err != nil {
-		return err
+	if err := c.check(); err != nil {
+		return wrong(err)
 	}
 	if c.Adapters != "" && !c.DryRun {
-		return errors.New("adapters are set (R2REC_ADAPTERS, --config), and this command follows no log of adapters: it would put a list of another ranking in the place of what servers made; look with --dry-run, or ask a server over HTTP")
+		return misuse("adapters are set (R2REC_ADAPTERS, --config), and this command follows no log of adapters: it would put a list of another ranking in the place of what servers made; look with --dry-run, or ask a server over HTTP")
 	}
 	model, noModel, err := c.modelFlags.open(p)
 	if err != nil {

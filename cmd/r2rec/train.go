@@ -93,14 +93,10 @@ func (c trainRoundCommand) endless() bool { return c.Every > 0 }
 
 func (c trainRoundCommand) Run(p *process) error {
 	if !c.Once && c.Every <= 0 {
-		return errors.New("say --once, or --every with a time such as 1h")
+		return misuse("say --once, or --every with a time such as 1h")
 	}
-	if err := checkCounts(count{"--least", c.Least, 1}, count{"--fit-steps", c.FitSteps, 0}, count{"--steps", c.Steps, 1}, count{"--batch", c.Batch, 1},
-		count{"--checkpoint-every", c.CheckpointEvery, 1}, count{"--rank", c.Rank, 1}, count{"--threads", c.Threads, 1}); err != nil {
-		return err
-	}
-	if err := c.rollOutFlags.check(); err != nil {
-		return err
+	if err := errors.Join(c.roundFlags.check(), c.rollOutFlags.check()); err != nil {
+		return wrong(err)
 	}
 	dir, err := c.dir()
 	if err != nil {
@@ -202,6 +198,26 @@ func (c trainRoundCommand) dir() (string, error) {
 		return "", fmt.Errorf("--dir is not given, and %w", err)
 	}
 	return dir, nil
+}
+
+// check finds what makes no sense.
+func (f roundFlags) check() error {
+	return errors.Join(
+		checkCounts(count{"--least", f.Least, 1}, count{"--fit-steps", f.FitSteps, 0}, count{"--steps", f.Steps, 1}, count{"--batch", f.Batch, 1},
+			count{"--checkpoint-every", f.CheckpointEvery, 1}, count{"--rank", f.Rank, 1}, count{"--threads", f.Threads, 1}),
+		checkShare(f.Share), checkMaterial(f.Held, f.Staleness),
+		checkAmounts(amount{"--detect", f.Detect}, amount{"--fit-rate", f.FitRate}, amount{"--rate", f.Rate}, amount{"--beta", f.Beta}))
+}
+
+// checkMaterial checks which decisions are learned from, and which are left to the gate.
+func checkMaterial(held float64, staleness time.Duration) error {
+	switch {
+	case !(held > 0 && held < 1):
+		return misuse("--held %v: want more than 0, and less than 1", held)
+	case staleness <= 0:
+		return misuse("--staleness %v: want some time", staleness)
+	}
+	return nil
 }
 
 func (f roundFlags) options() rltrainer.RoundOptions {

@@ -51,8 +51,8 @@ type trainExported struct {
 }
 
 func (c trainExportCommand) Run(p *process) (err error) {
-	if !(c.Held > 0 && c.Held < 1) {
-		return fmt.Errorf("--held %v: want more than 0, and less than 1", c.Held)
+	if err := checkMaterial(c.Held, c.Staleness); err != nil {
+		return err
 	}
 	model, err := c.servedFlags.open(engine.Options{Concurrency: 1})
 	if err != nil {

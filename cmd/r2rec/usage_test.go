@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,6 +22,24 @@ func TestWrongUsage(t *testing.T) {
 		{"demo --rate 0", 1, "--rate 0: want more than 0"},
 		{"consume --reward kiss=1", 1, "--reward kiss=1: there is no such interaction"},
 		{"consume --reward click=x", 2, "--reward: invalid map value"},
+		{"train", 2, "say --once, or --every with a time such as 1h"},
+		{"train --once --threads 0", 2, "--threads 0: want 1 or more"},
+		{"train --once --roll-out-limit 0s", 2, "--roll-out-limit 0s: want some time"},
+		{"train --once --share 0", 2, "--share 0: want more than 0, and at most 1"},
+		{"train --once --held 0", 2, "--held 0: want more than 0, and less than 1"},
+		{"train --once --staleness 0s", 2, "--staleness 0s: want some time"},
+		{"train --once --detect 0", 2, "--detect 0: want more than 0"},
+		{"train --once --beta 0", 2, "--beta 0: want more than 0"},
+		{"train --once --rate 0", 2, "--rate 0: want more than 0"},
+		{"train --once --fit-rate 0", 2, "--fit-rate 0: want more than 0"},
+		{"train export out --staleness 0s", 2, "--staleness 0s: want some time"},
+		{"train export out --held 0", 2, "--held 0: want more than 0, and less than 1"},
+		{"adapters import . --share 0", 2, "--share 0: want more than 0, and at most 1"},
+		{"adapters import . --detect 0", 2, "--detect 0: want more than 0"},
+		{"recommend u -k 0", 2, "-k 0: want 1 to 20"},
+		{"recommend u -k 21", 2, "-k 21: want 1 to 20"},
+		{"recommend u --surface home\x7f", 2, `--surface "home\x7f" holds a control character`},
+		{"recommend u\x7f", 2, "holds a control character"},
 		{"consume --examination home=1,0", 1, `surface "home": the probability of position 2 is 0`},
 		{"serve --examination home", 1, "want cascade, or SURFACE=P1,P2"},
 		{"demo --visits=-1", 1, "--visits -1: want 0 to 1000"},
@@ -40,8 +59,8 @@ func TestWrongUsage(t *testing.T) {
 		{"graph --redis nonsense", 1, "want redis://user:password@host:port/db"},
 		{"graph --redis redis://u:hush%hush@127.0.0.1:1/0", 1, "want redis://user:password@host:port/db"},
 		{"graph --redis redis://u:hush@127.0.0.1:1/0", 1, "redis at 127.0.0.1:1"},
-		{"adapters promote x --share 2", 1, "--share 2: want more than 0, and at most 1"},
-		{"adapters prune --keep=-1", 1, "--keep -1: want 0 or more"},
+		{"adapters promote x --share 2", 2, "--share 2: want more than 0, and at most 1"},
+		{"adapters prune --keep=-1", 2, "--keep -1: want 0 or more"},
 		{"adapters list --adapters ftp://u:hush@host", 1, "--adapters: open the store of adapters at ftp://u:xxxxx@host: this program knows no ftp"},
 		{"adapters list --adapters /proc/none", 1, "/proc/none"},
 		{"import /does/not/exist", 1, "/does/not/exist"},
@@ -55,6 +74,31 @@ func TestWrongUsage(t *testing.T) {
 		}
 		if strings.Contains(errs.String(), "hush") || strings.Contains(errs.String(), "goroutine") {
 			t.Errorf("r2rec %s tells a secret or a stack: %s", tc.args, errs.String())
+		}
+	}
+}
+
+// What a command ends with is read by what reads its log.
+func TestTheLastErrorIsAsMachinesReadIt(t *testing.T) {
+	t.Parallel()
+	for args, want := range map[string]struct {
+		code int
+		said map[string]string
+	}{
+		"graph --log-json --redis redis://127.0.0.1:1/0": {1, map[string]string{"level": "ERROR", "error": "redis at 127.0.0.1:1"}},
+		"train --log-json --once --threads 0":            {2, map[string]string{"level": "ERROR", "error": "--threads 0: want 1 or more", "try": "r2rec train round --help"}},
+		"eval --log-json --nothing":                      {2, map[string]string{"level": "ERROR", "error": "unknown flag --nothing", "try": "r2rec eval --help"}},
+	} {
+		var out, errs bytes.Buffer
+		code := run(t.Context(), strings.Fields(args), &out, &errs)
+		var said map[string]any
+		if err := json.Unmarshal(errs.Bytes(), &said); err != nil || code != want.code {
+			t.Errorf("r2rec %s: exit code %d, want %d, and one JSON object: %q, %v", args, code, want.code, errs.String(), err)
+		}
+		for key, value := range want.said {
+			if got, _ := said[key].(string); !strings.Contains(got, value) {
+				t.Errorf("r2rec %s: %s is %q, want %q", args, key, got, value)
+			}
 		}
 	}
 }
@@ -109,7 +153,7 @@ func TestConfigurationFile(t *testing.T) {
 func TestRecommendBesideTheLogOfAdapters(t *testing.T) {
 	t.Setenv("R2REC_ADAPTERS", "file:///adapters")
 	var out, errs bytes.Buffer
-	if code := run(t.Context(), []string{"recommend", "u"}, &out, &errs); code != 1 || !strings.Contains(errs.String(), "--dry-run") {
+	if code := run(t.Context(), []string{"recommend", "u"}, &out, &errs); code != 2 || !strings.Contains(errs.String(), "--dry-run") {
 		t.Errorf("exit code %d, %q", code, errs.String())
 	}
 }
