@@ -42,9 +42,19 @@ func TestARoundElsewhere(t *testing.T) {
 		wantFiles(t, work)
 		return cmd.ProcessState.ExitCode(), string(out)
 	}
-	if code, said := round(); code != 0 || !strings.Contains(said, "nothing to export: no decision that was shown has a reward yet") {
+	if code, said := round(); code != 0 || !strings.Contains(said, "nothing is exported: no decision that was shown has a reward yet") {
 		t.Errorf("without decisions: exit code %d, %s", code, said)
 	}
+	export := append([]string{"train", "export", s.file("export"), "--model", model, "--readout", "letters", "--prompt", "3", "--json"}, p.kafkaArgs()...)
+	machines := func(code int, want trainExported) {
+		t.Helper()
+		var out, errs bytes.Buffer
+		var got trainExported
+		if ended := run(t.Context(), export, &out, &errs); ended != code || json.Unmarshal(out.Bytes(), &got) != nil || got.Verdict != want.Verdict || !strings.Contains(got.Reason, want.Reason) {
+			t.Errorf("exit code %d, %q, %s; want %d and %+v", ended, out.String(), errs.String(), code, want)
+		}
+	}
+	machines(exitNothingToLearn, trainExported{Verdict: rltrainer.NothingToLearn, Reason: "no decision that was shown has a reward yet"})
 	for more, want := range map[string]string{
 		"R2REC_ADAPTERS=ftp://host":  "knows no ftp",
 		"EXPORT_FLAGS=--prompt 99":   "99",
@@ -59,10 +69,7 @@ func TestARoundElsewhere(t *testing.T) {
 	if code, said := round(); code != 0 || !strings.Contains(said, "adapter abababababab is being rolled out to 50 % of the users") {
 		t.Errorf("during a roll-out: exit code %d, %s", code, said)
 	}
-	var out, errs bytes.Buffer
-	if code := run(t.Context(), append([]string{"train", "export", s.file("export"), "--model", model, "--readout", "letters", "--prompt", "3"}, p.kafkaArgs()...), &out, &errs); code != exitWaiting {
-		t.Errorf("during a roll-out: exit code %d, %s", code, errs.String())
-	}
+	machines(exitWaiting, trainExported{Verdict: rltrainer.Waiting, Reason: "is being rolled out to 50 % of the users"})
 }
 
 // Told to end, the script tells the command at work, waits until that has let go of what it holds, and leaves nothing.

@@ -15,7 +15,7 @@ type trainExportCommand struct {
 	Out         string        `arg:"" help:"Folder to write into; it is made where there is none." type:"path" placeholder:"DIR"`
 	Staleness   time.Duration `help:"Decisions older than this are left out." default:"720h" group:"Export"`
 	Held        float64       `help:"Share of the unused decisions, the newest, that is left to the gate." default:"0.5" group:"Export"`
-	JSON        bool          `help:"One JSON object that says what was written." group:"Export"`
+	JSON        bool          `help:"One JSON object that says what was written, or why nothing was." group:"Export"`
 	servedFlags `embed:""`
 	kafkaFlags  `embed:""`
 }
@@ -47,7 +47,24 @@ an adapter says otherwise, whose readout and prompt --readout and --prompt then 
 type trainExported struct {
 	Command string `json:"command"`
 	Out     string `json:"out"`
+	// Why nothing is exported, as a round says it; absent: it is.
+	Verdict rltrainer.Verdict `json:"verdict,omitempty"`
+	Reason  string            `json:"reason,omitempty"`
 	rltrainer.ExportReport
+}
+
+// nothing says why nothing is exported.
+func (c trainExportCommand) nothing(p *process, verdict rltrainer.Verdict, reason string, rep rltrainer.ExportReport) error {
+	if c.JSON {
+		if err := json.NewEncoder(p.stdout).Encode(trainExported{"train export", c.Out, verdict, reason, rep}); err != nil {
+			return err
+		}
+	} else if p.asJSON {
+		p.log.Info("nothing is exported", "why", reason)
+	} else {
+		fmt.Fprintln(p.stderr, "r2rec: nothing is exported:", reason)
+	}
+	return exitWith(exitCodes[verdict])
 }
 
 func (c trainExportCommand) Run(p *process) (err error) {
@@ -78,8 +95,8 @@ func (c trainExportCommand) Run(p *process) (err error) {
 		return err
 	}
 	if state.Candidate != "" {
-		fmt.Fprintf(p.stderr, "r2rec: nothing is exported: %s is being rolled out to %s of the users, and what is learned meanwhile could not be judged before that has ended\n", cleanName(state.Candidate), percent(state.Share))
-		return exitWith(exitWaiting)
+		return c.nothing(p, rltrainer.Waiting, fmt.Sprintf("%s is being rolled out to %s of the users, and what is learned meanwhile could not be judged before that has ended",
+			cleanName(state.Candidate), percent(state.Share)), rltrainer.ExportReport{})
 	}
 	shown := &stages{p: p}
 	shown.held = c.JSON
@@ -98,21 +115,20 @@ func (c trainExportCommand) Run(p *process) (err error) {
 				return line(x)
 			})
 		if nothing = err == nil && rep.Rollouts == 0; nothing {
-			err = fmt.Errorf("nothing to export: %s", rep.Why())
+			err = errors.New(rep.Why()) // leaves no files
 		}
 		m.LearnedBefore = int64(rep.Before)
 		return err
 	})
 	shown.close()
 	if nothing {
-		fmt.Fprintln(p.stderr, "r2rec:", err)
-		return exitWith(exitNothingToLearn)
+		return c.nothing(p, rltrainer.NothingToLearn, err.Error(), rep)
 	}
 	if err != nil {
 		return err
 	}
 	if c.JSON {
-		return json.NewEncoder(p.stdout).Encode(trainExported{"train export", c.Out, rep})
+		return json.NewEncoder(p.stdout).Encode(trainExported{Command: "train export", Out: c.Out, ExportReport: rep})
 	}
 	_, err = fmt.Fprintf(p.stdout, "%d decisions of %d users before %s, in %d of which something was chosen, are in %s.\n%d later ones are left to the gate. Left out: %s.\n",
 		rep.Rollouts, rep.Users, rep.Before, rep.Choices, filepath.Join(c.Out, rolloutsFile), rep.Held, rep.Why())
