@@ -6,7 +6,9 @@ import (
 	"io/fs"
 	"math"
 	"net/url"
+	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/r2rec/r2rec/graphcache"
@@ -71,7 +73,7 @@ func (f redisFlags) graph(rdb redis.UniversalClient, p *process) (*graphcache.Ge
 func (f redisFlags) warnForgetKey(p *process) {
 	if f.ForgetKey == "" {
 		p.log.Warn("no --forget-key is set: whoever can read redis and has a list of user ids can tell who was forgotten. "+
-			"Set a secret (R2REC_FORGET_KEY), the same for all processes, and run r2rec rebuild once", "docs", "docs/forgetting.md")
+			"Set a secret (R2REC_FORGET_KEY), the same for all processes: stop all that consumes, run r2rec rebuild with it, and start everything with it", "docs", "docs/forgetting.md")
 	}
 }
 
@@ -169,6 +171,19 @@ func (f modelFlags) concurrency() int {
 // ollamaConcurrency keeps a server busy that answers one prompt at a time, as they do unless they are told.
 const ollamaConcurrency = 2
 
+// checkOllama finds out whether --ollama is a URL. It shows nothing that a password may be in.
+func (f modelFlags) checkOllama() error {
+	u, err := url.Parse(f.Ollama)
+	if err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" {
+		return nil
+	}
+	said := fmt.Sprintf("%.100q", f.Ollama)
+	if strings.Contains(f.Ollama, "@") {
+		said = "(not shown, a password may be in it)"
+	}
+	return misuse("--ollama %s: want a URL with http:// or https://, such as http://127.0.0.1:11434; --no-model has the graph rank", said)
+}
+
 // checkTimes finds out which waits and counts make no sense.
 func (f modelFlags) checkTimes() error {
 	switch {
@@ -214,7 +229,13 @@ func only(m reasoner.Model) reasoner.Models {
 // client reasons through Ollama, its letters calibrated: by the model that is named, or else by the server's last changed one
 // that is not of r2rec's own making. It is nil where the server has none to choose. A named model may come and go while we run.
 func (f modelFlags) client(p *process) (m reasoner.Model, why string, err error) {
+	if err := f.checkOllama(); err != nil {
+		return nil, "", err
+	}
 	name := f.Model
+	if info, err := os.Stat(name); err == nil && info.Mode().IsRegular() && strings.HasSuffix(strings.ToLower(name), ".gguf") { // as servers with --adapters have it
+		return nil, fmt.Sprintf("--model %s is a file, and with --ollama, where no log of adapters is followed, it names a model of that server: name one (ollama list), or leave out --ollama to run the file within this program", name), nil
+	}
 	if name == "" {
 		names, err := ollama.Models(p.ctx, f.Ollama)
 		names = slices.DeleteFunc(names, ollama.Made)

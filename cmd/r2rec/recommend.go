@@ -27,7 +27,8 @@ func (recommendCommand) Help() string {
 	return `Makes a fresh recommendation: walks the graph, asks the model, logs the decision to Kafka, stores the
 document in Redis in place of the one that is there, and prints it with its reasons. Without a model, or where it
 fails, the graph's own ranking is served and marked so. It ranks by the flags given here and follows no log of adapters:
-beside servers that are run otherwise use --dry-run, which changes nothing.`
+beside servers that are run otherwise use --dry-run, which changes nothing. Where these follow the log of adapters through an
+Ollama, R2REC_MODEL is the base model's file: here --model then has to name a model of that Ollama, or the graph ranks.`
 }
 
 // check finds what is wrong before anything is reached.
