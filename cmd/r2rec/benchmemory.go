@@ -21,7 +21,7 @@ type benchMemoryCommand struct {
 	Edges int    `help:"Interactions, each of another pair of a user and an item; power laws on both sides." default:"1000000" group:"Graph"`
 	Seed  uint64 `help:"Seed of the graph." default:"1" group:"Graph"`
 
-	Redis string `help:"A Redis without any key, in all of its databases, that nobody else uses meanwhile." env:"R2REC_REDIS" default:"redis://127.0.0.1:6379/0" group:"Redis"`
+	Redis string `help:"A Redis without any key, in all of its databases, that nobody else uses meanwhile. Given here alone, not in the environment or --config." explicit:"" default:"redis://127.0.0.1:6379/0" group:"Redis"`
 
 	JSON bool `help:"Figures for machines, one JSON object a line." group:"Results"`
 }

@@ -22,8 +22,8 @@ type benchRetrieveCommand struct {
 	Clients      int  `help:"Clients that ask at the same time, for the figures that end in their number." default:"32" group:"Work"`
 	Keep         bool `help:"Leave the graph in Redis; the next run with the same flags finds it and need not build it." group:"Graph"`
 
-	Redis  string `help:"Redis to build the graph in, as redis://user:password@host:port/db." env:"R2REC_REDIS" default:"redis://127.0.0.1:6379/0" group:"Redis"`
-	Prefix string `help:"Put before every key: has to be the benchmark's own." default:"r2bench:" group:"Redis"`
+	Redis  string `help:"Redis to build the graph in, as redis://user:password@host:port/db. Given here alone, not in the environment or --config." explicit:"" default:"redis://127.0.0.1:6379/0" group:"Redis"`
+	Prefix string `help:"Put before every key: has to be the benchmark's own." explicit:"" default:"r2bench:" group:"Redis"`
 
 	JSON bool `help:"Figures for machines, one JSON object a line." group:"Results"`
 }
@@ -37,7 +37,7 @@ events through Kafka (which runs within this process), applied by the consumer.
   r2rec bench retrieve --keep
   r2rec bench retrieve --users 10000 --items 2000 --edges 200000
 
-The default size takes some 0.8 GB in Redis and minutes to build; --keep leaves it there for the next time.`
+The default size takes some 0.6 GB in Redis and minutes to build; --keep leaves it there for the next time.`
 }
 
 // Run measures.

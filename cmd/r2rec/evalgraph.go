@@ -88,7 +88,7 @@ func (f evalFit) grow(without bool) (o live.GrowOptions, err error) {
 
 // evalGraph says what of the graph is kept and read.
 type evalGraph struct {
-	Redis    string  `help:"Redis to keep the graph in, as redis://user:password@host:port/db, under keys of its own that are deleted afterwards; empty: one within this process." placeholder:"URL" group:"Graph"`
+	Redis    string  `help:"Redis to keep the graph in, as redis://user:password@host:port/db, under keys of its own that are deleted afterwards; empty: one within this process. Given here alone, not in --config." explicit:"" placeholder:"URL" group:"Graph"`
 	Bound    int     `help:"Edges that a node keeps; 0: as many as a server would, which is 128, or 96 in a --redis that is not set up for more." default:"0" group:"Graph"`
 	History  int     `help:"Newest likes of the user, and as many other edges, whose items' lists are read." default:"${graph_history}" group:"Graph"`
 	ItemList int     `help:"Newest edges read of the list of each of these items, and of each candidate." default:"${graph_item_list}" group:"Graph"`

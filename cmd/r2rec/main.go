@@ -95,17 +95,7 @@ type endless interface{ endless() bool }
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var c cli
 	exited, code := false, 0
-	parser, err := kong.New(&c,
-		kong.Name("r2rec"),
-		kong.Description("A streaming recommender that explains itself and learns from clicks. Events come from Kafka, the graph lives in Redis, a language model reasons over it.\n\nStart with: r2rec demo"),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
-		kong.Configuration(configuration),
-		evalVars(),
-		replayVars(),
-		planVars(),
-		kong.Writers(stdout, stderr),
-		kong.Exit(func(n int) { exited, code = true, n }),
-	)
+	parser, err := newParser(&c, kong.Writers(stdout, stderr), kong.Exit(func(n int) { exited, code = true, n }))
 	if err != nil {
 		fmt.Fprintln(stderr, "r2rec:", err)
 		return 1
@@ -125,6 +115,19 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	p := &process{ctx: ctx, stdout: stdout, stderr: stderr, log: newLogger(stderr, c.LogLevel, c.LogJSON), asJSON: c.LogJSON}
 	return p.end(k.Run(p), k.Selected())
+}
+
+// newParser reads command lines into c.
+func newParser(c *cli, more ...kong.Option) (*kong.Kong, error) {
+	return kong.New(c, append([]kong.Option{
+		kong.Name("r2rec"),
+		kong.Description("A streaming recommender that explains itself and learns from clicks. Events come from Kafka, the graph lives in Redis, a language model reasons over it.\n\nStart with: r2rec demo"),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.Configuration(explicitly(configuration)),
+		evalVars(),
+		replayVars(),
+		planVars(),
+	}, more...)...)
 }
 
 // end says why a command ended, and is its exit code.

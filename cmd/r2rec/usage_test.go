@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -145,6 +146,31 @@ func TestConfigurationFile(t *testing.T) {
 		var out, errs bytes.Buffer
 		if code := run(t.Context(), strings.Fields(args), &out, &errs); code == 0 || !strings.Contains(errs.String(), want) {
 			t.Errorf("r2rec %s: exit code %d, %q; want %q", args, code, errs.String(), want)
+		}
+	}
+}
+
+// What fills or empties servers to measure goes to those that its command line names, never to those of production.
+func TestMeasurementsNameTheirServersThemselves(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "shared.json")
+	if err := os.WriteFile(path, []byte(`{"redis": "redis://production/0", "kafka": ["production:9092"], "prefix": "r2:"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("R2REC_REDIS", "redis://production/1")
+	t.Setenv("R2REC_KAFKA", "production:9093")
+	t.Setenv("R2REC_PREFIX", "r2:")
+	for _, command := range []string{"bench ingest", "bench retrieve", "bench memory", "eval"} {
+		var c cli
+		parser, err := newParser(&c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := parser.Parse(append(strings.Fields(command), "--config", path)); err != nil {
+			t.Fatal(err)
+		}
+		servers := fmt.Sprint(c.Bench.Ingest.Redis, c.Bench.Ingest.Kafka, c.Bench.Ingest.Prefix, c.Bench.Retrieve.Redis, c.Bench.Retrieve.Prefix, c.Bench.Memory.Redis, c.Eval.Redis)
+		if strings.Contains(servers, "production") || strings.Contains(servers, "r2:") {
+			t.Errorf("%s: %s", command, servers)
 		}
 	}
 }
