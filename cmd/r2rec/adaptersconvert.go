@@ -19,7 +19,7 @@ import (
 type adaptersConvertCommand struct {
 	Folder      string `arg:"" help:"PEFT's folder: adapter_model.safetensors, adapter_config.json, and r2rec.json of the export it was learned from." type:"existingdir" placeholder:"DIR"`
 	AdapterOut  string `help:"Write the adapter to this GGUF file." required:"" type:"path" placeholder:"FILE" group:"Data"`
-	engineFlags `embed:""`
+	servedFlags `embed:""`
 }
 
 // Help is shown by `r2rec adapters convert --help`.
@@ -38,7 +38,7 @@ func (c adaptersConvertCommand) Run(p *process) error {
 	}
 	defer os.RemoveAll(dir)
 	path := filepath.Join(dir, "adapter.gguf")
-	says, err := peftAdapter{c.Folder, c.engineFlags}.convert(p, path)
+	says, err := peftAdapter{c.Folder, engineFlags(c.servedFlags)}.convert(p, path)
 	if err != nil {
 		return err
 	}

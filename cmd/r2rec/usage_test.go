@@ -175,6 +175,25 @@ func TestMeasurementsNameTheirServersThemselves(t *testing.T) {
 	}
 }
 
+// All that is about the model which servers run finds it where they do.
+func TestTheServedModelIsNamedOnce(t *testing.T) {
+	t.Setenv("R2REC_MODEL", baseFile)
+	for _, command := range []string{"serve", "train --once", "train export out", "adapters promote x", "adapters import .", "adapters convert . --adapter-out out", "adapters diff a b"} {
+		var c cli
+		parser, err := newParser(&c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := parser.Parse(strings.Fields(command)); err != nil {
+			t.Fatal(err)
+		}
+		models := c.Serve.Model + c.Train.Round.Model + c.Train.Export.Model + c.Adapters.Promote.Model + c.Adapters.Import.Model + c.Adapters.Convert.Model + c.Adapters.Diff.Model
+		if !strings.Contains(models, filepath.Base(baseFile)) {
+			t.Errorf("%s does not take R2REC_MODEL, but %q", command, models)
+		}
+	}
+}
+
 // A list that another ranking made does not take the place of what servers made that follow the log of adapters.
 func TestRecommendBesideTheLogOfAdapters(t *testing.T) {
 	t.Setenv("R2REC_ADAPTERS", "file:///adapters")
