@@ -33,8 +33,12 @@ func configuration(r io.Reader) (kong.Resolver, error) {
 type config map[string]any
 
 // Resolve implements kong.Resolver, which is asked for all flags that the command line does not have: the environment goes
-// before the file.
+// before the file. Flags with the tag explicit say where something is filled or emptied for a measurement: a file that processes
+// in production share must not lead it there.
 func (c config) Resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
+	if flag.Tag.Has("explicit") {
+		return nil, nil
+	}
 	for _, name := range flag.Envs {
 		if _, ok := os.LookupEnv(name); ok {
 			return nil, nil

@@ -123,7 +123,7 @@ func newParser(c *cli, more ...kong.Option) (*kong.Kong, error) {
 		kong.Name("r2rec"),
 		kong.Description("A streaming recommender that explains itself and learns from clicks. Events come from Kafka, the graph lives in Redis, a language model reasons over it.\n\nStart with: r2rec demo"),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
-		kong.Configuration(explicitly(configuration)),
+		kong.Configuration(configuration),
 		evalVars(),
 		replayVars(),
 		planVars(),
