@@ -2,10 +2,13 @@ package consumer
 
 import (
 	"context"
+	"errors"
+	"io"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/segmentio/kafka-go"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/r2rec/r2rec/internal/event"
@@ -57,26 +60,54 @@ func TestInteractionsWaitForWhoIsForgotten(t *testing.T) {
 	})
 }
 
-// A topic users that is never read to its end holds nobody up for ever.
+// A topic users that is never read to its end, or of which nobody tells where it ends or how far it is read, holds nobody up
+// for ever.
 func TestNobodyWaitsForeverForWhoIsForgotten(t *testing.T) {
+	unread := func(context.Context) (bool, error) { return false, nil }
+	for name, f := range map[string]func(context.Context) (func(context.Context) (bool, error), error){
+		"nobody reads it": forgets(func() bool { return false }),
+		"a partition has no leader": func(context.Context) (func(context.Context) (bool, error), error) {
+			return unread, kafka.LeaderNotAvailable
+		},
+		"the store does not tell": func(context.Context) (func(context.Context) (bool, error), error) {
+			return func(context.Context) (bool, error) { return false, io.ErrUnexpectedEOF }, nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := fakeCluster(t)
+			g := newMemory()
+			opt := c.options(g)
+			opt.Forgets = f
+			var ahead atomic.Int64
+			opt.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+			c.produce(c.clicks(0, 30)...)
+			r := start(t, opt)
+			c.eventually("it waits", func() bool {
+				for _, p := range r.Health().Partitions {
+					if p.Trouble.Doing != "" {
+						return true
+					}
+				}
+				return false
+			})
+			ahead.Store(int64(forgetsWithin))
+			g.awaitClicks(t, 30)
+		})
+	}
+}
+
+// What does not pass by itself is no reason to wait.
+func TestWhoIsForgottenCannotBeKnown(t *testing.T) {
 	c := fakeCluster(t)
-	g := newMemory()
-	opt := c.options(g)
-	opt.Forgets = forgets(func() bool { return false })
-	var ahead atomic.Int64
-	opt.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
-	c.produce(c.clicks(0, 30)...)
+	opt := c.options(newMemory())
+	opt.Forgets = func(context.Context) (func(context.Context) (bool, error), error) {
+		return nil, kafka.TopicAuthorizationFailed
+	}
+	c.produce(c.clicks(0, 1)...)
 	r := start(t, opt)
-	c.eventually("it waits", func() bool {
-		for _, p := range r.Health().Partitions {
-			if p.Trouble.Doing == "wait until it is known who is forgotten" {
-				return true
-			}
-		}
-		return false
-	})
-	ahead.Store(int64(forgetsWithin))
-	g.awaitClicks(t, 30)
+	if err := r.wait(); !errors.Is(err, kafka.TopicAuthorizationFailed) {
+		t.Errorf("it ended with %v", err)
+	}
 }
 
 // The join waits, too: it commits nothing before.

@@ -158,41 +158,49 @@ func (s *source) attempt(ctx context.Context, what string, op func() error) erro
 // forgetsWithin bounds the wait for who is forgotten: a partition of users that nobody reads must not stop everything.
 const forgetsWithin = time.Minute
 
-// awaitForgets waits until it is known who is forgotten.
+// awaitForgets waits until it is known who is forgotten, whatever keeps that from being known: also where Kafka does not tell
+// where users ends, or the store how far it is read.
 func (s *source) awaitForgets(ctx context.Context) error {
 	const what = "wait until it is known who is forgotten"
 	m := &s.g.member
 	if m.Forgets == nil {
 		return nil
 	}
+	begun := m.Now()
+	wait, cancel := context.WithTimeout(ctx, forgetsWithin)
+	defer cancel()
 	var all func(context.Context) (bool, error)
-	if err := s.attempt(ctx, "ask where the topic users ends", func() (err error) {
-		all, err = m.Forgets(ctx)
-		return err
-	}); err != nil {
-		return err
-	}
-	for begun := m.Now(); ; {
-		known := false
-		err := s.attempt(ctx, "ask whether it is known who is forgotten", func() (err error) {
-			known, err = all(ctx)
-			return err
-		})
+	for {
+		known, err := false, error(nil)
+		if all == nil {
+			all, err = m.Forgets(wait)
+		}
+		if err == nil {
+			known, err = all(wait)
+		} else {
+			all = nil
+		}
 		switch {
-		case err != nil:
-			return err
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err != nil && !transient(err):
+			return fmt.Errorf("consumer: %s/%d@%d: %s: %w", s.topic, s.id, s.applied, what, err)
 		case known:
 			s.recovered(what)
 			return nil
-		case m.Now().Sub(begun) >= forgetsWithin:
-			s.recovered(what)
-			s.log.Warn("not everything of the topic users is read, going on without: what a forgotten user did may count until it is", "waited", forgetsWithin)
-			return nil
+		case err == nil:
+			err = errors.New("not everything that Kafka has of the topic users is in the graph")
 		}
-		s.failed(what, errors.New("not everything that Kafka has of the topic users is in the graph"))
-		if err := pause(ctx, m.CheckInterval); err != nil {
-			return err
+		if wait.Err() == nil && m.Now().Sub(begun) < forgetsWithin {
+			s.failed(what, err)
+			s.fallBehind(wait)
+			_ = pause(wait, m.CheckInterval) // where it is cut short, the next turn is the last
+			continue
 		}
+		s.recovered(what)
+		s.log.Warn("not everything of the topic users is read, going on without: what a forgotten user did may count until it is",
+			"waited", forgetsWithin, "error", err)
+		return nil
 	}
 }
 
