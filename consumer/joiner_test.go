@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -423,4 +424,21 @@ func TestJoinerStopsAtAGap(t *testing.T) {
 	r = startJoiner(t, opt)
 	c.eventually("the rest is read", read(r, 10))
 	r.stop()
+}
+
+// Every outcome that is counted is there from the first scrape on: a rate over a series that begins with its first event
+// does not show that event.
+func TestJoinOutcomesBeginAtZero(t *testing.T) {
+	m, err := newJoinMetrics(prometheus.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		of   *prometheus.CounterVec
+		want int
+	}{"rewards": {m.rewards, 3}, "interactions": {m.events, 8}, "decisions": {m.decisions, 6}} {
+		if n := testutil.CollectAndCount(c.of); n != c.want {
+			t.Errorf("%s: %d series, want %d", name, n, c.want)
+		}
+	}
 }

@@ -34,8 +34,11 @@ func newJoinMetrics(reg prometheus.Registerer) (*joinMetrics, error) {
 	for _, by := range []string{event.ByDecision, event.ByWindow, event.ByNothing} {
 		m.rewards.WithLabelValues(by)
 	}
-	for _, out := range []string{outShown, outNamed, outWindow, outUnattributed, outLate, outEarly, outExcess} {
+	for _, out := range []string{outShown, outNamed, outWindow, outUnattributed, outLate, outEarly, outExcess, outForgotten} {
 		m.events.WithLabelValues(out)
+	}
+	for _, out := range []string{outPending, outRewarded, outUnshown, outLate, outExcess, outForgotten} {
+		m.decisions.WithLabelValues(out)
 	}
 	return m, nil
 }
