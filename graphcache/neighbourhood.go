@@ -53,7 +53,7 @@ func (c *Cache) AroundUser(ctx context.Context, user string, n int) (Neighbourho
 	if err := w.readItems(ctx); err != nil {
 		return Neighbourhood{}, err
 	}
-	out := Neighbourhood{ID: user, Edges: int64(len(w.edges))}
+	out := Neighbourhood{ID: user, Edges: int64(len(w.edges)), Shown: []Shown{}}
 	place := map[string]int{}
 	for i, m := range likeMinded(w.taste, c.opt.Read) {
 		place[m.id] = i
@@ -99,7 +99,7 @@ func (c *Cache) AroundItem(ctx context.Context, item string, n int) (Neighbourho
 	if err := w.addLists(ctx, lists, shown, c.userKey); err != nil {
 		return Neighbourhood{}, err
 	}
-	out := Neighbourhood{ID: item, Edges: list.degree}
+	out := Neighbourhood{ID: item, Edges: list.degree, Shown: []Shown{}}
 	wanted := []string{item}
 	for _, e := range shown {
 		s := Shown{ID: e.ID, Kind: e.Kind.String(), At: e.At, Degree: lists[e.ID].degree}

@@ -85,7 +85,7 @@ func (c graphCommand) Run(p *process) error {
 		}
 		return c.print(p.stdout, n, func(w io.Writer) error { return printAroundItem(w, n) })
 	}
-	r := graphReport{Generation: graph.Generation()}
+	r := graphReport{Generation: graph.Generation(), Partitions: []apply{}}
 	shown := &stages{p: p}
 	defer shown.close()
 	r.Survey, err = graph.Survey(p.ctx, graphcache.SurveyOptions{Memory: !c.Quick, Progress: func(done, total int) { shown.set("looking at keys", done, total) }})

@@ -115,6 +115,17 @@ func TestGraphShowsWhatThereIs(t *testing.T) {
 	})
 }
 
+// Machines get a list also where there is nothing.
+func TestGraphOfNothingHasEmptyLists(t *testing.T) {
+	embeddedtest.EachSingle(t, func(t *testing.T, _ broker.Settings, o *redis.UniversalOptions) {
+		for _, args := range [][]string{{"--quick"}, {"--user", "nobody"}, {"--item", "nothing"}} {
+			if doc := output(t, append([]string{"graph", "--json", "--redis", redisURL(o)}, args...)...); strings.Contains(doc, "null") {
+				t.Errorf("%v: %s", args, doc)
+			}
+		}
+	})
+}
+
 func decode(t *testing.T, doc string, v any) {
 	t.Helper()
 	if err := json.Unmarshal([]byte(doc), v); err != nil {
