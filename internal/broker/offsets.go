@@ -70,12 +70,18 @@ func patience() *backoff.ExponentialBackOff {
 		backoff.WithMaxInterval(500*time.Millisecond), backoff.WithMaxElapsedTime(4*dialTimeout))
 }
 
-// settled makes err permanent unless Kafka calls it temporary. kafka-go reports a partition whose leader could not be
-// reached as kafka.Unknown; other errors of the network are left to the caller, who knows how long to wait.
+// settled makes err permanent unless it is temporary.
 func settled(err error) error {
-	var code kafka.Error
-	if errors.As(err, &code) && (code.Temporary() || code == kafka.Unknown) {
+	if temporary(err) {
 		return err
 	}
 	return backoff.Permanent(err)
+}
+
+// temporary tells whether an error is one of Kafka's that can pass by itself: what Kafka calls so, and kafka.Unknown, as which
+// kafka-go reports a partition whose leader could not be reached. Other errors of the network are left to the caller, who
+// knows how long to wait.
+func temporary(err error) bool {
+	var code kafka.Error
+	return errors.As(err, &code) && (code.Temporary() || code == kafka.Unknown)
 }

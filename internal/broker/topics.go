@@ -185,17 +185,16 @@ func (c *Client) createAll(ctx context.Context, admin *kafka.Client, topics []ka
 		return settled(c.wrap("create topics", err))
 	}
 	var errs []error
-	temporary := true
+	passes := true
 	for _, t := range topics {
 		err := res.Errors[t.Topic]
 		if err == nil || errors.Is(err, kafka.TopicAlreadyExists) {
 			continue
 		}
 		errs = append(errs, c.wrap("create topic "+t.Topic, err))
-		var code kafka.Error
-		temporary = temporary && errors.As(err, &code) && code.Temporary()
+		passes = passes && temporary(err)
 	}
-	if joined := errors.Join(errs...); joined != nil && !temporary {
+	if joined := errors.Join(errs...); joined != nil && !passes {
 		return backoff.Permanent(joined)
 	} else if joined != nil {
 		return joined

@@ -265,6 +265,24 @@ func TestEnsureTopicsLosesARaceGracefully(t *testing.T) {
 	}
 }
 
+// A controller that could not be reached is kafka.Unknown to kafka-go, which says nothing for good.
+func TestEnsureTopicsTriesAgainAfterAnUnknownError(t *testing.T) {
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cluster.Close()
+	failed := 0
+	cluster.ControlKey(int16(kmsg.CreateTopics), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		failed++ // once; the next request gets through
+		return answerAll(r.(*kmsg.CreateTopicsRequest), kerr.UnknownServerError), nil, true
+	})
+	c := newClient(t, broker.Settings{Brokers: cluster.ListenAddrs()})
+	if err := c.EnsureTopics(bounded(t), broker.Topics{Partitions: 2}); err != nil || failed != 1 {
+		t.Errorf("after %d failures: %v, want none after one", failed, err)
+	}
+}
+
 func answerAll(req *kmsg.CreateTopicsRequest, e *kerr.Error) kmsg.Response {
 	res := req.ResponseKind().(*kmsg.CreateTopicsResponse)
 	for _, topic := range req.Topics {
