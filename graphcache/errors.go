@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -29,10 +30,13 @@ func (e *Error) Error() string {
 func (e *Error) Unwrap() error { return e.Err }
 
 // Retriable tells whether the same call may succeed later, with nobody changing anything: the network, a server that
-// is loading, full, failing over or read-only. A wrong type, a wrong password or a closed client stays wrong.
+// is loading, full, failing over or read-only. A wrong type, a wrong password, a closed client or what is stored as a number
+// and is none stays wrong.
 func (e *Error) Retriable() bool {
 	var reply redis.Error
 	switch {
+	case isNoNumber(e.Err):
+		return false
 	case errors.Is(e.Err, context.Canceled), errors.Is(e.Err, redis.ErrClosed):
 		return false
 	case errors.As(e.Err, &reply):
@@ -72,6 +76,8 @@ func meaning(err error) string {
 	var reply redis.Error
 	var network net.Error
 	switch {
+	case isNoNumber(err):
+		return "what is stored there is no number, so another program wrote it"
 	case errors.As(err, &reply):
 		return meaningOf(reply.Error())
 	case errors.Is(err, context.Canceled):
@@ -90,6 +96,12 @@ func meaningOf(reply string) string {
 		}
 	}
 	return ""
+}
+
+// isNoNumber tells whether something was read that is no number, and has to be.
+func isNoNumber(err error) bool {
+	var wrong *strconv.NumError
+	return errors.As(err, &wrong)
 }
 
 // isNoScript tells whether the server does not know a script by its digest.

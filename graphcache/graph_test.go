@@ -344,6 +344,40 @@ func TestErrorsAreClassified(t *testing.T) {
 	}
 }
 
+// What somebody else wrote in the place of a number does not become one by asking again.
+func TestWhatIsNoNumberIsNotAskedForAgain(t *testing.T) {
+	open(t, func(t *testing.T, c *Cache) {
+		ctx := t.Context()
+		f := &feed{T: t, c: c}
+		f.interactions(likes("u", "a")...)
+		g, err := NewGenerations(c.rdb, c.opt)
+		f.must(err)
+		for name, stored := range map[string]struct {
+			key, field string
+			read       func() error
+		}{
+			"a watermark": {c.watermarkKey(3), watermarkField("interactions", 0), func() error { _, _, err := c.Watermark(ctx, "interactions", 0); return err }},
+			"who is forgotten": {c.forgetKey(group("u")), c.tombstone("u"), func() error {
+				return c.ApplyInteractions(ctx, event.Span{Topic: "interactions", Start: 1, End: 2}, likes("u", "b"))
+			}},
+			"the pointer": {c.pointerKey(), "current", func() error { _, err := g.Current(ctx); return err }},
+		} {
+			before := c.rdb.HGet(ctx, stored.key, stored.field).Val()
+			f.must(c.rdb.HSet(ctx, stored.key, stored.field, "many").Err())
+			c.calm.Store(false)
+			var failed *Error
+			if err := stored.read(); !errors.As(err, &failed) || failed.Retriable() || !strings.Contains(err.Error(), "another program wrote it") {
+				t.Errorf("%s: %v, want an Error that is not retriable and says whose it is", name, err)
+			}
+			if before != "" {
+				f.must(c.rdb.HSet(ctx, stored.key, stored.field, before).Err())
+			} else {
+				f.must(c.rdb.HDel(ctx, stored.key, stored.field).Err())
+			}
+		}
+	})
+}
+
 type replyError string
 
 func (e replyError) Error() string { return string(e) }
