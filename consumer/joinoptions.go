@@ -58,6 +58,9 @@ type JoinerOptions struct {
 	OnReward func(rewards []event.Reward)
 }
 
+// MaxWindow is the longest Window, and the longest time that a decision may wait to be shown.
+const MaxWindow = 366 * 24 * time.Hour
+
 // maxLoose is how many events of one user that name no decision may wait for what was shown before them.
 const maxLoose = 64
 
@@ -80,10 +83,9 @@ func (o JoinerOptions) withDefaults() (JoinerOptions, error) {
 	if o.Lateness > o.Window {
 		c.fail("Lateness is %v, want at most Window, %v: a decision that comes twice would earn twice", o.Lateness, o.Window)
 	}
-	const longest = 366 * 24 * time.Hour
 	for name, d := range map[string]time.Duration{"Window": o.Window, "Showable": o.Showable} {
-		if d > longest {
-			c.fail("%s is %v, want at most %v", name, d, longest)
+		if d > MaxWindow {
+			c.fail("%s is %v, want at most %v", name, d, MaxWindow)
 		}
 	}
 	if o.Rewards == nil {

@@ -69,7 +69,7 @@ type Policy struct {
 var DefaultPolicy = Policy{PositiveRating: 4, NegativeRating: 2}
 
 func (p Policy) validate() error {
-	if p.NegativeRating >= p.PositiveRating {
+	if !(p.NegativeRating < p.PositiveRating) { // what is not a number is not below
 		return fmt.Errorf("graphcache: Policy.NegativeRating is %v, must be below PositiveRating, which is %v", p.NegativeRating, p.PositiveRating)
 	}
 	return nil

@@ -48,3 +48,13 @@ func TestKinds(t *testing.T) {
 		}
 	}
 }
+
+// A policy has a bound of good ratings above that of bad ones; what is not a number is neither.
+func TestPolicyThatFitsNoRating(t *testing.T) {
+	for _, p := range []Policy{{PositiveRating: 2, NegativeRating: 2}, {PositiveRating: 2, NegativeRating: 4}, {PositiveRating: math.NaN(), NegativeRating: 2},
+		{PositiveRating: 4, NegativeRating: math.NaN()}} {
+		if _, err := New(nil, Options{Policy: p}); err == nil {
+			t.Errorf("%+v is accepted", p)
+		}
+	}
+}

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+	"fmt"
 	"net"
 	"time"
 
@@ -25,6 +27,17 @@ type memberFlags struct {
 	SessionTimeout time.Duration      `help:"Time after which others take over the partitions of a process that was killed or hangs. Brokers bound it: 6s is the least by default (group.min.session.timeout.ms)." default:"10s" env:"R2REC_SESSION_TIMEOUT" group:"Consuming"`
 }
 
+// check finds what is wrong with the flags before anything is reached.
+func (f memberFlags) check() error {
+	if f.SessionTimeout < leastSession {
+		return fmt.Errorf("--session-timeout %v: want at least %v", f.SessionTimeout, leastSession)
+	}
+	return nil
+}
+
+// leastSession has room for heartbeats.
+const leastSession = 100 * time.Millisecond
+
 func (f memberFlags) member() consumer.Member {
 	return consumer.Member{Group: f.Group, OnGap: f.OnGap, SessionTimeout: f.SessionTimeout, HeartbeatInterval: min(time.Second, f.SessionTimeout/3)}
 }
@@ -44,7 +57,7 @@ With --monitor it answers those who watch over processes: a readiness probe, and
 func (consumeCommand) endless() bool { return true }
 
 func (c consumeCommand) Run(p *process) error {
-	if err := c.hostFlags.check(); err != nil {
+	if err := errors.Join(c.hostFlags.check(), c.memberFlags.check()); err != nil {
 		return err
 	}
 	join, err := c.joinFlags.options(c.redisFlags, c.member())

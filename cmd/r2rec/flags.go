@@ -57,9 +57,22 @@ type redisFlags struct {
 	HalfLife  time.Duration `help:"Time in which a choice loses half its weight." env:"R2REC_HALF_LIFE" default:"17520h" group:"Redis"`
 }
 
+// check finds what is wrong with the flags before anything is reached.
+func (f redisFlags) check() error {
+	switch {
+	case f.Bound < 0:
+		return fmt.Errorf("--bound %d: want at least 1 edge, or 0 for the usual number", f.Bound)
+	case !(f.Negative < f.Positive):
+		return fmt.Errorf("--negative %v, --positive %v: want a bound of bad ratings below that of good ones", f.Negative, f.Positive)
+	case f.HalfLife <= 0:
+		return fmt.Errorf("--half-life %v: want more than 0, such as 720h", f.HalfLife)
+	}
+	return nil
+}
+
 func (f redisFlags) graph(rdb redis.UniversalClient, p *process) (*graphcache.Generations, error) {
-	if f.Bound < 0 {
-		return nil, fmt.Errorf("--bound %d: want at least 1 edge, or 0 for the usual number", f.Bound)
+	if err := f.check(); err != nil {
+		return nil, err
 	}
 	read := graphcache.DefaultRead
 	read.HalfLife = f.HalfLife

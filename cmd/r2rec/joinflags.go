@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -35,16 +36,38 @@ twice to three times --lateness are over, because until then something may still
 
   --reward 'purchase=10;like=2' --examination cascade --attribution-window 1h`
 
+// check finds what is wrong with the flags before anything is reached.
+func (f joinFlags) check() error {
+	for flag, d := range map[string]time.Duration{"--attribution-window": f.AttributionWindow, "--lateness": f.Lateness, "--showable-for": f.ShowableFor} {
+		if d < time.Millisecond || d > consumer.MaxWindow {
+			return fmt.Errorf("%s %v: want at least 1ms and at most %v", flag, d, consumer.MaxWindow)
+		}
+	}
+	if f.AttributionWindow < f.Lateness {
+		return fmt.Errorf("--attribution-window %v: want at least as long as --lateness, %v, or a decision that comes twice would earn twice", f.AttributionWindow, f.Lateness)
+	}
+	for _, name := range slices.Sorted(maps.Keys(f.Reward)) {
+		switch v := f.Reward[name]; {
+		case !slices.Contains(event.Types, event.Type(name)):
+			return fmt.Errorf("--reward %s=%v: there is no such interaction, want one of %s", name, v, typeNames())
+		case event.Type(name) == event.Impression:
+			return fmt.Errorf("--reward %s=%v: to be shown earns nothing, want another of %s", name, v, typeNames())
+		case math.IsNaN(v) || math.IsInf(v, 0):
+			return fmt.Errorf("--reward %s=%v: want a finite number", name, v)
+		}
+	}
+	return nil
+}
+
 // options of the joiner, of a process that reads Kafka as this member. A list of lists for surfaces is parsed by the
 // consumer.
 func (f joinFlags) options(rf redisFlags, member consumer.Member) (opt consumer.JoinerOptions, err error) {
+	if err := f.check(); err != nil {
+		return opt, err
+	}
 	rewards := maps.Clone(consumer.DefaultRewards)
 	for name, v := range f.Reward {
-		t := event.Type(name)
-		if !slices.Contains(event.Types, t) {
-			return opt, fmt.Errorf("--reward %s=%v: there is no such interaction, want one of %s", name, v, typeNames())
-		}
-		rewards[t] = v
+		rewards[event.Type(name)] = v
 	}
 	examination, err := consumer.ParseExamination(f.Examination)
 	if err != nil {

@@ -31,6 +31,9 @@ type stores struct {
 }
 
 func connect(p *process, kf kafkaFlags, rf redisFlags) (s stores, err error) {
+	if err := rf.check(); err != nil {
+		return s, err
+	}
 	if s.kafka, err = connectKafka(p, kf); err != nil {
 		return s, err
 	}
@@ -47,6 +50,9 @@ func (s stores) close() {
 
 // connectKafka waits for the brokers and makes the topics that are missing.
 func connectKafka(p *process, f kafkaFlags) (*broker.Client, error) {
+	if f.Partitions < 1 {
+		return nil, fmt.Errorf("--partitions %d: want 1 or more", f.Partitions)
+	}
 	c, err := f.client()
 	if err != nil {
 		return nil, err
@@ -69,15 +75,19 @@ func connectKafka(p *process, f kafkaFlags) (*broker.Client, error) {
 
 // connectGraph reaches Redis and opens the graph in it.
 func connectGraph(p *process, f redisFlags) (redis.UniversalClient, *graphcache.Generations, error) {
+	if err := f.check(); err != nil {
+		return nil, nil, err
+	}
 	rdb, err := f.client(p.ctx)
 	if err != nil {
 		return nil, nil, err
 	}
 	graph, err := f.graph(rdb, p)
-	if err == nil {
-		err = graph.Ping(p.ctx)
+	if err != nil {
+		rdb.Close()
+		return nil, nil, err
 	}
-	if err == nil {
+	if err = graph.Ping(p.ctx); err == nil {
 		err = graph.Configure(p.ctx)
 	}
 	if err != nil {
