@@ -104,8 +104,8 @@ func newRegistry() *prometheus.Registry {
 	return reg
 }
 
-// warnTopics says what it means that nobody decided about settings of topics that were there before, or made elsewhere. Who
-// may not ask for them is not told: it takes a right that is needed for nothing else.
+// warnTopics says what it means that topics that were there before, or made elsewhere, lose what is needed, or that nobody decided
+// about it. Who may not ask for their settings is not told: it takes a right that is needed for nothing else.
 func warnTopics(p *process, kc *broker.Client, lateness time.Duration) {
 	unknown := func(err error) { p.log.Debug("how Kafka keeps topics is not known", "error", err) }
 	kept, err := kc.Retention(p.ctx, broker.Interactions)
@@ -124,6 +124,7 @@ func warnTopics(p *process, kc *broker.Client, lateness time.Duration) {
 		p.log.Warn("Kafka forgets which items were deleted after a time that nobody set for their topic: a Redis that is restored from an older snapshot, or was away for longer, keeps them. "+
 			"Set delete.retention.ms of the topic, to 3153600000000 for 100 years", "topic", kc.Topic(broker.Items), "kept", deletions.For)
 	}
+	warnCleanup(p, kc, unknown)
 	for _, topic := range []string{broker.Interactions, broker.Decisions} {
 		ahead, err := kc.Ahead(p.ctx, topic)
 		most := ahead.String()
@@ -137,6 +138,26 @@ func warnTopics(p *process, kc *broker.Client, lateness time.Duration) {
 			p.log.Warn("Kafka takes records whose time lies ahead of its clock: one wrong clock holds up the rewards of a partition until then, and what comes meanwhile is dropped as late. "+
 				"Set message.timestamp.type of the topic to CreateTime, and message.timestamp.after.max.ms to --lateness at most",
 				"topic", kc.Topic(topic), "ahead", most, "lateness", lateness)
+		}
+	}
+}
+
+// warnCleanup is warnTopics for the topics of which nothing may be lost but what a later record replaces.
+func warnCleanup(p *process, kc *broker.Client, unknown func(error)) {
+	for _, of := range []struct {
+		topic, means string
+		compacted    bool
+	}{
+		{broker.Users, "Kafka deletes requests to forget: a Redis that is lost, and a rebuild, bring forgotten users back. Set cleanup.policy of the topic to compact", true},
+		{broker.Items, "Kafka deletes items that nobody sends again: a Redis that is lost, and a rebuild, know them no more and do not recommend them. Set cleanup.policy of the topic to compact", true},
+		{broker.Adapters, "Kafka deletes promotions: no server follows a log that lacks its beginning. Set cleanup.policy of the topic to delete, and retention.ms and retention.bytes to -1", false},
+	} {
+		rules, err := kc.Cleanup(p.ctx, of.topic)
+		switch {
+		case err != nil:
+			unknown(err)
+		case rules.Deletes() || rules.Compacts() && !of.compacted:
+			p.log.Warn(of.means, "topic", kc.Topic(of.topic), "policy", rules.String())
 		}
 	}
 }

@@ -50,8 +50,9 @@ func TestTopicsThatNobodyDecidedAboutAreWarnedAbout(t *testing.T) {
 		if got := warned("ours-"); got != "" {
 			t.Errorf("topics that r2rec made: %s", got)
 		}
-		got := warned("theirs-", broker.Interactions, broker.Items, broker.Decisions)
-		for setting, n := range map[string]int{" retention.ms": 1, " delete.retention.ms": 1, "message.timestamp.after.max.ms": 2} {
+		got := warned("theirs-", broker.Interactions, broker.Items, broker.Users, broker.Decisions, broker.Adapters)
+		for setting, n := range map[string]int{"Set retention.ms": 1, " delete.retention.ms": 1, "message.timestamp.after.max.ms": 2,
+			"cleanup.policy of the topic to compact": 2, "cleanup.policy of the topic to delete, and retention.ms and retention.bytes to -1": 1} {
 			if strings.Count(got, setting) != n {
 				t.Errorf("%q is named %d times, want %d:\n%s", setting, strings.Count(got, setting), n, got)
 			}

@@ -32,6 +32,9 @@ const DefaultPartitions = 8
 // keptToLearn is how long Decisions and Rewards are kept: trainers read those of 30 days, by default.
 const keptToLearn = 40 * 24 * time.Hour
 
+// keptLetters is how long DeadLetters keeps what could not be applied: time enough for somebody to see and repair it.
+const keptLetters = 90 * 24 * time.Hour
+
 // keptDeletions is how long Items keeps the records that delete an item: a Redis that comes back from an older snapshot reads
 // them again, however old it is, and would keep the item without. It is not the longest that Kafka takes, which it adds to
 // the time of day.
@@ -131,10 +134,10 @@ func (c *Client) create(ctx context.Context, admin *kafka.Client, spec Topics, h
 		}
 		missing = append(missing, kafka.TopicConfig{Topic: name, NumPartitions: partitions, ReplicationFactor: factor, ConfigEntries: config})
 	}
-	compacted := kafka.ConfigEntry{ConfigName: "cleanup.policy", ConfigValue: "compact"}
-	deleting := kafka.ConfigEntry{ConfigName: "cleanup.policy", ConfigValue: "delete"}
+	compacted := kafka.ConfigEntry{ConfigName: cleanup, ConfigValue: "compact"}
+	deleting := kafka.ConfigEntry{ConfigName: cleanup, ConfigValue: "delete"}
 	kept := kafka.ConfigEntry{ConfigName: retentionTime, ConfigValue: "-1"}
-	unbounded := kafka.ConfigEntry{ConfigName: "retention.bytes", ConfigValue: "-1"}
+	unbounded := kafka.ConfigEntry{ConfigName: retentionSize, ConfigValue: "-1"}
 	times := []kafka.ConfigEntry{{ConfigName: timeType, ConfigValue: "CreateTime"}, {ConfigName: timeAhead, ConfigValue: milliseconds(maxAhead)}}
 	toLearn := kafka.ConfigEntry{ConfigName: retentionTime, ConfigValue: milliseconds(keptToLearn)}
 
@@ -151,7 +154,7 @@ func (c *Client) create(ctx context.Context, admin *kafka.Client, spec Topics, h
 	add(Decisions, like, append(times, deleting, toLearn)...)
 	add(Rewards, spec.Partitions, deleting, toLearn)
 	add(Adapters, 1, deleting, kept, unbounded)
-	add(DeadLetters, 1,
+	add(DeadLetters, 1, deleting, kafka.ConfigEntry{ConfigName: retentionTime, ConfigValue: milliseconds(keptLetters)},
 		kafka.ConfigEntry{ConfigName: "max.message.bytes", ConfigValue: strconv.Itoa(MaxDeadLetterBytes + MaxDeadLetterBytes/8)})
 
 	for factors, looking := spec.ReplicationFactor == 0, true; ; {

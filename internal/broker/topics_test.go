@@ -156,8 +156,44 @@ func TestRetention(t *testing.T) {
 		if r, err := c.DeletionRetention(bounded(t), broker.Users); err != nil || r.Decided || r.For != 24*time.Hour {
 			t.Errorf("deletions of users, which nobody decided about: %+v, %v", r, err)
 		}
+		if r, err := c.Retention(bounded(t), broker.DeadLetters); err != nil || !r.Decided || r.For != 2160*time.Hour {
+			t.Errorf("dead letters: %+v, %v", r, err)
+		}
 		if _, err := c.Retention(bounded(t), "nothing-such"); err == nil {
 			t.Error("a topic that is not there has a retention")
+		}
+	})
+}
+
+// What a topic loses is told by its policy and both limits.
+func TestCleanup(t *testing.T) {
+	embeddedtest.EachKafka(t, func(t *testing.T, s broker.Settings) {
+		c := newClient(t, s)
+		if err := c.EnsureTopics(bounded(t), broker.Topics{Partitions: 1}); err != nil {
+			t.Fatal(err)
+		}
+		createTopic(t, c, "aged", 1, "cleanup.policy", "delete", "retention.ms", "1000")
+		createTopic(t, c, "sized", 1, "cleanup.policy", "delete", "retention.ms", "-1", "retention.bytes", "1000000")
+		createTopic(t, c, "both", 1, "cleanup.policy", "compact,delete", "retention.ms", "1000")
+		for topic, want := range map[string]struct {
+			compacts, deletes bool
+			said              string
+		}{
+			broker.Interactions: {said: "delete"},
+			broker.Adapters:     {said: "delete"},
+			broker.Users:        {compacts: true, said: "compact"},
+			broker.Items:        {compacts: true, said: "compact"},
+			broker.Rewards:      {deletes: true, said: "delete after 960h0m0s"},
+			"aged":              {deletes: true, said: "delete after 1s"},
+			"sized":             {deletes: true, said: "delete beyond 1000000 bytes a partition"},
+			"both":              {true, true, "compact,delete after 1s"},
+		} {
+			if got, err := c.Cleanup(bounded(t), topic); err != nil || got.Compacts() != want.compacts || got.Deletes() != want.deletes || got.String() != want.said {
+				t.Errorf("%s: %s, compacts %v, deletes %v, %v; want %+v", topic, got, got.Compacts(), got.Deletes(), err, want)
+			}
+		}
+		if _, err := c.Cleanup(bounded(t), "nothing-such"); err == nil {
+			t.Error("a topic that is not there loses records by some rule")
 		}
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/segmentio/kafka-go"
@@ -12,7 +13,9 @@ import (
 
 // Settings of topics, as Kafka calls them.
 const (
+	cleanup       = "cleanup.policy"
 	retentionTime = "retention.ms"
+	retentionSize = "retention.bytes"
 	deletionTime  = "delete.retention.ms"
 	timeType      = "message.timestamp.type"
 	timeAhead     = "message.timestamp.after.max.ms"
@@ -49,6 +52,60 @@ func (c *Client) retention(ctx context.Context, topic, setting string) (r Retent
 	r.Decided = decided(e)
 	r.For, err = duration(e)
 	return r, err
+}
+
+// Cleanup is by which rules a topic loses records.
+type Cleanup struct {
+	Policy string        // compact, delete, or both
+	For    time.Duration // after which those are deleted that may be; negative: never
+	Bytes  int64         // of a partition beyond which they are; negative: there is no limit
+}
+
+// Compacts tells whether a record goes once a later one has its key.
+func (c Cleanup) Compacts() bool { return strings.Contains(c.Policy, "compact") }
+
+// Deletes tells whether records go although none has taken their place.
+func (c Cleanup) Deletes() bool {
+	return strings.Contains(c.Policy, "delete") && (c.For >= 0 || c.Bytes >= 0)
+}
+
+// String says it to people: delete after 168h0m0s.
+func (c Cleanup) String() string {
+	said := c.Policy
+	if c.Deletes() && c.For >= 0 {
+		said += fmt.Sprintf(" after %v", c.For)
+	}
+	if c.Deletes() && c.Bytes >= 0 {
+		said += fmt.Sprintf(" beyond %d bytes a partition", c.Bytes)
+	}
+	return said
+}
+
+// Cleanup asks the brokers by which rules a topic loses records. It takes the right that Retention does.
+func (c *Client) Cleanup(ctx context.Context, topic string) (Cleanup, error) {
+	k, err := c.cleanup(ctx, topic)
+	return k, c.wrap("ask by which rules topic "+c.Topic(topic)+" loses records", err)
+}
+
+func (c *Client) cleanup(ctx context.Context, topic string) (k Cleanup, err error) {
+	set, err := c.topicSettings(ctx, topic, cleanup, retentionTime, retentionSize)
+	if err != nil {
+		return k, err
+	}
+	for _, name := range []string{cleanup, retentionTime, retentionSize} {
+		if _, ok := set[name]; !ok {
+			return k, fmt.Errorf("the brokers do not tell %s", name)
+		}
+	}
+	k.Policy = set[cleanup].ConfigValue
+	if k.For, err = duration(set[retentionTime]); err != nil {
+		return k, err
+	}
+	size := set[retentionSize].ConfigValue
+	if k.Bytes, err = strconv.ParseInt(size, 10, 64); err != nil {
+		return k, fmt.Errorf("%s is %q: %w", retentionSize, size, err)
+	}
+	return k, nil
 }
 
 // Ahead asks the brokers how far the time of a topic's record may lie ahead of their clocks; negative: they do not look at it.
