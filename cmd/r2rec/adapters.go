@@ -130,20 +130,29 @@ type adapterDesk struct {
 }
 
 func (f adapterPlaces) connect(p *process) (*adapterDesk, error) {
+	return f.desk(p, func() (*broker.Client, error) { return connectKafka(p, f.kafkaFlags) })
+}
+
+// look is connect for what makes no log where there is none.
+func (f adapterPlaces) look(p *process) (*adapterDesk, error) {
+	return f.desk(p, func() (*broker.Client, error) { return readKafka(p, f.kafkaFlags, broker.Adapters) })
+}
+
+func (f adapterPlaces) desk(p *process, kafka func() (*broker.Client, error)) (*adapterDesk, error) {
 	store, err := f.store(p.ctx)
 	if err != nil {
 		return nil, err
 	}
 	d := &adapterDesk{store: store}
-	if err := d.open(p, f.kafkaFlags); err != nil {
+	if err := d.open(p, kafka); err != nil {
 		_ = d.close() // what went wrong before is told
 		return nil, err
 	}
 	return d, nil
 }
 
-func (d *adapterDesk) open(p *process, f kafkaFlags) (err error) {
-	if d.kafka, err = connectKafka(p, f); err != nil {
+func (d *adapterDesk) open(p *process, kafka func() (*broker.Client, error)) (err error) {
+	if d.kafka, err = kafka(); err != nil {
 		return err
 	}
 	if d.log, err = adapterLog(p, d.kafka); err != nil {

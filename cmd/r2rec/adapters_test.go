@@ -123,6 +123,7 @@ func (d adaptersDesk) list() (l listed, states map[string]string) {
 }
 
 func newAdaptersDesk(t *testing.T, k broker.Settings, store string) adaptersDesk {
+	publish(t, k)
 	return adaptersDesk{t, []string{"--adapters", store, "--kafka", strings.Join(k.Brokers, ","), "--topic-prefix", k.TopicPrefix, "--partitions", "1", "--log-level", "error"}}
 }
 
@@ -266,7 +267,6 @@ func TestAdaptersListTellsOfWhatCannotBeRead(t *testing.T) {
 	k := broker.Settings{Brokers: []string{embeddedtest.Kafka(t)}}
 	folder := t.TempDir()
 	d := newAdaptersDesk(t, k, folder)
-	d.do("list") // makes the topics
 	client, err := broker.New(k)
 	if err != nil {
 		t.Fatal(err)

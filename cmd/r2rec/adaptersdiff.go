@@ -72,7 +72,7 @@ type compared struct {
 }
 
 func (c adaptersDiffCommand) Run(p *process) (err error) {
-	d, err := c.connect(p)
+	d, err := c.look(p)
 	if err != nil {
 		return err
 	}

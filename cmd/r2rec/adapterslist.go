@@ -56,7 +56,7 @@ type adapterList struct {
 const stateStored = "stored"
 
 func (c adaptersListCommand) Run(p *process) error {
-	d, err := c.connect(p)
+	d, err := c.look(p)
 	if err != nil {
 		return err
 	}

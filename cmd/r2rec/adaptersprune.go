@@ -46,7 +46,7 @@ func (c adaptersPruneCommand) Run(p *process) error {
 	if c.Younger < 0 {
 		return misuse("--younger %v: want 0 or more", c.Younger)
 	}
-	d, err := c.connect(p)
+	d, err := c.look(p)
 	if err != nil {
 		return err
 	}

@@ -25,7 +25,7 @@ taken back; a second roll-back then goes further.`
 }
 
 func (c adaptersRollbackCommand) Run(p *process) error {
-	d, err := c.connect(p)
+	d, err := c.look(p)
 	if err != nil {
 		return err
 	}

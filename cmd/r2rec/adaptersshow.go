@@ -53,7 +53,7 @@ func (c *shownChange) String() string {
 }
 
 func (c adaptersShowCommand) Run(p *process) error {
-	d, err := c.connect(p)
+	d, err := c.look(p)
 	if err != nil {
 		return err
 	}

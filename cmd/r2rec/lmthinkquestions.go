@@ -9,6 +9,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/r2rec/r2rec/internal/broker"
 	"github.com/r2rec/r2rec/internal/event"
 	"github.com/r2rec/r2rec/internal/gguf"
 	"github.com/r2rec/r2rec/rltrainer"
@@ -53,7 +54,7 @@ func (c lmThinkCommand) questions(p *process, shown *stages, who event.Model) (q
 		q, err = rltrainer.Questions(examples)
 		return q, before, err
 	}
-	kc, err := connectKafka(p, c.kafkaFlags)
+	kc, err := readKafka(p, c.kafkaFlags, broker.Decisions, broker.Rewards, broker.Users)
 	if err != nil {
 		return nil, 0, err
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -30,11 +31,21 @@ type stores struct {
 	graph *graphcache.Generations
 }
 
-func connect(p *process, kf kafkaFlags, rf redisFlags) (s stores, err error) {
+// connect reaches both, and makes the topics that are missing.
+func connect(p *process, kf kafkaFlags, rf redisFlags) (stores, error) {
+	return reach(p, rf, func() (*broker.Client, error) { return connectKafka(p, kf) })
+}
+
+// look is connect for what reads these topics, and makes none.
+func look(p *process, kf kafkaFlags, rf redisFlags, topics ...string) (stores, error) {
+	return reach(p, rf, func() (*broker.Client, error) { return readKafka(p, kf, topics...) })
+}
+
+func reach(p *process, rf redisFlags, kafka func() (*broker.Client, error)) (s stores, err error) {
 	if err := rf.check(); err != nil {
 		return s, err
 	}
-	if s.kafka, err = connectKafka(p, kf); err != nil {
+	if s.kafka, err = kafka(); err != nil {
 		return s, err
 	}
 	if s.rdb, s.graph, err = connectGraph(p, rf); err != nil {
@@ -53,24 +64,47 @@ func connectKafka(p *process, f kafkaFlags) (*broker.Client, error) {
 	if f.Partitions < 1 {
 		return nil, fmt.Errorf("--partitions %d: want 1 or more", f.Partitions)
 	}
+	return awaitKafka(p, f, func(c *broker.Client) error { return c.EnsureTopics(p.ctx, broker.Topics{Partitions: f.Partitions}) })
+}
+
+// readKafka waits for the brokers for what reads these topics, and makes none: of topics that were made just now it would tell that
+// nothing ever happened.
+func readKafka(p *process, f kafkaFlags, topics ...string) (*broker.Client, error) {
+	return awaitKafka(p, f, func(c *broker.Client) error {
+		missing, err := c.Missing(p.ctx, topics...)
+		if err == nil && len(missing) > 0 {
+			err = fmt.Errorf("there is no topic %s in the Kafka at %s: is --topic-prefix (R2REC_TOPIC_PREFIX) that of the others? r2rec consume, serve and import make what is missing",
+				strings.Join(missing, ", nor "), strings.Join(c.Brokers(), ", "))
+		}
+		return err
+	})
+}
+
+// awaitKafka waits for the brokers, and then for what is to be so before anything else is done.
+func awaitKafka(p *process, f kafkaFlags, first func(*broker.Client) error) (*broker.Client, error) {
 	c, err := f.client()
 	if err != nil {
 		return nil, err
 	}
 	var told time.Time
-	if err := c.WaitReady(p.ctx, readyWithin, func(err error, _ time.Duration) {
+	err = c.WaitReady(p.ctx, readyWithin, func(err error, _ time.Duration) {
 		if time.Since(told) < toldEvery {
 			return
 		}
 		told = time.Now()
 		p.log.Warn("kafka is not ready yet, trying again", "error", err, "at_most", readyWithin)
-	}); err != nil {
-		if p.ctx.Err() == nil {
-			err = fmt.Errorf("%w; --kafka or R2REC_KAFKA names the brokers, and r2rec demo needs none", err)
-		}
+	})
+	switch {
+	case err == nil:
+		err = first(c)
+	case p.ctx.Err() == nil:
+		err = fmt.Errorf("%w; --kafka or R2REC_KAFKA names the brokers, and r2rec demo needs none", err)
+	}
+	if err != nil {
+		c.Close()
 		return nil, err
 	}
-	return c, c.EnsureTopics(p.ctx, broker.Topics{Partitions: f.Partitions})
+	return c, nil
 }
 
 // connectGraph reaches Redis and opens the graph in it.

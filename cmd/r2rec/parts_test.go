@@ -108,3 +108,41 @@ func TestForgetsAreKnownOnceUsersIsRead(t *testing.T) {
 		known("flushed", false)
 	})
 }
+
+// Who only reads makes no topics: under a prefix that nobody uses it would tell that nothing ever happened, and prune would delete
+// every adapter.
+func TestReadersMakeNoTopics(t *testing.T) {
+	embeddedtest.EachSingle(t, func(t *testing.T, k broker.Settings, r *redis.UniversalOptions) {
+		p := newPlace(t, k, r)
+		c, err := broker.New(k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		store := []string{"--adapters", t.TempDir()}
+		for _, tc := range []struct {
+			args   []string
+			topics []string
+		}{
+			{append([]string{"adapters", "list"}, store...), []string{broker.Adapters}},
+			{append([]string{"adapters", "show", "aa"}, store...), []string{broker.Adapters}},
+			{append([]string{"adapters", "diff", "aa", "bb"}, store...), []string{broker.Adapters}},
+			{append([]string{"adapters", "rollback"}, store...), []string{broker.Adapters}},
+			{append([]string{"adapters", "prune"}, store...), []string{broker.Adapters}},
+			{[]string{"train", "export", t.TempDir()}, []string{broker.Decisions, broker.Rewards, broker.Users, broker.Adapters}},
+			{append([]string{"rebuild"}, p.redisArgs()...), []string{broker.Interactions, broker.Items, broker.Users}},
+		} {
+			for i, topic := range tc.topics {
+				tc.topics[i] = k.TopicPrefix + topic
+			}
+			want := "there is no topic " + strings.Join(tc.topics, ", nor ") + " in the Kafka at"
+			if said := p.fails(append(tc.args, p.kafkaArgs()...)...); !strings.Contains(said, want) {
+				t.Errorf("r2rec %s: %s, want %q", strings.Join(tc.args, " "), said, want)
+			}
+		}
+		p.do(append(append([]string{"recommend", "u", "--dry-run", "--no-model", "--log-level", "error"}, p.kafkaArgs()...), p.redisArgs()...)...)
+		if missing, err := c.Missing(t.Context(), broker.AllTopics...); err != nil || len(missing) != len(broker.AllTopics) {
+			t.Errorf("of all topics these are missing: %v, %v; want all", missing, err)
+		}
+	})
+}

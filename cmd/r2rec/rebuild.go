@@ -56,7 +56,7 @@ func (c rebuildCommand) Run(p *process) error {
 		return misuse("--back and --drop-old: want one of them")
 	}
 	c.anew = true
-	s, err := connect(p, c.kafkaFlags, c.redisFlags)
+	s, err := look(p, c.kafkaFlags, c.redisFlags, broker.Interactions, broker.Items, broker.Users)
 	if err != nil {
 		return err
 	}

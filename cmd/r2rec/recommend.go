@@ -54,7 +54,11 @@ func (c recommendCommand) Run(p *process) error {
 	if err != nil {
 		return err
 	}
-	s, err := connect(p, c.kafkaFlags, c.redisFlags)
+	open := connect
+	if c.DryRun {
+		open = func(p *process, kf kafkaFlags, rf redisFlags) (stores, error) { return look(p, kf, rf) } // it writes to no topic
+	}
+	s, err := open(p, c.kafkaFlags, c.redisFlags)
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/r2rec/r2rec/internal/broker"
 	"github.com/r2rec/r2rec/internal/lm/engine"
 	"github.com/r2rec/r2rec/rltrainer"
 )
@@ -80,7 +81,7 @@ func (c trainExportCommand) Run(p *process) (err error) {
 	if err != nil {
 		return err
 	}
-	kc, err := connectKafka(p, c.kafkaFlags)
+	kc, err := readKafka(p, c.kafkaFlags, broker.Decisions, broker.Rewards, broker.Users, broker.Adapters)
 	if err != nil {
 		return err
 	}

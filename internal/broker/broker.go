@@ -150,6 +150,27 @@ func (c *Client) admin(f func(*kafka.Client) error) error {
 	return f(&kafka.Client{Addr: kafka.TCP(c.settings.Brokers...), Timeout: 4 * dialTimeout, Transport: fresh})
 }
 
+// Missing names those of this package's topics that do not exist, with their prefix.
+func (c *Client) Missing(ctx context.Context, topics ...string) (missing []string, err error) {
+	if len(topics) == 0 {
+		return nil, nil
+	}
+	names := make([]string, len(topics))
+	for i, t := range topics {
+		names[i] = c.Topic(t)
+	}
+	err = c.admin(func(admin *kafka.Client) error {
+		have, err := c.partitions(ctx, admin, names...)
+		for _, name := range names {
+			if _, ok := have[name]; !ok && err == nil {
+				missing = append(missing, name)
+			}
+		}
+		return err
+	})
+	return missing, err
+}
+
 // partitions counts the partitions of the topics of these names; a topic that does not exist is left out.
 func (c *Client) partitions(ctx context.Context, admin *kafka.Client, names ...string) (map[string]int, error) {
 	doing := "look up topics " + strings.Join(names, ", ")
