@@ -240,10 +240,12 @@ func (c demoCommand) replayHistory(ctx context.Context, p *process, s *service, 
 			return ctx.Err()
 		}
 	}
-	for behind := true; behind; { // the catalogue comes on partitions of its own
-		if behind, err = s.behind(ctx, broker.Items); err != nil {
-			return err
-		}
+	all, err := toTheEnd(ctx, s.parts.kafka, s.parts.graph, broker.Items) // the catalogue comes on partitions of its own
+	if err == nil {
+		err = poll(ctx, func() (bool, error) { return all(ctx) })
+	}
+	if err != nil {
+		return err
 	}
 	_ = bar.Clear()
 	seconds := time.Since(begun).Seconds()

@@ -128,7 +128,7 @@ func TestConsumeEndsAtAGap(t *testing.T) {
 	if err := embeddedtest.Flush(t.Context(), p.rdb); err != nil { // what it had is gone, too
 		t.Fatal(err)
 	}
-	p.deleteRecords(2)
+	p.deleteRecords(broker.Interactions, 0, 2)
 	var out, errs bytes.Buffer
 	again, enough := context.WithTimeout(t.Context(), time.Minute)
 	defer enough()
@@ -140,8 +140,8 @@ func TestConsumeEndsAtAGap(t *testing.T) {
 	p.eventually("it does not go on", edges(1))
 }
 
-// deleteRecords deletes the interactions of partition 0 below an offset, as retention does.
-func (p *place) deleteRecords(below int64) {
+// deleteRecords deletes what a partition holds below an offset, as retention does.
+func (p *place) deleteRecords(of string, partition int32, below int64) {
 	p.Helper()
 	c, err := kgo.NewClient(kgo.SeedBrokers(p.kafka.Brokers...))
 	if err != nil {
@@ -149,9 +149,9 @@ func (p *place) deleteRecords(below int64) {
 	}
 	defer c.Close()
 	part := kmsg.NewDeleteRecordsRequestTopicPartition()
-	part.Offset = below
+	part.Partition, part.Offset = partition, below
 	topic := kmsg.NewDeleteRecordsRequestTopic()
-	topic.Topic, topic.Partitions = p.kafka.TopicPrefix+broker.Interactions, append(topic.Partitions, part)
+	topic.Topic, topic.Partitions = p.kafka.TopicPrefix+of, append(topic.Partitions, part)
 	req := kmsg.NewPtrDeleteRecordsRequest()
 	req.TimeoutMillis, req.Topics = 10_000, append(req.Topics, topic)
 	for _, shard := range c.RequestSharded(p.Context(), req) {

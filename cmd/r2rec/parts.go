@@ -199,20 +199,29 @@ func warnCleanup(p *process, kc *broker.Client, unknown func(error)) {
 // forgets asks where the topic users ends, and returns what tells whether everything up to there is in the graph.
 func forgets(kc *broker.Client, graph consumer.Graph) func(context.Context) (func(context.Context) (bool, error), error) {
 	return func(ctx context.Context) (func(context.Context) (bool, error), error) {
-		ends, err := kc.Offsets(ctx, broker.Users)
-		return func(ctx context.Context) (bool, error) {
-			for _, end := range ends {
-				if end.First == end.Last {
-					continue
-				}
-				at, _, err := graph.Watermark(ctx, kc.Topic(broker.Users), end.Partition)
-				if err != nil || at < end.Last {
-					return false, err
-				}
-			}
-			return true, nil
-		}, err
+		return toTheEnd(ctx, kc, graph, broker.Users)
 	}
+}
+
+// toTheEnd asks where a topic ends, and returns what tells whether everything up to there is in the graph. A partition that holds
+// nothing, any more, has nothing that the graph could lack.
+func toTheEnd(ctx context.Context, kc *broker.Client, graph consumer.Graph, topic string) (func(context.Context) (bool, error), error) {
+	ends, err := kc.Offsets(ctx, topic)
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context) (bool, error) {
+		for _, end := range ends {
+			if end.First == end.Last {
+				continue
+			}
+			at, _, err := graph.Watermark(ctx, kc.Topic(topic), end.Partition)
+			if err != nil || at < end.Last {
+				return false, err
+			}
+		}
+		return true, nil
+	}, nil
 }
 
 func newConsumer(p *process, kc *broker.Client, graph consumer.Graph, reg prometheus.Registerer, opt consumer.Options) (*consumer.Consumer, error) {

@@ -215,21 +215,6 @@ func (s *service) rollOuts() rollOuts {
 	return r
 }
 
-// behind tells whether the graph lacks anything that the topic holds now.
-func (s *service) behind(ctx context.Context, topic string) (bool, error) {
-	ends, err := s.parts.kafka.Offsets(ctx, topic)
-	if err != nil {
-		return false, err
-	}
-	for _, end := range ends {
-		at, _, err := s.parts.graph.Watermark(ctx, s.parts.kafka.Topic(topic), end.Partition)
-		if err != nil || at < end.Last {
-			return true, err
-		}
-	}
-	return false, nil
-}
-
 // warm has the model loaded and calibrated before the first request needs it, however late the model comes.
 func (s *service) warm(ctx context.Context) {
 	m, ok := s.parts.model.(interface {
