@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/r2rec/r2rec/graphcache"
+	"github.com/r2rec/r2rec/internal/broker"
 	"github.com/r2rec/r2rec/internal/embedded/embeddedtest"
 	"github.com/r2rec/r2rec/internal/event"
 	"github.com/redis/go-redis/v9"
@@ -131,5 +133,44 @@ func TestRedisURLThatMisleads(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "cret") {
 			t.Errorf("%s: %v, want %s", url, err, want)
 		}
+	}
+}
+
+// The rights that the README names are enough on one server for consume, recommend, forget, rebuild, graph and factors: it notes no
+// refusal. Neither serve, train nor a Cluster is tried.
+func TestRedisUserWithTheRightsOfTheReadme(t *testing.T) {
+	server := embeddedtest.OwnRedis(t)
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rule, _ := strings.Cut(string(readme), "`ACL SETUSER ")
+	rule, _, _ = strings.Cut(rule, "`")
+	args := []any{"ACL", "SETUSER"}
+	for _, part := range strings.Fields(strings.Replace(rule, "PASSWORD", "secret", 1)) {
+		args = append(args, part)
+	}
+	p := newPlace(t, broker.Settings{Brokers: []string{embeddedtest.Kafka(t)}}, server.Options())
+	if err := p.rdb.Do(t.Context(), args...).Err(); err != nil {
+		t.Fatalf("ACL SETUSER %s: %v", rule, err)
+	}
+	as := func(args ...string) []string {
+		return append(append(args, "--redis", "redis://r2rec:secret@"+server.Addr+"/0", "--log-level", "warn"), p.kafkaArgs()...)
+	}
+	p.start(as("consume")...)
+	p.do(append([]string{"import", writeSlice(t, 5)}, p.kafkaArgs()...)...)
+	p.eventually("the graph has no edges", func() (bool, string) {
+		s := p.stats()
+		return s.UserEdges > 100 && s.Catalogue > 100, fmt.Sprintf("%+v", s)
+	})
+	p.do(as("recommend", "1", "--no-model")...)
+	p.do(as("forget", "2")...)
+	p.do(as("rebuild", "--grace", "0s")...)
+	redisOnly := []string{"--redis", "redis://r2rec:secret@" + server.Addr + "/0"}
+	p.do(append([]string{"graph"}, redisOnly...)...)
+	p.do(append([]string{"factors"}, redisOnly...)...)
+	refused, err := p.rdb.Do(t.Context(), "ACL", "LOG").Slice()
+	if err != nil || len(refused) != 0 {
+		t.Errorf("refused by the rules of the README: %v, %v", refused, err)
 	}
 }
