@@ -28,7 +28,7 @@ type benchLMCommand struct {
 	Generate int `help:"Tokens that are written after it." default:"64" group:"Work"`
 	Runs     int `help:"Texts to measure with; figures are medians." default:"5" group:"Work"`
 
-	Ollama      string `help:"URL of an Ollama server to compare with." placeholder:"URL" group:"Peer"`
+	Ollama      string `help:"URL of an Ollama server to compare with. Given here alone, not in --config." explicit:"" placeholder:"URL" group:"Peer"`
 	OllamaModel string `help:"The model of --model, as that server names it." placeholder:"NAME" group:"Peer"`
 
 	JSON bool `help:"Figures for machines, one JSON object a line." group:"Results"`

@@ -23,7 +23,7 @@ import (
 
 // swapOllama says which Ollama server is measured as well.
 type swapOllama struct {
-	Ollama        string `help:"URL of an Ollama server to swap adapters on as well." placeholder:"URL" group:"Ollama"`
+	Ollama        string `help:"URL of an Ollama server to swap adapters on as well. Given here alone, not in --config." explicit:"" placeholder:"URL" group:"Ollama"`
 	OllamaBase    string `help:"GGUF file of the base model there; empty: one of the embedded base model's shape that learns to answer by --ollama-readout first." type:"existingfile" placeholder:"FILE" group:"Ollama"`
 	OllamaReadout string `help:"How it is asked: letters, or verdicts, a call a candidate." enum:"letters,verdicts" default:"letters" group:"Ollama"`
 	OllamaMerge   bool   `help:"Merge adapters into the weights, also where the server takes them as layers." group:"Ollama"`

@@ -29,6 +29,9 @@ type memberFlags struct {
 
 // check finds what is wrong with the flags before anything is reached.
 func (f memberFlags) check() error {
+	if f.Group == "" {
+		return errors.New("--group is empty: want a name, such as r2rec")
+	}
 	if f.SessionTimeout < leastSession {
 		return fmt.Errorf("--session-timeout %v: want at least %v", f.SessionTimeout, leastSession)
 	}

@@ -19,7 +19,7 @@ import (
 type evalModel struct {
 	engineFlags `embed:""`
 	Adapter     string `help:"GGUF file of a LoRA adapter for the model, as r2rec lm tune writes it." type:"existingfile" placeholder:"FILE" group:"Model"`
-	Ollama      string `help:"URL of an Ollama server that runs --model, the GGUF file of a base model, and --adapter, by letters or verdicts, as r2rec serve has it; what is made there is deleted afterwards." placeholder:"URL" group:"Model"`
+	Ollama      string `help:"URL of an Ollama server that runs --model, the GGUF file of a base model, and --adapter, by letters or verdicts, as r2rec serve has it; what is made there is deleted afterwards. Given here alone, not in --config." explicit:"" placeholder:"URL" group:"Model"`
 	Think       int    `help:"Have the model write a thought of at most so many tokens before it answers, for models that read prompt 3 by letters; 0: it answers at once." placeholder:"TOKENS" group:"Model"`
 }
 

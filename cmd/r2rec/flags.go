@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/r2rec/r2rec/consumer"
 	"github.com/r2rec/r2rec/graphcache"
 	"github.com/r2rec/r2rec/internal/broker"
 	"github.com/r2rec/r2rec/internal/fusion"
@@ -280,8 +281,8 @@ type recommendFlags struct {
 func (f recommendFlags) check() error {
 	isShare := func(x float64) bool { return x >= 0 && x <= 1 }
 	switch {
-	case f.TTL < time.Second:
-		return fmt.Errorf("--ttl %v: want at least 1s, stored recommendations have to expire", f.TTL)
+	case f.TTL < time.Second || f.TTL > consumer.MaxWindow:
+		return fmt.Errorf("--ttl %v: want 1s to %v, stored recommendations have to expire", f.TTL, consumer.MaxWindow)
 	case !isShare(f.ExploreShare):
 		return fmt.Errorf("--explore-share %v: want 0 to 1", f.ExploreShare)
 	case !isShare(f.ControlShare):

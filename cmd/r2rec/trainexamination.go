@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/r2rec/r2rec/consumer"
+	"github.com/r2rec/r2rec/internal/broker"
 	"github.com/r2rec/r2rec/internal/event"
 	"github.com/r2rec/r2rec/internal/iot"
 )
@@ -50,7 +51,7 @@ func (c trainExaminationCommand) Run(p *process) error {
 	if c.Since <= 0 {
 		return fmt.Errorf("--since %v: want some time", c.Since)
 	}
-	kc, err := connectKafka(p, c.kafkaFlags)
+	kc, err := readKafka(p, c.kafkaFlags, broker.Decisions, broker.Rewards, broker.Users)
 	if err != nil {
 		return err
 	}

@@ -47,6 +47,8 @@ func TestWrongUsage(t *testing.T) {
 		{"consume --lateness 0", 1, "--lateness 0s: want at least 1ms"},
 		{"consume --attribution-window 0", 1, "--attribution-window 0s: want at least 1ms"},
 		{"serve --consume --showable-for 0", 1, "--showable-for 0s: want at least 1ms"},
+		{"serve --listen 127.0.0.1:0 --ttl 9000h", 1, "--ttl 9000h0m0s: want 1s to 8784h0m0s"},
+		{"consume --group=", 1, "--group is empty: want a name"},
 		{"consume --session-timeout 0", 1, "--session-timeout 0s: want at least 100ms"},
 		{"serve --consume --session-timeout=-1s", 1, "--session-timeout -1s: want at least 100ms"},
 		{"consume --half-life 0", 1, "r2rec: --half-life 0s: want more than 0"},
@@ -166,13 +168,13 @@ func TestConfigurationFile(t *testing.T) {
 // What fills or empties servers to measure goes to those that its command line names, never to those of production.
 func TestMeasurementsNameTheirServersThemselves(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "shared.json")
-	if err := os.WriteFile(path, []byte(`{"redis": "redis://production/0", "kafka": ["production:9092"], "prefix": "r2:"}`), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte(`{"redis": "redis://production/0", "kafka": ["production:9092"], "prefix": "r2:", "ollama": "http://production"}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	t.Setenv("R2REC_REDIS", "redis://production/1")
 	t.Setenv("R2REC_KAFKA", "production:9093")
 	t.Setenv("R2REC_PREFIX", "r2:")
-	for _, command := range []string{"bench ingest", "bench retrieve", "bench memory", "eval"} {
+	for _, command := range []string{"bench ingest", "bench retrieve", "bench memory", "bench lm", "bench swap", "eval"} {
 		var c cli
 		parser, err := newParser(&c)
 		if err != nil {
@@ -181,7 +183,8 @@ func TestMeasurementsNameTheirServersThemselves(t *testing.T) {
 		if _, err := parser.Parse(append(strings.Fields(command), "--config", path)); err != nil {
 			t.Fatal(err)
 		}
-		servers := fmt.Sprint(c.Bench.Ingest.Redis, c.Bench.Ingest.Kafka, c.Bench.Ingest.Prefix, c.Bench.Retrieve.Redis, c.Bench.Retrieve.Prefix, c.Bench.Memory.Redis, c.Eval.Redis)
+		servers := fmt.Sprint(c.Bench.Ingest.Redis, c.Bench.Ingest.Kafka, c.Bench.Ingest.Prefix, c.Bench.Retrieve.Redis, c.Bench.Retrieve.Prefix, c.Bench.Memory.Redis, c.Eval.Redis,
+			c.Bench.LM.Ollama, c.Bench.Swap.Ollama, c.Eval.Ollama)
 		if strings.Contains(servers, "production") || strings.Contains(servers, "r2:") {
 			t.Errorf("%s: %s", command, servers)
 		}
