@@ -83,12 +83,13 @@ func TestNobodyWaitsForeverForWhoIsForgotten(t *testing.T) {
 			c.produce(c.clicks(0, 30)...)
 			r := start(t, opt)
 			c.eventually("it waits", func() bool {
+				waiting := 0
 				for _, p := range r.Health().Partitions {
-					if p.Trouble.Doing != "" {
-						return true
+					if p.Topic == c.topics.Interactions && p.Trouble.Doing == "wait until it is known who is forgotten" {
+						waiting++
 					}
 				}
-				return false
+				return waiting == partitions
 			})
 			ahead.Store(int64(forgetsWithin))
 			g.awaitClicks(t, 30)

@@ -166,8 +166,8 @@ func (n note) judged(old note) bool {
 	return old.Gate != nil && old.Version == n.Version && old.Parent == n.Parent && n.sameLook(old)
 }
 
-// sameLook tells whether the gate's next look is the one that it was.
-func (n note) sameLook(old note) bool { return old.Used == n.Used && old.Gates == n.Gates }
+// sameLook tells whether the gate's next look is the one that it was: each takes decisions that none had taken.
+func (n note) sameLook(old note) bool { return old.Used == n.Used }
 
 // write keeps the note, whole or not at all.
 func (r *round) write() error {

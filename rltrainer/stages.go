@@ -281,7 +281,7 @@ func (r *round) publish(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the log of adapters: %w", err)
 	}
-	if now.Gates != r.note.Gates || now.Used != r.note.Used {
+	if now.Used != r.note.Used {
 		return r.finish(Waiting, "another gate has used decisions meanwhile")
 	}
 	state, counted, err := r.Log.Append(ctx, p)

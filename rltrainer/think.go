@@ -99,7 +99,7 @@ func (o *ThinkOptions) fill() error {
 type ThinkStep struct {
 	lm.Progress
 	Reward   float64 // mean
-	Worth    float64 // mean value of the answers: no answer is worth 0
+	Worth    float64 // mean value of the answers: no answer is worth what the worst one is, at most 0
 	Answered float64 // share of samples with an answer
 	Grounded float64 // share of the lines before the answers that are grounded
 	Length   float64 // tokens, mean

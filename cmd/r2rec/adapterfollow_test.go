@@ -357,7 +357,7 @@ func TestFollowFlags(t *testing.T) {
 		"--adapters a --no-model":           "--adapters excludes --no-model",
 	} {
 		var out, errs bytes.Buffer
-		if code := run(t.Context(), append([]string{"serve", "--listen", "127.0.0.1:0"}, strings.Fields(args)...), &out, &errs); code != 1 || !strings.Contains(errs.String(), want) {
+		if code := run(t.Context(), append([]string{"serve", "--listen", "127.0.0.1:0"}, strings.Fields(args)...), &out, &errs); code != exitMisused || !strings.Contains(errs.String(), want) {
 			t.Errorf("%s: exit code %d, %q; want %q", args, code, errs.String(), want)
 		}
 	}

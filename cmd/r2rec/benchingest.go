@@ -17,7 +17,7 @@ type benchIngestCommand struct {
 	profileFlags `embed:""`
 
 	Redis  string   `help:"Redis to fill, as redis://user:password@host:port/db, or rediss:// with TLS. Not a Cluster. Given here alone, not in the environment or --config." explicit:"" default:"redis://127.0.0.1:6379/0" group:"Servers"`
-	Prefix string   `help:"Put before every key. No key with it may exist; those that are made are deleted afterwards." explicit:"" default:"r2bench:" group:"Servers"`
+	Prefix string   `help:"Put before every key. No key with it may exist; those that are made are deleted afterwards. Given here alone, too." explicit:"" default:"r2bench:" group:"Servers"`
 	Kafka  []string `help:"Kafka brokers to begin with, host:port, without TLS. Its topics get a name of their own and are deleted afterwards. Empty: a broker within this process. Given here alone, as --redis is." explicit:"" group:"Servers"`
 
 	Events     int     `help:"Interactions a run." default:"400000" group:"Work"`

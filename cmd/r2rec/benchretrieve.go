@@ -23,7 +23,7 @@ type benchRetrieveCommand struct {
 	Keep         bool `help:"Leave the graph in Redis; the next run with the same flags finds it and need not build it." group:"Graph"`
 
 	Redis  string `help:"Redis to build the graph in, as redis://user:password@host:port/db. Given here alone, not in the environment or --config." explicit:"" default:"redis://127.0.0.1:6379/0" group:"Redis"`
-	Prefix string `help:"Put before every key: has to be the benchmark's own." explicit:"" default:"r2bench:" group:"Redis"`
+	Prefix string `help:"Put before every key: has to be the benchmark's own. Given here alone, too." explicit:"" default:"r2bench:" group:"Redis"`
 
 	JSON bool `help:"Figures for machines, one JSON object a line." group:"Results"`
 }

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"errors"
-	"fmt"
 	"net"
 	"time"
 
@@ -30,10 +28,10 @@ type memberFlags struct {
 // check finds what is wrong with the flags before anything is reached.
 func (f memberFlags) check() error {
 	if f.Group == "" {
-		return errors.New("--group is empty: want a name, such as r2rec")
+		return misuse("--group is empty: want a name, such as r2rec")
 	}
 	if f.SessionTimeout < leastSession {
-		return fmt.Errorf("--session-timeout %v: want at least %v", f.SessionTimeout, leastSession)
+		return misuse("--session-timeout %v: want at least %v", f.SessionTimeout, leastSession)
 	}
 	return nil
 }
@@ -60,8 +58,13 @@ With --monitor it answers those who watch over processes: a readiness probe, and
 func (consumeCommand) endless() bool { return true }
 
 func (c consumeCommand) Run(p *process) error {
-	if err := errors.Join(c.hostFlags.check(), c.memberFlags.check()); err != nil {
+	if err := c.memberFlags.check(); err != nil {
 		return err
+	}
+	if c.Monitor != "" { // the environment may have hosts for servers
+		if err := c.hostFlags.check(); err != nil {
+			return err
+		}
 	}
 	join, err := c.joinFlags.options(c.redisFlags, c.member())
 	if err != nil {

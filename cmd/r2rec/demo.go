@@ -54,20 +54,20 @@ func (demoCommand) endless() bool { return true }
 func (c demoCommand) Run(p *process) error {
 	begun := time.Now()
 	if !(c.Rate > 0 && c.Rate <= 1000) {
-		return fmt.Errorf("--rate %v: want more than 0 and at most 1000 interactions a second", c.Rate)
+		return misuse("--rate %v: want more than 0 and at most 1000 interactions a second", c.Rate)
 	}
-	if err := errors.Join(c.accessFlags.check(), c.visitFlags.check(), c.modelFlags.checkTimes(), c.recommendFlags.check(), checkCounts(count{"--round-every", c.RoundEvery, 0})); err != nil {
+	if err := errors.Join(c.accessFlags.check(), c.visitFlags.check(), c.modelFlags.checkTimes(), c.recommendFlags.check(), wrong(checkCounts(count{"--round-every", c.RoundEvery, 0}))); err != nil {
 		return err
 	}
 	if c.Live < 0 {
-		return fmt.Errorf("--live %d: want 0 or more interactions", c.Live)
+		return misuse("--live %d: want 0 or more interactions", c.Live)
 	}
 	all, err := openDataset(c.Data)
 	if err != nil {
 		return err
 	}
 	if _, total := all.Len(); c.Live >= total {
-		return fmt.Errorf("--live %d: the data set has %d interactions, and some have to be history", c.Live, total)
+		return misuse("--live %d: the data set has %d interactions, and some have to be history", c.Live, total)
 	}
 	ln, err := listen("--listen", c.Listen)
 	if err != nil {

@@ -22,9 +22,9 @@ type visitFlags struct {
 
 func (f visitFlags) check() error {
 	if !(f.Visits >= 0 && f.Visits <= 1000) {
-		return fmt.Errorf("--visits %v: want 0 to 1000 a second", f.Visits)
+		return misuse("--visits %v: want 0 to 1000 a second", f.Visits)
 	}
-	return checkCounts(count{"--visit-limit", f.VisitLimit, 1})
+	return wrong(checkCounts(count{"--visit-limit", f.VisitLimit, 1}))
 }
 
 // What simulated users do.

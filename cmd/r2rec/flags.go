@@ -62,11 +62,11 @@ type redisFlags struct {
 func (f redisFlags) check() error {
 	switch {
 	case f.Bound < 0:
-		return fmt.Errorf("--bound %d: want at least 1 edge, or 0 for the usual number", f.Bound)
+		return misuse("--bound %d: want at least 1 edge, or 0 for the usual number", f.Bound)
 	case !(f.Negative < f.Positive):
-		return fmt.Errorf("--negative %v, --positive %v: want a bound of bad ratings below that of good ones", f.Negative, f.Positive)
+		return misuse("--negative %v, --positive %v: want a bound of bad ratings below that of good ones", f.Negative, f.Positive)
 	case f.HalfLife <= 0:
-		return fmt.Errorf("--half-life %v: want more than 0, such as 720h", f.HalfLife)
+		return misuse("--half-life %v: want more than 0, such as 720h", f.HalfLife)
 	}
 	return nil
 }
@@ -202,11 +202,11 @@ func (f modelFlags) checkOllama() error {
 func (f modelFlags) checkTimes() error {
 	switch {
 	case f.ModelTimeout <= 0:
-		return fmt.Errorf("--model-timeout %v: want more than 0; --no-model asks none", f.ModelTimeout)
+		return misuse("--model-timeout %v: want more than 0; --no-model asks none", f.ModelTimeout)
 	case f.ModelConcurrency < 0:
-		return fmt.Errorf("--model-concurrency %d: want prompts, or 0 for the default", f.ModelConcurrency)
+		return misuse("--model-concurrency %d: want prompts, or 0 for the default", f.ModelConcurrency)
 	case f.MaskTimeout < 0:
-		return fmt.Errorf("--mask-timeout %v: want more than 0", f.MaskTimeout)
+		return misuse("--mask-timeout %v: want more than 0", f.MaskTimeout)
 	}
 	return nil
 }
@@ -282,13 +282,13 @@ func (f recommendFlags) check() error {
 	isShare := func(x float64) bool { return x >= 0 && x <= 1 }
 	switch {
 	case f.TTL < time.Second || f.TTL > consumer.MaxWindow:
-		return fmt.Errorf("--ttl %v: want 1s to %v, stored recommendations have to expire", f.TTL, consumer.MaxWindow)
+		return misuse("--ttl %v: want 1s to %v, stored recommendations have to expire", f.TTL, consumer.MaxWindow)
 	case !isShare(f.ExploreShare):
-		return fmt.Errorf("--explore-share %v: want 0 to 1", f.ExploreShare)
+		return misuse("--explore-share %v: want 0 to 1", f.ExploreShare)
 	case !isShare(f.ControlShare):
-		return fmt.Errorf("--control-share %v: want 0 to 1", f.ControlShare)
+		return misuse("--control-share %v: want 0 to 1", f.ControlShare)
 	case !(f.Temperature > 0) || math.IsInf(f.Temperature, 0):
-		return fmt.Errorf("--temperature %v: want more than 0; for lists that are never drawn --explore-share 0", f.Temperature)
+		return misuse("--temperature %v: want more than 0; for lists that are never drawn --explore-share 0", f.Temperature)
 	}
 	return nil
 }

@@ -29,15 +29,15 @@ func (f followFlags) check(m modelFlags) error {
 	case f.Adapters == "":
 		return nil
 	case m.Adapter != "":
-		return errors.New("--adapters excludes --adapter: which adapter serves is what the log says")
+		return misuse("--adapters excludes --adapter: which adapter serves is what the log says")
 	case m.Think > 0:
-		return errors.New("--adapters excludes --think: an adapter of the log is judged and proven by what it answers at once")
+		return misuse("--adapters excludes --think: an adapter of the log is judged and proven by what it answers at once")
 	case m.NoModel:
-		return errors.New("--adapters excludes --no-model: adapters change a model")
+		return misuse("--adapters excludes --no-model: adapters change a model")
 	case m.Ollama != "" && m.Model == "":
-		return errors.New("--adapters with --ollama needs --model FILE: the GGUF file of the base model, as adapters for it are learned on it")
+		return misuse("--adapters with --ollama needs --model FILE: the GGUF file of the base model, as adapters for it are learned on it")
 	case f.OllamaThreads < 0:
-		return fmt.Errorf("--ollama-threads %d: want 0 or more", f.OllamaThreads)
+		return misuse("--ollama-threads %d: want 0 or more", f.OllamaThreads)
 	}
 	return nil
 }

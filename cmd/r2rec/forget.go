@@ -123,7 +123,11 @@ func (c forgetCommand) publish(ctx context.Context, s stores, u event.User, r *f
 	users := s.kafka.NewBoundedWriter(broker.Users)
 	_, err = publisher{users: users}.Forget(ctx, u)
 	if err := errors.Join(err, users.Close()); err != nil {
-		return 0, fmt.Errorf("publish to %s: %w; nothing is forgotten yet: run it again", r.Topic, err)
+		err = fmt.Errorf("publish to %s: %w", r.Topic, err)
+		if !r.asked {
+			err = fmt.Errorf("%w; nothing is forgotten yet: run it again", err)
+		}
+		return 0, err
 	}
 	r.asked = true
 	ends, err := s.kafka.Offsets(ctx, broker.Users)

@@ -38,22 +38,25 @@ twice to three times --lateness are over, because until then something may still
 
 // check finds what is wrong with the flags before anything is reached.
 func (f joinFlags) check() error {
-	for flag, d := range map[string]time.Duration{"--attribution-window": f.AttributionWindow, "--lateness": f.Lateness, "--showable-for": f.ShowableFor} {
-		if d < time.Millisecond || d > consumer.MaxWindow {
-			return fmt.Errorf("%s %v: want at least 1ms and at most %v", flag, d, consumer.MaxWindow)
+	for _, flag := range []struct {
+		name  string
+		value time.Duration
+	}{{"--attribution-window", f.AttributionWindow}, {"--lateness", f.Lateness}, {"--showable-for", f.ShowableFor}} {
+		if flag.value < time.Millisecond || flag.value > consumer.MaxWindow {
+			return misuse("%s %v: want at least 1ms and at most %v", flag.name, flag.value, consumer.MaxWindow)
 		}
 	}
 	if f.AttributionWindow < f.Lateness {
-		return fmt.Errorf("--attribution-window %v: want at least as long as --lateness, %v, or a decision that comes twice would earn twice", f.AttributionWindow, f.Lateness)
+		return misuse("--attribution-window %v: want at least as long as --lateness, %v, or a decision that comes twice would earn twice", f.AttributionWindow, f.Lateness)
 	}
 	for _, name := range slices.Sorted(maps.Keys(f.Reward)) {
 		switch v := f.Reward[name]; {
 		case !slices.Contains(event.Types, event.Type(name)):
-			return fmt.Errorf("--reward %s=%v: there is no such interaction, want one of %s", name, v, typeNames())
+			return misuse("--reward %s=%v: there is no such interaction, want one of %s", name, v, typeNames())
 		case event.Type(name) == event.Impression:
-			return fmt.Errorf("--reward %s=%v: to be shown earns nothing, want another of %s", name, v, typeNames())
+			return misuse("--reward %s=%v: to be shown earns nothing, want another of %s", name, v, typeNames())
 		case math.IsNaN(v) || math.IsInf(v, 0):
-			return fmt.Errorf("--reward %s=%v: want a finite number", name, v)
+			return misuse("--reward %s=%v: want a finite number", name, v)
 		}
 	}
 	return nil
@@ -71,7 +74,7 @@ func (f joinFlags) options(rf redisFlags, member consumer.Member) (opt consumer.
 	}
 	examination, err := consumer.ParseExamination(f.Examination)
 	if err != nil {
-		return opt, fmt.Errorf("--examination: %w", err)
+		return opt, misuse("--examination: %w", err)
 	}
 	member.Group += "-rewards"
 	return consumer.JoinerOptions{

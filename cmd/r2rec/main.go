@@ -59,8 +59,9 @@ func main() {
 	os.Exit(code)
 }
 
-// Exit codes: exitStopped is that of a command that a signal stopped before it was done, exitMisused of one that would fail
-// however often it is run as it is.
+// Exit codes: exitStopped is that of a command that a signal stopped before it was done, exitMisused of one whose flags or
+// arguments are wrong (usage), so that it would fail however often it is run. What measures and teaches by hand (eval, bench, lm,
+// ope, factors, plan, train replay) tells that only of what kong finds.
 const (
 	exitStopped = 130
 	exitMisused = 2

@@ -62,7 +62,7 @@ func (s stores) close() {
 // connectKafka waits for the brokers and makes the topics that are missing.
 func connectKafka(p *process, f kafkaFlags) (*broker.Client, error) {
 	if f.Partitions < 1 {
-		return nil, fmt.Errorf("--partitions %d: want 1 or more", f.Partitions)
+		return nil, misuse("--partitions %d: want 1 or more", f.Partitions)
 	}
 	return awaitKafka(p, f, func(c *broker.Client) error { return c.EnsureTopics(p.ctx, broker.Topics{Partitions: f.Partitions}) })
 }

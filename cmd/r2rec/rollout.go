@@ -23,9 +23,9 @@ type rollOutFlags struct {
 func (f rollOutFlags) check() error {
 	switch {
 	case !(f.RollOutTolerance >= 0):
-		return fmt.Errorf("--roll-out-tolerance %v: want 0 or more", f.RollOutTolerance)
+		return misuse("--roll-out-tolerance %v: want 0 or more", f.RollOutTolerance)
 	case f.RollOutLimit <= 0:
-		return fmt.Errorf("--roll-out-limit %v: want some time", f.RollOutLimit)
+		return misuse("--roll-out-limit %v: want some time", f.RollOutLimit)
 	}
 	return nil
 }

@@ -35,7 +35,7 @@ type accessFlags struct {
 
 func (f accessFlags) check() error {
 	if strings.ContainsFunc(f.Token, func(r rune) bool { return r < '!' || r > '~' }) {
-		return errors.New("--token: it has a blank or a character beyond ASCII, which browsers cannot send; want printing ASCII")
+		return misuse("--token: it has a blank or a character beyond ASCII, which browsers cannot send; want printing ASCII")
 	}
 	return f.hostFlags.check()
 }
@@ -48,7 +48,7 @@ type hostFlags struct {
 func (f hostFlags) check() error {
 	for _, h := range f.AllowedHost {
 		if err := web.CheckHost(h); err != nil {
-			return fmt.Errorf("--allowed-host %q: %w", h, err)
+			return misuse("--allowed-host %q: %w", h, err)
 		}
 	}
 	return nil
@@ -88,14 +88,19 @@ func (c serveCommand) Run(p *process) error {
 		return err
 	}
 	defer ln.Close()
-	if err := errors.Join(c.accessFlags.check(), c.followFlags.check(c.modelFlags), c.rollOutFlags.check(), c.modelFlags.checkTimes(), c.recommendFlags.check(), c.memberFlags.check(), c.redisFlags.check()); err != nil {
+	if err := errors.Join(c.accessFlags.check(), c.followFlags.check(c.modelFlags), c.rollOutFlags.check(), c.modelFlags.checkTimes(), c.recommendFlags.check(), c.redisFlags.check()); err != nil {
 		return err
 	}
-	join, err := c.joinFlags.options(c.redisFlags, c.member())
-	if err != nil {
-		return err
+	var join consumer.JoinerOptions
+	if c.Consume {
+		if err := c.memberFlags.check(); err != nil {
+			return err
+		}
+		if join, err = c.joinFlags.options(c.redisFlags, c.member()); err != nil {
+			return err
+		}
+		join.Showable = max(join.Showable, c.TTL)
 	}
-	join.Showable = max(join.Showable, c.TTL)
 	model, noModel, err := c.followFlags.model(p, c.modelFlags)
 	if err != nil {
 		return err
@@ -155,10 +160,10 @@ const (
 func listen(flag, address string) (net.Listener, error) {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
-		return nil, fmt.Errorf("%s %q: want host:port, such as 127.0.0.1:8080: %w", flag, address, err)
+		return nil, misuse("%s %q: want host:port, such as 127.0.0.1:8080: %w", flag, address, err)
 	}
 	if _, err := netip.ParseAddr(host); err != nil && host != "localhost" && host != "" {
-		return nil, fmt.Errorf("%s %q: the host must be an address of this machine, such as 127.0.0.1", flag, address)
+		return nil, misuse("%s %q: the host must be an address of this machine, such as 127.0.0.1", flag, address)
 	}
 	ln, err := net.Listen("tcp", address)
 	switch {

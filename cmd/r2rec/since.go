@@ -108,11 +108,14 @@ func (r *recordsSince[T]) next(ctx context.Context, log *slog.Logger, f func(T) 
 			some, wrong = true, f(x)
 			return wrong
 		})
-		if wrong != nil || err == nil && some {
+		if wrong != nil {
 			return wrong
 		}
 		if ctx.Err() == nil {
 			r.note(log, err)
+		}
+		if err == nil && some {
+			return nil
 		}
 		pause := time.NewTimer(r.every)
 		select {

@@ -44,12 +44,12 @@ const leastEffective = 100
 type examinationReport struct {
 	Command  string                           `json:"command"`
 	Surfaces map[string][]consumer.Propensity `json:"surfaces"`
-	Flags    []string                         `json:"flags"` // of r2rec consume, one a surface that tells enough
+	Flags    []string                         `json:"flags"` // of r2rec consume, one a surface that tells enough; joined by ; they are one
 }
 
 func (c trainExaminationCommand) Run(p *process) error {
 	if c.Since <= 0 {
-		return fmt.Errorf("--since %v: want some time", c.Since)
+		return misuse("--since %v: want some time", c.Since)
 	}
 	kc, err := readKafka(p, c.kafkaFlags, broker.Decisions, broker.Rewards, broker.Users)
 	if err != nil {
@@ -132,13 +132,14 @@ func (r examinationReport) print(w io.Writer) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	for _, flag := range r.Flags {
-		if _, err := fmt.Fprintf(w, "\nr2rec consume --examination %s\n", shellWord(flag)); err != nil {
+	if len(r.Flags) > 0 {
+		if _, err := fmt.Fprintf(w, "\nr2rec consume --examination %s\n", shellWord(strings.Join(r.Flags, ";"))); err != nil {
 			return err
 		}
 	}
-	if len(r.Flags) == 0 {
-		_, err := fmt.Fprintf(w, "\nToo little for --examination: positions 1 and 2 have to be worth %d slots that were drawn evenly.\n", leastEffective)
+	if left := len(r.Surfaces) - len(r.Flags); left > 0 {
+		_, err := fmt.Fprintf(w, "\nLeft out: %d of %d surfaces. Positions 1 and 2 have to be worth %d slots that were drawn evenly, and --examination names no surface with = or ;,\n"+
+			"nor, where there are others, that of lists without one.\n", left, len(r.Surfaces), leastEffective)
 		return err
 	}
 	return nil

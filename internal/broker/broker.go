@@ -150,8 +150,9 @@ func (c *Client) admin(f func(*kafka.Client) error) error {
 	return f(&kafka.Client{Addr: kafka.TCP(c.settings.Brokers...), Timeout: 4 * dialTimeout, Transport: fresh})
 }
 
-// Missing names those of this package's topics that do not exist, with their prefix.
-func (c *Client) Missing(ctx context.Context, topics ...string) (missing []string, err error) {
+// Missing names those of this package's topics that do not exist, with their prefix. What is temporary is tried again, as
+// Offsets does.
+func (c *Client) Missing(ctx context.Context, topics ...string) ([]string, error) {
 	if len(topics) == 0 {
 		return nil, nil
 	}
@@ -159,16 +160,21 @@ func (c *Client) Missing(ctx context.Context, topics ...string) (missing []strin
 	for i, t := range topics {
 		names[i] = c.Topic(t)
 	}
-	err = c.admin(func(admin *kafka.Client) error {
-		have, err := c.partitions(ctx, admin, names...)
-		for _, name := range names {
-			if _, ok := have[name]; !ok && err == nil {
-				missing = append(missing, name)
+	return backoff.RetryWithData(func() (missing []string, err error) {
+		err = c.admin(func(admin *kafka.Client) error {
+			have, err := c.partitions(ctx, admin, names...)
+			if err != nil {
+				return settled(err)
 			}
-		}
-		return err
-	})
-	return missing, err
+			for _, name := range names {
+				if _, ok := have[name]; !ok {
+					missing = append(missing, name)
+				}
+			}
+			return nil
+		})
+		return missing, err
+	}, backoff.WithContext(patience(), ctx))
 }
 
 // partitions counts the partitions of the topics of these names; a topic that does not exist is left out.

@@ -59,9 +59,10 @@ type Finding struct {
 	MeanWeight   float64 // after clipping
 	MaxWeight    float64 // before clipping
 	Clipped      float64 // share of the decisions whose weight was clipped
-	Hidden       float64 // loss a decision, 0 or more, that stands in the log and that clipping does not count
 
-	SNIPS, DR Bounds
+	// HiddenSNIPS and HiddenDR are by how much clipping raises the estimates, 0 or more; SNIPS.Low and DR.Low are lower by that.
+	HiddenSNIPS, HiddenDR float64
+	SNIPS, DR             Bounds
 }
 
 // AlphaOf is the share of false promotions that look number round may spend, so that all looks together spend alpha:
@@ -73,7 +74,8 @@ func AlphaOf(alpha float64, round int) float64 {
 // Gate decides whether a new policy may act, by decisions that neither it nor a gate before was given. It passes where the
 // lower bounds of both SNIPSDifference and DRDifference exceed Margin: as both have to, each at Alpha, the chance of
 // passing a policy that is no better is at most Alpha (intersection-union test, Berger 1982). To clip a weight is cautious
-// where the reward is above 0 and the opposite where it is below: what is cut there, Hidden, is taken from both bounds.
+// where the reward is above what is expected, and the opposite where it is below: by as much as an estimate without clipping is
+// lower, its lower bound is.
 //
 // It is Underpowered with fewer than
 //
@@ -97,19 +99,27 @@ func Gate(samples []Sample, o GateOptions) (Finding, error) {
 	f := Finding{
 		Round: o.Round, Alpha: AlphaOf(o.Alpha, o.Round), Margin: o.Margin, Detect: o.Detect, Decisions: len(samples), Users: u.n,
 		Effective: EffectiveSample(samples), MaxWeight: MaxWeight(samples), Clipped: ClippedShare(samples, o.Clip),
-		Hidden: mean(samples, func(s Sample) float64 { return (s.Target/s.Logged - s.weight(o.Clip)) * max(0, -s.Reward) }),
+		HiddenSNIPS: max(0, SNIPS(samples, o.Clip)-SNIPS(samples, math.Inf(1))),
+		HiddenDR:    max(0, DR(samples, o.Clip)-DR(samples, math.Inf(1))),
 	}
 	f.need(samples, u, o)
 	b := u.tBounds(f.Alpha, snipsDifference, drDifference, meanWeight)
-	f.SNIPS, f.DR, f.MeanWeight = b[0], b[1], b[2].Estimate
+	f.MeanWeight = b[2].Estimate
+	f.bound(b[0], b[1])
 	f.Verdict, f.Reason = f.before(samples, b[2])
 	if f.Verdict != "" {
 		return f, nil
 	}
 	b = u.bounds(f.Alpha, o.Resampling, snipsDifference, drDifference)
-	f.SNIPS, f.DR = b[0], b[1]
+	f.bound(b[0], b[1])
 	f.Verdict, f.Reason = f.decide()
 	return f, nil
+}
+
+func (f *Finding) bound(snips, dr Bounds) {
+	snips.Low -= f.HiddenSNIPS
+	dr.Low -= f.HiddenDR
+	f.SNIPS, f.DR = snips, dr
 }
 
 func (o *GateOptions) fill() error {
@@ -188,8 +198,10 @@ func (f *Finding) before(samples []Sample, weight Bounds) (Verdict, string) {
 		return Underpowered, tooFewEffective(f.Effective, f.Decisions)
 	case len(changes) < MinTellingUsers:
 		return Underpowered, fmt.Sprintf("only %d users earned something by an action that the two policies take differently, and fewer than %d say nothing of all others", len(changes), MinTellingUsers)
-	case wrongWeights(weight, f.Clipped) != "":
+	case wrongWeights(weight, f.Clipped) != "" && weight.Estimate > 1:
 		return Refused, wrongWeights(weight, f.Clipped)
+	case wrongWeights(weight, f.Clipped) != "": // it may be the log that shows too little
+		return Underpowered, wrongWeights(weight, f.Clipped)
 	case f.Decisions < f.Needed:
 		return Underpowered, fmt.Sprintf("%d decisions are too few: a difference of %g shows with %d, at a variance of %.3g, %.2f times as large by users, and alpha %.4f",
 			f.Decisions, f.Margin+f.Detect, f.Needed, f.Variance, f.DesignEffect, f.Alpha)
@@ -201,10 +213,10 @@ func (f *Finding) before(samples []Sample, weight Bounds) (Verdict, string) {
 func (f *Finding) decide() (Verdict, string) {
 	what := fmt.Sprintf("SNIPS %+.4f (from %+.4f to %+.4f), DR %+.4f (from %+.4f to %+.4f), by %d decisions of %d users at alpha %.4f",
 		f.SNIPS.Estimate, f.SNIPS.Low, f.SNIPS.High, f.DR.Estimate, f.DR.Low, f.DR.High, f.Decisions, f.Users, f.Alpha)
-	if f.Hidden > 0 {
-		what += fmt.Sprintf(", less %.4f that was lost by actions whose weights are clipped", f.Hidden)
+	if f.HiddenSNIPS > 0 || f.HiddenDR > 0 {
+		what += fmt.Sprintf(", the lower bounds less %.4f and %.4f that clipping would add", f.HiddenSNIPS, f.HiddenDR)
 	}
-	snips, dr := f.SNIPS.Low-f.Hidden > f.Margin, f.DR.Low-f.Hidden > f.Margin
+	snips, dr := f.SNIPS.Low > f.Margin, f.DR.Low > f.Margin
 	switch {
 	case snips && dr:
 		return Passed, fmt.Sprintf("better by more than %g: %s", f.Margin, what)

@@ -31,6 +31,9 @@ func newMetrics(r prometheus.Registerer, f *Feed) (metrics, error) {
 			Name: "r2rec_http_impressions_total", Help: "Impressions published for lists that were declared as shown, by result: published or failed.",
 		}, []string{"result"}),
 	}
+	for _, result := range []string{"published", "failed"} {
+		m.impressions.WithLabelValues(result)
+	}
 	collectors := []prometheus.Collector{
 		m.requests, m.seconds, m.events, m.impressions,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{

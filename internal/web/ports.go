@@ -33,7 +33,8 @@ type Publisher interface {
 
 // Explorer shows what the graph holds, for the page. Its methods are called concurrently.
 type Explorer interface {
-	// Stats answers at once, from what was counted last; it is asked for about once a second while somebody watches.
+	// Stats answers at once, from what was counted last, which may be long ago where nobody watched; it is asked for about once
+	// a second while somebody does.
 	Stats(ctx context.Context) (Stats, error)
 	// History returns the user's n newest choices, newest first; an unknown user has none. newest is the time of the user's
 	// newest edge, whatever it says; 0: there is none.

@@ -153,7 +153,7 @@ async function appliedElsewhere(event, wanted) {
     if (!wanted()) return;
     const seen = api.history(event.user_id).then((past) => event.type === "hide"
       ? Date.parse(past.newest) >= Date.parse(event.timestamp)
-      : past.items.some((x) => x.item_id === event.item_id));
+      : past.items.some((x) => x.item_id === event.item_id && Date.parse(x.timestamp) >= Date.parse(event.timestamp)));
     if (await seen.catch(() => false)) return;
   }
 }
