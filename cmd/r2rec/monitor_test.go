@@ -51,7 +51,7 @@ func TestConsumeIsWatchedOver(t *testing.T) {
 			t.Errorf("%s: %d, %s", path, code, body)
 		}
 	}
-	if log := p.fails("consume", "--monitor", "nowhere"); !strings.Contains(log, `--monitor "nowhere": want host:port`) {
+	if log := p.ends(exitMisused, "consume", "--monitor", "nowhere"); !strings.Contains(log, `--monitor "nowhere": want host:port`) {
 		t.Error(log)
 	}
 }

@@ -42,6 +42,13 @@ func TestARoundElsewhere(t *testing.T) {
 		wantFiles(t, work)
 		return cmd.ProcessState.ExitCode(), string(out)
 	}
+	if code, said := round(); code == 0 || !strings.Contains(said, "there is no topic adapters") {
+		t.Errorf("before anything consumes: exit code %d, %s", code, said)
+	}
+	kc, err := broker.New(p.kafka)
+	s.must(err)
+	t.Cleanup(func() { kc.Close() })
+	s.must(kc.EnsureTopics(t.Context(), broker.Topics{Partitions: 1}))
 	if code, said := round(); code != 0 || !strings.Contains(said, "nothing is exported: no decision that was shown has a reward yet") {
 		t.Errorf("without decisions: exit code %d, %s", code, said)
 	}
