@@ -189,6 +189,7 @@ func (f *Finding) before(samples []Sample, weight Bounds) (Verdict, string) {
 			changes[s.User] = true
 		}
 	}
+	wrong := wrongWeights(weight, f.Clipped)
 	switch {
 	case same:
 		return Refused, "it changes nothing: it would have taken every logged action with the same probability"
@@ -198,10 +199,10 @@ func (f *Finding) before(samples []Sample, weight Bounds) (Verdict, string) {
 		return Underpowered, tooFewEffective(f.Effective, f.Decisions)
 	case len(changes) < MinTellingUsers:
 		return Underpowered, fmt.Sprintf("only %d users earned something by an action that the two policies take differently, and fewer than %d say nothing of all others", len(changes), MinTellingUsers)
-	case wrongWeights(weight, f.Clipped) != "" && weight.Estimate > 1:
-		return Refused, wrongWeights(weight, f.Clipped)
-	case wrongWeights(weight, f.Clipped) != "": // it may be the log that shows too little
-		return Underpowered, wrongWeights(weight, f.Clipped)
+	case wrong != "" && weight.Estimate > 1:
+		return Refused, wrong
+	case wrong != "": // it may be the log that shows too little
+		return Underpowered, wrong
 	case f.Decisions < f.Needed:
 		return Underpowered, fmt.Sprintf("%d decisions are too few: a difference of %g shows with %d, at a variance of %.3g, %.2f times as large by users, and alpha %.4f",
 			f.Decisions, f.Margin+f.Detect, f.Needed, f.Variance, f.DesignEffect, f.Alpha)
