@@ -63,7 +63,7 @@ func (r *Reasoner) rankMasked(ctx context.Context, held Model, said event.Though
 		was := *d.Model
 		left := iot.Masked(said, d.Context, masked)
 		d.Context = masked
-		shares, is, err := r.ask(ctx, held, d, func(p *iot.Prompt) ([]float64, error) { return held.Rank(ctx, p.After(left, masked)) })
+		shares, is, err := r.ask(ctx, held, d, func(_ event.Model, p *iot.Prompt) ([]float64, error) { return held.Rank(ctx, p.After(left, masked)) })
 		if err != nil {
 			return nil, err
 		}

@@ -57,10 +57,13 @@ func (r *Reasoner) holdAndAsk(ctx context.Context, d event.Decision) (held Model
 	if err != nil {
 		return nil, func() {}, nil, said, event.Model{}, err
 	}
-	logShares, who, err = r.ask(ctx, held, d, func(p *iot.Prompt) ([]float64, error) {
-		thinker, ok := held.(Thinker)
-		if !ok || p.Version != iot.Thoughts {
+	logShares, who, err = r.ask(ctx, held, d, func(m event.Model, p *iot.Prompt) ([]float64, error) {
+		if m.Think == 0 {
 			return held.Rank(ctx, *p)
+		}
+		thinker, ok := held.(Thinker)
+		if !ok {
+			return nil, errors.New("the model is to think before it answers, and cannot")
 		}
 		reply, shares, err := thinker.Think(ctx, d.Context, *p)
 		said, *p = reply.Thought, p.After(reply.Thought, d.Context)
@@ -71,7 +74,7 @@ func (r *Reasoner) holdAndAsk(ctx context.Context, d event.Decision) (held Model
 }
 
 // ask waits for a turn and for the answer, which rank gives to a prompt. It leaves there the prompt that was read.
-func (r *Reasoner) ask(ctx context.Context, held Model, d event.Decision, rank func(*iot.Prompt) ([]float64, error)) ([]float64, event.Model, error) {
+func (r *Reasoner) ask(ctx context.Context, held Model, d event.Decision, rank func(event.Model, *iot.Prompt) ([]float64, error)) ([]float64, event.Model, error) {
 	left := time.Duration(math.MaxInt64)
 	if deadline, ok := ctx.Deadline(); ok {
 		left = time.Until(deadline)
@@ -89,7 +92,7 @@ func (r *Reasoner) ask(ctx context.Context, held Model, d event.Decision, rank f
 	if err != nil {
 		return nil, event.Model{}, err
 	}
-	shares, err := rank(&prompt)
+	shares, err := rank(m, &prompt)
 	if err != nil {
 		return nil, event.Model{}, err
 	}

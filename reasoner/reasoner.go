@@ -72,7 +72,7 @@ type Model interface {
 	Rank(ctx context.Context, p iot.Prompt) ([]float64, error)
 }
 
-// Thinker is a Model that can say why before it answers.
+// Thinker is a Model that can say why before it answers. It does where its identity says so (event.Model.Think).
 type Thinker interface {
 	Model
 	// Think writes a thought about the prompt of a context, and ranks as Rank does, of the prompt with what is grounded of

@@ -21,7 +21,7 @@ type pensive struct {
 
 func newPensive(says func(p iot.Prompt) string) *pensive {
 	m := newMaskable()
-	m.identity.PromptVersion = iot.Thoughts
+	m.identity.PromptVersion, m.identity.Think = iot.Thoughts, 40
 	m.withoutFn = func(gone ...event.Chain) (event.Context, error) {
 		c, err := m.without(gone...)
 		c.Chains = slices.DeleteFunc(slices.Clone(c.Chains), func(ch event.Chain) bool { return slices.Contains(gone, ch) })
@@ -109,11 +109,18 @@ func TestModelThinksNonsense(t *testing.T) {
 	}
 }
 
-// A model that reads another version of the prompt is not asked to think.
+// A model answers at once unless its identity says that it thinks; one that says so and cannot ranks nothing.
 func TestModelThatDoesNotThink(t *testing.T) {
 	m := newPensive(func(iot.Prompt) string { panic("asked to think") })
-	m.identity.PromptVersion = iot.Words
-	recommendThinking(t, m)
+	m.identity.Think = 0
+	if _, _, d := recommendThinking(t, m); d.Source != event.Reasoned {
+		t.Errorf("ranked by the %s", d.Source)
+	}
+	m.identity.Think = 40
+	r, _ := newTestReasoner(t, m.part, func(o *Options) { o.Graph, o.Models = m.maskable, Only(struct{ Model }{m}) })
+	if _, d, err := r.Recommend(t.Context(), Request{User: "u"}); err != nil || d.Source != event.Graph || d.Fallback != FallbackUnavailable {
+		t.Errorf("ranked by the %s, %q: %v", d.Source, d.Fallback, err)
+	}
 }
 
 func recommendThinking(t *testing.T, m *pensive) (*Reasoner, event.Recommendation, event.Decision) {

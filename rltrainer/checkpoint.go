@@ -28,7 +28,7 @@ func (r *round) learns(training []Rollout) error {
 		return err
 	}
 	rep := &r.note.Report
-	r.note.Learns, rep.Fitted, rep.Policy, rep.Skipped = from, FitReport{}, nil, 0
+	r.note.Learns, rep.Fitted, rep.Policy, rep.Thoughts, rep.Skipped = from, FitReport{}, nil, nil, 0
 	return r.write()
 }
 
@@ -61,6 +61,10 @@ func (r *round) checkpoint(l AdapterLearner, step int) error {
 	if step%r.Learn.Checkpoint != 0 {
 		return nil
 	}
+	return r.keep(l)
+}
+
+func (r *round) keep(l AdapterLearner) error {
 	if err := r.write(); err != nil { // first: of a report that knows of more steps than a checkpoint has, the rest is cut off
 		return err
 	}

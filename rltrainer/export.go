@@ -50,7 +50,7 @@ func Export(ctx context.Context, o ExportOptions, f func(Exported) error) (Expor
 	if o.Read == nil {
 		return ExportReport{}, errors.New("export: Read is required")
 	}
-	training, q, rep, err := o.learnable(ctx, func(all []Rollout) []Rollout { return judges(all, o.State.Used, o.State.Current) })
+	training, q, rep, err := o.learnable(ctx, func(all []Rollout) []Rollout { return judges(all, o.State.Used, o.State.Current, o.Model.Think) })
 	if err != nil {
 		return rep, fmt.Errorf("export: %w", err)
 	}
@@ -81,11 +81,16 @@ func Rewarded(ctx context.Context, o ExportOptions) ([]Question, ExportReport, e
 	if err != nil {
 		return nil, rep, fmt.Errorf("questions of decisions: %w", err)
 	}
+	return RewardedBy(training, q), rep, nil
+}
+
+// RewardedBy are rollouts as questions: each candidate is worth its R̂ by the click model's q (FitClicks).
+func RewardedBy(training []Rollout, q [][]float64) []Question {
 	questions := make([]Question, len(training))
 	for i, r := range training {
 		questions[i] = Question{Context: r.Decision.Context, Values: values(r, q[i])}
 	}
-	return questions, rep, nil
+	return questions
 }
 
 // learnable are the rollouts to learn from, and what each candidate is worth by the click model. The newest of the judges

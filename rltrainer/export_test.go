@@ -29,7 +29,7 @@ func TestExport(t *testing.T) {
 	must(t, err)
 
 	joined := Join(s.past.decisions, s.past.rewards, JoinOptions{Model: who})
-	training, held := cut(joined.Rollouts, judges(joined.Rollouts, 0, ""), .5)
+	training, held := cut(joined.Rollouts, judges(joined.Rollouts, 0, "", 0), .5)
 	if len(out) != len(training) || rep.Rollouts != len(out) || rep.Held != len(held) || rep.Before != held[0].Decision.Timestamp || len(held) < 50 {
 		t.Fatalf("%d of %d rollouts, report %+v; want the %d before %s", len(out), len(joined.Rollouts), rep, len(training), held[0].Decision.Timestamp)
 	}
@@ -110,7 +110,7 @@ func TestARoundJudgesWhatWasLearnedElsewhere(t *testing.T) {
 	must(t, err)
 
 	joined := Join(s.past.decisions, s.past.rewards, JoinOptions{Model: s.school.Model()})
-	_, held := cut(joined.Rollouts, judges(joined.Rollouts, 0, ""), .5)
+	_, held := cut(joined.Rollouts, judges(joined.Rollouts, 0, "", 0), .5)
 	o := s.RoundOptions
 	o.Import = Import{Path: path, Before: held[0].Decision.Timestamp}
 	got, err := RunRound(t.Context(), o)

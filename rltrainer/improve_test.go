@@ -319,14 +319,17 @@ func TestImproveFails(t *testing.T) {
 			_, err := Prepare(ctx, r, rollouts[:1], q, TaskOptions{})
 			return err
 		},
-		"judge":   func(ctx context.Context, r Ranker) error { _, _, err := Judge(ctx, r, rollouts[:1], q); return err },
+		"judge": func(ctx context.Context, r Ranker) error {
+			_, _, err := Judge(ctx, r, rollouts[:1], q, nil)
+			return err
+		},
 		"measure": func(ctx context.Context, r Ranker) error { _, err := MeasurePolicy(ctx, r, made); return err },
 		"prepare2": func(ctx context.Context, _ Ranker) error {
 			_, err := Prepare(ctx, byCategory(1), rollouts, q, TaskOptions{})
 			return err
 		},
 		"judge2": func(ctx context.Context, _ Ranker) error {
-			_, _, err := Judge(ctx, byCategory(1), rollouts, q)
+			_, _, err := Judge(ctx, byCategory(1), rollouts, q, nil)
 			return err
 		},
 	} {
@@ -347,9 +350,9 @@ func TestJudge(t *testing.T) {
 	for i := range q {
 		q[i] = []float64{.1, .2, .3, .4, .5, .6}
 	}
-	same, still, err := Judge(t.Context(), byCategory(.3), rollouts, q)
+	same, still, err := Judge(t.Context(), byCategory(.3), rollouts, q, nil)
 	must(t, err)
-	other, moved, err := Judge(t.Context(), byCategory(.9), rollouts, q)
+	other, moved, err := Judge(t.Context(), byCategory(.9), rollouts, q, nil)
 	must(t, err)
 	changed := 0
 	for i, s := range same {
@@ -374,7 +377,7 @@ func TestJudge(t *testing.T) {
 		moved.Reordered > .2 || moved.EntropyAfter > moved.EntropyBefore-.01 {
 		t.Errorf("the same model changes %+v, a surer one %+v", still, moved)
 	}
-	_, turned, err := Judge(t.Context(), byCategory(-.3), rollouts, q)
+	_, turned, err := Judge(t.Context(), byCategory(-.3), rollouts, q, nil)
 	must(t, err)
 	if turned.Reordered < .9 {
 		t.Errorf("the opposite order: %+v", turned)

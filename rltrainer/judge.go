@@ -5,16 +5,19 @@ import (
 	"fmt"
 	"math"
 
-	"github.com/r2rec/r2rec/internal/iot"
 	"github.com/r2rec/r2rec/internal/ope"
 	"github.com/r2rec/r2rec/internal/policy"
 )
 
-// Judge makes the gate's samples of rollouts that the model was not trained on: on the logged prompt and shuffle, at the
-// decision's own temperature and weight. q has the values of each rollout's candidates by a click model that knows nothing
+// Judge makes the gate's samples of rollouts that the model was not trained on: on the logged context and shuffle, at the
+// decision's own temperature and weight. A model that thinks writes its own thoughts, the likeliest, as it would when it is served, so
+// that its policy is as exactly known as that of one that answers at once; what was said when the decision was made is not read. q has the values of each rollout's candidates by a click model that knows nothing
 // of the trainer's (FitClicks on these rollouts). The model is asked from several goroutines, as it would be served.
-func Judge(ctx context.Context, r Ranker, rollouts []Rollout, q [][]float64) ([]ope.Sample, Change, error) {
+//
+// told, where it is not nil, hears how many are judged.
+func Judge(ctx context.Context, r Ranker, rollouts []Rollout, q [][]float64, told func(done, total int)) ([]ope.Sample, Change, error) {
 	samples, changes := make([]ope.Sample, len(rollouts)), make([]Change, len(rollouts))
+	one := counted(told, len(rollouts))
 	err := each(ctx, len(rollouts), func(ctx context.Context, i int) error {
 		d := rollouts[i].Decision
 		s, change, err := judge(ctx, r, rollouts[i], q[i])
@@ -22,6 +25,7 @@ func Judge(ctx context.Context, r Ranker, rollouts []Rollout, q [][]float64) ([]
 			return fmt.Errorf("judge by decision %.80q: %w", d.DecisionID, err)
 		}
 		samples[i], changes[i] = s, change
+		one()
 		return nil
 	})
 	if err != nil {
@@ -79,11 +83,7 @@ func judge(ctx context.Context, r Ranker, of Rollout, q []float64) (ope.Sample, 
 	if !ok || len(q) != len(graph) {
 		return ope.Sample{}, Change{}, fmt.Errorf("it has %d candidates, %d scores and %d values", len(d.Context.Candidates), len(d.Scores), len(q))
 	}
-	p, err := iot.Asked(d)
-	if err != nil {
-		return ope.Sample{}, Change{}, err
-	}
-	model, err := r.Rank(ctx, p)
+	model, err := ask(ctx, r, d.Model.PromptVersion, d.Context, d.Seed)
 	if err != nil {
 		return ope.Sample{}, Change{}, err
 	}

@@ -23,6 +23,8 @@ type Learned struct {
 	Tokens  int     `json:"tokens"`            // read while learning
 	Seconds float64 `json:"seconds,omitempty"` // that took
 	Steps   []Step  `json:"steps"`             // that changed anything
+	// Thoughts are the steps of a policy that thinks, which Before, After and Steps say nothing of.
+	Thoughts []ThoughtStep `json:"thoughts,omitempty"`
 
 	Gate   *Judgement `json:"gate,omitempty"`
 	Change *Change    `json:"change,omitempty"` // of the decisions that judged

@@ -126,7 +126,7 @@ func gate(t *testing.T, model Ranker, held []Rollout, o ope.GateOptions) Judgeme
 	t.Helper()
 	q, err := FitClicks(held, Folds)
 	must(t, err)
-	samples, _, err := Judge(t.Context(), model, held, q.Q)
+	samples, _, err := Judge(t.Context(), model, held, q.Q, nil)
 	must(t, err)
 	j, err := Gate(held, samples, o)
 	must(t, err)

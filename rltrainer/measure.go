@@ -6,12 +6,41 @@ import (
 	"math"
 	"slices"
 
+	"github.com/r2rec/r2rec/internal/event"
 	"github.com/r2rec/r2rec/internal/iot"
 )
 
 // Ranker ranks the candidates of a prompt.
 type Ranker interface {
 	Rank(ctx context.Context, p iot.Prompt) ([]float64, error)
+}
+
+// Thinker is a Ranker of a model that may say why before it answers.
+type Thinker interface {
+	Ranker
+	Thinks() bool
+	// Think writes a thought about the prompt of a context, and ranks after it.
+	Think(ctx context.Context, c event.Context, p iot.Prompt) (said iot.Reply, logShares []float64, err error)
+}
+
+// thinks tells whether a model says why before it answers.
+func thinks(r Ranker) (Thinker, bool) {
+	t, ok := r.(Thinker)
+	return t, ok && t.Thinks()
+}
+
+// ask has a model answer as a server would: at once, or after a thought of its own.
+func ask(ctx context.Context, r Ranker, promptVersion int, c event.Context, seed uint64) ([]float64, error) {
+	p, err := iot.Build(promptVersion, c, seed)
+	if err != nil {
+		return nil, err
+	}
+	t, ok := thinks(r)
+	if !ok {
+		return r.Rank(ctx, p)
+	}
+	_, shares, err := t.Think(ctx, c, p)
+	return shares, err
 }
 
 // Score says how well a model chooses.
@@ -48,14 +77,10 @@ func Measure(ctx context.Context, r Ranker, examples []Example, promptVersion in
 func Answers(ctx context.Context, r Ranker, examples []Example, promptVersion int) ([]Answer, error) {
 	answers := make([]Answer, len(examples))
 	for i, e := range examples {
-		p, err := iot.Build(promptVersion, e.Context, uint64(i))
-		if err != nil {
-			return nil, fmt.Errorf("measure example %d: %w", i, err)
+		if n := len(e.Context.Candidates); n > 0 && (e.Chosen < 0 || e.Chosen >= n) { // of none there is no prompt
+			return nil, fmt.Errorf("measure example %d: candidate %d was chosen of %d", i, e.Chosen, n)
 		}
-		if e.Chosen < 0 || e.Chosen >= len(p.Letters) {
-			return nil, fmt.Errorf("measure example %d: candidate %d was chosen of %d", i, e.Chosen, len(p.Letters))
-		}
-		shares, err := r.Rank(ctx, p)
+		shares, err := ask(ctx, r, promptVersion, e.Context, uint64(i))
 		if err != nil {
 			return nil, fmt.Errorf("measure example %d: %w", i, err)
 		}

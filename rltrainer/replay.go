@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 
 	"github.com/r2rec/r2rec/internal/eval"
 	"github.com/r2rec/r2rec/internal/event"
@@ -23,7 +24,8 @@ type ReplayOptions struct {
 
 // Replay has a service decide at every case, and the user of the case click what the real one chose next, if it is shown
 // and looked at, and nothing else. So what a list earns is known whatever is shown, and nobody's taste is made up: only
-// how users look at lists is. The examples are those of the cases (Ask).
+// how users look at lists is. The examples are those of the cases (Ask). The service's model is asked from several goroutines; what
+// comes of it does not depend on how many.
 func Replay(ctx context.Context, cases []eval.Case, examples []Example, o ReplayOptions) (decisions []event.Decision, rewards []event.Reward, err error) {
 	if len(cases) != len(examples) {
 		return nil, nil, fmt.Errorf("replay %d cases by %d examples", len(cases), len(examples))
@@ -32,14 +34,12 @@ func Replay(ctx context.Context, cases []eval.Case, examples []Example, o Replay
 	if stays == 0 {
 		stays = .85
 	}
-	for i, k := range cases {
-		if err := ctx.Err(); err != nil {
-			return nil, nil, fmt.Errorf("replay case %.80q: %w", k.ID, err)
-		}
-		r := rand.New(rand.NewPCG(o.Seed, uint64(i)))
-		d, err := o.Service.Decide(ctx, "replay-"+k.ID, k.User, k.At, examples[i].Context, r.Uint64()>>11)
-		if err != nil {
-			return nil, nil, fmt.Errorf("replay case %.80q: %w", k.ID, err)
+	decisions, earned := make([]event.Decision, len(cases)), make([][]event.Reward, len(cases))
+	one := counted(o.Told, len(cases))
+	err = each(ctx, len(cases), func(ctx context.Context, i int) (err error) {
+		k, r := cases[i], rand.New(rand.NewPCG(o.Seed, uint64(i)))
+		if decisions[i], err = o.Service.Decide(ctx, "replay-"+k.ID, k.User, k.At, examples[i].Context, r.Uint64()>>11); err != nil {
+			return fmt.Errorf("replay case %.80q: %w", k.ID, err)
 		}
 		user := simulate.User{Stays: stays, Cascade: o.Cascade, Wants: func(item string) float64 {
 			if item == k.Positive {
@@ -47,11 +47,12 @@ func Replay(ctx context.Context, cases []eval.Case, examples []Example, o Replay
 			}
 			return 0
 		}}
-		decisions = append(decisions, d)
-		rewards = append(rewards, user.Browse(d, r)...)
-		if o.Told != nil {
-			o.Told(i+1, len(cases))
-		}
+		earned[i] = user.Browse(decisions[i], r)
+		one()
+		return nil
+	})
+	if err != nil {
+		return nil, nil, err
 	}
-	return decisions, rewards, nil
+	return decisions, slices.Concat(earned...), nil
 }

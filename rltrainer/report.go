@@ -33,10 +33,11 @@ type Report struct {
 	Users    int            `json:"users"`    // of whom they are
 	Held     int            `json:"held"`     // decisions for the gate
 
-	Clicks  ClickReport  `json:"clicks"`
-	Fitted  FitReport    `json:"fitted"`
-	Policy  []PolicyStep `json:"policy"`  // one a step of the policy gradient
-	Skipped int          `json:"skipped"` // steps that changed nothing, for want of a finite gradient
+	Clicks   ClickReport   `json:"clicks"`
+	Fitted   FitReport     `json:"fitted"`
+	Policy   []PolicyStep  `json:"policy"`             // one a step of the policy gradient
+	Thoughts []ThoughtStep `json:"thoughts,omitempty"` // one a step of learning to think, in place of these two
+	Skipped  int           `json:"skipped"`            // steps that changed nothing, for want of a finite gradient
 	// TokensPerSecond that the policy gradient read, learning included, since the round was last taken up.
 	TokensPerSecond float64 `json:"tokens_per_second"`
 
@@ -71,21 +72,30 @@ type PolicyStep struct {
 	Skipped bool `json:"skipped,omitempty"`
 }
 
-// summary is the report without its curve, for the adapter's manifest.
+// summary is the report without its curves, for the adapter's manifest.
 func (r Report) summary() (json.RawMessage, error) {
-	r.Policy = nil
+	r.Policy, r.Thoughts = nil, nil
 	return json.Marshal(r)
 }
 
 // Smoothed is the mean of the first and of the last fifth of the policy gradient's steps that changed anything: single batches
 // tell little.
 func (r Report) Smoothed() (first, last PolicyStep) {
-	steps := slices.DeleteFunc(slices.Clone(r.Policy), func(s PolicyStep) bool { return s.Skipped })
-	n := max(1, len(steps)/5)
-	if len(steps) == 0 {
-		return first, last
-	}
-	return meanStep(steps[:n]), meanStep(steps[len(steps)-n:])
+	begin, end := ends(r.Policy, func(s PolicyStep) bool { return s.Skipped })
+	return meanStep(begin), meanStep(end)
+}
+
+// SmoothedThoughts is the same of learning to think.
+func (r Report) SmoothedThoughts() (first, last ThoughtStep) {
+	begin, end := ends(r.Thoughts, func(s ThoughtStep) bool { return s.Skipped })
+	return meanThought(begin), meanThought(end)
+}
+
+// ends are the first and the last fifth of the steps that were not skipped, each one step at least where there is any.
+func ends[T any](all []T, skipped func(T) bool) (first, last []T) {
+	steps := slices.DeleteFunc(slices.Clone(all), skipped)
+	n := min(len(steps), max(1, len(steps)/5))
+	return steps[:n], steps[len(steps)-n:]
 }
 
 func meanStep(steps []PolicyStep) (m PolicyStep) {
@@ -101,6 +111,9 @@ func meanStep(steps []PolicyStep) (m PolicyStep) {
 
 // WritePlot draws how the round learned, as SVG.
 func (r Report) WritePlot(w io.Writer) error {
+	if len(r.Thoughts) > 0 {
+		return r.plotThoughts(w)
+	}
 	const window = 10
 	x := make([]float64, 0, len(r.Policy))
 	var reward, kl, entropy []float64
@@ -114,14 +127,18 @@ func (r Report) WritePlot(w io.Writer) error {
 		x = append(x, float64(i+1))
 		reward, kl, entropy = append(reward, m.Reward), append(kl, m.KL), append(entropy, m.Entropy)
 	}
-	title := fmt.Sprintf("Round of %s: %s", r.Began, r.Verdict)
-	subtitle := fmt.Sprintf("%d decisions of %d users to learn from, %d for the gate; means of %d steps", r.Training, r.Users, r.Held, window)
+	title, subtitle := r.titles(window)
 	panels := []chart.Panel{
 		{Title: "Expected reward of slot 1 (doubly robust)", XLabel: "step", Lines: []chart.Line{{Name: "reward", X: x, Y: reward}}},
 		{Title: "KL from the policy before the round, nats", XLabel: "step", Lines: []chart.Line{{Name: "KL", X: x, Y: kl}}},
 		{Title: "Entropy of the policy, nats", XLabel: "step", Lines: []chart.Line{{Name: "entropy", X: x, Y: entropy}}},
 	}
 	return chart.Write(w, title, subtitle, panels...)
+}
+
+func (r Report) titles(window int) (title, subtitle string) {
+	return fmt.Sprintf("Round of %s: %s", r.Began, r.Verdict),
+		fmt.Sprintf("%d decisions of %d users to learn from, %d for the gate; means of %d steps", r.Training, r.Users, r.Held, window)
 }
 
 // reportsFolder holds the reports of rounds that have ended, beside the files of the one under way.

@@ -41,7 +41,8 @@ type AdapterStore interface {
 
 // Teacher makes learners and rankers of one base model.
 type Teacher interface {
-	// Model is the base that learns, without an adapter.
+	// Model is the base that learns, without an adapter. Where it says that it thinks before it answers, rounds teach it to
+	// (Think), and what Open opens is a Thinker that does, and a Scorer.
 	Model() event.Model
 	// Settings is what decides what its learners learn beside their options, such as an adapter's rank and how many work on a
 	// step. A round that was begun with others begins anew.
@@ -71,6 +72,8 @@ type AdapterLearner interface {
 	Save(path string) error   // a checkpoint, whole or not at all
 	Resume(path string) error // from one; the error of one that is damaged, or of another run, has a method Unusable
 	Write(w io.Writer) error  // the adapter as it is now, as GGUF
+	// Thoughts is the same learner, as one that writes and learns from what it wrote.
+	Thoughts() ThoughtLearner
 }
 
 // RankerCloser is a Ranker that holds something.
@@ -123,6 +126,18 @@ type LearnOptions struct {
 	Batch      int           // decisions a step. Default 64
 	Beta       float64       // weight of the KL divergence. Default 2
 	Checkpoint int           // steps between two checkpoints. Default 25
+	// Thoughts is how a model learns that thinks before it answers (Teacher.Model), in place of all the steps above.
+	Thoughts ThoughtOptions `json:",omitzero"`
+}
+
+// ThoughtOptions say how a round teaches a model that thinks: see Think. The zero value of a field takes the default its comment
+// states.
+type ThoughtOptions struct {
+	Steps int     // Default 50
+	Batch int     // decisions a step. Default 4
+	Group int     // replies to each. Default 8
+	Rate  float64 // Default 2e-4
+	Beta  float64 // weight of the KL divergence, a token. Default .02
 }
 
 func (o *RoundOptions) fill() error {
@@ -144,6 +159,9 @@ func (o *RoundOptions) fill() error {
 		o.Told = func(string, int, int) {}
 	}
 	o.Gate.fill()
+	if o.Teacher != nil && o.Teacher.Model().Think > 0 {
+		l.Thoughts.fill()
+	}
 	switch {
 	case o.Dir == "" || o.History == nil || o.Log == nil || o.Store == nil || o.Teacher == nil || o.Now == nil:
 		return errors.New("round: Dir, History, Log, Store, Teacher and Now are required")
@@ -153,6 +171,9 @@ func (o *RoundOptions) fill() error {
 		return fmt.Errorf("round: %d steps of %d decisions, %d decisions at least, a checkpoint every %d steps: all must be positive", l.Steps, l.Batch, l.Least, l.Checkpoint)
 	case !(l.Beta > 0) || math.IsInf(l.Beta, 0):
 		return fmt.Errorf("round: the weight of the KL divergence is %v, must be above 0", l.Beta)
+	case l.Thoughts.Steps < 0 || l.Thoughts.Batch < 0 || l.Thoughts.Group == 1 || l.Thoughts.Group < 0 || l.Thoughts.Beta < 0 || l.Thoughts.Rate < 0:
+		return fmt.Errorf("round: thoughts are learned in %d steps of %d decisions with %d replies each, rate %v, beta %v: all must be positive, and replies 2 or more",
+			l.Thoughts.Steps, l.Thoughts.Batch, l.Thoughts.Group, l.Thoughts.Rate, l.Thoughts.Beta)
 	case l.Staleness < 0:
 		return fmt.Errorf("round: decisions are stale after %v, must not be negative", l.Staleness)
 	}
@@ -224,6 +245,10 @@ func (r *round) run(ctx context.Context, state adapters.State) error {
 	if served, ok := state.Record(r.note.Parent); ok && served.Base != r.note.Model.Digest {
 		return fmt.Errorf("%s, which is current, was learned over the base model %s, and the base model here is %s: servers of this one refuse it and rank with the bare base; "+
 			"say so with r2rec adapters rollback --to base, and rounds go on from there", adapters.Name(r.note.Parent), adapters.Short(served.Base), adapters.Short(r.note.Model.Digest))
+	}
+	if served, ok := state.Record(r.note.Parent); ok && served.Think != r.note.Model.Think {
+		return fmt.Errorf("%s, which is current, is in the log with think %d, and this round is for servers with --think %d: servers refuse an adapter that was judged thinking otherwise than they do; "+
+			"say --think %d, or go back by r2rec adapters rollback --to base", adapters.Name(r.note.Parent), served.Think, r.note.Model.Think, served.Think)
 	}
 	if r.note.Gate == nil {
 		m, err := r.gather(ctx)

@@ -60,6 +60,7 @@ type pupil struct{ *engine.Learner }
 func (p pupil) Steps() int               { return p.Trainer().Steps() }
 func (p pupil) Save(path string) error   { return p.Trainer().Save(path) }
 func (p pupil) Resume(path string) error { return p.Trainer().Resume(path) }
+func (p pupil) Thoughts() ThoughtLearner { return thinking{p, p.Writer()} }
 
 // past is a history in memory.
 type past struct {

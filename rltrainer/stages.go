@@ -31,9 +31,9 @@ func (r *round) gather(ctx context.Context) (m material, err error) {
 		return m, err
 	}
 	if r.Import.Path != "" {
-		m.held = judges(joined.Rollouts, max(r.note.Used, r.Import.Before-1), r.note.Parent)
+		m.held = judges(joined.Rollouts, max(r.note.Used, r.Import.Before-1), r.note.Parent, r.note.Model.Think)
 	} else {
-		m.training, m.held = cut(joined.Rollouts, judges(joined.Rollouts, r.note.Used, r.note.Parent), r.Gate.Held)
+		m.training, m.held = cut(joined.Rollouts, judges(joined.Rollouts, r.note.Used, r.note.Parent, r.note.Model.Think), r.Gate.Held)
 	}
 	rep := &r.note.Report
 	rep.Read, rep.Repeated, rep.Dropped = read, joined.Repeated, joined.Dropped
@@ -67,10 +67,11 @@ func cut(rollouts, judges []Rollout, share float64) (training, held []Rollout) {
 	return before(rollouts, held[0].Decision.Timestamp), held
 }
 
-// judges are the rollouts that a gate may go by: those that none has used, made by the adapter that is current.
-func judges(rollouts []Rollout, used event.Time, parent string) (out []Rollout) {
+// judges are the rollouts that a gate may go by: those that none has used, made by the adapter that is current, with a thought of
+// at most as many tokens as it is served with.
+func judges(rollouts []Rollout, used event.Time, parent string, think int) (out []Rollout) {
 	for _, r := range rollouts {
-		if r.Decision.Timestamp > used && r.Decision.Model.Adapter == parent {
+		if m := r.Decision.Model; r.Decision.Timestamp > used && m.Adapter == parent && m.Think == think {
 			out = append(out, r)
 		}
 	}
@@ -114,6 +115,9 @@ func (r *round) learn(ctx context.Context, m material) error {
 		return err
 	}
 	r.note.Report.Clicks = ClickReport{Error: q.Error, Constant: q.Constant, Means: q.Means}
+	if r.note.Model.Think > 0 {
+		return r.think(ctx, RewardedBy(m.training, q.Q), m.parent)
+	}
 	from := m.parent
 	if choices := Choices(m.training); r.Learn.SFTSteps > 0 && len(choices) >= r.Learn.Batch {
 		if from, err = r.fit(ctx, choices, from); err != nil {
@@ -221,7 +225,7 @@ const canaries = 20
 
 // judge has the gate look at what was learned.
 func (r *round) judge(ctx context.Context, m material) error {
-	r.Told("the gate", 0, 2)
+	r.Told("the gate", 0, len(m.held))
 	q, err := FitClicks(m.held, Folds)
 	if err != nil {
 		return err
@@ -231,11 +235,13 @@ func (r *round) judge(ctx context.Context, m material) error {
 		return fmt.Errorf("open the new adapter: %w", err)
 	}
 	defer adapter.Close()
-	samples, change, err := Judge(ctx, adapter, m.held, q.Q)
+	if _, ok := thinks(adapter); ok != (r.note.Model.Think > 0) {
+		return errors.New("the new adapter was opened to answer otherwise than servers have it answer: at once, or after a thought")
+	}
+	samples, change, err := Judge(ctx, adapter, m.held, q.Q, func(done, total int) { r.Told("the gate", done, total) })
 	if err != nil {
 		return err
 	}
-	r.Told("the gate", 1, 2)
 	found, err := Gate(m.held, samples, ope.GateOptions{Margin: r.Gate.Margin, Detect: r.Gate.Detect, Round: r.note.Gates + 1, Resampling: ope.Resampling{Seed: r.Seed}})
 	if err != nil {
 		return err
@@ -271,7 +277,7 @@ func (r *round) publish(ctx context.Context) error {
 		return fmt.Errorf("store the adapter: %w", err)
 	}
 	p := event.Promotion{Kind: event.Refuse, Adapter: digest, Parent: r.note.Parent, Base: r.note.Model.Digest, Readout: r.note.Model.Readout,
-		Prompt: r.note.Model.PromptVersion, Gate: r.note.Gate, Reason: r.note.Reason, Timestamp: event.At(r.Now())}
+		Prompt: r.note.Model.PromptVersion, Think: r.note.Model.Think, Gate: r.note.Gate, Reason: r.note.Reason, Timestamp: event.At(r.Now())}
 	if r.note.Passed {
 		p.Kind, p.Share = event.Promote, r.Share
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"runtime"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -67,7 +68,7 @@ func prepare(ctx context.Context, reference Ranker, r Rollout, q []float64, o Ta
 	if !ok || len(q) != len(graph) {
 		return Task{}, fmt.Errorf("it has %d candidates, %d scores and %d values", len(d.Context.Candidates), len(d.Scores), len(q))
 	}
-	p, err := iot.Asked(d)
+	p, err := iot.Build(d.Model.PromptVersion, d.Context, d.Seed) // without what was said: the policy that learns answers at once
 	if err != nil {
 		return Task{}, err
 	}
@@ -157,6 +158,22 @@ func MeasurePolicy(ctx context.Context, r Ranker, tasks []Task) (Outcome, error)
 		all.add(o, 1/float64(len(tasks)))
 	}
 	return all, nil
+}
+
+// counted makes what is called whenever one more of a total is done, from any goroutine; told hears of them one after the other, unless
+// it is nil.
+func counted(told func(done, total int), total int) (one func()) {
+	if told == nil {
+		return func() {}
+	}
+	var mu sync.Mutex
+	done := 0
+	return func() {
+		mu.Lock()
+		defer mu.Unlock()
+		done++
+		told(done, total)
+	}
 }
 
 // each calls f for every index, as many at once as there are processors. The first error ends it.

@@ -93,7 +93,7 @@ func TestThoughtRewards(t *testing.T) {
 		{"[2] " + chosen + ": good", true, -1 + .1}, // no answer earns what the worst one does
 		{"", true, -1},
 	} {
-		if s := rewarded(p.ReadReply(q.Context, test.text, true), lm.Written{Whole: test.whole}, q, o); math.Abs(s.reward-test.want) > 1e-12 {
+		if s := earned(p.ReadReply(q.Context, test.text, true), lm.Written{Whole: test.whole}, q, o); math.Abs(s.reward-test.want) > 1e-12 {
 			t.Errorf("%q (to its end: %v) earns %v, want %v", test.text, test.whole, s.reward, test.want)
 		}
 	}

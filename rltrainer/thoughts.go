@@ -55,7 +55,7 @@ func sample(ctx context.Context, w lm.Writer, reference Scorer, q Question, draw
 	g := &thoughts{lesson: lm.TextLesson{Text: text}, samples: make([]thoughtSample, len(written)), flat: true}
 	mean := 0.
 	for i, reply := range written {
-		g.samples[i] = rewarded(p.ReadReply(q.Context, reply.Text, reply.Whole), reply, q, o)
+		g.samples[i] = earned(p.ReadReply(q.Context, reply.Text, reply.Whole), reply, q, o)
 		g.samples[i].old, g.samples[i].ofReference, g.samples[i].given = reply.LogProbs, logs[i], reply.Given
 		mean += g.samples[i].reward / float64(len(written))
 		g.flat = g.flat && g.samples[i].reward == g.samples[0].reward
@@ -67,8 +67,8 @@ func sample(ctx context.Context, w lm.Writer, reference Scorer, q Question, draw
 	return g, nil
 }
 
-// rewarded is what a reply earns.
-func rewarded(r iot.Reply, written lm.Written, q Question, o ThinkOptions) thoughtSample {
+// earned is what a reply comes to.
+func earned(r iot.Reply, written lm.Written, q Question, o ThinkOptions) thoughtSample {
 	s := thoughtSample{answered: r.Answer >= 0, grounded: len(r.Thought.Steps), lines: len(r.Thought.Steps) + len(r.Dropped)}
 	for _, given := range written.Given {
 		if !given {

@@ -22,12 +22,13 @@ type RollOut struct {
 	Base    string // digest
 	Readout string
 	Prompt  int // version
+	Think   int // tokens of the thought before its answers; 0: it answers at once
 }
 
 // RollOutOf is the roll-out that a state of the log has under way; false: none is.
 func RollOutOf(s adapters.State) (RollOut, bool) {
 	about, _ := s.Record(s.Candidate)
-	return RollOut{Current: s.Current, Candidate: s.Candidate, Share: s.Share, Since: s.Since, Base: about.Base, Readout: about.Readout, Prompt: about.Prompt}, s.Candidate != ""
+	return RollOut{Current: s.Current, Candidate: s.Candidate, Share: s.Share, Since: s.Since, Base: about.Base, Readout: about.Readout, Prompt: about.Prompt, Think: about.Think}, s.Candidate != ""
 }
 
 // Watch follows the rewards of one roll-out: what slot 1 of each decision earned, as the gate counts.
@@ -85,7 +86,7 @@ func (w *Watch) Look() ope.Look { return w.test.Decide() }
 // Decide is the record that ends the roll-out, to be completed by when; false: it goes on.
 func (w *Watch) Decide() (p event.Promotion, ok bool) {
 	look := w.test.Decide()
-	p = event.Promotion{Kind: event.RollBack, Adapter: w.Current, Parent: w.Candidate, Base: w.Base, Readout: w.Readout, Prompt: w.Prompt, Reason: "roll-out: " + look.Reason}
+	p = event.Promotion{Kind: event.RollBack, Adapter: w.Current, Parent: w.Candidate, Base: w.Base, Readout: w.Readout, Prompt: w.Prompt, Think: w.Think, Reason: "roll-out: " + look.Reason}
 	switch {
 	case look.Direction == ope.Forward:
 		p.Kind, p.Adapter, p.Parent = event.Complete, w.Candidate, w.Current

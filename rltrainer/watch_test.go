@@ -18,7 +18,7 @@ import (
 
 const since = event.Time(1.8e12)
 
-var rolled = RollOut{Current: "old", Candidate: "new", Share: .5, Since: since, Base: "base", Readout: "verdicts", Prompt: 4}
+var rolled = RollOut{Current: "old", Candidate: "new", Share: .5, Since: since, Base: "base", Readout: "verdicts", Prompt: 4, Think: 96}
 
 // quick decides large differences after some dozen decisions.
 var quick = ope.SequentialOptions{MinUsers: 10, Decisions: 100}
@@ -67,7 +67,7 @@ func TestRollOutGoesForwardOrBack(t *testing.T) {
 			t.Errorf("%s: %q, want %q", name, p.Reason, tc.want.Reason)
 		}
 		if tc.want.Kind != "" {
-			tc.want.Base, tc.want.Readout, tc.want.Prompt = rolled.Base, rolled.Readout, rolled.Prompt
+			tc.want.Base, tc.want.Readout, tc.want.Prompt, tc.want.Think = rolled.Base, rolled.Readout, rolled.Prompt, rolled.Think
 		}
 		if p.Reason = tc.want.Reason; p != tc.want || ok != (tc.want.Kind != "") {
 			t.Errorf("%s: %+v, %v; want %+v", name, p, ok, tc.want)
@@ -154,7 +154,7 @@ func TestWatchWritesToTheLog(t *testing.T) {
 	for _, p := range []event.Promotion{
 		{Kind: event.Promote, Adapter: "old", Share: 1}, {Kind: event.Promote, Adapter: "new", Parent: "old", Share: .5},
 	} {
-		p.Base, p.Readout, p.Prompt, p.Reason, p.Timestamp = rolled.Base, rolled.Readout, rolled.Prompt, "test", since
+		p.Base, p.Readout, p.Prompt, p.Think, p.Reason, p.Timestamp = rolled.Base, rolled.Readout, rolled.Prompt, rolled.Think, "test", since
 		if s, counts, _ := log.Append(t.Context(), p); !counts {
 			t.Fatalf("%+v", s.Entries)
 		}
@@ -177,7 +177,7 @@ func TestWatchWritesToTheLog(t *testing.T) {
 	s, err := w.Run(t.Context(), next, log, func() time.Time { return since.Std() })
 	last := s.Entries[len(s.Entries)-1]
 	if err != nil || s.Current != "old" || s.Candidate != "" || last.Record.Kind != event.RollBack || last.Void != "" ||
-		last.Record.Base != rolled.Base || last.Record.Readout != rolled.Readout || last.Record.Prompt != rolled.Prompt {
+		last.Record.Base != rolled.Base || last.Record.Readout != rolled.Readout || last.Record.Prompt != rolled.Prompt || last.Record.Think != rolled.Think {
 		t.Errorf("%+v, %v; want the roll-out taken back", s, err)
 	}
 	if _, ok := RollOutOf(s); ok {

@@ -85,7 +85,10 @@ func (f *follower) fetch(ctx context.Context, digest string) (loader.File, error
 	if err != nil {
 		return loader.File{}, err
 	}
-	return loader.File{Path: path, Canaries: m.Canaries, Read: func() error { return os.Remove(path) }}, nil
+	f.mu.Lock()
+	record, _ := f.state.Record(digest)
+	f.mu.Unlock()
+	return loader.File{Path: path, Canaries: m.Canaries, Think: record.Think, Read: func() error { return os.Remove(path) }}, nil
 }
 
 // wants tells whether the log wants an adapter for a user, whether this process has it or not; of a log that was not read yet
@@ -223,7 +226,7 @@ func (f *follower) RollBack(ctx context.Context, ask web.RollBack) (web.AdapterS
 	if err != nil {
 		return web.AdapterState{}, "", err
 	}
-	p := event.Promotion{Kind: event.RollBack, Parent: s.Current, Base: f.base.Digest, Readout: f.base.Readout, Prompt: f.base.PromptVersion,
+	p := event.Promotion{Kind: event.RollBack, Parent: s.Current, Base: f.base.Digest, Readout: f.base.Readout, Prompt: f.base.PromptVersion, Think: f.base.Think,
 		Reason: ask.Reason, Timestamp: event.At(time.Now())}
 	switch line := s.Lineage(); {
 	case s.Candidate != "":
@@ -240,7 +243,7 @@ func (f *follower) RollBack(ctx context.Context, ask web.RollBack) (web.AdapterS
 		return web.AdapterState{}, fmt.Sprintf("from is %s, and what would be taken back by now is %s", adapters.Name(*ask.From), adapters.Name(p.Parent)), nil
 	}
 	if about, ok := s.Record(cmp.Or(p.Parent, p.Adapter)); ok { // the server's own model may be another, or read otherwise
-		p.Base, p.Readout, p.Prompt = about.Base, about.Readout, about.Prompt
+		p.Base, p.Readout, p.Prompt, p.Think = about.Base, about.Readout, about.Prompt, about.Think
 	}
 	if err := p.Validate(); err != nil {
 		return web.AdapterState{}, "", err

@@ -48,11 +48,14 @@ type trainer struct {
 	log    *adapters.Log
 }
 
-func newTrainer(p *place) *trainer {
+func newTrainer(p *place) *trainer { return newTrainerOf(p, engine.Options{}) }
+
+func newTrainerOf(p *place, o engine.Options) *trainer {
 	p.Helper()
 	t := &trainer{place: p, folder: p.TempDir()}
+	o.Trainable = true
 	var err error
-	if t.base, err = engine.Open(engine.Options{Trainable: true}); err != nil {
+	if t.base, err = engine.Open(o); err != nil {
 		p.Fatal(err)
 	}
 	if t.store, err = adapters.OpenStore(p.Context(), t.folder); err != nil {

@@ -24,6 +24,7 @@ type adaptersImportCommand struct {
 	Threads int     `help:"Decisions worked on at once." default:"2" group:"Gate"`
 
 	servedFlags   `embed:""`
+	thinkFlag     `embed:""`
 	adapterPlaces `embed:""`
 	redisFlags    `embed:""`
 }
@@ -42,7 +43,7 @@ r2rec adapters promote FILE.`
 }
 
 func (c adaptersImportCommand) Run(p *process) (err error) {
-	if err := errors.Join(checkCounts(count{"--threads", c.Threads, 1}), checkShare(c.Share), checkAmounts(amount{"--detect", c.Detect})); err != nil {
+	if err := errors.Join(checkCounts(count{"--threads", c.Threads, 1}), checkShare(c.Share), checkAmounts(amount{"--detect", c.Detect}), c.thinkFlag.check(c.servedFlags)); err != nil {
 		return wrong(err)
 	}
 	var since event.Time
@@ -73,7 +74,7 @@ func (c adaptersImportCommand) Run(p *process) (err error) {
 	if since == 0 {
 		return errors.New("the adapter does not say from when on no decision taught it: r2rec.json has no learned_before (r2rec train export writes it); give --since")
 	}
-	t, err := newTeacher(p.ctx, engine.Options{Path: c.Model, Readout: engine.Readout(says.Readout), PromptVersion: says.PromptVersion}, engine.AdapterOptions{}, c.Threads)
+	t, err := newTeacher(p.ctx, engine.Options{Path: c.Model, Readout: engine.Readout(says.Readout), PromptVersion: says.PromptVersion, Think: c.Think}, engine.AdapterOptions{}, c.Threads)
 	if err != nil {
 		return err
 	}

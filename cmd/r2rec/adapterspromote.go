@@ -18,6 +18,7 @@ type adaptersPromoteCommand struct {
 	Share         float64 `help:"Share of the users who get it first, up to 1, all of them." default:"0.1" group:"Promotion"`
 	Reason        string  `help:"Why, for those who read the log." group:"Promotion"`
 	servedFlags   `embed:""`
+	thinkFlag     `embed:""`
 	adapterPlaces `embed:""`
 }
 
@@ -33,8 +34,8 @@ promoted; roll it back first.`
 }
 
 func (c adaptersPromoteCommand) Run(p *process) error {
-	if err := checkShare(c.Share); err != nil {
-		return err
+	if err := errors.Join(checkShare(c.Share), c.thinkFlag.check(c.servedFlags)); err != nil {
+		return wrong(err)
 	}
 	d, err := c.connect(p)
 	if err != nil {
@@ -69,6 +70,7 @@ func (c adaptersPromoteCommand) Run(p *process) error {
 		return err
 	}
 	record.Adapter, record.Base, record.Readout, record.Prompt = who.Adapter, who.Digest, who.Readout, who.PromptVersion
+	record.Think = who.Think
 	if record.Adapter == d.state.Candidate && c.Share == 1 {
 		record.Kind, record.Share = event.Complete, 0
 	}
@@ -90,7 +92,7 @@ func (c adaptersPromoteCommand) Run(p *process) error {
 
 // fits holds the adapter against the model, and is both their identities.
 func (c adaptersPromoteCommand) fits(p *process, file string) (event.Model, error) {
-	model, err := c.servedFlags.open(engine.Options{Adapter: file, Concurrency: 1})
+	model, err := c.servedFlags.open(thinking(engine.Options{Adapter: file, Concurrency: 1}, c.Think))
 	if err != nil {
 		hint := "it is held against the model that travels with the program; --model names another"
 		if c.Model != "" {

@@ -58,7 +58,7 @@ func (c adaptersRollbackCommand) Run(p *process) error {
 	if !ok {
 		return fmt.Errorf("%s has never been served: promote it instead", cleanName(about))
 	}
-	record.Base, record.Readout, record.Prompt = served.Base, served.Readout, served.Prompt
+	record.Base, record.Readout, record.Prompt, record.Think = served.Base, served.Readout, served.Prompt, served.Think
 	if err := d.wouldCount(record); err != nil {
 		return err
 	}

@@ -32,6 +32,7 @@ type shownAdapter struct {
 	Gate     *event.Gate        `json:"gate,omitempty"`
 	Entries  []adapters.Entry   `json:"entries"`
 	share    float64
+	thinks   int // tokens of the thought before its answers, by the log
 }
 
 // shownChange is how far two rankers' answers are apart.
@@ -71,6 +72,8 @@ func (c adaptersShowCommand) Run(p *process) error {
 			shown.State, shown.Entries, shown.Gate = string(s.Standing), s.Entries, s.Gate()
 		}
 	}
+	record, _ := d.state.Record(digest)
+	shown.thinks = record.Think
 	m, err := d.store.Manifest(p.ctx, digest)
 	switch {
 	case err == nil:
@@ -98,6 +101,9 @@ func (a shownAdapter) write(w io.Writer) error {
 		fmt.Fprintf(t, "for base model\t%s\n", m.Model.BaseDigest)
 		fmt.Fprintf(t, "tokenizer\t%s\n", m.Model.TokenizerDigest)
 		fmt.Fprintf(t, "readout, prompt\t%s, version %d\n", iot.Clean(m.Model.Readout), m.Model.PromptVersion)
+		if a.thinks > 0 {
+			fmt.Fprintf(t, "answers\tafter a thought of up to %d tokens\n", a.thinks)
+		}
 		fmt.Fprintf(t, "rank, alpha\t%d, %v over %d layers\n", m.Rank, m.Alpha, len(m.Targets))
 		fmt.Fprintf(t, "made\t%s, seed %d, %d steps\n", moment(m.Created), m.Seed, m.Model.Steps)
 		if m.Model.Note != "" {

@@ -157,16 +157,9 @@ func (f modelFlags) open(p *process) (m reasoner.Model, why string, err error) {
 	case f.Ollama != "":
 		return f.client(p)
 	}
-	o := engine.Options{Path: f.Model, Adapter: f.Adapter}
-	if f.Think > 0 {
-		o.Readout, o.PromptVersion = engine.Letters, iot.Thoughts
-	}
-	e, err := engine.Open(o)
+	e, err := engine.Open(thinking(engine.Options{Path: f.Model, Adapter: f.Adapter}, f.Think))
 	if errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("--model: %w; it names a GGUF file here, or with --ollama URL a model of that server", err)
-	}
-	if f.Think > 0 && err == nil {
-		return thinkingModel{e, lm.Thinker{Writer: e, Ranker: e, Most: f.Think}}, "", nil
 	}
 	return e, "", err
 }
@@ -224,13 +217,15 @@ func (f modelFlags) checkThink() error {
 	return nil
 }
 
-// thinkingModel says why before it answers.
-type thinkingModel struct {
-	*engine.Model
-	lm.Thinker
+// thinking are the options of a model that thinks before it answers; 0 tokens: it answers at once.
+func thinking(o engine.Options, tokens int) engine.Options {
+	if tokens > 0 {
+		o.Think, o.Readout, o.PromptVersion = tokens, engine.Letters, iot.Thoughts
+	}
+	return o
 }
 
-var _ reasoner.Thinker = thinkingModel{}
+var _ reasoner.Thinker = (*engine.Model)(nil)
 
 // only is a model that stays; nil: the graph ranks.
 func only(m reasoner.Model) reasoner.Models {

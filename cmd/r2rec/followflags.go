@@ -30,8 +30,6 @@ func (f followFlags) check(m modelFlags) error {
 		return nil
 	case m.Adapter != "":
 		return misuse("--adapters excludes --adapter: which adapter serves is what the log says")
-	case m.Think > 0:
-		return misuse("--adapters excludes --think: an adapter of the log is judged and proven by what it answers at once")
 	case m.NoModel:
 		return misuse("--adapters excludes --no-model: adapters change a model")
 	case m.Ollama != "" && m.Model == "":

@@ -70,3 +70,6 @@ type adapterLearner struct{ *engine.Learner }
 func (l adapterLearner) Steps() int               { return l.Trainer().Steps() }
 func (l adapterLearner) Save(path string) error   { return l.Trainer().Save(path) }
 func (l adapterLearner) Resume(path string) error { return l.Trainer().Resume(path) }
+
+// Thoughts implements rltrainer.AdapterLearner.
+func (l adapterLearner) Thoughts() rltrainer.ThoughtLearner { return thinkingLearner{l, l.Writer()} }

@@ -34,9 +34,11 @@ type trainRoundCommand struct {
 	JSON  bool          `help:"Print the report as JSON." group:"Round"`
 
 	roundFlags   `embed:""`
+	thoughtFlags `embed:""`
 	rollOutFlags `embed:""`
 	adapterFlags `embed:""`
 	servedFlags  `embed:""`
+	thinkFlag    `embed:""`
 	kafkaFlags   `embed:""`
 	redisFlags   `embed:""`
 }
@@ -95,14 +97,14 @@ func (c trainRoundCommand) Run(p *process) error {
 	if !c.Once && c.Every <= 0 {
 		return misuse("say --once, or --every with a time such as 1h")
 	}
-	if err := errors.Join(c.roundFlags.check(), c.rollOutFlags.check()); err != nil {
+	if err := errors.Join(c.roundFlags.check(), c.thoughtFlags.check(), c.thinkFlag.check(c.servedFlags), c.rollOutFlags.check()); err != nil {
 		return wrong(err)
 	}
 	dir, err := c.dir()
 	if err != nil {
 		return err
 	}
-	t, err := newTeacher(p.ctx, engine.Options{Path: c.Model, Readout: engine.Readout(c.Readout), PromptVersion: c.Prompt}, engine.AdapterOptions{Rank: c.Rank}, c.Threads)
+	t, err := newTeacher(p.ctx, thinking(engine.Options{Path: c.Model, Readout: engine.Readout(c.Readout), PromptVersion: c.Prompt}, c.Think), engine.AdapterOptions{Rank: c.Rank}, c.Threads)
 	if err != nil {
 		return err
 	}
@@ -130,7 +132,8 @@ func (c trainRoundCommand) Run(p *process) error {
 	c.warnUnnamed(p)
 	shown := &stages{p: p}
 	defer shown.close()
-	o := c.options()
+	o := c.roundFlags.options()
+	o.Learn.Thoughts = c.thoughtFlags.options()
 	o.Dir, o.History, o.Store, o.Teacher = dir, history{kc}, store, t
 	o.Log = log
 	o.Logger, o.Now, o.Told = p.log, time.Now, shown.set

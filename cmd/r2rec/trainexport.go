@@ -18,6 +18,7 @@ type trainExportCommand struct {
 	Held        float64       `help:"Share of the unused decisions, the newest, that is left to the gate." default:"0.5" group:"Export"`
 	JSON        bool          `help:"One JSON object that says what was written, or why nothing was." group:"Export"`
 	servedFlags `embed:""`
+	thinkFlag   `embed:""`
 	kafkaFlags  `embed:""`
 }
 
@@ -69,10 +70,10 @@ func (c trainExportCommand) nothing(p *process, verdict rltrainer.Verdict, reaso
 }
 
 func (c trainExportCommand) Run(p *process) (err error) {
-	if err := checkMaterial(c.Held, c.Staleness); err != nil {
-		return err
+	if err := errors.Join(checkMaterial(c.Held, c.Staleness), c.thinkFlag.check(c.servedFlags)); err != nil {
+		return wrong(err)
 	}
-	model, err := c.servedFlags.open(engine.Options{Concurrency: 1})
+	model, err := c.servedFlags.open(thinking(engine.Options{Concurrency: 1}, c.Think))
 	if err != nil {
 		return err
 	}

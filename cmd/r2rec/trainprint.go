@@ -40,6 +40,13 @@ func printRound(w io.Writer, dir string, r *rltrainer.Report) error {
 		row("policy", "%d steps, reward %.4f to %.4f, KL %.4f, entropy %.3f to %.3f, gradient %.3g%s", len(r.Policy), first.Reward, last.Reward, last.KL, first.Entropy, last.Entropy,
 			last.Gradient, some(", %d steps skipped", r.Skipped))
 	}
+	if n := len(r.Thoughts); n > 0 {
+		first, last := r.SmoothedThoughts()
+		row("click model", "squared error %.4f, of the mean alone %.4f", r.Clicks.Error, r.Clicks.Constant)
+		row("thoughts", "%d steps, reward %.4f to %.4f, of answers %.4f to %.4f, KL %.4f a token, gradient %.3g%s", n, first.Reward, last.Reward, first.Worth, last.Worth, last.KL, last.Gradient,
+			some(", %d steps skipped", r.Skipped))
+		row("", "answered %.0f %% to %.0f %%, lines grounded %.0f %% to %.0f %%, %.0f tokens a reply", 100*first.Answered, 100*last.Answered, 100*first.Grounded, 100*last.Grounded, last.Tokens)
+	}
 	if g := r.Gate; g != nil {
 		row("gate", "%d decisions of %d users, needed %d; effective sample %.0f %%, %.1f %% clipped, alpha %.4f", g.Decisions, g.Users, g.Needed, 100*g.Effective/float64(g.Decisions), 100*g.Clipped, g.Alpha)
 		row("", "SNIPS %s, DR %s; both lower bounds have to be above %g", bounds(g.SNIPS), bounds(g.DR), g.Margin)

@@ -32,6 +32,7 @@ type trainReplayCommand struct {
 
 	engineFlags   `embed:""`
 	replayStages  `embed:""`
+	replayThink   `embed:""`
 	replayResults `embed:""`
 }
 
@@ -83,6 +84,9 @@ clicked, and the policy gradient with doubly robust values and a KL divergence; 
   r2rec train replay --events events.csv --items items.csv --fit-before 1436920119 --adapter-out clicks.gguf
   r2rec eval --events events.csv --items items.csv --cases test.jsonl --ranker lm --adapter clicks.gguf
 
+With --think and --from, an adapter that was taught to write thoughts, the policy says why before it answers, and learns its
+thoughts by what their answers earned (r2rec lm think); there is no fine-tuning first.
+
 --test measures before and after learning from clicks on cases with known answers, and --outcomes keeps each one's result,
 for r2rec train compare over several data sets and seeds.`
 }
@@ -100,7 +104,7 @@ func (c trainReplayCommand) Run(p *process) (err error) {
 	if r.tests, err = c.readTests(before); err != nil {
 		return err
 	}
-	if r.base, err = c.engineFlags.open(engine.Options{Trainable: true}); err != nil {
+	if r.base, err = c.engineFlags.open(thinking(engine.Options{Trainable: true}, c.Think)); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, r.base.Close()) }()
@@ -143,6 +147,9 @@ func (c trainReplayCommand) check() (event.Time, error) {
 		if !(f.value >= f.low && f.value <= f.high) {
 			return 0, fmt.Errorf("%s %v: want %s", f.name, f.value, f.want)
 		}
+	}
+	if err := c.replayThink.check(c.engineFlags); err != nil {
+		return 0, err
 	}
 	if c.Steps+c.ChoiceSteps == 0 {
 		return 0, errors.New("--steps 0, --choice-steps 0: nothing would be learned from clicks; r2rec lm tune only fine-tunes")
@@ -195,8 +202,10 @@ func (r *replay) run() error {
 	if err != nil {
 		return err
 	}
-	n := int(math.Round(r.SFTShare * float64(len(cases))))
-	sft := ""
+	sft, n := r.From, int(math.Round(r.SFTShare*float64(len(cases))))
+	if r.Think > 0 { // what would be fitted first are answers at once
+		n = 0
+	}
 	if r.SFTSteps > 0 && n > 0 {
 		sft, err = r.teach("fine-tuning", "", r.SFTSteps, r.SFTRate, "supervised fine-tuning", func(l *engine.Learner, told func(int, int)) error {
 			return rltrainer.Fit(r.p.ctx, l, examples[:n], r.fitOptions(r.SFTSteps, told))
@@ -259,7 +268,7 @@ func (r *replay) cases() ([]eval.Case, []rltrainer.Example, error) {
 }
 
 func (r *replay) openWith(adapter string) (*engine.Model, error) {
-	return r.engineFlags.open(engine.Options{Adapter: adapter})
+	return r.engineFlags.open(thinking(engine.Options{Adapter: adapter}, r.Think))
 }
 
 func (r *replay) fitOptions(steps int, told func(int, int)) rltrainer.FitOptions {
@@ -313,6 +322,9 @@ func (r *replay) recommend(policy *engine.Model, cases []eval.Case, examples []r
 
 // learn is the round: it gives the file of the adapter that came of it.
 func (r *replay) learn(before *engine.Model, from string, learnFrom []rltrainer.Rollout) (string, error) {
+	if r.Think > 0 {
+		return r.learnThoughts(from, learnFrom)
+	}
 	begun := time.Now()
 	var err error
 	if r.ChoiceSteps > 0 {
@@ -371,7 +383,7 @@ func (r *replay) judge(after *engine.Model, held []rltrainer.Rollout) error {
 	if err != nil {
 		return err
 	}
-	samples, change, err := rltrainer.Judge(r.p.ctx, after, held, q.Q)
+	samples, change, err := rltrainer.Judge(r.p.ctx, after, held, q.Q, func(done, total int) { r.shown.set("judging", done, total) })
 	if err != nil {
 		return err
 	}

@@ -187,11 +187,6 @@ func (r *replay) figures() []trainFigure {
 		{Metric: "clicked", Value: float64(o.Choices), Unit: "decisions"},
 		{Metric: "click_model_error", Value: o.Clicks.Error, Unit: "reward²"},
 		{Metric: "click_model_constant_error", Value: o.Clicks.Constant, Unit: "reward²"},
-		{Metric: "reward_before", Value: o.Before.Reward, Unit: "reward"},
-		{Metric: "reward_after", Value: o.After.Reward, Unit: "reward"},
-		{Metric: "kl", Value: o.After.KL, Unit: "nats"},
-		{Metric: "entropy_before", Value: o.Before.Entropy, Unit: "nats"},
-		{Metric: "entropy_after", Value: o.After.Entropy, Unit: "nats"},
 		{Metric: "gate_passed", Value: passed, Unit: "share"},
 		{Metric: "gate_decisions", Value: float64(g.Found.Decisions), Unit: "decisions"},
 		{Metric: "gate_needed", Value: float64(g.Found.Needed), Unit: "decisions"},
@@ -199,6 +194,11 @@ func (r *replay) figures() []trainFigure {
 		{Metric: "gate_snips_low", Value: g.Found.SNIPS.Low, Unit: "reward"},
 		{Metric: "gate_dr", Value: g.Found.DR.Estimate, Unit: "reward"},
 		{Metric: "gate_dr_low", Value: g.Found.DR.Low, Unit: "reward"},
+	}
+	if len(o.Thoughts) == 0 {
+		figures = append(figures, trainFigure{Metric: "reward_before", Value: o.Before.Reward, Unit: "reward"}, trainFigure{Metric: "reward_after", Value: o.After.Reward, Unit: "reward"},
+			trainFigure{Metric: "kl", Value: o.After.KL, Unit: "nats"}, trainFigure{Metric: "entropy_before", Value: o.Before.Entropy, Unit: "nats"},
+			trainFigure{Metric: "entropy_after", Value: o.After.Entropy, Unit: "nats"})
 	}
 	if o.Seconds > 0 {
 		figures = append(figures, trainFigure{Metric: "tokens_per_second", Value: float64(o.Tokens) / o.Seconds, Unit: "tokens/s"})
@@ -209,6 +209,9 @@ func (r *replay) figures() []trainFigure {
 // print shows the round for people.
 func (r *replay) print() error {
 	o, g := r.report, r.report.Gate
+	if len(o.Thoughts) > 0 {
+		return r.printThoughts()
+	}
 	_, err := fmt.Fprintf(r.p.stdout, `%d decisions to learn from, %d of them clicked; %d later ones to judge by
 click model: squared error %.4f, of the mean alone %.4f
 slot 1 earns %.4f before and %.4f after, doubly robust, on what was learned from; %.3f nats apart, entropy %.3f and %.3f

@@ -106,7 +106,8 @@ type Model struct {
 	Adapter       string `json:"adapter,omitempty"` // digest of the adapter; empty: none
 	Readout       string `json:"readout"`           // letters, lines, pointwise or verdicts
 	PromptVersion int    `json:"prompt_version"`
-	PromptDigest  string `json:"prompt_digest"` // SHA-256 of the prompt's bytes, in hexadecimal
+	Think         int    `json:"think,omitempty"` // tokens of the thought that it writes before it answers, at most; 0: it answers at once
+	PromptDigest  string `json:"prompt_digest"`   // SHA-256 of the prompt's bytes, in hexadecimal
 }
 
 // Context is what a ranking is made from: the user's recent history, the candidates with their evidence and the
@@ -303,6 +304,7 @@ type Promotion struct {
 	Base      string        `json:"base"`    // digest of the base model it belongs to
 	Readout   string        `json:"readout"`
 	Prompt    int           `json:"prompt_version"`
+	Think     int           `json:"think,omitempty"` // as of Model: a server that has it think otherwise refuses it
 	Share     float64       `json:"share,omitempty"` // promote: of the users who get it first, above 0; 1: all
 	Gate      *Gate         `json:"gate,omitempty"`  // promote and refuse: what the gate found; absent where a person decided
 	Reason    string        `json:"reason"`

@@ -116,6 +116,7 @@ func (p Promotion) validate() *Error {
 		checkRequiredID("base", p.Base, maxDigest),
 		checkOneOf("readout", p.Readout, Readouts...),
 		checkInt("prompt_version", p.Prompt, 0, maxSmall),
+		checkInt("think", p.Think, 0, maxSmall),
 		checkRange("share", p.Share, 0, 1),
 		checkText("reason", p.Reason, maxText),
 		checkTime("timestamp", p.Timestamp, Latest),

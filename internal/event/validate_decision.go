@@ -164,6 +164,7 @@ func (m *Model) validate() *Error {
 		checkID("adapter", m.Adapter, maxDigest),
 		checkOneOf("readout", m.Readout, Readouts...),
 		checkInt("prompt_version", m.PromptVersion, 0, maxSmall),
+		checkInt("think", m.Think, 0, maxSmall),
 	); err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ package simulate
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -22,6 +23,13 @@ import (
 // Ranker ranks the candidates of a prompt: their log-shares, in the order of the context.
 type Ranker interface {
 	Rank(ctx context.Context, p iot.Prompt) ([]float64, error)
+}
+
+// Thinker is a Ranker that says why before it answers, where the Service's Identity says so.
+type Thinker interface {
+	Ranker
+	// Think is what it says about a context's prompt, and how it ranks after that.
+	Think(ctx context.Context, c event.Context, p iot.Prompt) (said iot.Reply, logShares []float64, err error)
 }
 
 // Service decides what is shown, exploring always.
@@ -47,12 +55,12 @@ func (s Service) Decide(ctx context.Context, id, user string, at event.Time, c e
 	if err != nil {
 		return event.Decision{}, fmt.Errorf("decide for user %.80q: %w", user, err)
 	}
-	who.PromptDigest = p.Digest
-	d.Model = &who
-	shares, err := s.Model.Rank(ctx, p)
+	said, shares, err := s.ask(ctx, c, p)
 	if err != nil {
 		return event.Decision{}, fmt.Errorf("decide for user %.80q: %w", user, err)
 	}
+	d.Said, who.PromptDigest = said.Steps, p.After(said, c).Digest
+	d.Model = &who
 	d.Scores = policy.Pool(s.graph(c), shares, d.ModelWeight)
 	for i := range d.Scores {
 		d.Scores[i].Letter = string(rune(p.Letters[i]))
@@ -63,6 +71,19 @@ func (s Service) Decide(ctx context.Context, id, user string, at event.Time, c e
 	}
 	d.Slate = policy.Slate(d, k)
 	return d, nil
+}
+
+func (s Service) ask(ctx context.Context, c event.Context, p iot.Prompt) (said event.Thought, shares []float64, err error) {
+	if s.Identity.Think == 0 {
+		shares, err = s.Model.Rank(ctx, p)
+		return said, shares, err
+	}
+	m, ok := s.Model.(Thinker)
+	if !ok {
+		return said, nil, errors.New("the model is to think before it answers, and cannot")
+	}
+	reply, shares, err := m.Think(ctx, c, p)
+	return reply.Thought, shares, err
 }
 
 func (s Service) graph(c event.Context) []float64 {

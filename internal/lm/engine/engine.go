@@ -39,6 +39,9 @@ type Options struct {
 	// does. Defaults lines and iot.Words.
 	Readout       Readout
 	PromptVersion int
+	// Think has the model write a thought of at most so many tokens before it answers, where it is asked to (Model.Think); its
+	// identity says so. It takes letters, and prompts of iot.Thoughts. 0: it answers at once.
+	Think int
 
 	// Concurrency is how many prompts are read at once, each on one thread and with memory of its own. Default: one a
 	// processor.
@@ -98,7 +101,7 @@ func newModel(name string, file *source, o Options) (*Model, error) {
 		return nil, err
 	}
 	m := &Model{opt: o, file: file, tokenizer: tokenizer, threads: max(1, o.Threads)}
-	m.identity = event.Model{Name: name, Digest: file.Digest(), Readout: string(readout), PromptVersion: prompt}
+	m.identity = event.Model{Name: name, Digest: file.Digest(), Readout: string(readout), PromptVersion: prompt, Think: o.Think}
 	if m.bare, err = llama.Load(file.File, o.Trainable); err != nil {
 		return nil, err
 	}
@@ -118,6 +121,9 @@ func (m *Model) complete() (err error) {
 	}
 	if err := known(m.identity.PromptVersion); err != nil {
 		return err
+	}
+	if who := m.identity; who.Think > 0 && (who.Readout != string(Letters) || who.PromptVersion != iot.Thoughts) {
+		return fmt.Errorf("it is read by %s of prompts of version %d: a model thinks before letters of version %d, and no other way", who.Readout, who.PromptVersion, iot.Thoughts)
 	}
 	if m.reader, err = newReader(m.tokenizer, Readout(m.identity.Readout)); err != nil {
 		return err

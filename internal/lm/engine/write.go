@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 
+	"github.com/r2rec/r2rec/internal/event"
+	"github.com/r2rec/r2rec/internal/iot"
 	"github.com/r2rec/r2rec/internal/llama"
 	"github.com/r2rec/r2rec/internal/llama/learn"
 	"github.com/r2rec/r2rec/internal/llama/token"
@@ -32,6 +34,18 @@ func (m *Model) Write(ctx context.Context, text string, n int, o lm.WriteOptions
 	defer m.sessions.giveBack(s)
 	return m.reader.write(ctx, s, tokens, n, o)
 }
+
+// Think writes a thought of at most Options.Think tokens about a context's prompt, and ranks after it: see lm.Thinker. A model
+// that was opened to answer at once thinks nothing.
+func (m *Model) Think(ctx context.Context, c event.Context, p iot.Prompt) (iot.Reply, []float64, error) {
+	if m.opt.Think == 0 {
+		return iot.Reply{}, nil, fmt.Errorf("think: the model answers at once: %w", lm.ErrNonsense)
+	}
+	return lm.Thinker{Writer: m, Ranker: m, Most: m.opt.Think}.Think(ctx, c, p)
+}
+
+// Thinks tells whether the model thinks before it answers, as it was opened to.
+func (m *Model) Thinks() bool { return m.opt.Think > 0 }
 
 func checkWriting(n int, o lm.WriteOptions) error {
 	if n < 1 || o.Most < 1 {

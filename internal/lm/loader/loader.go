@@ -1,7 +1,8 @@
 // Package loader makes adapters ready to be served: it fetches one by its digest, has an engine put it beside the base
 // model that runs, shows by its canaries that it is what was trained (package proof), and warms it up.
 //
-// What it promises: an adapter that is for another base, readout, prompt version or tokenizer, that cannot be read, that
+// What it promises: an adapter that is for another base, readout, prompt version or tokenizer, that was judged thinking before its
+// answers where it would not here, or the reverse, that cannot be read, that
 // changes nothing, or that the engine does not really serve, is refused with an error that says which of these; its
 // method Refused() bool answers true. Any other error may be gone the next time.
 //
@@ -25,6 +26,7 @@ import (
 type File struct {
 	Path     string
 	Canaries []proof.Canary
+	Think    int          // tokens of the thought before its answers, at most, with which it was judged; 0: it answered at once
 	Read     func() error // is called when the engine needs the file no more; nil: it stays
 }
 
@@ -78,7 +80,22 @@ func (l Loader) Load(ctx context.Context, digest string) (*Loaded, error) {
 		}
 		return nil, err
 	}
+	who, err := m.Identity(ctx)
+	if err == nil && who.Think != f.Think {
+		err = Refuse(fmt.Errorf("adapter %s was judged where it %s, and %s here: serve with --think %d, or roll it back", digest, thinks(f.Think), thinks(who.Think), f.Think))
+	}
+	if err != nil {
+		return nil, errors.Join(err, m.Close())
+	}
 	return &Loaded{Model: m, adapter: digest, canaries: f.Canaries}, nil
+}
+
+// thinks says whether a model thinks, after "it" and before "here".
+func thinks(tokens int) string {
+	if tokens == 0 {
+		return "answers at once"
+	}
+	return fmt.Sprintf("thinks for up to %d tokens", tokens)
 }
 
 // Loaded is a model that runs.
@@ -106,6 +123,19 @@ func (m *Loaded) Prove(ctx context.Context, each time.Duration) error {
 	return m.report.Err()
 }
 
+// Think has the model say why before it answers, if its identity says that it does (reasoner.Thinker).
+func (m *Loaded) Think(ctx context.Context, c event.Context, p iot.Prompt) (iot.Reply, []float64, error) {
+	t, ok := m.Model.(thinker)
+	if !ok {
+		return iot.Reply{}, nil, errors.New("think: the engine runs models that answer at once")
+	}
+	return t.Think(ctx, c, p)
+}
+
+type thinker interface {
+	Think(ctx context.Context, c event.Context, p iot.Prompt) (iot.Reply, []float64, error)
+}
+
 // Report is what Prove found.
 func (m *Loaded) Report() proof.Report { return m.report }
 
@@ -130,18 +160,22 @@ func (m *Loaded) Warm(ctx context.Context, each time.Duration) error {
 			return err
 		}
 		var nonsense interface{ Nonsense() bool }
-		if err := m.rank(ctx, p, each); err != nil && !(errors.As(err, &nonsense) && nonsense.Nonsense()) {
+		if err := m.answer(ctx, who.Think > 0, i, p, each); err != nil && !(errors.As(err, &nonsense) && nonsense.Nonsense()) {
 			return err
 		}
 	}
 	return nil
 }
 
-// rank asks, and forgets the answer.
-func (m *Loaded) rank(ctx context.Context, p iot.Prompt, most time.Duration) error {
+// answer asks as a request would, and forgets the answer. Where there is no canary, there is nothing to think about.
+func (m *Loaded) answer(ctx context.Context, thinks bool, canary int, p iot.Prompt, most time.Duration) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
-	_, err := m.Rank(ctx, p)
+	if thinks && canary < len(m.canaries) {
+		_, _, err = m.Think(ctx, m.canaries[canary].Context, p)
+	} else {
+		_, err = m.Rank(ctx, p)
+	}
 	return err
 }
 

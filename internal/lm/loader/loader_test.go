@@ -247,6 +247,21 @@ func (n named) Identity(ctx context.Context) (event.Model, error) {
 	return who, err
 }
 
+// What was judged thinking before its answers is not served by who answers at once.
+func TestWhatThinksOtherwiseIsRefused(t *testing.T) {
+	w := newWorkshop(t)
+	path, canaries := w.train(6, 20)
+	digest := w.put(path, canaries)
+	f := w.files[digest]
+	f.Think = 40
+	w.files[digest] = f
+	w.serve()
+	st := w.want(digest)
+	if st.Settled() || !st.Faults[0].Refused || !strings.Contains(st.Faults[0].Reason, "thinks for up to 40 tokens, and answers at once here: serve with --think 40") {
+		t.Errorf("%+v", st)
+	}
+}
+
 // Each adapter that must not be served is refused with its reason, once, while the old one goes on serving.
 func TestWhatMustNotBeServed(t *testing.T) {
 	w := newWorkshop(t)

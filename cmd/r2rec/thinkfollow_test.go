@@ -1,0 +1,104 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/r2rec/r2rec/internal/adapters"
+	"github.com/r2rec/r2rec/internal/broker"
+	"github.com/r2rec/r2rec/internal/embedded/embeddedtest"
+	"github.com/r2rec/r2rec/internal/event"
+	"github.com/r2rec/r2rec/internal/iot"
+	"github.com/r2rec/r2rec/internal/lm/engine"
+	"github.com/r2rec/r2rec/internal/web"
+	"github.com/redis/go-redis/v9"
+	"github.com/segmentio/kafka-go"
+)
+
+var thoughtLines = regexp.MustCompile(`(?m)^r2rec_thought_lines_total\{[^}]*\} ([1-9]\d*)$`)
+
+// A server whose model thinks follows the log of adapters as any other: what was judged thinking as it does is served and thinks, what
+// was judged otherwise is refused, and says by which flag it would be served.
+func TestServeFollowsAdaptersThatThink(t *testing.T) {
+	t.Parallel()
+	model := newSlice(t).wordy()
+	p := newPlace(t, broker.Settings{Brokers: []string{embeddedtest.Kafka(t)}}, &redis.UniversalOptions{Addrs: []string{embeddedtest.Redis(t)}})
+	tr := newTrainerOf(p, engine.Options{Path: model, Readout: engine.Letters, PromptVersion: iot.Thoughts})
+	for i := range 8 {
+		item := fmt.Sprint("f", i)
+		p.publish(broker.Items, kafka.Message{Key: []byte(item), Value: []byte(fmt.Sprintf(`{"item_id":%q,"title":"Film %d"}`, item, i))})
+		for u := range 4 {
+			if u < 3 || i < 4 {
+				p.publish(broker.Interactions, kafka.Message{Key: []byte(fmt.Sprint("u", u)), Value: []byte(fmt.Sprintf(
+					`{"event_id":"e%d-%d","user_id":"u%d","item_id":%q,"type":"like","timestamp":%d}`, u, i, u, item, 1_700_000_000_000+int64(i)))})
+			}
+		}
+	}
+	s := p.serve("--consume", "--adapters", tr.folder, "--control-share", "0", "--model", model, "--think", "6")
+	p.eventually("there is nothing to recommend", func() (bool, string) {
+		_, body := s.ask("GET", "/v1/users/u3/recommendations?fresh=true", "")
+		return strings.Contains(body, `"item_id"`), body
+	})
+	promote := func(file string, flags ...string) []string {
+		return append(append([]string{"adapters", "promote", file, "--share", "1", "--adapters", tr.folder, "--model", model}, flags...), p.kafkaArgs()...)
+	}
+	serving := func(want string) {
+		t.Helper()
+		p.eventually("the server does not follow", func() (bool, string) {
+			got := s.state()
+			return got.Serving.Current == want && got.Serving.Loading == "", fmt.Sprintf("%+v", got)
+		})
+	}
+	thinks, other := tr.make(1, true), tr.make(2, true)
+	p.do(promote(thinks, "--think", "6")...)
+	serving(thinks)
+	_, before := s.ask("GET", "/metrics", "")
+	if got := s.adapterOf("u3"); got != thinks {
+		t.Errorf("%q ranks, want %q", got, thinks)
+	}
+	if _, after := s.ask("GET", "/metrics", ""); fmt.Sprint(thoughtLines.FindAllString(before, -1)) == fmt.Sprint(thoughtLines.FindAllString(after, -1)) {
+		t.Errorf("it wrote nothing: the lines counted are %q", thoughtLines.FindAllString(after, -1))
+	}
+	if st, err := tr.log.State(t.Context()); err != nil || st.Entries[0].Record.Think != 6 || st.Entries[0].Record.Kind != event.Promote {
+		t.Errorf("the log says %+v, %v", st.Entries, err)
+	}
+
+	if shown := p.do(append([]string{"adapters", "show", thinks, "--adapters", tr.folder}, p.kafkaArgs()...)...); !strings.Contains(shown, "after a thought of up to 6 tokens") {
+		t.Errorf("show does not tell that it thinks:\n%s", shown)
+	}
+
+	p.do(promote(other, "--readout", "letters", "--prompt", "3")...)
+	p.eventually("health does not tell", func() (bool, string) {
+		c := s.component("adapter")
+		return c.State == web.Degraded && strings.Contains(c.Detail, "--think 0") && strings.Contains(c.Detail, "serving "+adapters.Name(thinks)), fmt.Sprintf("%+v", c)
+	})
+	p.do(append([]string{"adapters", "rollback", "--adapters", tr.folder}, p.kafkaArgs()...)...)
+	serving(thinks)
+	p.eventually("health does not tell that it is over", func() (bool, string) {
+		c := s.component("adapter")
+		return c.State == web.OK, fmt.Sprintf("%+v", c)
+	})
+}
+
+func TestThinkFlags(t *testing.T) {
+	t.Parallel()
+	model := newSlice(t).wordy()
+	for args, want := range map[string]string{
+		"adapters promote a --think 6":                                 "--think needs a --model that knows words",
+		"adapters promote a --think=-1 --model " + model:               "--think -1: want tokens",
+		"adapters import . --think 6":                                  "--think needs a --model that knows words",
+		"train --once --think 6":                                       "--think needs a --model that knows words",
+		"train --once --think 6 --think-group 1 --model " + model:      "--think-group 1",
+		"train --once --think 6 --think-beta 0 --model " + model:       "--think-beta 0: want more than 0",
+		"train export x --think=-1 --model " + model:                   "--think -1: want tokens",
+		"serve --listen 127.0.0.1:0 --adapters a --think 6 --no-model": "--adapters excludes --no-model",
+	} {
+		var out, errs bytes.Buffer
+		if code := run(t.Context(), strings.Fields(args), &out, &errs); code != exitMisused || !strings.Contains(errs.String(), want) {
+			t.Errorf("%s: exit code %d, %q; want %q", args, code, errs.String(), want)
+		}
+	}
+}
