@@ -48,8 +48,13 @@ func (c adaptersPromoteCommand) canaries(p *process, d *adapterDesk, file string
 	return proof.Choose(p.ctx, who.PromptVersion, asks, base, adapter, promotedCanaries)
 }
 
-// newestAsks are the prompts of the newest decisions, about n of them, spread over the partitions.
+// newestAsks are the prompts of the newest decisions, about n of them, spread over the partitions. They are kept as long as the
+// adapter: those of users who are to be forgotten are left out.
 func newestAsks(ctx context.Context, kc *broker.Client, n int) (asks []proof.Ask, err error) {
+	forgotten, err := history{kc}.Forgotten(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read who is to be forgotten: %w", err)
+	}
 	parts, err := kc.Offsets(ctx, broker.Decisions)
 	if err != nil {
 		return nil, err
@@ -59,7 +64,7 @@ func newestAsks(ctx context.Context, kc *broker.Client, n int) (asks []proof.Ask
 		parts[i].First = max(parts[i].First, parts[i].Last-each)
 	}
 	err = kc.Read(ctx, broker.Decisions, parts, func(m kafka.Message) error {
-		if d, err := event.DecodeDecision(m.Value); err == nil && len(d.Context.Candidates) > 1 {
+		if d, err := event.DecodeDecision(m.Value); err == nil && len(d.Context.Candidates) > 1 && d.Timestamp >= forgotten[d.UserID] {
 			asks = append(asks, proof.Ask{Context: d.Context, Seed: d.Seed})
 		}
 		return nil
