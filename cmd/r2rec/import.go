@@ -23,7 +23,8 @@ func (importCommand) Help() string {
 	return `Reads a data set and publishes its items and then, in time order, its interactions. Known forms:
   events.csv (user_id,item_id,rating,timestamp in Unix seconds) with items.csv (item_id,title,categories)
   MovieLens' own ratings.csv with movies.csv, or u.data with u.item and u.genre
-Importing twice does no harm: the same interaction has the same event id and the same place in the graph.`
+Importing twice does no harm: the same interaction has the same event id and the same place in the graph. Stopped on the
+way, it says how much Kafka has; run again, it begins anew.`
 }
 
 func (c importCommand) Run(p *process) error {
@@ -53,7 +54,7 @@ func (c importCommand) Run(p *process) error {
 	start := time.Now()
 	sent, err := dataset.Publish(p.ctx, d, items, interactions, opt)
 	if err != nil {
-		return err
+		return unfinished{fmt.Errorf("%w. Kafka has acknowledged %d items and %d interactions; the same command sends all of them again, which does no harm", err, sent.Items, sent.Interactions)}
 	}
 	seconds := time.Since(start).Seconds()
 	rate := float64(sent.Items+sent.Interactions) / seconds

@@ -1,0 +1,38 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/r2rec/r2rec/internal/broker"
+)
+
+// Stopped on the way, import says how much of the data set is in Kafka, and whether it can be run again.
+func TestImportIsStopped(t *testing.T) {
+	t.Parallel()
+	fake, err := kfake.NewCluster(kfake.NumBrokers(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(fake.Close)
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	fake.ControlKey(int16(kmsg.Produce), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		fake.KeepControl()
+		if topics := r.(*kmsg.ProduceRequest).Topics; len(topics) > 0 && topics[0].Topic == broker.Interactions {
+			stop()
+		}
+		return nil, nil, false
+	})
+	var out, errs bytes.Buffer
+	code := run(ctx, []string{"import", "--partitions", "1", "--kafka", strings.Join(fake.ListenAddrs(), ",")}, &out, &errs)
+	if want := regexp.MustCompile(`acknowledged 9125 items and \d+ interactions; the same command sends all of them again`); code != exitStopped || !want.MatchString(errs.String()) || out.Len() > 0 {
+		t.Errorf("exit code %d, %q, %q; want %d and %q", code, out.String(), errs.String(), exitStopped, want)
+	}
+}
