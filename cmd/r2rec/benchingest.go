@@ -57,13 +57,13 @@ A broker within this process takes its part of the processor from the consumer; 
 func (c benchIngestCommand) check() error {
 	if err := checkCounts(count{"--events", c.Events, 1}, count{"--users", c.Users, 1}, count{"--items", c.Items, 1}, count{"--partitions", c.Partitions, 1},
 		count{"--runs", c.Runs, 1}, count{"--seconds", c.Seconds, 2}, count{"--rate", c.Rate, 0}); err != nil {
-		return err
+		return wrong(err)
 	}
 	switch {
 	case !(c.Views >= 0 && c.Views < 1):
-		return fmt.Errorf("--views %v: want a share of 0 or more, and less than 1", c.Views)
+		return misuse("--views %v: want a share of 0 or more, and less than 1", c.Views)
 	case c.Prefix == "" || strings.ContainsAny(c.Prefix, `*?[]\`):
-		return fmt.Errorf("--prefix %q: every key with the prefix will be deleted: want one of your own, without * ? [ ] \\", c.Prefix)
+		return misuse("--prefix %q: every key with the prefix will be deleted: want one of your own, without * ? [ ] \\", c.Prefix)
 	}
 	return nil
 }

@@ -50,13 +50,13 @@ also rounds what is multiplied with them.`
 
 func (c benchLMCommand) check() error {
 	if err := checkCounts(count{"--threads", c.Threads, 0}, count{"--requests", c.Requests, 1}, count{"--events", c.Events, 0}, count{"--prompt", c.Prompt, 3}, count{"--generate", c.Generate, 1}, count{"--runs", c.Runs, 1}); err != nil {
-		return err
+		return wrong(err)
 	}
 	switch {
 	case (c.Ollama == "") != (c.OllamaModel == ""):
-		return errors.New("--ollama and --ollama-model belong together: the server, and what it calls the model")
+		return misuse("--ollama and --ollama-model belong together: the server, and what it calls the model")
 	case c.Ollama != "" && c.Model == "":
-		return errors.New("--ollama needs --model FILE: both must run the same model to be compared")
+		return misuse("--ollama needs --model FILE: both must run the same model to be compared")
 	}
 	return nil
 }
@@ -113,7 +113,7 @@ func benchContexts(p *process, shown *stages, first, n int) (contexts []event.Co
 		err = errors.New("no choice in them can be asked about: give more, or 0 for all")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("--events %d: %w", first, err)
+		return nil, misuse("--events %d: %w", first, err)
 	}
 	cases = cases[max(0, len(cases)-n):]
 	o := evalGraph{History: graphcache.DefaultRead.History, ItemList: graphcache.DefaultRead.ItemList, Met: graphcache.DefaultRead.Met, Positive: 4, Negative: 2}

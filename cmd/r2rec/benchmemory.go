@@ -42,7 +42,7 @@ Three graphs are measured that differ in their ids: numbers, 12 characters, and 
 // Run measures.
 func (c benchMemoryCommand) Run(p *process) (err error) {
 	if err := checkCounts(count{"--users", c.Users, 1}, count{"--items", c.Items, 1}, count{"--edges", c.Edges, 1}); err != nil {
-		return err
+		return wrong(err)
 	}
 	shown := &stages{p: p}
 	defer shown.close()

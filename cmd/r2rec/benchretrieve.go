@@ -43,7 +43,7 @@ The default size takes some 0.6 GB in Redis and minutes to build; --keep leaves 
 // Run measures.
 func (c benchRetrieveCommand) Run(p *process) (err error) {
 	if err := checkCounts(count{"--requests", c.Requests, 1}, count{"--clients", c.Clients, 2}); err != nil {
-		return err
+		return wrong(err)
 	}
 	collectSeldom() // as serve does
 	shown := &stages{p: p}

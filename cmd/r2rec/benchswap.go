@@ -73,7 +73,7 @@ type swapAdapter struct {
 func (c benchSwapCommand) Run(p *process) (err error) {
 	if err := checkCounts(count{"--seconds", c.Seconds, 1}, count{"--clients", c.Clients, 1}, count{"--swaps", c.Swaps, 1}, count{"--adapters", c.Adapters, 1},
 		count{"--contexts", c.Contexts, 1}, count{"--events", c.Events, 0}); err != nil {
-		return err
+		return wrong(err)
 	}
 	shown := &stages{p: p}
 	defer shown.close()

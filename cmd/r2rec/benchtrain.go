@@ -46,10 +46,7 @@ on a model of the same shape, in float32 and with as many threads.`
 const answer = 4
 
 func (c benchTrainCommand) check() error {
-	if err := checkCounts(count{"--threads", c.Threads, 0}, count{"--rank", c.Rank, 1}, count{"--batch", c.Batch, 1}, count{"--tokens", c.Tokens, 2 * lines}, count{"--steps", c.Steps, 1}); err != nil {
-		return err
-	}
-	return nil
+	return wrong(checkCounts(count{"--threads", c.Threads, 0}, count{"--rank", c.Rank, 1}, count{"--batch", c.Batch, 1}, count{"--tokens", c.Tokens, 2 * lines}, count{"--steps", c.Steps, 1}))
 }
 
 func (c benchTrainCommand) Run(p *process) (err error) {

@@ -68,10 +68,10 @@ func (c factorsCommand) endless() bool { return c.Every > 0 }
 
 func (c factorsCommand) Run(p *process) error {
 	if err := c.factorFlags.check(); err != nil {
-		return err
+		return wrong(err)
 	}
 	if c.Every < 0 {
-		return fmt.Errorf("--every %v: want a time above 0, or 0 to learn once", c.Every)
+		return misuse("--every %v: want a time above 0, or 0 to learn once", c.Every)
 	}
 	rdb, graph, err := connectGraph(p, c.redisFlags)
 	if err != nil {

@@ -132,8 +132,8 @@ func TestFactorsRefusesWrongFlags(t *testing.T) {
 		"--every=-1s":       "--every -1s: want a time above 0, or 0 to learn once",
 	} {
 		var errs bytes.Buffer
-		if code := run(t.Context(), append([]string{"factors"}, strings.Fields(flags)...), io.Discard, &errs); code == 0 || !strings.Contains(errs.String(), want) {
-			t.Errorf("%s: exit code %d, %q, want %q", flags, code, errs.String(), want)
+		if code := run(t.Context(), append([]string{"factors"}, strings.Fields(flags)...), io.Discard, &errs); code != 2 || !strings.Contains(errs.String(), want) {
+			t.Errorf("%s: exit code %d, %q, want 2 and %q", flags, code, errs.String(), want)
 		}
 	}
 }

@@ -51,16 +51,16 @@ type lmExported struct {
 
 func (c lmExportCommand) Run(p *process) (err error) {
 	if err := errors.Join(c.evalGraph.check(), checkCounts(count{"--draw", c.Draw, 1})); err != nil {
-		return err
+		return wrong(err)
 	}
 	if (c.FitBefore == "") == (c.Cases == "") {
-		return errors.New("name what to write: --fit-before to draw cases, or --cases for these")
+		return misuse("name what to write: --fit-before to draw cases, or --cases for these")
 	}
 	switch {
 	case c.Model == "":
-		return errors.New("--model: name the GGUF file that the trainer is to learn for; the model that travels with the program is taught within r2rec only, by train and lm tune")
+		return misuse("--model: name the GGUF file that the trainer is to learn for; the model that travels with the program is taught within r2rec only, by train and lm tune")
 	case c.Readout == string(engine.Pointwise):
-		return fmt.Errorf("--readout %s: it reads a text for each candidate, and a trainer elsewhere one for all; choose %s, %s or %s", c.Readout, engine.Lines, engine.Verdicts, engine.Letters)
+		return misuse("--readout %s: it reads a text for each candidate, and a trainer elsewhere one for all; choose %s, %s or %s", c.Readout, engine.Lines, engine.Verdicts, engine.Letters)
 	}
 	data, err := dataset.OpenFiles(c.Events, c.Items)
 	if err != nil {
@@ -129,7 +129,7 @@ func (c lmExportCommand) cases(data *dataset.Dataset, before *int64) ([]eval.Cas
 	}
 	at, err := parseMoment(c.FitBefore)
 	if err != nil {
-		return nil, fmt.Errorf("--fit-before: %w", err)
+		return nil, misuse("--fit-before: %w", err)
 	}
 	*before = int64(event.Time(at))
 	return drawCases(data, c.FitBefore, at, c.Draw, c.Seed)

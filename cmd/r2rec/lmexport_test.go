@@ -86,21 +86,25 @@ func TestLMExport(t *testing.T) {
 		t.Errorf("%d drawn cases, manifest %+v, want those before %s", len(drawn), m, s.before)
 	}
 	code, _, log := lmRun(t.Context(), "export", filepath.Join(s.dir, "none"), "--events", s.file("events.csv"), "--cases", s.file("cases.jsonl"))
-	if code != 1 || !strings.Contains(log, "--model: name the GGUF file") {
+	if code != 2 || !strings.Contains(log, "--model: name the GGUF file") {
 		t.Errorf("without a model: exit code %d, %s", code, log)
 	}
-	for _, tc := range []struct{ args, want string }{
-		{"", "--fit-before to draw cases, or --cases"},
-		{"--fit-before 1 --cases " + s.file("cases.jsonl"), "--fit-before to draw cases, or --cases"},
-		{"--fit-before yesterday", "yesterday"},
-		{"--fit-before 400000000", "choose a later time"},
-		{"--fit-before 400000000 --draw 0", "--draw 0"},
-		{"--readout pointwise --cases " + s.file("cases.jsonl"), "pointwise"},
+	for _, tc := range []struct {
+		args string
+		code int
+		want string
+	}{
+		{"", 2, "--fit-before to draw cases, or --cases"},
+		{"--fit-before 1 --cases " + s.file("cases.jsonl"), 2, "--fit-before to draw cases, or --cases"},
+		{"--fit-before yesterday", 2, "yesterday"},
+		{"--fit-before 400000000", 1, "choose a later time"},
+		{"--fit-before 400000000 --draw 0", 2, "--draw 0"},
+		{"--readout pointwise --cases " + s.file("cases.jsonl"), 2, "pointwise"},
 	} {
 		out := filepath.Join(s.dir, "none")
 		code, _, log := lmRun(t.Context(), append([]string{"export", out, "--model", baseFile, "--events", s.file("events.csv"), "--items", s.file("items.csv")}, strings.Fields(tc.args)...)...)
-		if code != 1 || !strings.Contains(log, tc.want) {
-			t.Errorf("%s: exit code %d, %s; want %q", tc.args, code, log, tc.want)
+		if code != tc.code || !strings.Contains(log, tc.want) {
+			t.Errorf("%s: exit code %d, %s; want %d and %q", tc.args, code, log, tc.code, tc.want)
 		}
 		if _, err := os.Stat(filepath.Join(out, rolloutsFile)); err == nil {
 			t.Errorf("%s: something is written", tc.args)

@@ -46,17 +46,17 @@ func (l learning) check() error {
 		value, most int
 	}{{"--steps", l.steps, math.MaxInt32}, {"--batch", l.batch, maxBatch}, {"--threads", l.threads, maxThreads}, {"--checkpoint-every", l.CheckpointEvery, math.MaxInt32}} {
 		if flag.value < 1 || flag.value > flag.most {
-			return fmt.Errorf("%s %d: want 1 to %d", flag.name, flag.value, flag.most)
+			return misuse("%s %d: want 1 to %d", flag.name, flag.value, flag.most)
 		}
 	}
 	if !(l.rate > 0) || math.IsInf(l.rate, 0) {
-		return fmt.Errorf("--rate %v: want more than 0", l.rate)
+		return misuse("--rate %v: want more than 0", l.rate)
 	}
 	if l.Plot != "" && (l.Plot == l.out || l.Plot == l.Checkpoint) {
-		return fmt.Errorf("--plot %s: %s or --checkpoint is to be written there", l.Plot, l.outFlag)
+		return misuse("--plot %s: %s or --checkpoint is to be written there", l.Plot, l.outFlag)
 	}
 	if l.Checkpoint == l.out {
-		return fmt.Errorf("--checkpoint %s: %s is to be written there", l.Checkpoint, l.outFlag)
+		return misuse("--checkpoint %s: %s is to be written there", l.Checkpoint, l.outFlag)
 	}
 	if err := checkWritable(l.outFlag, l.out); err != nil {
 		return err

@@ -108,22 +108,22 @@ const maxParameters = 100_000_000
 func (c lmPretrainCommand) check() error {
 	switch {
 	case c.Worlds > rltrainer.MaxWorlds:
-		return fmt.Errorf("--worlds %d: want at most %d", c.Worlds, rltrainer.MaxWorlds)
+		return misuse("--worlds %d: want at most %d", c.Worlds, rltrainer.MaxWorlds)
 	case c.Hold < 1 || c.Worlds <= c.Hold:
-		return fmt.Errorf("--worlds %d, --hold %d: some worlds must be held, and some left to learn from", c.Worlds, c.Hold)
+		return misuse("--worlds %d, --hold %d: some worlds must be held, and some left to learn from", c.Worlds, c.Hold)
 	case c.Cases < 1:
-		return fmt.Errorf("--cases %d: want 1 or more", c.Cases)
+		return misuse("--cases %d: want 1 or more", c.Cases)
 	case c.Seed > math.MaxUint32:
-		return fmt.Errorf("--seed %d: want at most %d", c.Seed, uint32(math.MaxUint32))
+		return misuse("--seed %d: want at most %d", c.Seed, uint32(math.MaxUint32))
 	case c.Heads < 1 || c.Dim%c.Heads != 0:
-		return fmt.Errorf("--dim %d, --heads %d: the width must divide evenly among the heads", c.Dim, c.Heads)
+		return misuse("--dim %d, --heads %d: the width must divide evenly among the heads", c.Dim, c.Heads)
 	}
 	shape := c.shape()
 	if err := shape.Check(); err != nil {
-		return fmt.Errorf("--dim %d, --layers %d, --heads %d, --feed-forward %d, --vocabulary %d: %w", c.Dim, c.Layers, c.Heads, c.FeedForward, c.Vocabulary, err)
+		return misuse("--dim %d, --layers %d, --heads %d, --feed-forward %d, --vocabulary %d: %w", c.Dim, c.Layers, c.Heads, c.FeedForward, c.Vocabulary, err)
 	}
 	if n := shape.Parameters(); n > maxParameters {
-		return fmt.Errorf("--dim %d, --layers %d, --feed-forward %d, --vocabulary %d: that is a model of %d parameters, want at most %d",
+		return misuse("--dim %d, --layers %d, --feed-forward %d, --vocabulary %d: that is a model of %d parameters, want at most %d",
 			c.Dim, c.Layers, c.FeedForward, c.Vocabulary, n, maxParameters)
 	}
 	_, err := c.vocabulary(func(func(string) bool) {})
@@ -139,7 +139,7 @@ func (c lmPretrainCommand) shape() llama.Config {
 func (c lmPretrainCommand) vocabulary(texts iter.Seq[string]) (token.Vocabulary, error) {
 	v, err := token.Train(texts, c.Vocabulary, token.TrainOptions{Required: slices.Concat([]string{" yes", " no"}, spacedLetters())})
 	if err != nil {
-		return v, fmt.Errorf("--vocabulary %d: %w", c.Vocabulary, err)
+		return v, misuse("--vocabulary %d: %w", c.Vocabulary, err)
 	}
 	return v, nil
 }

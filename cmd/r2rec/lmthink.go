@@ -56,11 +56,11 @@ spread and so taught nothing. --checkpoint FILE makes a long run one that can be
 
 func (c lmThinkCommand) Run(p *process) (err error) {
 	l := learning{checkpointFlags: c.checkpointFlags, steps: c.Steps, batch: c.Batch, threads: c.Threads, rate: c.Rate, seed: c.Seed, out: c.AdapterOut, outFlag: "--adapter-out"}
-	if err := errors.Join(c.checkQuestions(), l.check(), checkCounts(count{"--group", c.Group, 2}, count{"--most-tokens", c.MostTokens, 1}, count{"--rank", c.Rank, 1})); err != nil {
+	if err := errors.Join(c.checkQuestions(), l.check(), wrong(checkCounts(count{"--group", c.Group, 2}, count{"--most-tokens", c.MostTokens, 1}, count{"--rank", c.Rank, 1}))); err != nil {
 		return err
 	}
 	if !(c.Beta > 0) || math.IsInf(c.Beta, 0) {
-		return fmt.Errorf("--beta %v: want more than 0", c.Beta)
+		return misuse("--beta %v: want more than 0", c.Beta)
 	}
 	options := engine.Options{Path: c.Model, Readout: engine.Letters, PromptVersion: iot.Thoughts}
 	trainable := options

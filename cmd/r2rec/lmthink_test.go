@@ -44,7 +44,7 @@ func TestLMThink(t *testing.T) {
 		t.Error("a run that was stopped gives another file")
 	}
 	for flag, want := range map[string]string{"--beta=0": "--beta 0: want more than 0", "--group=1": "--group 1: want 2 or more", "--steps=0": "--steps 0: want 1 to"} {
-		if code, _, log := lmRun(t.Context(), slices.Concat(args(again), []string{flag})...); code != 1 || !strings.Contains(log, want) {
+		if code, _, log := lmRun(t.Context(), slices.Concat(args(again), []string{flag})...); code != 2 || !strings.Contains(log, want) {
 			t.Errorf("%s: exit code %d, %s", flag, code, log)
 		}
 	}
@@ -102,11 +102,11 @@ func TestLMThinkLearnsFromDecisions(t *testing.T) {
 		}
 	}
 	for flag, want := range map[string]string{"--held=1": "--held 1: want more than 0", "--fit-before=5": "--decisions: the questions are read from Kafka"} {
-		if code, _, log := lmRun(t.Context(), args(flag)...); code != 1 || !strings.Contains(log, want) {
+		if code, _, log := lmRun(t.Context(), args(flag)...); code != 2 || !strings.Contains(log, want) {
 			t.Errorf("%s: exit code %d, %s", flag, code, log)
 		}
 	}
-	if code, _, log := lmRun(t.Context(), "think", "--model", path, "--adapter-out", s.file("x.gguf")); code != 1 || !strings.Contains(log, "missing flags: --events=FILE, --items=FILE, --fit-before=TIME") {
+	if code, _, log := lmRun(t.Context(), "think", "--model", path, "--adapter-out", s.file("x.gguf")); code != 2 || !strings.Contains(log, "missing flags: --events=FILE, --items=FILE, --fit-before=TIME") {
 		t.Errorf("without questions: exit code %d, %s", code, log)
 	}
 }

@@ -32,9 +32,9 @@ func (c lmThinkCommand) checkQuestions() error {
 		}
 		return cases.check()
 	case c.Events != "" || c.Items != "" || c.FitBefore != "":
-		return errors.New("--decisions: the questions are read from Kafka; --events, --items and --fit-before are about past events")
+		return misuse("--decisions: the questions are read from Kafka; --events, --items and --fit-before are about past events")
 	case !(c.Held > 0 && c.Held < 1):
-		return fmt.Errorf("--held %v: want more than 0, and less than 1", c.Held)
+		return misuse("--held %v: want more than 0, and less than 1", c.Held)
 	}
 	return nil
 }

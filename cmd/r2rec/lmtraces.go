@@ -62,19 +62,19 @@ func (c lmTracesCommand) check() error {
 		return err
 	}
 	if err := checkCounts(count{"--steps", c.Steps, 1}, count{"--tries", c.Tries, 1}, count{"--most-tokens", c.MostTokens, 1}); err != nil {
-		return err
+		return wrong(err)
 	}
 	if c.Steps > iot.MaxReasons {
-		return fmt.Errorf("--steps %d: want at most %d", c.Steps, iot.MaxReasons)
+		return misuse("--steps %d: want at most %d", c.Steps, iot.MaxReasons)
 	}
 	if !(c.Temperature > 0 && c.Temperature <= 2) {
-		return fmt.Errorf("--temperature %v: want above 0, and at most 2", c.Temperature)
+		return misuse("--temperature %v: want above 0, and at most 2", c.Temperature)
 	}
 	if c.Ollama != "" && c.Teacher == "" {
-		return errors.New("--ollama: name the model that writes there by --teacher")
+		return misuse("--ollama: name the model that writes there by --teacher")
 	}
 	if c.Dropped == c.Out || c.Dropped == c.Out+partial {
-		return fmt.Errorf("--dropped %s: --out is to be written there", c.Dropped)
+		return misuse("--dropped %s: --out is to be written there", c.Dropped)
 	}
 	if c.Dropped != "" {
 		if err := checkWritable("--dropped", c.Dropped); err != nil {

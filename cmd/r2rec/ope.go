@@ -57,13 +57,13 @@ const opeFolds = 5
 
 func (c opeLogCommand) Run(p *process) error {
 	if err := checkCounts(count{"--resamples", c.Resamples, 200}); err != nil {
-		return err
+		return wrong(err)
 	}
 	if !(c.Clip >= 1) {
-		return fmt.Errorf("--clip %v: want 1 or more", c.Clip)
+		return misuse("--clip %v: want 1 or more", c.Clip)
 	}
 	if !(c.Level > 0 && c.Level < 1) {
-		return fmt.Errorf("--level %v: want a share between 0 and 1, such as 0.95", c.Level)
+		return misuse("--level %v: want a share between 0 and 1, such as 0.95", c.Level)
 	}
 	out := opeReport{level: c.Level}
 	samples, err := c.samples(&out)
@@ -88,13 +88,13 @@ func (c opeLogCommand) samples(out *opeReport) ([]ope.Sample, error) {
 	}
 	if log.Impressions == nil {
 		if c.PolicyOf != "" {
-			return nil, fmt.Errorf("--policy-of is for Open Bandit logs: %s says by itself, in the column target, what the judged policy does", c.Log)
+			return nil, misuse("--policy-of is for Open Bandit logs: %s says by itself, in the column target, what the judged policy does", c.Log)
 		}
 		out.modelled = log.Modelled
 		return log.Samples, nil
 	}
 	if c.PolicyOf == "" {
-		return nil, fmt.Errorf("%s is an Open Bandit log: name the log of the policy to judge, --policy-of FILE", c.Log)
+		return nil, misuse("%s is an Open Bandit log: name the log of the policy to judge, --policy-of FILE", c.Log)
 	}
 	other, err := logs.Open(c.PolicyOf)
 	if err != nil {

@@ -51,7 +51,7 @@ Policies that are not better are to be promoted in at most 3 % of the gates (.05
 
 func (c opePowerCommand) Run(p *process) error {
 	if err := errors.Join(c.evalGraph.check(), checkCounts(count{"--cases", c.Cases, 100}, count{"--reruns", c.Reruns, 1}, count{"--round", c.Round, 1})); err != nil {
-		return err
+		return wrong(err)
 	}
 	slices.Sort(c.Improvements)
 	slices.Sort(c.Decisions)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"strings"
 
 	"github.com/r2rec/r2rec/internal/dataset"
@@ -30,7 +29,7 @@ type pastCasesIfWanted struct {
 }
 
 func (c pastCases) check() error {
-	return errors.Join(c.evalGraph.check(), checkCounts(count{"--cases", c.Cases, 1}))
+	return wrong(errors.Join(c.evalGraph.check(), checkCounts(count{"--cases", c.Cases, 1})))
 }
 
 // wanted are the cases, all of whose flags have to be there now.
@@ -42,7 +41,7 @@ func (c pastCasesIfWanted) wanted() (pastCases, error) {
 		}
 	}
 	if missing != nil {
-		return pastCases{}, fmt.Errorf("missing flags: %s", strings.Join(missing, ", "))
+		return pastCases{}, misuse("missing flags: %s", strings.Join(missing, ", "))
 	}
 	return pastCases(c), nil
 }
@@ -50,7 +49,7 @@ func (c pastCasesIfWanted) wanted() (pastCases, error) {
 // drawn opens the data and draws the cases.
 func (c pastCases) drawn(seed uint64) (data *dataset.Dataset, before event.Time, cases []eval.Case, err error) {
 	if before, err = parseMoment(c.FitBefore); err != nil {
-		return nil, 0, nil, fmt.Errorf("--fit-before: %w", err)
+		return nil, 0, nil, misuse("--fit-before: %w", err)
 	}
 	if data, err = dataset.OpenFiles(c.Events, c.Items); err != nil {
 		return nil, 0, nil, err

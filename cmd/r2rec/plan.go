@@ -115,15 +115,15 @@ const (
 func (c planCommand) Run(p *process) error {
 	if err := checkCounts(count{"--title-bytes", c.TitleBytes, 0}, count{"--categories", c.Categories, 0}, count{"--category-bytes", c.CategoryBytes, 1},
 		count{"--document-bytes", c.DocumentBytes, 1}, count{"--factors", c.Factors, 0}, count{"--masters", int(c.Masters), 1}); err != nil {
-		return err
+		return wrong(err)
 	}
 	if !(c.Recommended >= 0 && c.Recommended <= 1) {
-		return fmt.Errorf("--recommended %v: want a share, 0 to 1", c.Recommended)
+		return misuse("--recommended %v: want a share, 0 to 1", c.Recommended)
 	}
 	compact := max(256, 2*c.Bound) // a list grows to twice its bound before it is trimmed
 	plan, err := c.shape().Size(sizing.Server{Quantum: c.Quantum, Cluster: c.Masters > 1, Compact: compact})
 	if err != nil {
-		return err
+		return wrong(err)
 	}
 	r := planReport{Plan: plan, Masters: c.Masters, MaxMemory: int64(float64(plan.Bytes)/float64(c.Masters)*headroom) / 1e6 * 1e6}
 	r.Machine = int64(float64(r.MaxMemory) * whileSave)

@@ -72,6 +72,7 @@ func TestWrongUsage(t *testing.T) {
 		{"demo --allowed-host https://rec.example.com", 2, `--allowed-host "https://rec.example.com": want a host name in ASCII, such as rec.example.com`},
 		{"serve --listen 127.0.0.1:0 --allowed-host rec.example.com,*.example.com", 2, `--allowed-host "*.example.com": want a host name`},
 		{"consume --monitor 127.0.0.1:0 --allowed-host rec.example.com/", 2, `--allowed-host "rec.example.com/": want a host name`},
+		{"plan --users 10 --items 10 --edges 20 --recommended 2", 2, "--recommended 2: want a share, 0 to 1"},
 		{"graph --redis nonsense", 1, "want redis://user:password@host:port/db"},
 		{"graph --redis redis://u:hush%hush@127.0.0.1:1/0", 1, "want redis://user:password@host:port/db"},
 		{"graph --redis redis://u:hush@127.0.0.1:1/0", 1, "redis at 127.0.0.1:1"},
