@@ -205,5 +205,8 @@ func TestClippingHidesNoLoss(t *testing.T) {
 		if f.SNIPS.Low+f.HiddenSNIPS <= 0 || f.DR.Low+f.HiddenDR <= 0 {
 			t.Errorf("the clipped estimates show the loss themselves: %+v", f)
 		}
+		if f.SNIPS.Low > 0 || f.DR.Low > 0 {
+			t.Errorf("%d rare actions that earned %v are hidden from one of the two lower bounds: %+v", n, reward, f)
+		}
 	}
 }
