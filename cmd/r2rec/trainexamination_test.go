@@ -3,14 +3,18 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"math"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/r2rec/r2rec/consumer"
 	"github.com/r2rec/r2rec/internal/broker"
 	"github.com/r2rec/r2rec/internal/embedded/embeddedtest"
+	"github.com/r2rec/r2rec/internal/event"
 	"github.com/redis/go-redis/v9"
+	"github.com/segmentio/kafka-go"
 )
 
 // Users look on with probability .8 where they did not click, which they do at three of ten slots: so .56 of those who looked
@@ -52,6 +56,15 @@ func TestExaminationIsEstimated(t *testing.T) {
 	}
 	if said := estimate("--since", "1m"); !strings.Contains(said, "Nothing can be told yet") {
 		t.Errorf("of old decisions: %s", said)
+	}
+	var requests []kafka.Message
+	for i := range 400 {
+		user := fmt.Sprint("u", i)
+		requests = append(requests, message(t, user, event.User{UserID: user, ForgetBefore: event.At(time.Now())}))
+	}
+	p.publish(broker.Users, requests...)
+	if said := estimate(); !strings.Contains(said, "Nothing can be told yet") {
+		t.Errorf("of users who are to be forgotten: %s", said)
 	}
 }
 
