@@ -11,6 +11,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -32,7 +33,8 @@ type place struct {
 	kafka broker.Settings
 	redis *redis.UniversalOptions
 	rdb   redis.UniversalClient
-	model []string // flags
+	model []string               // flags
+	ended atomic.Pointer[string] // a command that was started and has ended by itself
 }
 
 func newPlace(t *testing.T, k broker.Settings, r *redis.UniversalOptions) *place {
@@ -64,7 +66,11 @@ func (p *place) start(args ...string) {
 	ctx, cancel := context.WithCancel(p.Context())
 	done := make(chan int, 1)
 	var out, errs bytes.Buffer
-	go func() { done <- run(ctx, args, &out, &errs) }()
+	go func() {
+		code := run(ctx, args, &out, &errs)
+		p.ended.Store(&args[0])
+		done <- code
+	}()
 	p.Cleanup(func() {
 		cancel()
 		if code := <-done; code != 0 {
@@ -74,7 +80,7 @@ func (p *place) start(args ...string) {
 }
 
 // eventually waits until ok, for as long as what is seen changes; it fails the test where nothing moves for longer than
-// any working path would take.
+// any working path would take, and at once where what was started has ended.
 func (p *place) eventually(what string, ok func() (bool, string)) {
 	p.Helper()
 	pauses := backoff.NewExponentialBackOff(backoff.WithInitialInterval(20*time.Millisecond), backoff.WithMaxInterval(500*time.Millisecond),
@@ -84,6 +90,9 @@ func (p *place) eventually(what string, ok func() (bool, string)) {
 		good, saw := ok()
 		if good {
 			return nil
+		}
+		if ended := p.ended.Load(); ended != nil {
+			return backoff.Permanent(fmt.Errorf("%s: %s; r2rec %s has ended", what, saw, *ended))
 		}
 		if saw != last {
 			last = saw
