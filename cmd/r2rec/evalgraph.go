@@ -147,6 +147,7 @@ func (c evalCommand) fusion(p *process, shown *stages, data *dataset.Dataset, ca
 			from = filepath.Base(c.Events)
 		}
 		o.Fit.Note = fmt.Sprintf("fitted on %s before %s", from, o.FitBefore)
+		o.Fit.LearnedEvents = event.PastOf(data.Interactions(), o.FitBefore)
 	case c.Weights != "":
 		if o.Model, err = loadWeights(c.Weights); err != nil {
 			return k, fmt.Errorf("--weights %s: %w", c.Weights, err)

@@ -233,6 +233,26 @@ func (s slice) tune(out string, more ...string) []string {
 	return append(args, more...)
 }
 
+// past is what is learned from the slice before a time.
+func (s slice) past(before string) event.Past {
+	s.Helper()
+	data, err := dataset.OpenFiles(s.file("events.csv"), s.file("items.csv"))
+	s.must(err)
+	at, err := parseMoment(before)
+	s.must(err)
+	return event.PastOf(data.Interactions(), at)
+}
+
+// learnedFrom wants an adapter to say that it learned from the slice before the time of its cases.
+func (s slice) learnedFrom(adapter string) {
+	s.Helper()
+	a, err := lora.Read(adapter)
+	s.must(err)
+	if want := s.past(s.before); a.Manifest.LearnedEvents != want {
+		s.Errorf("%s says that it learned from %+v, want %+v", adapter, a.Manifest.LearnedEvents, want)
+	}
+}
+
 func TestTune(t *testing.T) {
 	t.Parallel()
 	s := newSlice(t)
@@ -255,6 +275,7 @@ func TestTune(t *testing.T) {
 		got.Rank != 4 || got.Alpha != 8 {
 		t.Errorf("rank %d, alpha %v, manifest %+v", got.Rank, got.Alpha, m)
 	}
+	s.learnedFrom(a)
 
 	// Records that are refused are told and left out.
 	s.write("broken.csv", strings.Replace(string(readFile(t, s.file("events.csv"))), "\n", "\n,31,5,800000000\n", 1))
@@ -309,6 +330,7 @@ func TestLMWrongInput(t *testing.T) {
 	s.write("none", "\n")
 	s.write("half", `{"prompt": "a", "completion": "b"}`+"\n"+`{"prompt": "a"}`+"\n")
 	s.write("number", `{"prompt": 1, "completion": "b"}`)
+	s.write("past", `{"prompt": "a", "completion": "b", "learned_events": {"before": 5}}`)
 	texts := func(name string, more ...string) []string {
 		return append([]string{"tune", "--texts", s.file(name), "--adapter-out", out}, more...)
 	}
@@ -344,6 +366,7 @@ func TestLMWrongInput(t *testing.T) {
 		{texts("none"), 1, "none has no texts"},
 		{texts("half"), 1, "half:2: completion is missing or empty"},
 		{texts("number"), 1, "number:1: "},
+		{texts("past"), 1, "past:1: learned_events: before is 5 ms"},
 		{texts("half", "--plot", filepath.Join(dir, "missing", "plot.svg")), 1, "--plot " + filepath.Join(dir, "missing", "plot.svg")},
 		{tune("--cases", "0"), 1, "--cases 0: want 1 or more"},
 		{tune("--alpha=-1"), 1, "alpha -1"},

@@ -81,6 +81,9 @@ func (c lmExportCommand) Run(p *process) (err error) {
 	if err != nil {
 		return err
 	}
+	if c.Cases == "" {
+		manifest.LearnedEvents = event.PastOf(data.Interactions(), event.Time(manifest.LearnedBefore))
+	}
 	shown := &stages{p: p}
 	shown.held = c.JSON
 	defer shown.close()

@@ -38,7 +38,7 @@ func TestLMExport(t *testing.T) {
 	s.must(err)
 	letters := map[string]bool{}
 	rows, m, said := export(filepath.Join(s.dir, "held"), "--cases", s.file("cases.jsonl"))
-	if len(rows) != len(cases) || said.Cases != len(cases) || m.LearnedBefore != 0 || m.Readout != "lines" || len(m.BaseDigest) != 64 {
+	if len(rows) != len(cases) || said.Cases != len(cases) || m.LearnedBefore != 0 || m.LearnedEvents != (event.Past{}) || m.Readout != "lines" || len(m.BaseDigest) != 64 {
 		t.Fatalf("%d rows of %d cases, %+v, %+v", len(rows), len(cases), said, m)
 	}
 	tokens := 0
@@ -82,7 +82,7 @@ func TestLMExport(t *testing.T) {
 	}
 
 	drawn, m, _ := export(filepath.Join(s.dir, "drawn"), "--fit-before", s.before, "--draw", "50")
-	if len(drawn) < 20 || m.LearnedBefore == 0 || seconds(cases[0].At) != s.before || m.LearnedBefore != int64(cases[0].At) {
+	if len(drawn) < 20 || m.LearnedBefore == 0 || seconds(cases[0].At) != s.before || m.LearnedBefore != int64(cases[0].At) || m.LearnedEvents != s.past(s.before) {
 		t.Errorf("%d drawn cases, manifest %+v, want those before %s", len(drawn), m, s.before)
 	}
 	code, _, log := lmRun(t.Context(), "export", filepath.Join(s.dir, "none"), "--events", s.file("events.csv"), "--cases", s.file("cases.jsonl"))

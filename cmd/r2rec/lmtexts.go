@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/r2rec/r2rec/internal/event"
 	"github.com/r2rec/r2rec/internal/lm"
 	"github.com/r2rec/r2rec/internal/lm/engine"
 	"github.com/r2rec/r2rec/rltrainer"
@@ -21,7 +22,7 @@ func (c lmTuneCommand) tuneTexts(p *process, l learning) (err error) {
 	if c.Events != "" || c.Items != "" || c.FitBefore != "" {
 		return misuse("--texts says all that is learned: leave out --events, --items and --fit-before")
 	}
-	texts, digest, err := readTexts(c.Texts)
+	texts, learned, digest, err := readTexts(c.Texts)
 	if err != nil {
 		return fmt.Errorf("--texts: %w", err)
 	}
@@ -35,7 +36,7 @@ func (c lmTuneCommand) tuneTexts(p *process, l learning) (err error) {
 		return err
 	}
 	learner, err := model.NewAdapter(engine.AdapterOptions{Rank: c.Rank, Alpha: c.Alpha, Targets: c.Targets, Seed: c.Seed,
-		Note: "supervised fine-tuning on the texts of " + filepath.Base(c.Texts),
+		Note: "supervised fine-tuning on the texts of " + filepath.Base(c.Texts), LearnedEvents: learned,
 		Learn: l.options(fmt.Sprintf("lm tune --texts %.12s --steps %d --batch %d --alpha %v --seed %d, model %.12s, read by %s of prompt %d",
 			digest, c.Steps, c.Batch, c.Alpha, c.Seed, who.Digest, who.Readout, who.PromptVersion))})
 	if err != nil {
@@ -66,16 +67,19 @@ func (c lmTuneCommand) tuneTexts(p *process, l learning) (err error) {
 type promptAndCompletion struct {
 	Prompt     string `json:"prompt"`
 	Completion string `json:"completion"`
+
+	LearnedEvents event.Past `json:"learned_events"` // that it is of, where it says so, as r2rec lm traces writes it
 }
 
 // longestLine bounds a line of --texts.
 const longestLine = 4 << 20
 
-// readTexts reads a file whole. The error names the line, and what in it is missing or wrong.
-func readTexts(path string) (texts []promptAndCompletion, digest string, err error) {
+// readTexts reads a file whole, and of which past events its texts are: of several, those that reach furthest. The error names
+// the line, and what in it is missing or wrong.
+func readTexts(path string) (texts []promptAndCompletion, learned event.Past, digest string, err error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, "", err
+		return nil, learned, "", err
 	}
 	defer f.Close()
 	sum := sha256.New()
@@ -90,20 +94,23 @@ func readTexts(path string) (texts []promptAndCompletion, digest string, err err
 		sum.Write(append(lines.Bytes(), '\n'))
 		var t promptAndCompletion
 		if err := json.Unmarshal(lines.Bytes(), &t); err != nil {
-			return nil, "", fmt.Errorf("%s:%d: %w; want an object with the texts prompt and completion", path, n, err)
+			return nil, learned, "", fmt.Errorf("%s:%d: %w; want an object with the texts prompt and completion", path, n, err)
 		}
 		for _, field := range []struct{ name, value string }{{"prompt", t.Prompt}, {"completion", t.Completion}} {
 			if field.value == "" {
-				return nil, "", fmt.Errorf("%s:%d: %s is missing or empty", path, n, field.name)
+				return nil, learned, "", fmt.Errorf("%s:%d: %s is missing or empty", path, n, field.name)
 			}
 		}
-		texts = append(texts, t)
+		if err := t.LearnedEvents.Check(); err != nil {
+			return nil, learned, "", fmt.Errorf("%s:%d: learned_events: %w", path, n, err)
+		}
+		texts, learned = append(texts, t), learned.Later(t.LearnedEvents)
 	}
 	if err := lines.Err(); err != nil {
-		return nil, "", fmt.Errorf("%s:%d: %w; a line has at most %d bytes", path, n+1, err, longestLine)
+		return nil, learned, "", fmt.Errorf("%s:%d: %w; a line has at most %d bytes", path, n+1, err, longestLine)
 	}
 	if len(texts) == 0 {
-		return nil, "", fmt.Errorf("%s has no texts", path)
+		return nil, learned, "", fmt.Errorf("%s has no texts", path)
 	}
-	return texts, hex.EncodeToString(sum.Sum(nil)), nil
+	return texts, learned, hex.EncodeToString(sum.Sum(nil)), nil
 }

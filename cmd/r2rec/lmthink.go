@@ -82,7 +82,7 @@ func (c lmThinkCommand) Run(p *process) (err error) {
 	}
 	shown := &stages{p: p}
 	defer shown.close()
-	questions, before, err := c.questions(p, shown, who)
+	questions, before, learned, err := c.questions(p, shown, who)
 	if err != nil {
 		return err
 	}
@@ -90,7 +90,7 @@ func (c lmThinkCommand) Run(p *process) (err error) {
 	if err != nil {
 		return err
 	}
-	adapter := engine.AdapterOptions{From: c.Adapter, Seed: c.Seed, Note: fmt.Sprintf("thoughts rewarded for what happened before %s", before)}
+	adapter := engine.AdapterOptions{From: c.Adapter, Seed: c.Seed, Note: fmt.Sprintf("thoughts rewarded for what happened before %s", before), LearnedEvents: learned}
 	if c.Adapter == "" {
 		adapter.Rank = c.Rank
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/r2rec/r2rec/internal/broker"
 	"github.com/r2rec/r2rec/internal/embedded/embeddedtest"
+	"github.com/r2rec/r2rec/internal/event"
 	"github.com/r2rec/r2rec/internal/iot"
 	"github.com/r2rec/r2rec/internal/llama/lora"
 	"github.com/r2rec/r2rec/internal/lm/engine"
@@ -36,6 +37,8 @@ func TestLMThink(t *testing.T) {
 	if a.Manifest.Readout != "letters" || a.Manifest.PromptVersion != iot.Thoughts || a.Manifest.Steps != 4 || b.Manifest.Parent == "" {
 		t.Errorf("manifests %+v, and of one that goes on %+v", a.Manifest, b.Manifest)
 	}
+	s.learnedFrom(first)
+	s.learnedFrom(adapter)
 	again, checkpoint := s.file("again.gguf"), s.file("run.ckpt")
 	going := args(again, "--adapter", first, "--checkpoint", checkpoint, "--checkpoint-every", "1")
 	killedAt(t, checkpoint, going)
@@ -72,7 +75,7 @@ func TestLMThinkLearnsFromDecisions(t *testing.T) {
 	}
 	a, err := lora.Read(s.file("clicked.gguf"))
 	s.must(err)
-	if a.Manifest.Steps != 2 || a.Manifest.PromptVersion != iot.Thoughts {
+	if a.Manifest.Steps != 2 || a.Manifest.PromptVersion != iot.Thoughts || a.Manifest.LearnedEvents != (event.Past{}) {
 		t.Errorf("manifest %+v", a.Manifest)
 	}
 	// Whichever adapter decided.

@@ -39,30 +39,30 @@ func (c lmThinkCommand) checkQuestions() error {
 	return nil
 }
 
-// questions are of past events or of decisions, all from before a time.
-func (c lmThinkCommand) questions(p *process, shown *stages, who event.Model) (q []rltrainer.Question, before event.Time, err error) {
+// questions are of past events or of decisions, all from before a time; of past events it tells which they are.
+func (c lmThinkCommand) questions(p *process, shown *stages, who event.Model) (q []rltrainer.Question, before event.Time, learned event.Past, err error) {
 	if !c.Decisions {
 		past := pastCases(c.pastCasesIfWanted)
 		data, before, cases, err := past.drawn(c.Seed)
 		if err != nil {
-			return nil, 0, err
+			return nil, 0, learned, err
 		}
 		examples, err := past.examples(p, shown, data, before, cases, who)
 		if err != nil {
-			return nil, 0, err
+			return nil, 0, learned, err
 		}
 		q, err = rltrainer.Questions(examples)
-		return q, before, err
+		return q, before, event.PastOf(data.Interactions(), before), err
 	}
 	kc, err := readKafka(p, c.kafkaFlags, broker.Decisions, broker.Rewards, broker.Users)
 	if err != nil {
-		return nil, 0, err
+		return nil, 0, learned, err
 	}
 	defer kc.Close()
 	shown.set("reading decisions and rewards", 0, 1)
 	in, err := c.input(p, history{kc})
 	if err != nil {
-		return nil, 0, err
+		return nil, 0, learned, err
 	}
 	q, rep, err := rltrainer.Rewarded(p.ctx, rltrainer.ExportOptions{History: history{kc}, Model: who, Held: c.Held, Input: &in})
 	shown.close()
@@ -70,10 +70,10 @@ func (c lmThinkCommand) questions(p *process, shown *stages, who event.Model) (q
 		err = fmt.Errorf("no decision to learn from: %s", rep.Why())
 	}
 	if err != nil {
-		return nil, 0, err
+		return nil, 0, learned, err
 	}
 	p.log.Info("decisions read", "decisions", rep.Rollouts, "users", rep.Users, "before", rep.Before.String(), "held", rep.Held, "left_out", rep.Why())
-	return q, rep.Before, nil
+	return q, rep.Before, learned, nil
 }
 
 // thinkInput is what a run with a checkpoint learns from, kept beside it: decisions and rewards that have come since would make

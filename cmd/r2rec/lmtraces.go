@@ -113,7 +113,7 @@ func (c lmTracesCommand) Run(p *process) (err error) {
 		return err
 	}
 	begun := time.Now()
-	traces, err := c.write(p, shown, teacher, pupil, examples)
+	traces, err := c.write(p, shown, teacher, pupil, event.PastOf(data.Interactions(), before), examples)
 	if err != nil {
 		return err
 	}
@@ -151,7 +151,7 @@ func (c lmTracesCommand) teacher(p *process, pupil *engine.Model) (t tracer, don
 const partial = ".partial"
 
 // write has every example's trace written, those that are not yet, and then the files.
-func (c lmTracesCommand) write(p *process, shown *stages, teacher tracer, pupil *engine.Model, examples []rltrainer.Example) ([]rltrainer.Trace, error) {
+func (c lmTracesCommand) write(p *process, shown *stages, teacher tracer, pupil *engine.Model, of event.Past, examples []rltrainer.Example) ([]rltrainer.Trace, error) {
 	run, err := c.run(p.ctx, teacher, pupil, examples)
 	if err != nil {
 		return nil, err
@@ -199,11 +199,11 @@ func (c lmTracesCommand) write(p *process, shown *stages, teacher tracer, pupil 
 		return nil, err
 	}
 	traces := log.all()
-	if err := writeTraces(c.Out, traces, func(t rltrainer.Trace) bool { return t.Fate == rltrainer.Kept }); err != nil {
+	if err := writeTraces(c.Out, of, traces, func(t rltrainer.Trace) bool { return t.Fate == rltrainer.Kept }); err != nil {
 		return nil, fmt.Errorf("--out: %w", err)
 	}
 	if c.Dropped != "" {
-		if err := writeTraces(c.Dropped, traces, func(t rltrainer.Trace) bool { return t.Fate != rltrainer.Kept }); err != nil {
+		if err := writeTraces(c.Dropped, of, traces, func(t rltrainer.Trace) bool { return t.Fate != rltrainer.Kept }); err != nil {
 			return nil, fmt.Errorf("--dropped: %w", err)
 		}
 	}

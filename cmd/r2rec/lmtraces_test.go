@@ -62,6 +62,11 @@ func TestTraces(t *testing.T) {
 			t.Errorf("kept: %+v", trace)
 		}
 	}
+	past, err := json.Marshal(s.past(s.before))
+	s.must(err)
+	if text := string(readFile(t, kept)); strings.Count(text, `"learned_events":`+string(past)) != len(traces) {
+		t.Errorf("not every trace says of which events it is: %.2000s", text)
+	}
 	for _, trace := range readTraces(t, dropped) {
 		if trace.Fate == rltrainer.Kept {
 			t.Errorf("dropped: %+v", trace)
@@ -104,7 +109,7 @@ func TestTuneTexts(t *testing.T) {
 	s := newSlice(t)
 	model, adapter, plot := s.wordy(), s.file("adapter.gguf"), s.file("plot.svg")
 	const prompt, completion = "Likes, newest first:", " 1. A\n2. B"
-	line, err := json.Marshal(map[string]any{"prompt": prompt, "completion": completion, "seed": 3})
+	line, err := json.Marshal(map[string]any{"prompt": prompt, "completion": completion, "seed": 3, "learned_events": s.past(s.before)})
 	s.must(err)
 	s.write("texts.jsonl", strings.Repeat(string(line)+"\n", 5))
 	args := []string{"tune", "--texts", s.file("texts.jsonl"), "--model", model, "--readout", "letters", "--prompt", "3", "--steps", "300", "--batch", "2", "--rate", "2e-2", "--rank", "16"}
@@ -123,6 +128,7 @@ func TestTuneTexts(t *testing.T) {
 		s.must(err)
 		return w[0].Text
 	}
+	s.learnedFrom(adapter)
 	if got := written(adapter); !strings.HasPrefix(got, completion) {
 		t.Errorf("with the adapter it goes on %q, want %q; without %q", got, completion, written(""))
 	}

@@ -19,7 +19,7 @@ type lmTuneCommand struct {
 	Events     string `help:"CSV of interactions: user_id,item_id,rating,timestamp in Unix seconds; an empty rating is a click. May be gzipped." type:"existingfile" placeholder:"FILE" group:"Data"`
 	Items      string `help:"CSV of the catalogue: item_id,title,categories joined by |. May be gzipped." type:"existingfile" placeholder:"FILE" group:"Data"`
 	FitBefore  string `help:"Learn from what happened before this time, Unix seconds or RFC 3339." placeholder:"TIME" group:"Data"`
-	Texts      string `help:"Learn how texts go on instead: a file of JSON objects, one a line, with the fields prompt and completion; others are not looked at." type:"existingfile" placeholder:"FILE" group:"Data"`
+	Texts      string `help:"Learn how texts go on instead: a file of JSON objects, one a line, with the fields prompt and completion; of others only learned_events is looked at, which r2rec lm traces writes." type:"existingfile" placeholder:"FILE" group:"Data"`
 	Cases      int    `help:"About how many cases to draw and learn from." default:"10000" group:"Data"`
 	AdapterOut string `help:"Write the adapter to this GGUF file." required:"" type:"path" placeholder:"FILE" group:"Data"`
 	evalGraph  `embed:""`
@@ -92,7 +92,7 @@ func (c lmTuneCommand) Run(p *process) (err error) {
 		return err
 	}
 	adapter := engine.AdapterOptions{Rank: c.Rank, Alpha: c.Alpha, Targets: c.Targets, Seed: c.Seed, Learn: l.options(""),
-		Note: fmt.Sprintf("supervised fine-tuning on what happened before %s", before)}
+		Note: fmt.Sprintf("supervised fine-tuning on what happened before %s", before), LearnedEvents: event.PastOf(data.Interactions(), before)}
 	if _, err := model.NewAdapter(adapter); err != nil { // an adapter that cannot be is told before anything takes time
 		return fmt.Errorf("--rank %d, --alpha %v: %w", c.Rank, c.Alpha, err)
 	}

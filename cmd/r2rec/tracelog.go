@@ -11,6 +11,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/r2rec/r2rec/internal/event"
 	"github.com/r2rec/r2rec/internal/gguf"
 	"github.com/r2rec/r2rec/rltrainer"
 )
@@ -138,15 +139,18 @@ func (l *traceLog) remove() error {
 	return nil
 }
 
-// writeTraces writes those that are chosen to a file, whole or not at all.
-func writeTraces(path string, traces []rltrainer.Trace, chosen func(rltrainer.Trace) bool) error {
+// writeTraces writes those that are chosen to a file, whole or not at all. Each says of which events it is: they know the answers.
+func writeTraces(path string, of event.Past, traces []rltrainer.Trace, chosen func(rltrainer.Trace) bool) error {
 	return gguf.WriteFile(path, func(w io.Writer) error {
 		out := bufio.NewWriter(w)
 		lines := json.NewEncoder(out)
 		lines.SetEscapeHTML(false)
 		for _, t := range traces {
 			if chosen(t) {
-				if err := lines.Encode(t); err != nil {
+				if err := lines.Encode(struct {
+					rltrainer.Trace
+					LearnedEvents event.Past `json:"learned_events"`
+				}{t, of}); err != nil {
 					return err
 				}
 			}

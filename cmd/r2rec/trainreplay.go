@@ -278,7 +278,8 @@ func (r *replay) fitOptions(steps int, told func(int, int)) rltrainer.FitOptions
 // teach makes an adapter that goes on from another (empty: from none) and gives its file.
 func (r *replay) teach(what, from string, steps int, rate float64, note string, learn func(*engine.Learner, func(done, total int)) error) (string, error) {
 	l := learning{steps: steps, threads: r.Threads, rate: rate}
-	o := engine.AdapterOptions{From: from, Seed: r.Seed, Note: fmt.Sprintf("%s, replayed before %s", note, r.before), Learn: l.options("")}
+	o := engine.AdapterOptions{From: from, Seed: r.Seed, Note: fmt.Sprintf("%s, replayed before %s", note, r.before), Learn: l.options(""),
+		LearnedEvents: event.PastOf(r.data.Interactions(), r.before)}
 	if from == "" {
 		o.Rank, o.Targets = r.Rank, r.Targets
 	}

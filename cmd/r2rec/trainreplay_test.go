@@ -82,6 +82,8 @@ func TestReplay(t *testing.T) {
 	if started.Manifest.Steps != 2 || started.Manifest.Parent != "" || got.Manifest.Parent == "" || got.Manifest.Parent == f.Digest() {
 		t.Errorf("fine-tuned first: %+v; learning choices stands between: parent %s", started.Manifest, got.Manifest.Parent)
 	}
+	s.learnedFrom(sft)
+	s.learnedFrom(a)
 	evaluated, _ := s.eval("--ranker", "lm", "--adapter", a)
 	if !strings.Contains(evaluated, "lm") {
 		t.Errorf("%s", evaluated)

@@ -347,6 +347,9 @@ def main():
         before = [m.pop("learned_before", 0) for m in (manifest, begun_by)]
         if all(before):  # the gate judges by what neither was taught; where one does not say, r2rec adapters import asks
             manifest["learned_before"] = max(before)
+        learned = [m.pop("learned_events") for m in (manifest, begun_by) if "learned_events" in m]
+        if learned:  # r2rec eval asks about nothing earlier; of two, as r2rec has it, the one that reaches further
+            manifest["learned_events"] = max(learned, key=lambda e: e["before"])
     held = load_held(a, manifest, digest)
     if a.also == manifest["readout"]:
         stop(f"--also {a.also}: that is the export's own readout already")

@@ -47,7 +47,7 @@ var rows = map[string][]string{
 	"internal/llama/kernel/gen": nil,
 	"internal/llama/token":      {"internal/gguf"},
 	"internal/llama/learn":      {"internal/gguf", "internal/llama", "internal/llama/kernel", "internal/llama/lora"},
-	"internal/llama/lora":       {"internal/gguf", "internal/safetensors"},
+	"internal/llama/lora":       {"internal/event", "internal/gguf", "internal/safetensors"}, // event: what adapters were learned from
 	"internal/gguf":             nil,
 	"internal/safetensors":      {"internal/gguf"},
 	"internal/rdb":              nil,

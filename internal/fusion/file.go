@@ -11,6 +11,8 @@ import (
 	"io"
 	"math"
 	"slices"
+
+	"github.com/r2rec/r2rec/internal/event"
 )
 
 // version of the file's form and of what its columns mean. A change of encode needs another.
@@ -27,6 +29,10 @@ const (
 
 //go:embed default.json
 var defaultFile []byte
+
+// DefaultLearned is what the model that comes with the package was fitted on: MovieLens latest-small. Its file tells people; a
+// field of it would change its digest, which stands in decisions.
+var DefaultLearned = event.Past{Before: 1436920119000, Digest: "422d039ff517847127dddb46276cb7c1a21739a515b34f3cfa43c9f932d71cf2"}
 
 // Default decodes the model that comes with the package. Decoding takes about a millisecond: keep the result.
 func Default() *Model {
@@ -154,6 +160,9 @@ func (f file) model() (*Model, error) {
 		return nil, fmt.Errorf("it has %d networks, want training.ensemble: %d", len(f.Networks), t.Ensemble)
 	case len(f.Plain) != 0 && len(f.Plain) != t.Ensemble:
 		return nil, fmt.Errorf("it has %d plain networks, want training.ensemble, %d, or none", len(f.Plain), t.Ensemble)
+	}
+	if err := t.LearnedEvents.Check(); err != nil {
+		return nil, fmt.Errorf("training.learned_events: %w", err)
 	}
 	m := &Model{training: t, removed: setOf(without)}
 	if m.members, err = networks("networks", f.Networks, t.Hidden); err != nil {

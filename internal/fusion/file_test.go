@@ -8,6 +8,9 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+
+	films "github.com/r2rec/r2rec/internal/dataset"
+	"github.com/r2rec/r2rec/internal/event"
 )
 
 func saved(t testing.TB, m *Model) string {
@@ -26,8 +29,23 @@ func TestTheDefaultModelLoads(t *testing.T) {
 	}
 }
 
+// What it was fitted on is told beside its file, which stays as it is: its digest stands in decisions.
+func TestTheDefaultModelWasFittedOnTheBundledData(t *testing.T) {
+	d, err := films.Bundled()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := event.PastOf(d.Interactions(), DefaultLearned.Before); got != DefaultLearned {
+		t.Errorf("the bundled data are %+v, want %+v", got, DefaultLearned)
+	}
+	m, err := Load(bytes.NewReader(defaultFile))
+	if err != nil || m.Training().LearnedEvents != (event.Past{}) || saved(t, m) != string(defaultFile) {
+		t.Errorf("the file is another: %+v, %v", m.Training(), err)
+	}
+}
+
 func TestSaveAndLoad(t *testing.T) {
-	for _, m := range []*Model{quick(t, FitOptions{Note: `"<é>"`}), quick(t, FitOptions{Hidden: block, Without: []Group{Recency, User}}), Default()} {
+	for _, m := range []*Model{quick(t, FitOptions{Note: `"<é>"`}), quick(t, FitOptions{Hidden: block, Without: []Group{Recency, User}}), quick(t, FitOptions{LearnedEvents: DefaultLearned}), Default()} {
 		text := saved(t, m)
 		loaded, err := Load(strings.NewReader(text))
 		if err != nil {
@@ -90,6 +108,8 @@ func TestLoadRefuses(t *testing.T) {
 		"a bias more":          {func(f *file) { f.Networks[0].Bias = append(f.Networks[0].Bias, 1) }, "networks[0].bias has 6 weights, want 5"},
 		"an output less":       {func(f *file) { f.Networks[0].Out = nil }, "networks[0].out has 0 weights, want 5"},
 		"a linear weight less": {func(f *file) { f.Networks[0].Linear = f.Networks[0].Linear[1:] }, "networks[0].linear has 77 weights, want 78"},
+		"a past of no digest":  {func(f *file) { f.Training.LearnedEvents.Before = 1e12 }, `training.learned_events: digest is ""`},
+		"a past of no time":    {func(f *file) { f.Training.LearnedEvents.Digest = DefaultLearned.Digest }, "training.learned_events: before is 0 ms"},
 		"a huge weight":        {func(f *file) { f.Networks[0].Out[3] = 1e7 }, "networks[0].out[3] is 1e+07"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -111,6 +131,7 @@ func TestLoadRefuses(t *testing.T) {
 		"another version": {strings.Replace(text, `"version":2`, `"version":1`, 1), "its version is 1, this program reads 2: fit it again"},
 		"no version":      {"{}", "its version is 0"},
 		"unknown field":   {strings.Replace(text, `"version":2`, `"version":2,"x":1`, 1), `unknown field "x"`},
+		"past in words":   {strings.Replace(text, `"note":`, `"learned_events":{"before":"long ago"},"note":`, 1), "long ago"},
 		"null weight":     {strings.Replace(text, `"bias":[`+bias, `"bias":[null`, 1), "a weight is null"},
 		"too large":       {strings.Replace(text, `"bias":[`+bias, `"bias":[1e99`, 1), "1e99"},
 		"text":            {strings.Replace(text, `"bias":[`+bias, `"bias":["1"`, 1), "cannot unmarshal string"},

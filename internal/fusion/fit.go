@@ -11,6 +11,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/r2rec/r2rec/internal/event"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -37,6 +38,8 @@ type FitOptions struct {
 	Without  []Group // evidence to do without; the model stays without it
 	Note     string  // kept in the model: what the examples are
 
+	LearnedEvents event.Past // kept in the model: the events that the examples are of, where they are of a data set
+
 	// Progress, where set, is told how many epochs of all networks are done. It is never called by two goroutines at once.
 	Progress func(done, total int)
 }
@@ -54,6 +57,9 @@ type Training struct {
 	Without    []Group `json:"without"` // in the order of Groups
 	Loss       float64 `json:"loss"`    // mean of -log(share of the chosen) in the last epoch, of a single network
 	Note       string  `json:"note"`
+
+	// LearnedEvents are those of a data set that the examples were of; the zero value: it does not say.
+	LearnedEvents event.Past `json:"learned_events,omitzero"`
 }
 
 const batch = 32 // examples a step
@@ -80,7 +86,7 @@ func fit(ctx context.Context, examples []Example, o FitOptions) (*Model, error) 
 		return nil, err
 	}
 	m := &Model{removed: setOf(o.Without), training: Training{Hidden: o.Hidden, Epochs: o.Epochs, Ensemble: o.Ensemble, Rate: o.Rate, Decay: o.Decay,
-		Seed: o.Seed, Without: o.Without, Note: o.Note}}
+		Seed: o.Seed, Without: o.Without, Note: o.Note, LearnedEvents: o.LearnedEvents}}
 	data, err := prepare(examples, m.removed)
 	if err != nil {
 		return nil, err

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/r2rec/r2rec/internal/event"
 	"github.com/r2rec/r2rec/internal/gguf"
 )
 
@@ -87,9 +88,10 @@ func TestGGUFIsWhatLlamaCppExpects(t *testing.T) {
 }
 
 func TestGGUFRoundTrip(t *testing.T) {
-	bare, grown := sample(), sample()
+	bare, grown, past := sample(), sample(), sample()
 	bare.Manifest, grown.Manifest.Parent = Manifest{}, strings.Repeat("a1", 32)
-	for name, a := range map[string]*Adapter{"with manifest": sample(), "without": bare, "with a parent": grown} {
+	past.Manifest.LearnedEvents = event.Past{Before: 1436920119000, Digest: digest}
+	for name, a := range map[string]*Adapter{"with manifest": sample(), "without": bare, "with a parent": grown, "of past events": past} {
 		path := filepath.Join(t.TempDir(), "adapter.gguf")
 		if err := Write(path, a); err != nil {
 			t.Fatal(err)
@@ -131,6 +133,8 @@ var flaws = map[string]struct {
 	"readout":        {func(a *Adapter) { a.Manifest.Readout = "" }, "readout"},
 	"prompt":         {func(a *Adapter) { a.Manifest.PromptVersion = -1 }, "prompt_version -1"},
 	"steps":          {func(a *Adapter) { a.Manifest.Steps = -1 }, "steps -1"},
+	"events before":  {func(a *Adapter) { a.Manifest.LearnedEvents = event.Past{Before: 5, Digest: digest} }, "manifest: learned_events: before is 5 ms"},
+	"events digest":  {func(a *Adapter) { a.Manifest.LearnedEvents.Before = event.Earliest }, "manifest: learned_events: digest is"},
 	"parent":         {func(a *Adapter) { a.Manifest.Parent = "the one before" }, "parent \"the one before\""},
 }
 
@@ -213,13 +217,17 @@ func TestFromGGUFRefuses(t *testing.T) {
 		tensors []gguf.Tensor
 		want    string
 	}{
-		"a model":         {set("general.type", "model"), 1, good, `"general.type" is "model": want "adapter"`},
-		"control vector":  {set("adapter.type", "control_vector"), 1, good, `want "lora"`},
-		"mamba":           {set("general.architecture", "mamba"), 1, good, `"general.architecture" is "mamba": adapters are for "llama" and "qwen2"`},
-		"no alpha":        {func(m *gguf.Metadata) { m.Delete(keyAlpha) }, 1, good, `"adapter.lora.alpha": missing`},
-		"alpha 0":         {func(m *gguf.Metadata) { gguf.Set(m, keyAlpha, float32(0)) }, 1, good, "alpha 0"},
-		"alpha as text":   {set("adapter.lora.alpha", "16"), 1, good, "is no floating-point number"},
-		"activated":       {func(m *gguf.Metadata) { gguf.Set(m, keyActivated, []uint32{1}) }, 1, good, "alora"},
+		"a model":        {set("general.type", "model"), 1, good, `"general.type" is "model": want "adapter"`},
+		"control vector": {set("adapter.type", "control_vector"), 1, good, `want "lora"`},
+		"mamba":          {set("general.architecture", "mamba"), 1, good, `"general.architecture" is "mamba": adapters are for "llama" and "qwen2"`},
+		"no alpha":       {func(m *gguf.Metadata) { m.Delete(keyAlpha) }, 1, good, `"adapter.lora.alpha": missing`},
+		"alpha 0":        {func(m *gguf.Metadata) { gguf.Set(m, keyAlpha, float32(0)) }, 1, good, "alpha 0"},
+		"alpha as text":  {set("adapter.lora.alpha", "16"), 1, good, "is no floating-point number"},
+		"activated":      {func(m *gguf.Metadata) { gguf.Set(m, keyActivated, []uint32{1}) }, 1, good, "alora"},
+		"half a past": {func(m *gguf.Metadata) {
+			manifest.set(m)
+			gguf.Set(m, "r2rec.learned_events.before", int64(1436920119000))
+		}, 1, good, `"r2rec.learned_events.digest": missing`},
 		"half a manifest": {set("r2rec.base_digest", digest), 1, good, `"r2rec.readout": missing`},
 		"no tensors":      {nil, 1, nil, "changes no layer"},
 		"no B":            {nil, 1, good[:1], `target "blk.0.attn_q": has a lora_a but no lora_b`},

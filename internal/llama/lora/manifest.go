@@ -6,6 +6,7 @@ import (
 	"math"
 	"regexp"
 
+	"github.com/r2rec/r2rec/internal/event"
 	"github.com/r2rec/r2rec/internal/gguf"
 )
 
@@ -13,7 +14,8 @@ import (
 //
 // GGUF files have it in their metadata, each field under "r2rec." and its JSON name: base_digest, readout,
 // tokenizer_digest, parent (where there is one) and note as strings, prompt_version, steps and learned_before (where it is
-// known) as int64, seed as uint64.
+// known) as int64, seed as uint64; learned_events (where it is known) as learned_events.before, Unix ms as int64, and
+// learned_events.digest, a string.
 // PEFT folders have it in r2rec.json.
 type Manifest struct {
 	BaseDigest      string `json:"base_digest"`      // SHA-256 of the base model's GGUF file, in lower-case hexadecimal
@@ -29,6 +31,9 @@ type Manifest struct {
 
 	// LearnedBefore is Unix time in ms: no decision from then on taught it, so the gate may judge it by them. 0: it does not say.
 	LearnedBefore int64 `json:"learned_before,omitempty"`
+	// LearnedEvents are those of a data set that it was learned from, by itself or by what it began from: r2rec eval does not ask it
+	// about earlier cases of that data set. The zero value: it does not say.
+	LearnedEvents event.Past `json:"learned_events,omitzero"`
 }
 
 // MismatchError says that an adapter was learned for something else than what a server has.
@@ -81,6 +86,9 @@ func (m Manifest) check() error {
 	case m.LearnedBefore < 0:
 		return fmt.Errorf("manifest: learned_before %d: want 0 or more", m.LearnedBefore)
 	}
+	if err := m.LearnedEvents.Check(); err != nil {
+		return fmt.Errorf("manifest: learned_events: %w", err)
+	}
 	return nil
 }
 
@@ -91,7 +99,11 @@ const (
 	KeyPromptVersion = manifestPrefix + "prompt_version"
 )
 
-const manifestPrefix = "r2rec."
+const (
+	manifestPrefix  = "r2rec."
+	keyEventsBefore = manifestPrefix + "learned_events.before"
+	keyEventsDigest = manifestPrefix + "learned_events.digest"
+)
 
 // manifestKey is the metadata key of a field.
 func manifestKey(field string) string { return manifestPrefix + field }
@@ -113,6 +125,10 @@ func (m Manifest) set(metadata *gguf.Metadata) {
 	if m.LearnedBefore != 0 {
 		gguf.Set(metadata, manifestKey("learned_before"), m.LearnedBefore)
 	}
+	if m.LearnedEvents != (event.Past{}) {
+		gguf.Set(metadata, keyEventsBefore, int64(m.LearnedEvents.Before))
+		gguf.Set(metadata, keyEventsDigest, m.LearnedEvents.Digest)
+	}
 }
 
 // manifestFrom reads the manifest of an adapter that r2rec wrote; of any other, the zero value.
@@ -121,7 +137,7 @@ func manifestFrom(metadata *gguf.Metadata) (Manifest, error) {
 	if !metadata.Has(manifestKey("base_digest")) {
 		return m, nil
 	}
-	var faults [9]error
+	var faults [11]error
 	var prompt, steps int64
 	m.BaseDigest, faults[0] = metadata.String(manifestKey("base_digest"))
 	m.Readout, faults[1] = metadata.String(KeyReadout)
@@ -135,6 +151,12 @@ func manifestFrom(metadata *gguf.Metadata) (Manifest, error) {
 	}
 	if metadata.Has(manifestKey("learned_before")) {
 		m.LearnedBefore, faults[8] = metadata.Int(manifestKey("learned_before"))
+	}
+	if metadata.Has(keyEventsBefore) || metadata.Has(keyEventsDigest) {
+		var before int64
+		before, faults[9] = metadata.Int(keyEventsBefore)
+		m.LearnedEvents.Before = event.Time(before)
+		m.LearnedEvents.Digest, faults[10] = metadata.String(keyEventsDigest)
 	}
 	if err := errors.Join(faults[:]...); err != nil {
 		return Manifest{}, err

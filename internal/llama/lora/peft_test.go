@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/r2rec/r2rec/internal/event"
 	"github.com/r2rec/r2rec/internal/safetensors"
 )
 
@@ -53,9 +54,9 @@ func TestRowsInTheOrderOfLlamaCpp(t *testing.T) {
 }
 
 func TestPEFTRoundTrip(t *testing.T) {
-	bare := sample()
-	bare.Manifest = Manifest{}
-	for name, a := range map[string]*Adapter{"with manifest": sample(), "without": bare} {
+	bare, past := sample(), sample()
+	bare.Manifest, past.Manifest.LearnedEvents = Manifest{}, event.Past{Before: 1436920119000, Digest: digest}
+	for name, a := range map[string]*Adapter{"with manifest": sample(), "without": bare, "of past events": past} {
 		dir := filepath.Join(t.TempDir(), "adapter")
 		if err := WritePEFT(dir, a, heads); err != nil {
 			t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"slices"
 
+	"github.com/r2rec/r2rec/internal/event"
 	"github.com/r2rec/r2rec/internal/gguf"
 	"github.com/r2rec/r2rec/internal/llama/learn"
 	"github.com/r2rec/r2rec/internal/llama/lora"
@@ -22,9 +23,12 @@ type AdapterOptions struct {
 	Seed    uint64   // of the start: A is random, B zero, so that the adapter changes nothing at first (Hu et al. 2021)
 	// From is the path of an adapter of the same model, to go on from instead of one that changes nothing. Rank, alpha and
 	// targets are then its own and must not be stated. The new one's manifest names it as its parent. Default: none.
-	From  string
-	Note  string // for people, in the manifest
-	Learn learn.Options
+	From string
+	Note string // for people, in the manifest
+	// LearnedEvents are those of a data set that is learned from, for the manifest. One that goes on from another says of both the
+	// one that reaches further. Default: none.
+	LearnedEvents event.Past
+	Learn         learn.Options
 }
 
 // NewAdapter begins an adapter over a model that was opened as Trainable and without an adapter.
@@ -41,6 +45,7 @@ func (m *Model) NewAdapter(o AdapterOptions) (*Learner, error) {
 		return nil, fmt.Errorf("train an adapter: %w", err)
 	}
 	a.Manifest.Seed, a.Manifest.Note = o.Seed, o.Note
+	a.Manifest.LearnedEvents = o.LearnedEvents.Later(a.Manifest.LearnedEvents) // of the one that it goes on from
 	t, err := m.weights.TrainChanges(changes(a))
 	if err != nil {
 		return nil, err
@@ -112,7 +117,8 @@ func (m *Model) fromAdapter(o AdapterOptions) (*lora.Adapter, error) {
 	if err := a.Fits(m.file.File); err != nil {
 		return nil, fmt.Errorf("go on from %s: %w", o.From, err)
 	}
+	learned := a.Manifest.LearnedEvents
 	a.Manifest = m.manifest()
-	a.Manifest.Parent = file.Digest()
+	a.Manifest.Parent, a.Manifest.LearnedEvents = file.Digest(), learned
 	return a, nil
 }

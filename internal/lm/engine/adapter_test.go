@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/r2rec/r2rec/internal/event"
 	"github.com/r2rec/r2rec/internal/gguf"
 	"github.com/r2rec/r2rec/internal/iot"
 	"github.com/r2rec/r2rec/internal/llama/learn"
@@ -116,6 +117,21 @@ func TestAdapterGoesOnFromAnother(t *testing.T) {
 	defer after.Close()
 	if after.Digest() != before.Digest() {
 		t.Error("the parent's file has changed")
+	}
+
+	// It knows what its parent learned from, and tells what reaches further.
+	early, late := event.Past{Before: 1.3e12, Digest: strings.Repeat("0a", 32)}, event.Past{Before: 1.4e12, Digest: strings.Repeat("0b", 32)}
+	next := func(from string, learned event.Past) string {
+		l, err := m.NewAdapter(AdapterOptions{From: from, LearnedEvents: learned})
+		must(t, err)
+		return writeFile(t, "next.gguf", l.Write)
+	}
+	for i, c := range []struct{ first, then, want event.Past }{{early, event.Past{}, early}, {event.Past{}, late, late}, {early, late, late}, {late, early, late}} {
+		a, err := lora.Read(next(next("", c.first), c.then))
+		must(t, err)
+		if a.Manifest.LearnedEvents != c.want {
+			t.Errorf("%d: it learned from %+v, want %+v", i, a.Manifest.LearnedEvents, c.want)
+		}
 	}
 
 	other := toyModel(t, toyOptions(t, 2))
