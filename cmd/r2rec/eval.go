@@ -32,6 +32,7 @@ type evalCommand struct {
 	evalModel `embed:""`
 	evalPool  `embed:""`
 	evalGraph `embed:""`
+	evalLeak  `embed:""`
 
 	JSON      bool   `help:"Figures for machines, one JSON object a line." group:"Results"`
 	Ranks     string `help:"Write the rank of every case's answer to this JSON file, by ranker; other rankers in it are kept." type:"path" placeholder:"FILE" group:"Results"`
@@ -63,6 +64,9 @@ The ranker pool joins fusion and lm as a server does. Its weight is learned from
   r2rec eval ... --cases valid.jsonl --fit-before BEFORE-VALID --ranker fusion,lm --scores valid-scores.jsonl
   r2rec eval ... --cases test.jsonl --fit-before BEFORE-TEST --ranker pool,fusion,lm --pool-from valid-scores.jsonl
 
+Weights and adapters say until when they know the events that they were learned from. Cases before that are refused where
+the events before it are the same here, whatever has come since; of other data, and where they do not say, nothing is known.
+
 HR@k is the share of cases whose answer stands among the first k; intervals are 95 %, by resampling users.`
 }
 
@@ -89,7 +93,7 @@ func (c evalCommand) Run(p *process) (err error) {
 	if err != nil {
 		return err
 	}
-	weight, err := c.poolWeight(p, cases)
+	weight, err := c.poolWeight(p, cases, c.Leaky)
 	if err != nil {
 		return err
 	}
@@ -136,6 +140,7 @@ func (c evalCommand) Run(p *process) (err error) {
 	shown.close()
 	p.log.Info("asked", "cases", len(cases), "rankers", len(rankers), "took", time.Since(begun).Round(time.Millisecond))
 	for i, k := range contestants {
+		results[i].Taught = k.taught
 		if err := c.verify(p, shown, data, cases, k, results[i]); err != nil {
 			return err
 		}
@@ -216,7 +221,8 @@ func (c evalCommand) earlier(cases []eval.Case) ([]eval.Ranked, error) {
 // contestant is a ranker under test, and how to make it again where less data are.
 type contestant struct {
 	eval.Named
-	fresh eval.Fresh
+	fresh  eval.Fresh
+	taught event.Time // cases before it are of what it was learned from (--leaky); 0: none is
 }
 
 func (k contestant) close() error {
@@ -231,7 +237,7 @@ func (c evalCommand) contestant(p *process, shown *stages, name string, data *da
 	case "fusion":
 		k, err = c.fusion(p, shown, data, cases)
 	case "lm":
-		k, err = c.lm(p, data)
+		k, err = c.lm(p, data, cases)
 	default:
 		k.Ranker, err = baseline.New(name, baseline.Options{Seed: c.Seed})
 	}
@@ -281,7 +287,7 @@ func (c evalCommand) report(p *process, data *dataset.Dataset, cases []eval.Case
 	ranked := make([]eval.Ranked, len(results))
 	written := map[string][]float64{}
 	for i, r := range results {
-		ranked[i] = eval.Ranked{Name: r.Name, Ranks: r.Ranks}
+		ranked[i] = eval.Ranked{Name: r.Name, Ranks: r.Ranks, Taught: r.Taught}
 		written[r.Name] = r.Ranks
 	}
 	report, err := eval.Compare(cases, ranked[0], append(ranked[1:], others...), o)

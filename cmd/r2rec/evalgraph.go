@@ -152,6 +152,12 @@ func (c evalCommand) fusion(p *process, shown *stages, data *dataset.Dataset, ca
 		if o.Model, err = loadWeights(c.Weights); err != nil {
 			return k, fmt.Errorf("--weights %s: %w", c.Weights, err)
 		}
+		k.taught, err = c.untaught(p, "--weights "+c.Weights, o.Model.Training().LearnedEvents, ", or fit others by --fit-before", data, cases)
+	default:
+		k.taught, err = c.untaught(p, "the weights that travel with the program", fusion.DefaultLearned, ", or fit others by --fit-before", data, cases)
+	}
+	if err != nil {
+		return k, err
 	}
 	if c.LearnBefore != "" {
 		if o.LearnBefore, err = parseMoment(c.LearnBefore); err != nil {

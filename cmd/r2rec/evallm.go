@@ -83,7 +83,14 @@ func (t *thoughtCount) add(r iot.Reply) {
 }
 
 // lm is the language model over an empty graph, and how to begin again in a world with less data.
-func (c evalCommand) lm(p *process, data *dataset.Dataset) (k contestant, err error) {
+func (c evalCommand) lm(p *process, data *dataset.Dataset, cases []eval.Case) (k contestant, err error) {
+	if c.Adapter != "" {
+		if _, says, err := c.adapterSays(); err == nil { // otherwise who opens it says what is wrong
+			if k.taught, err = c.untaught(p, "--adapter "+c.Adapter, says.LearnedEvents, ", or learn another by an earlier --fit-before", data, cases); err != nil {
+				return k, err
+			}
+		}
+	}
 	model, err := c.openModel(p)
 	if err != nil {
 		return k, err

@@ -47,16 +47,8 @@ func (f evalModel) install(ctx context.Context, i *ollama.Installer) (*ollama.Mo
 		}
 		return i.Bare(ctx)
 	}
-	file, err := gguf.Open(f.Adapter)
+	digest, says, err := f.adapterSays()
 	if err != nil {
-		return nil, err
-	}
-	digest := file.Digest()
-	var says lora.Manifest
-	if a, err := lora.FromGGUF(file); err == nil { // otherwise the installer says what is wrong
-		says = a.Manifest
-	}
-	if err := file.Close(); err != nil {
 		return nil, err
 	}
 	switch {
@@ -66,6 +58,18 @@ func (f evalModel) install(ctx context.Context, i *ollama.Installer) (*ollama.Mo
 		return nil, fmt.Errorf("--prompt %d: --adapter %s learned to read prompts of version %d", f.Prompt, f.Adapter, says.PromptVersion)
 	}
 	return i.Adapt(ctx, digest, f.Adapter)
+}
+
+// adapterSays is what --adapter says of itself, and its digest. Of what is no adapter it is nothing: who opens it says what is wrong.
+func (f evalModel) adapterSays() (digest string, says lora.Manifest, err error) {
+	file, err := gguf.Open(f.Adapter)
+	if err != nil {
+		return "", says, err
+	}
+	if a, err := lora.FromGGUF(file); err == nil {
+		says = a.Manifest
+	}
+	return file.Digest(), says, file.Close()
 }
 
 // installed is a model on a server for as long as it is measured.

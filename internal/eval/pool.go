@@ -17,9 +17,10 @@ import (
 // Scored is a case as rankers scored it.
 type Scored struct {
 	Case     string               `json:"case"`
-	At       event.Time           `json:"at"`       // when it was asked, Unix milliseconds
-	Positive int                  `json:"positive"` // index of the candidate that was chosen
-	Scores   map[string][]float64 `json:"scores"`   // by ranker, one a candidate
+	At       event.Time           `json:"at"`               // when it was asked, Unix milliseconds
+	Positive int                  `json:"positive"`         // index of the candidate that was chosen
+	Scores   map[string][]float64 `json:"scores"`           // by ranker, one a candidate
+	Taught   []string             `json:"taught,omitempty"` // rankers that were taught the answer: see Result
 }
 
 // ScoredCases are the results of a run, case by case.
@@ -29,6 +30,9 @@ func ScoredCases(cases []Case, results []Result) []Scored {
 		out[i] = Scored{Case: c.ID, At: c.At, Positive: slices.Index(c.Candidates, c.Positive), Scores: make(map[string][]float64, len(results))}
 		for _, r := range results {
 			out[i].Scores[r.Name] = r.Scores[i]
+			if c.At < r.Taught {
+				out[i].Taught = append(out[i].Taught, r.Name)
+			}
 		}
 	}
 	return out
@@ -138,6 +142,11 @@ func PoolResult(cases []Case, results []Result, graph, model string, weight floa
 			return Result{}, err
 		}
 		r.Scores, r.Ranks = append(r.Scores, final), append(r.Ranks, rank(final, s.Positive))
+	}
+	for _, of := range results {
+		if of.Name == graph || of.Name == model {
+			r.Taught = max(r.Taught, of.Taught)
+		}
 	}
 	return r, nil
 }

@@ -6,10 +6,13 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/r2rec/r2rec/internal/event"
 )
 
 // twoMinds are cases in which what was chosen is the sum of what two rankers know, each with noise of its own.
@@ -64,7 +67,17 @@ func (c Case) index() int { return int(c.Positive[0] - '0') }
 
 func TestScoresAreReadAgain(t *testing.T) {
 	cases, results := twoMinds(5)
+	for i := range cases {
+		cases[i].At = event.Earliest + event.Time(i)
+	}
+	results[1].Taught = cases[1].At + 1
 	want := ScoredCases(cases, results)
+	if name := results[1].Name; !slices.Equal(want[0].Taught, []string{name}) || !slices.Equal(want[1].Taught, []string{name}) || want[2].Taught != nil {
+		t.Errorf("taught are %q, %q and %q, want %s of the first two", want[0].Taught, want[1].Taught, want[2].Taught, name)
+	}
+	if pool, err := PoolResult(cases, results, "fusion", "lm", .5); err != nil || pool.Taught != results[1].Taught {
+		t.Errorf("the pool was taught what came before %s, %v", pool.Taught, err)
+	}
 	var b bytes.Buffer
 	if err := WriteScores(&b, want); err != nil {
 		t.Fatal(err)

@@ -51,6 +51,9 @@ type Result struct {
 	Ranks     []float64   // rank of the positive, from 1; ties averaged
 	Scores    [][]float64 // as the ranker gave them, in the order of the case's candidates
 	Retrieved []Retrieval // best first; nil where Config.Retrieve is 0 or the ranker is no Retriever
+	// Taught is the time before which cases are of what the ranker was learned from, so that it was told their answers, or what
+	// followed from them. Whoever knows sets it. 0: none is.
+	Taught event.Time
 }
 
 // Run goes through the stream once, feeds it to every ranker and asks each of them every case with exactly the events

@@ -9,12 +9,15 @@ import (
 	"strings"
 	"text/tabwriter"
 	"unicode"
+
+	"github.com/r2rec/r2rec/internal/event"
 )
 
 // Ranked is the ranks that somebody gave to the cases: a ranker of this run, or a key of a file.
 type Ranked struct {
-	Name  string
-	Ranks []float64 // one a case
+	Name   string
+	Ranks  []float64  // one a case
+	Taught event.Time // as of a Result
 }
 
 // Options sets how rankers are compared. The zero value is ready to use.
@@ -29,6 +32,8 @@ type Row struct {
 	Name string
 	Metrics
 	Interval Interval // of HR1
+	// Taught is how many of the cases the ranker was told the answers of, or what followed from them: its figures are too good.
+	Taught int
 	// Lead is HR@1 of the report's main ranker minus that of this one, on the same cases; nil for the main ranker.
 	Lead *Paired
 }
@@ -69,7 +74,7 @@ func compare(cases []Case, at []int, main Ranked, others []Ranked, o Options) []
 	own := Hit(1).Each(pick(main.Ranks, at))
 	row := func(r Ranked) Row {
 		ranks := pick(r.Ranks, at)
-		return Row{Name: r.Name, Metrics: Measure(ranks), Interval: b.Mean(Hit(1).Each(ranks))}
+		return Row{Name: r.Name, Metrics: Measure(ranks), Interval: b.Mean(Hit(1).Each(ranks)), Taught: taught(pick(cases, at), r.Taught)}
 	}
 	rows := []Row{row(main)}
 	for _, r := range others {
@@ -79,6 +84,16 @@ func compare(cases []Case, at []int, main Ranked, others []Ranked, o Options) []
 		rows = append(rows, other)
 	}
 	return rows
+}
+
+// taught counts the cases before a time.
+func taught(cases []Case, before event.Time) (n int) {
+	for _, c := range cases {
+		if c.At < before {
+			n++
+		}
+	}
+	return n
 }
 
 func users(cases []Case) []string {
@@ -92,7 +107,8 @@ func users(cases []Case) []string {
 // Figures gives the report for machines: n, hr1, hr1_low, hr1_high, hr5, ndcg5 and mrr of the main ranker, and for each
 // of the others, with its name in Against, its against_hr1 and the lead over it: diff_hr1, diff_hr1_low, diff_hr1_high and
 // diff_p. No metric stands twice: those of the second other end in _2, and so on. Those of the main ranker on cold users
-// and cold items begin with cold_users_ and cold_items_. What cannot be known is left out, such as the interval of a
+// and cold items begin with cold_users_ and cold_items_. Of how many cases a ranker was taught the answers is taught, where it
+// is of any: taught of the main ranker, against_taught of another. What cannot be known is left out, such as the interval of a
 // single user, or everything but n where there is no case.
 func (r *Report) Figures() []Figure {
 	figures := own("", r.All[0])
@@ -100,6 +116,9 @@ func (r *Report) Figures() []Figure {
 		end := ""
 		if i > 0 {
 			end = "_" + strconv.Itoa(i+1)
+		}
+		if row.Taught > 0 {
+			figures = append(figures, Figure{Metric: "against_taught" + end, Value: float64(row.Taught), Unit: "cases", Ranker: r.All[0].Name, Against: row.Name})
 		}
 		for _, f := range []Figure{
 			{Metric: "against_hr1", Value: row.HR1, Unit: "share"},
@@ -128,6 +147,9 @@ func own(prefix string, row Row) []Figure {
 		{Metric: "hr5", Value: row.HR5, Unit: "share"},
 		{Metric: "ndcg5", Value: row.NDCG5, Unit: "mean"},
 		{Metric: "mrr", Value: row.MRR, Unit: "mean"},
+	}
+	if row.Taught > 0 {
+		figures = append(figures, Figure{Metric: "taught", Value: float64(row.Taught), Unit: "cases"})
 	}
 	for i := range figures {
 		figures[i].Metric, figures[i].Ranker = prefix+figures[i].Metric, row.Name
@@ -176,6 +198,11 @@ func (r *Report) WriteTable(w io.Writer) error {
 	}
 	if len(r.All) > 1 {
 		fmt.Fprintf(t, "\nlead: HR@1 of %s minus that of the row, on the same cases; p: one-sided, that there is no lead\n", printable(r.All[0].Name, 40))
+	}
+	for _, row := range r.All {
+		if row.Taught > 0 {
+			fmt.Fprintf(t, "\nleaky: %s was learned from what came after %d of the %d cases, and its figures are too good\n", printable(row.Name, 40), row.Taught, row.N)
+		}
 	}
 	return t.Flush()
 }

@@ -30,7 +30,7 @@ func example(t *testing.T, names ...string) *Report {
 		background.UserPositives = append(background.UserPositives, ColdUser-1+i%4)
 		background.ItemPositives = append(background.ItemPositives, ColdItem)
 	}
-	report, err := Compare(cases, Ranked{names[0], ranks[0]}, []Ranked{{names[1], ranks[1]}, {names[2], ranks[2]}},
+	report, err := Compare(cases, Ranked{Name: names[0], Ranks: ranks[0]}, []Ranked{{Name: names[1], Ranks: ranks[1]}, {Name: names[2], Ranks: ranks[2]}},
 		Options{Seed: 1, Background: background})
 	if err != nil {
 		t.Fatal(err)
@@ -100,14 +100,48 @@ func TestCompareRefuses(t *testing.T) {
 		main   Ranked
 		others []Ranked
 	}{
-		"there is no case":                                       {nil, Ranked{"m", nil}, nil},
-		`ranks of "m": has 1 ranks for 2 cases`:                  {twoCases, Ranked{"m", good[:1]}, nil},
-		`ranks of "o": [0]: 3: case "x" has ranks from 1 to 2`:   {twoCases, Ranked{"m", good}, []Ranked{{"o", []float64{3, 1}}}},
-		`ranks of "o": [1]: NaN: case "y" has ranks from 1 to 3`: {twoCases, Ranked{"m", good}, []Ranked{{"o", []float64{1, nan}}}},
+		"there is no case":                                       {nil, Ranked{Name: "m", Ranks: nil}, nil},
+		`ranks of "m": has 1 ranks for 2 cases`:                  {twoCases, Ranked{Name: "m", Ranks: good[:1]}, nil},
+		`ranks of "o": [0]: 3: case "x" has ranks from 1 to 2`:   {twoCases, Ranked{Name: "m", Ranks: good}, []Ranked{{Name: "o", Ranks: []float64{3, 1}}}},
+		`ranks of "o": [1]: NaN: case "y" has ranks from 1 to 3`: {twoCases, Ranked{Name: "m", Ranks: good}, []Ranked{{Name: "o", Ranks: []float64{1, nan}}}},
 	} {
 		if _, err := Compare(c.cases, c.main, c.others, Options{}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %s", err, want)
 		}
+	}
+}
+
+// What a ranker was taught is told to machines and to people, of it alone.
+func TestLeakyFiguresSaySo(t *testing.T) {
+	cases := []Case{ask("x", "u", 10, "a", "b"), ask("y", "v", 20, "a", "b"), ask("z", "v", 30, "a", "b")}
+	report, err := Compare(cases, Ranked{Name: "fusion", Ranks: []float64{1, 1, 2}, Taught: cases[2].At},
+		[]Ranked{{Name: "knn", Ranks: []float64{1, 2, 2}}, {Name: "lm", Ranks: []float64{1, 1, 1}, Taught: cases[0].At + 1}}, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var table bytes.Buffer
+	if err := report.WriteTable(&table); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"leaky: fusion was learned from what came after 2 of the 3 cases", "leaky: lm was learned from what came after 1 of the 3 cases"} {
+		if !strings.Contains(table.String(), want) {
+			t.Errorf("no %q in\n%s", want, table.String())
+		}
+	}
+	if strings.Contains(table.String(), "leaky: knn") {
+		t.Errorf("knn was taught nothing:\n%s", table.String())
+	}
+	got := map[string]Figure{}
+	for _, f := range report.Figures() {
+		if strings.Contains(f.Metric, "taught") {
+			got[f.Metric] = f
+		}
+	}
+	if diff := cmp.Diff(map[string]Figure{
+		"taught":           {Metric: "taught", Value: 2, Unit: "cases", Ranker: "fusion"},
+		"against_taught_2": {Metric: "against_taught_2", Value: 1, Unit: "cases", Ranker: "fusion", Against: "lm"},
+	}, got); diff != "" {
+		t.Error(diff)
 	}
 }
 
@@ -235,7 +269,7 @@ func TestTheAxisHoldsEveryInterval(t *testing.T) {
 func TestColdUsersAreResampledAmongThemselves(t *testing.T) {
 	cases := []Case{ask("x", "cold", 1, "a", "b"), ask("y", "warm", 1, "a", "b"), ask("z", "cold", 2, "a", "b")}
 	background := &Background{UserPositives: []int{0, 50, 0}, ItemPositives: []int{50, 50, 50}}
-	report, err := Compare(cases, Ranked{"m", []float64{1, 1, 2}}, nil, Options{Background: background})
+	report, err := Compare(cases, Ranked{Name: "m", Ranks: []float64{1, 1, 2}}, nil, Options{Background: background})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -249,7 +283,7 @@ func TestColdUsersAreResampledAmongThemselves(t *testing.T) {
 
 func TestOneUserIsShownWithoutAnInterval(t *testing.T) {
 	cases := []Case{ask("x", "u", 1, "a", "b"), ask("y", "u", 2, "a", "b")}
-	report, err := Compare(cases, Ranked{"m", []float64{1, 2}}, []Ranked{{"o", []float64{2, 2}}}, Options{})
+	report, err := Compare(cases, Ranked{Name: "m", Ranks: []float64{1, 2}}, []Ranked{{Name: "o", Ranks: []float64{2, 2}}}, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
