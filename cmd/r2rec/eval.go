@@ -83,9 +83,6 @@ func (c evalCommand) Run(p *process) (err error) {
 		return err
 	}
 	if all := len(cases); c.Sample > 0 {
-		if len(c.Against) > 0 {
-			return fmt.Errorf("--sample %d: --against compares with the ranks of all cases; leave one of them out", c.Sample)
-		}
 		cases = c.sampled(cases, c.Seed)
 		p.log.Info("a sample of the cases is asked", "cases", len(cases), "of", all)
 	}
@@ -159,17 +156,19 @@ func (c evalCommand) check() error {
 	names := append([]string{"fusion", "lm", eval.PoolName}, baseline.Names...)
 	for i, name := range c.Ranker {
 		if !slices.Contains(names, name) {
-			return fmt.Errorf("--ranker %q: want some of %s", name, strings.Join(names, ", "))
+			return misuse("--ranker %q: want some of %s", name, strings.Join(names, ", "))
 		}
 		if slices.Contains(c.Ranker[:i], name) {
-			return fmt.Errorf("--ranker %s: is given twice", name)
+			return misuse("--ranker %s: is given twice", name)
 		}
 	}
 	switch {
 	case c.Verify < 0:
-		return fmt.Errorf("--verify %d: want 0 or more cases", c.Verify)
+		return misuse("--verify %d: want 0 or more cases", c.Verify)
+	case c.Sample > 0 && len(c.Against) > 0:
+		return misuse("--sample %d: --against compares with the ranks of all cases; leave one of them out", c.Sample)
 	case c.Catalogue && c.Ranker[0] != "fusion":
-		return fmt.Errorf("--catalogue: %s only ranks what it is asked about; put fusion first in --ranker", c.Ranker[0])
+		return misuse("--catalogue: %s only ranks what it is asked about; put fusion first in --ranker", c.Ranker[0])
 	}
 	if err := c.checkDraw(); err != nil {
 		return err
@@ -178,7 +177,7 @@ func (c evalCommand) check() error {
 		return err
 	}
 	if c.LearnBefore != "" && !slices.Contains(c.Ranker, "fusion") && !slices.Contains(c.Ranker, "lm") {
-		return errors.New("--learn-before is about latent factors, by which nobody ranks here; add fusion or lm to --ranker")
+		return misuse("--learn-before is about latent factors, by which nobody ranks here; add fusion or lm to --ranker")
 	}
 	if err := c.evalPool.check(c.Ranker); err != nil {
 		return err

@@ -364,39 +364,40 @@ func TestEvalWrongInput(t *testing.T) {
 		{[]string{"--events", file("nonsense.txt")}, 1, []string{"nonsense.txt:1", "user_id"}},
 		{[]string{"--items", file("nonsense.txt")}, 1, []string{"nonsense.txt:1", "item_id"}},
 		{[]string{"--cases", file("broken.jsonl")}, 1, []string{fmt.Sprintf("broken.jsonl:%d: ", s.cases+1), `{\"case\":`, "want one JSON object"}},
-		{[]string{"--ranker", "magic"}, 1, []string{`--ranker "magic"`, "want some of fusion, lm, pool, random"}},
-		{[]string{"--ranker", "chain,chain"}, 1, []string{"--ranker chain: is given twice"}},
+		{[]string{"--ranker", "magic"}, 2, []string{`--ranker "magic"`, "want some of fusion, lm, pool, random"}},
+		{[]string{"--ranker", "chain,chain"}, 2, []string{"--ranker chain: is given twice"}},
 		{[]string{"--against", file("other.json")}, 1, []string{"--against", "other.json", "want RANKS.json:KEY"}},
 		{[]string{"--against", file("other.json") + ":knn"}, 1, []string{"--against", `no key "knn"`, `it has "als", "odd"`}},
 		{[]string{"--against", file("other.json") + ":als"}, 1, []string{"--against", fmt.Sprintf("has 3 ranks for %d cases", s.cases)}},
 		{[]string{"--against", file("nonsense.txt") + ":als"}, 1, []string{"--against", "nonsense.txt", "want a JSON object"}},
-		{[]string{"--fit-before", "tomorrow"}, 1, []string{`--fit-before: "tomorrow" is no time`, "want Unix seconds or RFC 3339"}},
-		{[]string{"--fit-before", s.before + "000"}, 1, []string{"--fit-before: " + s.before + "000 looks like milliseconds"}},
-		{[]string{"--fit-before", "0"}, 1, []string{"--fit-before: 0 is not between"}},
+		{[]string{"--sample", "2", "--against", file("other.json") + ":als"}, 2, []string{"--sample 2: --against compares with the ranks of all cases"}},
+		{[]string{"--fit-before", "tomorrow"}, 2, []string{`--fit-before: "tomorrow" is no time`, "want Unix seconds or RFC 3339"}},
+		{[]string{"--fit-before", s.before + "000"}, 2, []string{"--fit-before: " + s.before + "000 looks like milliseconds"}},
+		{[]string{"--fit-before", "0"}, 2, []string{"--fit-before: 0 is not between"}},
 		{[]string{"--fit-before", fmt.Sprint(first + 1)}, 1, []string{fmt.Sprintf("--fit-before %d: case ", first+1), "at or before the first case"}},
 		{[]string{"--fit-before", "400000000"}, 1, []string{"--fit-before 400000000", "none of the 0 events", "choose a later time"}},
 		{[]string{"--fit-before", "831000000"}, 1, []string{"too few examples", "before 1996-05-02T01:20:00.000Z", "longer time"}},
-		{[]string{"--fit-before", s.before, "--fit-cases", "50"}, 1, []string{"--fit-cases 50: want at least 200"}},
-		{[]string{"--fit-before", s.before, "--without", "luck"}, 1, []string{`--without "luck": want some of popularity, recency`}},
+		{[]string{"--fit-before", s.before, "--fit-cases", "50"}, 2, []string{"--fit-cases 50: want at least 200"}},
+		{[]string{"--fit-before", s.before, "--without", "luck"}, 2, []string{`--without "luck": want some of popularity, recency`}},
 		{[]string{"--fit-before", s.before, "--weights", file("nonsense.txt")}, 2, []string{"--fit-before and --weights can't be used together"}},
-		{[]string{"--fit-before", s.before, "--ranker", "chain"}, 1, []string{"--fit-before is about the fusion", "add fusion to --ranker"}},
-		{[]string{"--without", "user"}, 1, []string{"--without needs --fit-before"}},
-		{[]string{"--save", file("w.json")}, 1, []string{"--save needs --fit-before"}},
+		{[]string{"--fit-before", s.before, "--ranker", "chain"}, 2, []string{"--fit-before is about the fusion", "add fusion to --ranker"}},
+		{[]string{"--without", "user"}, 2, []string{"--without needs --fit-before"}},
+		{[]string{"--save", file("w.json")}, 2, []string{"--save needs --fit-before"}},
 		{[]string{"--fit-before", s.before, "--save", "/does/not/exist"}, 1, []string{"--save /does/not/exist", "make the folder first"}},
-		{[]string{"--fit-before", s.before, "--learn-before", s.before}, 1, []string{"--learn-before " + s.before, "leave one of them out"}},
-		{[]string{"--ranker", "popularity", "--learn-before", s.before}, 1, []string{"--learn-before is about latent factors", "add fusion or lm"}},
-		{[]string{"--learn-before", "noon"}, 1, []string{"--learn-before", "is no time"}},
-		{[]string{"--dimensions", "999"}, 1, []string{"latent factors: option Dimensions is 999"}},
+		{[]string{"--fit-before", s.before, "--learn-before", s.before}, 2, []string{"--learn-before " + s.before, "leave one of them out"}},
+		{[]string{"--ranker", "popularity", "--learn-before", s.before}, 2, []string{"--learn-before is about latent factors", "add fusion or lm"}},
+		{[]string{"--learn-before", "noon"}, 2, []string{"--learn-before", "is no time"}},
+		{[]string{"--dimensions", "999"}, 2, []string{"latent factors: option Dimensions is 999"}},
 		{[]string{"--weights", file("nonsense.txt")}, 1, []string{"--weights " + file("nonsense.txt")}},
 		{[]string{"--weights", file("other.json")}, 1, []string{"--weights " + file("other.json"), "version"}},
 		{[]string{"--ranks", "/does/not/exist"}, 1, []string{"--ranks /does/not/exist", "make the folder first"}},
 		{[]string{"--ranks", file("nonsense.txt")}, 1, []string{"--ranks", "nonsense.txt", "has to be a file of ranks"}},
 		{[]string{"--plot", file("nonsense.txt") + "/plot.svg"}, 1, []string{"--plot", "nonsense.txt is no folder"}},
-		{[]string{"--catalogue", "--ranker", "chain,fusion"}, 1, []string{"--catalogue: chain only ranks", "put fusion first"}},
-		{[]string{"--verify=-1"}, 1, []string{"--verify -1: want 0 or more"}},
-		{[]string{"--bound=-1"}, 1, []string{"--bound -1: want 0 or more"}},
-		{[]string{"--met", "0"}, 1, []string{"--met 0: want 1 or more"}},
-		{[]string{"--positive", "1"}, 1, []string{"--positive 1, --negative 2"}},
+		{[]string{"--catalogue", "--ranker", "chain,fusion"}, 2, []string{"--catalogue: chain only ranks", "put fusion first"}},
+		{[]string{"--verify=-1"}, 2, []string{"--verify -1: want 0 or more"}},
+		{[]string{"--bound=-1"}, 2, []string{"--bound -1: want 0 or more"}},
+		{[]string{"--met", "0"}, 2, []string{"--met 0: want 1 or more"}},
+		{[]string{"--positive", "1"}, 2, []string{"--positive 1, --negative 2"}},
 		{[]string{"--redis", "nonsense"}, 1, []string{"--redis", "want redis://user:password@host:port/db"}},
 		{[]string{"--redis", "redis://u:hush@127.0.0.1:1/0"}, 1, []string{"--redis: redis at 127.0.0.1:1"}},
 	} {
@@ -476,20 +477,24 @@ func TestEvalDrawsCases(t *testing.T) {
 	if newest := ask("--draw", "20"); newest == "" {
 		t.Error("of the newest tenth nothing is asked")
 	}
-	for want, args := range map[string][]string{
-		"--since, --popular and --keep-cases are about those that are drawn": {"--cases", kept, "--popular"},
-		"--draw 0":               {"--draw", "0"},
-		"--since: ":              {"--since", "yesterday"},
-		"choose an earlier time": {"--since", "4000000000"},
-		"name their file by":     {"--against", kept + ":als"},
+	for _, tc := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{[]string{"--cases", kept, "--popular"}, 2, "--since, --popular and --keep-cases are about those that are drawn"},
+		{[]string{"--draw", "0"}, 2, "--draw 0"},
+		{[]string{"--since", "yesterday"}, 2, "--since: "},
+		{[]string{"--since", "4000000000"}, 1, "choose an earlier time"},
+		{[]string{"--against", kept + ":als"}, 2, "name their file by"},
 	} {
 		var out, errs bytes.Buffer
-		if code := run(t.Context(), slices.Concat(data, args), &out, &errs); code == 0 || !strings.Contains(errs.String(), want) {
-			t.Errorf("%v: exit code %d, %s; want %s", args, code, errs.String(), want)
+		if code := run(t.Context(), slices.Concat(data, tc.args), &out, &errs); code != tc.code || !strings.Contains(errs.String(), tc.want) {
+			t.Errorf("%v: exit code %d, %s; want %d and %s", tc.args, code, errs.String(), tc.code, tc.want)
 		}
 	}
 	var out, errs bytes.Buffer
-	if code := run(t.Context(), []string{"eval", "--items", s.file("items.csv")}, &out, &errs); code != 1 || !strings.Contains(errs.String(), "--items without --events") {
+	if code := run(t.Context(), []string{"eval", "--items", s.file("items.csv")}, &out, &errs); code != exitMisused || !strings.Contains(errs.String(), "--items without --events") {
 		t.Errorf("items of nobody's: exit code %d, %s", code, errs.String())
 	}
 }

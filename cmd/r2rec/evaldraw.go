@@ -24,15 +24,15 @@ type evalDraw struct {
 func (c evalCommand) checkDraw() error {
 	switch {
 	case c.Cases != "" && (c.Since != "" || c.Popular || c.KeepCases != ""):
-		return errors.New("--cases: the questions are in the file; --since, --popular and --keep-cases are about those that are drawn")
+		return misuse("--cases: the questions are in the file; --since, --popular and --keep-cases are about those that are drawn")
 	case c.Cases == "" && len(c.Against) > 0:
-		return errors.New("--against compares with the ranks that others gave to the same cases; name their file by --cases")
+		return misuse("--against compares with the ranks that others gave to the same cases; name their file by --cases")
 	case c.KeepCases != "":
 		if err := checkWritable("--keep-cases", c.KeepCases); err != nil {
 			return err
 		}
 	}
-	return checkCounts(count{"--draw", c.Draw, 1})
+	return wrong(checkCounts(count{"--draw", c.Draw, 1}))
 }
 
 // data opens the files, or what travels with the program.
@@ -41,7 +41,7 @@ func (c evalCommand) data() (*dataset.Dataset, error) {
 	case c.Events != "":
 		return dataset.OpenFiles(c.Events, c.Items)
 	case c.Items != "":
-		return nil, errors.New("--items without --events: whose items are they? Name both, or none for the bundled data")
+		return nil, misuse("--items without --events: whose items are they? Name both, or none for the bundled data")
 	}
 	return dataset.Bundled()
 }
@@ -71,7 +71,7 @@ func (c evalCommand) since(data *dataset.Dataset) (event.Time, error) {
 	if c.Since != "" {
 		at, err := parseMoment(c.Since)
 		if err != nil {
-			return 0, fmt.Errorf("--since: %w", err)
+			return 0, misuse("--since: %w", err)
 		}
 		return at, nil
 	}

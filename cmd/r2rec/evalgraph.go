@@ -49,23 +49,23 @@ func (f evalFit) check(fused bool) error {
 	} {
 		switch {
 		case flag.given && !fused:
-			return fmt.Errorf("%s is about the fusion, which does not rank here; add fusion to --ranker", flag.name)
+			return misuse("%s is about the fusion, which does not rank here; add fusion to --ranker", flag.name)
 		case flag.given && flag.fit && f.FitBefore == "":
-			return fmt.Errorf("%s needs --fit-before TIME: without it nothing is fitted", flag.name)
+			return misuse("%s needs --fit-before TIME: without it nothing is fitted", flag.name)
 		}
 	}
 	if f.LearnBefore != "" && f.FitBefore != "" {
-		return fmt.Errorf("--learn-before %s: latent factors are learned for the last time at --fit-before %s; leave one of them out", f.LearnBefore, f.FitBefore)
+		return misuse("--learn-before %s: latent factors are learned for the last time at --fit-before %s; leave one of them out", f.LearnBefore, f.FitBefore)
 	}
 	if err := f.factorFlags.check(); err != nil {
-		return err
+		return wrong(err)
 	}
 	if f.FitCases < fusion.MinExamples {
-		return fmt.Errorf("--fit-cases %d: want at least %d, fewer cannot settle the weights", f.FitCases, fusion.MinExamples)
+		return misuse("--fit-cases %d: want at least %d, fewer cannot settle the weights", f.FitCases, fusion.MinExamples)
 	}
 	for _, g := range f.Without {
 		if !slices.Contains(fusion.Groups, g) {
-			return fmt.Errorf("--without %q: want some of %s", string(g), fusionGroups())
+			return misuse("--without %q: want some of %s", string(g), fusionGroups())
 		}
 	}
 	return nil
@@ -79,7 +79,7 @@ func (f evalFit) grow(without bool) (o live.GrowOptions, err error) {
 			continue
 		}
 		if o.LearnBefore, err = parseMoment(at.given); err != nil {
-			return o, fmt.Errorf("%s: %w", at.flag, err)
+			return o, misuse("%s: %w", at.flag, err)
 		}
 		o.Once = at.flag == "--learn-before"
 	}
@@ -112,10 +112,10 @@ func evalVars() kong.Vars {
 
 func (g evalGraph) check() error {
 	if err := checkCounts(count{"--bound", g.Bound, 0}, count{"--history", g.History, 1}, count{"--item-list", g.ItemList, 1}, count{"--met", g.Met, 1}); err != nil {
-		return err
+		return wrong(err)
 	}
 	if !(g.Negative < g.Positive) {
-		return fmt.Errorf("--positive %v, --negative %v: a liked rating must be above a disliked one", g.Positive, g.Negative)
+		return misuse("--positive %v, --negative %v: a liked rating must be above a disliked one", g.Positive, g.Negative)
 	}
 	return nil
 }
@@ -134,7 +134,7 @@ func (c evalCommand) fusion(p *process, shown *stages, data *dataset.Dataset, ca
 	switch {
 	case c.FitBefore != "":
 		if o.FitBefore, err = parseMoment(c.FitBefore); err != nil {
-			return k, fmt.Errorf("--fit-before: %w", err)
+			return k, misuse("--fit-before: %w", err)
 		}
 		for _, q := range cases {
 			if q.At < o.FitBefore {
@@ -161,7 +161,7 @@ func (c evalCommand) fusion(p *process, shown *stages, data *dataset.Dataset, ca
 	}
 	if c.LearnBefore != "" {
 		if o.LearnBefore, err = parseMoment(c.LearnBefore); err != nil {
-			return k, fmt.Errorf("--learn-before: %w", err)
+			return k, misuse("--learn-before: %w", err)
 		}
 	}
 	world := func(ctx context.Context, past eval.Stream, o live.Options) (eval.Ranker, error) {

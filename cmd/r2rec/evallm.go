@@ -30,17 +30,17 @@ func (f evalModel) check(asked bool) error {
 		given bool
 	}{{"--model", f.Model != ""}, {"--adapter", f.Adapter != ""}, {"--readout", f.Readout != ""}, {"--prompt", f.Prompt != 0}, {"--ollama", f.Ollama != ""}, {"--think", f.Think != 0}} {
 		if flag.given && !asked {
-			return fmt.Errorf("%s is about the language model, which does not rank here; add lm to --ranker", flag.name)
+			return misuse("%s is about the language model, which does not rank here; add lm to --ranker", flag.name)
 		}
 	}
 	if f.Ollama != "" && f.Model == "" {
-		return errors.New("--ollama: name the GGUF file of the base model by --model; r2rec puts it there")
+		return misuse("--ollama: name the GGUF file of the base model by --model; r2rec puts it there")
 	}
 	if f.Ollama != "" && f.Readout != "" && f.Readout != string(engine.Letters) && f.Readout != string(engine.Verdicts) {
-		return fmt.Errorf("--ollama with --readout %s: a server tells %s and %s only", f.Readout, engine.Letters, engine.Verdicts)
+		return misuse("--ollama with --readout %s: a server tells %s and %s only", f.Readout, engine.Letters, engine.Verdicts)
 	}
 	if f.Think < 0 {
-		return fmt.Errorf("--think %d: want tokens, or 0 for no thought", f.Think)
+		return misuse("--think %d: want tokens, or 0 for no thought", f.Think)
 	}
 	return nil
 }

@@ -59,31 +59,31 @@ func TestEvalLMWithAnAdapter(t *testing.T) {
 		want string
 	}{
 		{[]string{"--ranker", "lm", "--model", model, "--adapter", adapter}, 1, "adapter " + adapter + ": it does not belong to this model: the adapter is for base_digest "},
-		{[]string{"--ranker", "lm,pool", "--pool-weight", ".5"}, 1, "--ranker pool: it joins fusion and lm"},
-		{[]string{"--ranker", "fusion,lm,pool"}, 1, "--ranker pool: say the model's weight"},
-		{[]string{"--ranker", "fusion,lm", "--pool-weight", ".5"}, 1, "they are about the ranker pool"},
-		{[]string{"--ranker", "fusion,lm,pool", "--pool-weight", "2"}, 1, "--pool-weight 2: want 0 to 1"},
+		{[]string{"--ranker", "lm,pool", "--pool-weight", ".5"}, 2, "--ranker pool: it joins fusion and lm"},
+		{[]string{"--ranker", "fusion,lm,pool"}, 2, "--ranker pool: say the model's weight"},
+		{[]string{"--ranker", "fusion,lm", "--pool-weight", ".5"}, 2, "they are about the ranker pool"},
+		{[]string{"--ranker", "fusion,lm,pool", "--pool-weight", "2"}, 2, "--pool-weight 2: want 0 to 1"},
 		{[]string{"--ranker", "fusion,lm,pool", "--pool-from", model}, 1, "--pool-from: " + model + ":1: "},
-		{[]string{"--ranker", "lm", "--ollama", "http://127.0.0.1:1"}, 1, "--ollama: name the GGUF file of the base model by --model"},
-		{[]string{"--ranker", "lm", "--ollama", "http://127.0.0.1:1", "--model", model, "--readout", "lines"}, 1, "a server tells letters and verdicts only"},
+		{[]string{"--ranker", "lm", "--ollama", "http://127.0.0.1:1"}, 2, "--ollama: name the GGUF file of the base model by --model"},
+		{[]string{"--ranker", "lm", "--ollama", "http://127.0.0.1:1", "--model", model, "--readout", "lines"}, 2, "a server tells letters and verdicts only"},
 		{[]string{"--ranker", "lm", "--ollama", "http://127.0.0.1:1", "--model", model, "--readout", "verdicts"}, 1, "on a server the bare base is read by letters"},
 		{[]string{"--ranker", "lm", "--ollama", "http://127.0.0.1:1", "--model", model, "--adapter", adapter, "--readout", "letters"}, 1, "learned to be read by lines"},
 		{[]string{"--ranker", "lm", "--ollama", "http://127.0.0.1:1", "--model", model, "--adapter", adapter, "--prompt", "1"}, 1, "learned to read prompts of version 4"},
-		{[]string{"--sample=-1"}, 1, "--sample -1: want"},
+		{[]string{"--sample=-1"}, 2, "--sample -1: want"},
 		{[]string{"--ranker", "lm", "--think", "8"}, 1, "--think 8: the model reads prompts of version 4 by lines"},
-		{[]string{"--ranker", "lm", "--think=-1"}, 1, "--think -1: want tokens"},
-		{[]string{"--ranker", "fusion", "--think", "8"}, 1, "--think is about the language model"},
+		{[]string{"--ranker", "lm", "--think=-1"}, 2, "--think -1: want tokens"},
+		{[]string{"--ranker", "fusion", "--think", "8"}, 2, "--think is about the language model"},
 		{[]string{"--ranker", "lm", "--model", adapter}, 1, "it is an adapter: name the model that it belongs to"},
 		{[]string{"--ranker", "lm", "--adapter", model}, 1, "adapter " + model + ": "},
 		{[]string{"--ranker", "lm", "--adapter", "/does/not/exist"}, 2, "/does/not/exist"},
 		{[]string{"--ranker", "lm", "--model", s.file("events.csv")}, 1, "open GGUF file " + s.file("events.csv")},
 		{[]string{"--ranker", "lm", "--readout", "aloud"}, 2, "--readout"},
 		{[]string{"--ranker", "lm", "--prompt", "9"}, 1, "prompts of version 4; lines and 9 are asked for"},
-		{[]string{"--ranker", "fusion", "--model", model}, 1, "--model is about the language model, which does not rank here; add lm to --ranker"},
-		{[]string{"--adapter", adapter}, 1, "--adapter is about the language model"},
-		{[]string{"--readout", "lines"}, 1, "--readout is about the language model"},
-		{[]string{"--prompt", "2"}, 1, "--prompt is about the language model"},
-		{[]string{"--ranker", "lm", "--fit-before", s.before}, 1, "--fit-before is about the fusion"},
+		{[]string{"--ranker", "fusion", "--model", model}, 2, "--model is about the language model, which does not rank here; add lm to --ranker"},
+		{[]string{"--adapter", adapter}, 2, "--adapter is about the language model"},
+		{[]string{"--readout", "lines"}, 2, "--readout is about the language model"},
+		{[]string{"--prompt", "2"}, 2, "--prompt is about the language model"},
+		{[]string{"--ranker", "lm", "--fit-before", s.before}, 2, "--fit-before is about the fusion"},
 	} {
 		var out, errs bytes.Buffer
 		if code := run(t.Context(), s.args(tc.args...), &out, &errs); code != tc.code || out.Len() != 0 || !strings.Contains(errs.String(), tc.want) {
@@ -94,21 +94,22 @@ func TestEvalLMWithAnAdapter(t *testing.T) {
 	// The same flags of serve and recommend are checked before any server is asked.
 	for _, tc := range []struct {
 		args string
+		code int
 		want string
 	}{
-		{"--no-model --model " + model, "--no-model excludes --model, --adapter and --ollama"},
-		{"--no-model --adapter " + adapter, "--no-model excludes --model, --adapter and --ollama"},
-		{"--no-model --ollama http://127.0.0.1:1", "--no-model excludes --model, --adapter and --ollama"},
-		{"--ollama http://127.0.0.1:1 --adapter " + adapter, "--adapter is for the model that runs within this program; Ollama has adapters in its models"},
-		{"--model " + model + " --adapter " + adapter, "it does not belong to this model"},
-		{"--model smollm2:135m", "--model: open GGUF file smollm2:135m: open smollm2:135m: no such file or directory; it names a GGUF file here, or with --ollama URL a model of that server"},
-		{"--model " + s.file("events.csv"), "open GGUF file " + s.file("events.csv")},
+		{"--no-model --model " + model, 2, "--no-model excludes --model, --adapter and --ollama"},
+		{"--no-model --adapter " + adapter, 2, "--no-model excludes --model, --adapter and --ollama"},
+		{"--no-model --ollama http://127.0.0.1:1", 2, "--no-model excludes --model, --adapter and --ollama"},
+		{"--ollama http://127.0.0.1:1 --adapter " + adapter, 2, "--adapter is for the model that runs within this program; Ollama has adapters in its models"},
+		{"--model " + model + " --adapter " + adapter, 1, "it does not belong to this model"},
+		{"--model smollm2:135m", 1, "--model: open GGUF file smollm2:135m: open smollm2:135m: no such file or directory; it names a GGUF file here, or with --ollama URL a model of that server"},
+		{"--model " + s.file("events.csv"), 1, "open GGUF file " + s.file("events.csv")},
 	} {
 		for _, command := range []string{"recommend u", "serve --listen 127.0.0.1:0"} {
 			var out, errs bytes.Buffer
 			args := strings.Fields(command + " --kafka 127.0.0.1:1 --redis redis://127.0.0.1:1/0 " + tc.args)
-			if code := run(t.Context(), args, &out, &errs); code != 1 || !strings.Contains(errs.String(), tc.want) || strings.Contains(errs.String(), "not ready") {
-				t.Errorf("r2rec %q: exit code %d, %s; want %q", args, code, errs.String(), tc.want)
+			if code := run(t.Context(), args, &out, &errs); code != tc.code || !strings.Contains(errs.String(), tc.want) || strings.Contains(errs.String(), "not ready") {
+				t.Errorf("r2rec %q: exit code %d, %s; want %d and %q", args, code, errs.String(), tc.code, tc.want)
 			}
 		}
 	}

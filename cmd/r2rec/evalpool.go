@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -27,17 +26,17 @@ func (f evalPool) check(rankers []string) error {
 	given := f.PoolFrom != "" || f.PoolWeight != nil
 	switch {
 	case wanted && !(slices.Contains(rankers, "fusion") && slices.Contains(rankers, "lm")):
-		return errors.New("--ranker pool: it joins fusion and lm, so both have to rank; name them too")
+		return misuse("--ranker pool: it joins fusion and lm, so both have to rank; name them too")
 	case wanted && !given:
-		return errors.New("--ranker pool: say the model's weight by --pool-weight, or what to learn it from by --pool-from")
+		return misuse("--ranker pool: say the model's weight by --pool-weight, or what to learn it from by --pool-from")
 	case given && !wanted:
-		return errors.New("--pool-from, --pool-weight: they are about the ranker pool; add fusion,lm,pool to --ranker")
+		return misuse("--pool-from, --pool-weight: they are about the ranker pool; add fusion,lm,pool to --ranker")
 	case f.PoolWeight != nil && !(*f.PoolWeight >= 0 && *f.PoolWeight <= 1):
-		return fmt.Errorf("--pool-weight %v: want 0 to 1", *f.PoolWeight)
+		return misuse("--pool-weight %v: want 0 to 1", *f.PoolWeight)
 	case f.Sample < 0:
-		return fmt.Errorf("--sample %d: want a number of cases, or 0 for all", f.Sample)
+		return misuse("--sample %d: want a number of cases, or 0 for all", f.Sample)
 	case f.Scores != "" && f.Scores == f.PoolFrom:
-		return fmt.Errorf("--scores %s: --pool-from is read from there; the weight is learned from other cases than it is measured on", f.Scores)
+		return misuse("--scores %s: --pool-from is read from there; the weight is learned from other cases than it is measured on", f.Scores)
 	case f.Scores != "":
 		return checkFolder("--scores", f.Scores)
 	}

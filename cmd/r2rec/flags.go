@@ -149,11 +149,11 @@ func (f modelFlags) open(p *process) (m reasoner.Model, why string, err error) {
 	}
 	switch {
 	case f.NoModel && (f.Ollama != "" || f.Model != "" || f.Adapter != ""):
-		return nil, "", errors.New("--no-model excludes --model, --adapter and --ollama")
+		return nil, "", misuse("--no-model excludes --model, --adapter and --ollama")
 	case f.NoModel:
 		return nil, "no model is wanted (--no-model)", nil
 	case f.Ollama != "" && f.Adapter != "":
-		return nil, "", errors.New("--adapter is for the model that runs within this program; Ollama has adapters in its models")
+		return nil, "", misuse("--adapter is for the model that runs within this program; Ollama has adapters in its models")
 	case f.Ollama != "":
 		return f.client(p)
 	}
@@ -208,11 +208,11 @@ func (f modelFlags) checkTimes() error {
 func (f modelFlags) checkThink() error {
 	switch {
 	case f.Think < 0:
-		return fmt.Errorf("--think %d: want tokens, or 0 for no thought", f.Think)
+		return misuse("--think %d: want tokens, or 0 for no thought", f.Think)
 	case f.Think > 0 && (f.Ollama != "" || f.NoModel):
-		return errors.New("--think is for a model that runs within this program: leave out --ollama and --no-model")
+		return misuse("--think is for a model that runs within this program: leave out --ollama and --no-model")
 	case f.Think > 0 && f.Model == "":
-		return errors.New("--think needs a --model that knows words: the one that travels with the program knows figures only")
+		return misuse("--think needs a --model that knows words: the one that travels with the program knows figures only")
 	}
 	return nil
 }

@@ -193,13 +193,17 @@ func TestServeRanksWithTheModelThatIsNamed(t *testing.T) {
 		if rec := p.recommend(user); rec.Source != event.Reasoned || rec.Model != "wordy" || len(rec.Items) == 0 || len(rec.Items[0].Reasons) == 0 {
 			t.Errorf("thinking: %s, model %s, %s", rec.Source, rec.Model, rec.Note)
 		}
-		for _, tc := range []struct{ flags, says string }{
-			{"--think 6", "--think needs a --model that knows words"},
-			{"--think 6 --no-model", "leave out --ollama and --no-model"},
-			{"--think=-1", "--think -1: want tokens"},
-			{"--think 6 --model " + model, "the model was taught the readout lines"},
+		for _, tc := range []struct {
+			flags string
+			code  int
+			says  string
+		}{
+			{"--think 6", exitMisused, "--think needs a --model that knows words"},
+			{"--think 6 --no-model", exitMisused, "leave out --ollama and --no-model"},
+			{"--think=-1", exitMisused, "--think -1: want tokens"},
+			{"--think 6 --model " + model, 1, "the model was taught the readout lines"},
 		} {
-			if said := p.fails(append(p.everywhere("recommend", user), strings.Fields(tc.flags)...)...); !strings.Contains(said, tc.says) {
+			if said := p.ends(tc.code, append(p.everywhere("recommend", user), strings.Fields(tc.flags)...)...); !strings.Contains(said, tc.says) {
 				t.Errorf("recommend %s says %s, want %q", tc.flags, said, tc.says)
 			}
 		}
@@ -360,7 +364,7 @@ func TestLMWrongInput(t *testing.T) {
 		{pretrain("--checkpoint", out), 2, "--checkpoint " + out + ": --out is to be written there"},
 
 		{[]string{"tune"}, 2, "--adapter-out"},
-		{[]string{"tune", "--adapter-out", out}, 1, "name what to learn from: --events and --fit-before, or --texts"},
+		{[]string{"tune", "--adapter-out", out}, 2, "name what to learn from: --events and --fit-before, or --texts"},
 		{tune("--texts", s.file("text")), 2, "--texts says all that is learned: leave out --events, --items and --fit-before"},
 		{texts("text"), 1, "text:1: invalid character"},
 		{texts("none"), 1, "none has no texts"},
@@ -368,20 +372,20 @@ func TestLMWrongInput(t *testing.T) {
 		{texts("number"), 1, "number:1: "},
 		{texts("past"), 1, "past:1: learned_events: before is 5 ms"},
 		{texts("half", "--plot", filepath.Join(dir, "missing", "plot.svg")), 1, "--plot " + filepath.Join(dir, "missing", "plot.svg")},
-		{tune("--cases", "0"), 1, "--cases 0: want 1 or more"},
-		{tune("--alpha=-1"), 1, "alpha -1"},
-		{tune("--rank", "0"), 1, "--rank 0: want 1 or more"},
-		{tune("--rank=-1"), 1, "--rank -1: want 1 or more"},
-		{tune("--rank", "100000000"), 1, "rank 100000000: must be 1 to"},
-		{tune("--targets", "attn_q,brain"), 1, `target "brain": must be one of`},
-		{tune("--fit-before", "tomorrow"), 1, `--fit-before: "tomorrow" is no time`},
+		{tune("--cases", "0"), 2, "--cases 0: want 1 or more"},
+		{tune("--alpha=-1"), 2, "alpha -1"},
+		{tune("--rank", "0"), 2, "--rank 0: want 1 or more"},
+		{tune("--rank=-1"), 2, "--rank -1: want 1 or more"},
+		{tune("--rank", "100000000"), 2, "rank 100000000: must be 1 to"},
+		{tune("--targets", "attn_q,brain"), 2, `target "brain": must be one of`},
+		{tune("--fit-before", "tomorrow"), 2, `--fit-before: "tomorrow" is no time`},
 		{tune("--fit-before", "400000000"), 1, "--fit-before 400000000: draw cases to fit with: none of the 0 events"},
 		{tune("--events", s.file("none.csv")), 1, "none of the 0 events"},
 		{tune("--events", s.file("text")), 1, "text:1"},
 		{tune("--model", s.file("text")), 1, "open GGUF file " + s.file("text")},
 		{tune("--readout", "letters"), 1, "the model was taught the readout lines"},
 		{tune("--prompt", "1"), 1, "the model was taught the readout lines and prompts of version 4"},
-		{tune("--met", "0"), 1, "--met 0"},
+		{tune("--met", "0"), 2, "--met 0"},
 
 		{[]string{"traces"}, 2, "--events"},
 		{traces("--steps", "5"), 2, "--steps 5: want at most 4"},

@@ -63,20 +63,20 @@ func (c lmTuneCommand) Run(p *process) (err error) {
 		return err
 	}
 	if c.Cases < 1 {
-		return fmt.Errorf("--cases %d: want 1 or more", c.Cases)
+		return misuse("--cases %d: want 1 or more", c.Cases)
 	}
 	if c.Rank < 1 {
-		return fmt.Errorf("--rank %d: want 1 or more", c.Rank)
+		return misuse("--rank %d: want 1 or more", c.Rank)
 	}
 	if c.Texts != "" {
 		return c.tuneTexts(p, l)
 	}
 	if c.Events == "" || c.FitBefore == "" {
-		return errors.New("name what to learn from: --events and --fit-before, or --texts")
+		return misuse("name what to learn from: --events and --fit-before, or --texts")
 	}
 	before, err := parseMoment(c.FitBefore)
 	if err != nil {
-		return fmt.Errorf("--fit-before: %w", err)
+		return misuse("--fit-before: %w", err)
 	}
 	data, err := dataset.OpenFiles(c.Events, c.Items)
 	if err != nil {
@@ -94,7 +94,7 @@ func (c lmTuneCommand) Run(p *process) (err error) {
 	adapter := engine.AdapterOptions{Rank: c.Rank, Alpha: c.Alpha, Targets: c.Targets, Seed: c.Seed, Learn: l.options(""),
 		Note: fmt.Sprintf("supervised fine-tuning on what happened before %s", before), LearnedEvents: event.PastOf(data.Interactions(), before)}
 	if _, err := model.NewAdapter(adapter); err != nil { // an adapter that cannot be is told before anything takes time
-		return fmt.Errorf("--rank %d, --alpha %v: %w", c.Rank, c.Alpha, err)
+		return misuse("--rank %d, --alpha %v: %w", c.Rank, c.Alpha, err)
 	}
 	shown := &stages{p: p}
 	defer shown.close()

@@ -60,8 +60,7 @@ func main() {
 }
 
 // Exit codes: exitStopped is that of a command that a signal stopped before it was done, exitMisused of one whose flags or
-// arguments are wrong (usage), so that it would fail however often it is run. eval, lm tune, train replay
-// and train compare tell that of few flags beside what kong finds.
+// arguments are wrong (usage), so that it would fail however often it is run.
 const (
 	exitStopped = 130
 	exitMisused = 2

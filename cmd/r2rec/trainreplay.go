@@ -112,7 +112,7 @@ func (c trainReplayCommand) Run(p *process) (err error) {
 		return err
 	}
 	if _, err := r.base.NewAdapter(engine.AdapterOptions{Rank: c.Rank, Targets: c.Targets}); err != nil { // told before anything takes time
-		return fmt.Errorf("--rank %d: %w", c.Rank, err)
+		return misuse("--rank %d: %w", c.Rank, err)
 	}
 	if r.dir, err = os.MkdirTemp("", "r2rec-replay-"); err != nil {
 		return err
@@ -125,10 +125,10 @@ func (c trainReplayCommand) Run(p *process) (err error) {
 func (c trainReplayCommand) check() (event.Time, error) {
 	before, err := parseMoment(c.FitBefore)
 	if err != nil {
-		return 0, fmt.Errorf("--fit-before: %w", err)
+		return 0, misuse("--fit-before: %w", err)
 	}
-	if err := errors.Join(c.evalGraph.check(), checkCounts(count{"--cases", c.Cases, 1}, count{"--rank", c.Rank, 1}, count{"--k", c.K, 1},
-		count{"--sft-steps", c.SFTSteps, 0}, count{"--choice-steps", c.ChoiceSteps, 0}, count{"--steps", c.Steps, 0})); err != nil {
+	if err := errors.Join(c.evalGraph.check(), wrong(checkCounts(count{"--cases", c.Cases, 1}, count{"--rank", c.Rank, 1}, count{"--k", c.K, 1},
+		count{"--sft-steps", c.SFTSteps, 0}, count{"--choice-steps", c.ChoiceSteps, 0}, count{"--steps", c.Steps, 0}))); err != nil {
 		return 0, err
 	}
 	for _, f := range []struct {
@@ -145,14 +145,17 @@ func (c trainReplayCommand) check() (event.Time, error) {
 		{"--gate-detect", c.GateDetect, math.SmallestNonzeroFloat64, math.MaxFloat64, "more than 0"},
 	} {
 		if !(f.value >= f.low && f.value <= f.high) {
-			return 0, fmt.Errorf("%s %v: want %s", f.name, f.value, f.want)
+			return 0, misuse("%s %v: want %s", f.name, f.value, f.want)
 		}
 	}
 	if err := c.replayThink.check(c.engineFlags); err != nil {
 		return 0, err
 	}
 	if c.Steps+c.ChoiceSteps == 0 {
-		return 0, errors.New("--steps 0, --choice-steps 0: nothing would be learned from clicks; r2rec lm tune only fine-tunes")
+		return 0, misuse("--steps 0, --choice-steps 0: nothing would be learned from clicks; r2rec lm tune only fine-tunes")
+	}
+	if c.SFTOut != "" && c.From == "" && (c.Think > 0 || c.SFTSteps == 0 || c.SFTShare == 0) {
+		return 0, misuse("--sft-out: there is no fine-tuning with --sft-steps 0, --sft-share 0 or --think; leave out one of them")
 	}
 	for _, s := range []struct {
 		steps int
@@ -169,14 +172,14 @@ func (c trainReplayCommand) check() (event.Time, error) {
 			continue
 		}
 		if file == c.AdapterOut {
-			return 0, fmt.Errorf("%s %s: --adapter-out is to be written there", flag, file)
+			return 0, misuse("%s %s: --adapter-out is to be written there", flag, file)
 		}
 		if err := checkWritable(flag, file); err != nil {
 			return 0, err
 		}
 	}
 	if c.Outcomes != "" && len(c.Test) == 0 {
-		return 0, errors.New("--outcomes: nothing is measured without --test")
+		return 0, misuse("--outcomes: nothing is measured without --test")
 	}
 	return before, nil
 }

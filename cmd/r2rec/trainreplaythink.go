@@ -18,9 +18,9 @@ type replayThink struct {
 
 func (f replayThink) check(of engineFlags) error {
 	if f.From != "" && f.Think == 0 {
-		return errors.New("--from goes with --think: without thoughts the policy begins with fine-tuning on the earliest cases")
+		return misuse("--from goes with --think: without thoughts the policy begins with fine-tuning on the earliest cases")
 	}
-	return errors.Join(thinkFlag{f.Think}.check(servedFlags(of)), f.thoughtFlags.check())
+	return wrong(errors.Join(thinkFlag{f.Think}.check(servedFlags(of)), f.thoughtFlags.check()))
 }
 
 // learnThoughts is the round of a policy that thinks.
