@@ -53,18 +53,19 @@ func (c *Cache) runOnce(ctx context.Context, txs []transaction) (replies [][]any
 // runPipeline is run on a single server. A transaction of one command needs no MULTI.
 func (c *Cache) runPipeline(ctx context.Context, txs []transaction) ([][]any, error) {
 	pipe := c.rdb.Pipeline()
-	last := make([]*redis.Cmd, len(txs)) // EXEC, or the only command
-	queued := make([][]*redis.StatusCmd, len(txs))
+	last := make([]*redis.Cmd, len(txs))           // EXEC, or the only command
+	queued := make([][]*redis.StatusCmd, len(txs)) // MULTI too: where it is refused, the others run by themselves
 	for i, t := range txs {
 		if len(t.cmds) == 1 {
 			last[i] = pipe.Do(ctx, t.cmds[0]...)
 			continue
 		}
-		pipe.Do(ctx, "multi")
-		queued[i] = make([]*redis.StatusCmd, len(t.cmds))
-		for j, cmd := range t.cmds {
-			queued[i][j] = redis.NewStatusCmd(ctx, cmd...)
-			_ = pipe.Process(ctx, queued[i][j]) // which only keeps it
+		queued[i] = append(make([]*redis.StatusCmd, 0, 1+len(t.cmds)), redis.NewStatusCmd(ctx, "multi"))
+		for _, cmd := range t.cmds {
+			queued[i] = append(queued[i], redis.NewStatusCmd(ctx, cmd...))
+		}
+		for _, q := range queued[i] {
+			_ = pipe.Process(ctx, q) // which only keeps it
 		}
 		last[i] = pipe.Do(ctx, "exec")
 	}
