@@ -114,6 +114,9 @@ func (o *ExportOptions) learnable(ctx context.Context, judges func(all []Rollout
 		o.Input = &now
 	}
 	joined, read, err := recall(ctx, o.History, *o.Input, o.Model)
+	if err == nil && o.Read != nil { // by a trainer elsewhere prompts are read as they were
+		err = o.alike(&joined)
+	}
 	if err != nil {
 		return nil, nil, rep, err
 	}
@@ -133,6 +136,19 @@ func (o *ExportOptions) learnable(ctx context.Context, judges func(all []Rollout
 	}
 	rep.Choices = len(Choices(training))
 	return training, fitted.Q, rep, nil
+}
+
+// alike leaves out what an adapter for the same servers cannot learn from as it stands: other thoughts are in those prompts.
+func (o *ExportOptions) alike(j *Joined) error {
+	if why := thoughtOtherwise(j.Rollouts, o.State.Used, o.State.Current, o.Model.Think); why != "" {
+		return errors.New(why)
+	}
+	all := len(j.Rollouts)
+	j.Rollouts = slices.DeleteFunc(j.Rollouts, func(r Rollout) bool { return (thought(r.Decision) == 0) != (o.Model.Think == 0) })
+	if n := all - len(j.Rollouts); n > 0 {
+		j.Dropped[OtherThought] += n
+	}
+	return nil
 }
 
 func exported(r Rollout, q []float64, read Reader) (Exported, error) {

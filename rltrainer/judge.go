@@ -2,16 +2,19 @@ package rltrainer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 
+	"github.com/r2rec/r2rec/internal/lm"
 	"github.com/r2rec/r2rec/internal/ope"
 	"github.com/r2rec/r2rec/internal/policy"
 )
 
 // Judge makes the gate's samples of rollouts that the model was not trained on: on the logged context and shuffle, at the
-// decision's own temperature and weight. A model that thinks writes its own thoughts, the likeliest, as it would when it is served, so
-// that its policy is as exactly known as that of one that answers at once; what was said when the decision was made is not read. q has the values of each rollout's candidates by a click model that knows nothing
+// decision's own temperature and weight. A model that thinks writes its own thoughts, the likeliest, as it would when it is
+// served, so that its policy is as exactly known as that of one that answers at once; what was said when the decision was
+// made is not read. q has the values of each rollout's candidates by a click model that knows nothing
 // of the trainer's (FitClicks on these rollouts). The model is asked from several goroutines, as it would be served.
 //
 // told, where it is not nil, hears how many are judged.
@@ -84,10 +87,13 @@ func judge(ctx context.Context, r Ranker, of Rollout, q []float64) (ope.Sample, 
 		return ope.Sample{}, Change{}, fmt.Errorf("it has %d candidates, %d scores and %d values", len(d.Context.Candidates), len(d.Scores), len(q))
 	}
 	model, err := ask(ctx, r, d.Model.PromptVersion, d.Context, d.Seed)
+	if _, ok := thinks(r); ok && (errors.Is(err, lm.ErrPromptTooLong) || errors.Is(err, lm.ErrNonsense)) {
+		model, err = nil, nil // of its own thought's making: a server would have the graph rank
+	}
 	if err != nil {
 		return ope.Sample{}, Change{}, err
 	}
-	if len(model) != len(graph) {
+	if model != nil && len(model) != len(graph) {
 		return ope.Sample{}, Change{}, fmt.Errorf("%d log-shares for %d candidates", len(model), len(graph))
 	}
 	target := policy.First(policy.Pool(graph, model, d.ModelWeight), d.Temperature)

@@ -29,16 +29,17 @@ type Reason string
 
 // The reasons, in the order in which they are looked for: a decision counts for the first that holds.
 const (
-	Forgotten   Reason = "forgotten"    // the user asked for it to be forgotten
-	Control     Reason = "control"      // the user belongs to those who always get the graph's ranking
-	ByGraph     Reason = "graph"        // the graph's ranking was served, or the model had no part in it
-	NotExplored Reason = "not explored" // the slate was not drawn: nothing says what another would have earned
-	OtherModel  Reason = "other model"  // another base model, readout or version of the prompt
-	Stale       Reason = "stale"        // older than the bound
-	NoChoice    Reason = "no choice"    // fewer than two candidates
-	NotShown    Reason = "not shown"    // slot 1 has no reward: nobody saw it, or nobody knows yet
-	OtherPrompt Reason = "other prompt" // its context and seed do not give the prompt that was read
-	OtherScores Reason = "other scores" // its shares do not give the final scores, or those not the logged probability
+	Forgotten    Reason = "forgotten"     // the user asked for it to be forgotten
+	Control      Reason = "control"       // the user belongs to those who always get the graph's ranking
+	ByGraph      Reason = "graph"         // the graph's ranking was served, or the model had no part in it
+	NotExplored  Reason = "not explored"  // the slate was not drawn: nothing says what another would have earned
+	OtherModel   Reason = "other model"   // another base model, readout or version of the prompt
+	Stale        Reason = "stale"         // older than the bound
+	NoChoice     Reason = "no choice"     // fewer than two candidates
+	NotShown     Reason = "not shown"     // slot 1 has no reward: nobody saw it, or nobody knows yet
+	OtherPrompt  Reason = "other prompt"  // its context and seed do not give the prompt that was read
+	OtherThought Reason = "other thought" // exports only: it has a thought where servers answer at once, or the reverse
+	OtherScores  Reason = "other scores"  // its shares do not give the final scores, or those not the logged probability
 )
 
 // JoinOptions say which decisions a round may learn from.

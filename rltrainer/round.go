@@ -190,6 +190,7 @@ func setDefault[T comparable](v *T, d T) {
 // RunRound learns a new adapter from what was decided and earned, has the gate judge it, and publishes what came of it:
 //
 //	log of adapters -> parent · history -> rollouts -> q, SFT, policy gradient -> gate -> store -> log of adapters
+//	                                                   q, thoughts (Think)
 //
 // It can be killed at any instant: called again with the same options it goes on where it stood, and ends the same. Where
 // the world has moved on meanwhile (another parent), it begins anew; where learning diverges it is given up, since it would

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -18,6 +19,7 @@ import (
 	"github.com/r2rec/r2rec/internal/llama/token"
 	"github.com/r2rec/r2rec/internal/lm"
 	"github.com/r2rec/r2rec/internal/lm/engine"
+	"github.com/r2rec/r2rec/internal/policy"
 	"github.com/r2rec/r2rec/internal/simulate"
 )
 
@@ -198,8 +200,8 @@ func TestARoundTeachesThoughts(t *testing.T) {
 
 	// A round for servers that have it answer at once has nothing to say about it.
 	s.Teacher = atOnce{school}
-	if _, err := RunRound(t.Context(), s.RoundOptions); err != nil {
-		t.Errorf("while it is rolled out: %v", err)
+	if waits, err := RunRound(t.Context(), s.RoundOptions); err != nil || waits.Verdict != Waiting {
+		t.Errorf("while it is rolled out: %+v, %v", waits, err)
 	}
 	record, _ := state.Record(report.Adapter)
 	record.Kind, record.Share, record.Gate, record.Timestamp = event.Complete, 0, nil, later
@@ -227,6 +229,71 @@ func TestJudgesThinkAlike(t *testing.T) {
 		if got := judges(rollouts, 0, "", think); len(got) != 1 || got[0].Decision.Timestamp != want {
 			t.Errorf("think %d: %+v", think, got)
 		}
+	}
+}
+
+// Who says another --think than servers have is told so, by rounds and by exports, and teaches nothing meanwhile.
+func TestRoundsAreForServersThatThinkAlike(t *testing.T) {
+	s := newSetting(t)
+	s.past.live(t, 400, s.school.base, s.school.Model(), 1, nil)
+	for i := range s.past.decisions {
+		s.past.decisions[i].Model.Think = 64
+	}
+	report, err := RunRound(t.Context(), s.RoundOptions)
+	if err != nil || report.Verdict != NothingToLearn || !strings.Contains(report.Reason, "400 decisions could judge, but they were made with --think 64 (the newest), and this is for servers with --think 0") {
+		t.Errorf("%+v, %v", report, err)
+	}
+	who := s.school.Model()
+	who.Readout = "letters"
+	for i := range s.past.decisions {
+		s.past.decisions[i].Model.Readout = "letters"
+	}
+	_, err = Export(t.Context(), ExportOptions{History: s.past, Model: who, Now: s.Now, Read: s.school.base.Reading}, func(Exported) error { return errors.New("something was exported") })
+	if err == nil || !strings.Contains(err.Error(), "say --think as the servers do") {
+		t.Errorf("an export: %v", err)
+	}
+}
+
+// pondering is a policy that thinks its own: it prefers the first candidate, whatever was said before.
+type pondering struct{ fail error }
+
+func (p pondering) Thinks() bool { return true }
+
+func (p pondering) Rank(context.Context, iot.Prompt) ([]float64, error) {
+	return nil, errors.New("asked to answer at once")
+}
+
+func (p pondering) Think(_ context.Context, c event.Context, q iot.Prompt) (iot.Reply, []float64, error) {
+	if strings.Contains(q.Text, "misleading") {
+		return iot.Reply{}, nil, errors.New("another's thought was read")
+	}
+	z := make([]float64, len(c.Candidates))
+	z[0] = 2
+	return iot.Reply{}, policy.LogSoftmax(z), p.fail
+}
+
+// A policy that thinks is judged by its own thoughts, not by what was said; one whose thought leaves no room for an answer as a server
+// would then rank.
+func TestJudgeHasThinkersThinkForThemselves(t *testing.T) {
+	said := []event.Step{{ItemID: "b", Text: "misleading", Chains: []int{2}}}
+	graph := []float64{.25, .75}
+	d := event.Decision{DecisionID: "d", UserID: "u", Model: &event.Model{PromptVersion: iot.Thoughts, Think: 9}, Context: twoWays, Temperature: 1, ModelWeight: .5, Said: said,
+		Scores: policy.Pool(graph, []float64{math.Log(.5), math.Log(.5)}, .5)}
+	d.Slate = policy.Slate(d, 1)
+	rollouts := []Rollout{{Decision: d, First: 0}}
+	q := [][]float64{{1, 0}}
+	want := policy.First(policy.Pool(graph, policy.LogSoftmax([]float64{2, 0}), .5), 1)[0]
+	for _, tc := range []struct {
+		fail error
+		want float64
+	}{{nil, want}, {lm.ErrPromptTooLong, .25}} {
+		samples, _, err := Judge(t.Context(), pondering{tc.fail}, rollouts, q, nil)
+		if err != nil || math.Abs(samples[0].Target-tc.want) > 1e-9 {
+			t.Errorf("%v: %+v, %v; want %.4f", tc.fail, samples, err, tc.want)
+		}
+	}
+	if _, _, err := Judge(t.Context(), pondering{errors.New("broken")}, rollouts, q, nil); err == nil {
+		t.Error("a model that fails otherwise is judged")
 	}
 }
 

@@ -38,6 +38,9 @@ func (r *round) gather(ctx context.Context) (m material, err error) {
 	rep := &r.note.Report
 	rep.Read, rep.Repeated, rep.Dropped = read, joined.Repeated, joined.Dropped
 	rep.Training, rep.Held, rep.Users = len(m.training), len(m.held), users(m.training)
+	if why := thoughtOtherwise(joined.Rollouts, r.note.Used, r.note.Parent, r.note.Model.Think); why != "" {
+		return m, r.finish(NothingToLearn, why)
+	}
 	if r.Import.Path != "" {
 		if len(m.held) == 0 {
 			return m, r.finish(NothingToLearn, fmt.Sprintf("no decision since %s that the adapter was not learned from, that no gate has used, and that was made by what is current: the gate has nothing to go by", r.Import.Before))
@@ -71,11 +74,34 @@ func cut(rollouts, judges []Rollout, share float64) (training, held []Rollout) {
 // at most as many tokens as it is served with.
 func judges(rollouts []Rollout, used event.Time, parent string, think int) (out []Rollout) {
 	for _, r := range rollouts {
-		if m := r.Decision.Model; r.Decision.Timestamp > used && m.Adapter == parent && m.Think == think {
+		if r.Decision.Timestamp > used && r.Decision.Model.Adapter == parent && thought(r.Decision) == think {
 			out = append(out, r)
 		}
 	}
 	return out
+}
+
+// thought is how many tokens a decision's model was given to think before it answered; -1: some, which nobody wrote down.
+func thought(d event.Decision) int {
+	if d.Model.Think == 0 && len(d.Said) > 0 {
+		return -1
+	}
+	return d.Model.Think
+}
+
+// thoughtOtherwise says why nothing judges where decisions would, but for how long the model thought; "": that is not why.
+func thoughtOtherwise(rollouts []Rollout, used event.Time, parent string, think int) string {
+	n, as := 0, 0
+	for _, r := range rollouts {
+		d := r.Decision
+		if with := thought(d); d.Timestamp > used && d.Model.Adapter == parent && with >= 0 && with != think {
+			n, as = n+1, with
+		}
+	}
+	if n == 0 || len(judges(rollouts, used, parent, think)) > 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d decisions could judge, but they were made with --think %d (the newest), and this is for servers with --think %d: say --think as the servers do", n, as, think)
 }
 
 // before is the rollouts older than a time, of those in the order of time.

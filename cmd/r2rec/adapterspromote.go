@@ -66,6 +66,12 @@ func (c adaptersPromoteCommand) Run(p *process) error {
 		proven = len(m.Canaries) > 0
 	}
 	who, err := c.fits(p, file)
+	if err == nil {
+		c.Think, err = d.thinks(c.thinkFlag, who.Adapter)
+	}
+	if err == nil && c.Think != who.Think {
+		who, err = c.fits(p, file)
+	}
 	if err != nil {
 		return err
 	}
@@ -109,6 +115,9 @@ func (d *adapterDesk) wouldCount(record event.Promotion) error {
 	switch {
 	case record.Kind == event.Promote && record.Adapter == d.state.Current:
 		return fmt.Errorf("%s is current already", cleanName(record.Adapter))
+	case record.Kind == event.Promote && record.Share < 1 && d.state.Current != "" && thinkOf(d.state, d.state.Current) != record.Think:
+		return fmt.Errorf("it is for servers with --think %d, and %s, which is current, for such with --think %d: no server serves both, so that nothing can be compared; --share 1 gives it to all", record.Think,
+			cleanName(d.state.Current), thinkOf(d.state, d.state.Current))
 	case record.Kind == event.Promote && record.Adapter == d.state.Candidate:
 		return fmt.Errorf("%s is being rolled out to %s of the users already; --share 1 gives it to all", cleanName(record.Adapter), percent(d.state.Share))
 	}

@@ -72,8 +72,11 @@ func (c adaptersShowCommand) Run(p *process) error {
 			shown.State, shown.Entries, shown.Gate = string(s.Standing), s.Entries, s.Gate()
 		}
 	}
-	record, _ := d.state.Record(digest)
-	shown.thinks = record.Think
+	for _, e := range shown.Entries { // the last one that says how it answers
+		if e.Void == "" && e.Record.Adapter == digest && e.Record.Kind != event.RollBack {
+			shown.thinks = e.Record.Think
+		}
+	}
 	m, err := d.store.Manifest(p.ctx, digest)
 	switch {
 	case err == nil:

@@ -43,7 +43,7 @@ func TestServeFollowsAdaptersThatThink(t *testing.T) {
 		return strings.Contains(body, `"item_id"`), body
 	})
 	promote := func(file string, flags ...string) []string {
-		return append(append([]string{"adapters", "promote", file, "--share", "1", "--adapters", tr.folder, "--model", model}, flags...), p.kafkaArgs()...)
+		return append(append([]string{"adapters", "promote", file, "--adapters", tr.folder, "--model", model}, flags...), p.kafkaArgs()...)
 	}
 	serving := func(want string) {
 		t.Helper()
@@ -53,7 +53,11 @@ func TestServeFollowsAdaptersThatThink(t *testing.T) {
 		})
 	}
 	thinks, other := tr.make(1, true), tr.make(2, true)
-	p.do(promote(thinks, "--think", "6")...)
+	p.do(promote(thinks, "--think", "6", "--share", "0.5")...)
+	if said := p.fails(promote(thinks, "--think", "7", "--share", "1")...); !strings.Contains(said, "is being rolled out with think 6") {
+		t.Errorf("another think in the middle of a roll-out: %s", said)
+	}
+	p.do(promote(thinks, "--share", "1")...) // as it is being rolled out
 	serving(thinks)
 	_, before := s.ask("GET", "/metrics", "")
 	if got := s.adapterOf("u3"); got != thinks {
@@ -62,7 +66,7 @@ func TestServeFollowsAdaptersThatThink(t *testing.T) {
 	if _, after := s.ask("GET", "/metrics", ""); fmt.Sprint(thoughtLines.FindAllString(before, -1)) == fmt.Sprint(thoughtLines.FindAllString(after, -1)) {
 		t.Errorf("it wrote nothing: the lines counted are %q", thoughtLines.FindAllString(after, -1))
 	}
-	if st, err := tr.log.State(t.Context()); err != nil || st.Entries[0].Record.Think != 6 || st.Entries[0].Record.Kind != event.Promote {
+	if st, err := tr.log.State(t.Context()); err != nil || len(st.Entries) != 2 || st.Entries[1].Record.Think != 6 || st.Entries[1].Record.Kind != event.Complete {
 		t.Errorf("the log says %+v, %v", st.Entries, err)
 	}
 
@@ -70,7 +74,10 @@ func TestServeFollowsAdaptersThatThink(t *testing.T) {
 		t.Errorf("show does not tell that it thinks:\n%s", shown)
 	}
 
-	p.do(promote(other, "--readout", "letters", "--prompt", "3")...)
+	if said := p.fails(promote(other)...); !strings.Contains(said, "no server serves both") {
+		t.Errorf("a roll-out that no server can compare: %s", said)
+	}
+	p.do(promote(other, "--readout", "letters", "--prompt", "3", "--share", "1")...)
 	p.eventually("health does not tell", func() (bool, string) {
 		c := s.component("adapter")
 		return c.State == web.Degraded && strings.Contains(c.Detail, "--think 0") && strings.Contains(c.Detail, "serving "+adapters.Name(thinks)), fmt.Sprintf("%+v", c)
@@ -93,6 +100,7 @@ func TestThinkFlags(t *testing.T) {
 		"train --once --think 6":                                       "--think needs a --model that knows words",
 		"train --once --think 6 --think-group 1 --model " + model:      "--think-group 1",
 		"train --once --think 6 --think-beta 0 --model " + model:       "--think-beta 0: want more than 0",
+		"train --once --think 6 --readout lines --model " + model:      "leave these out",
 		"train export x --think=-1 --model " + model:                   "--think -1: want tokens",
 		"serve --listen 127.0.0.1:0 --adapters a --think 6 --no-model": "--adapters excludes --no-model",
 	} {

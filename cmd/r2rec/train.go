@@ -81,7 +81,8 @@ func (trainRoundCommand) Help() string {
 prompts, fits a click model, fine-tunes on what was chosen, follows the policy gradient (doubly robust, with a KL
 divergence from the policy before), and lets an off-policy gate decide by decisions that nobody learned from. What
 passes goes to the store and to the log of adapters; servers that follow it swap, for a share of the users
-first. Where a roll-out is under way, its rewards are looked at first: they may end it. A killed round goes on
+first. With --think, for servers that have the model think before it answers, it learns what to say instead (r2rec lm think),
+and is judged by its own thoughts. Where a roll-out is under way, its rewards are looked at first: they may end it. A killed round goes on
 where it stood.
 
   r2rec train --once          one round, for cron; the exit code says how it ended
@@ -133,7 +134,9 @@ func (c trainRoundCommand) Run(p *process) error {
 	shown := &stages{p: p}
 	defer shown.close()
 	o := c.roundFlags.options()
-	o.Learn.Thoughts = c.thoughtFlags.options()
+	if c.Think > 0 {
+		o.Learn.Thoughts = c.thoughtFlags.options()
+	}
 	o.Dir, o.History, o.Store, o.Teacher = dir, history{kc}, store, t
 	o.Log = log
 	o.Logger, o.Now, o.Told = p.log, time.Now, shown.set

@@ -151,10 +151,10 @@ func (c trainReplayCommand) check() (event.Time, error) {
 	if err := c.replayThink.check(c.engineFlags); err != nil {
 		return 0, err
 	}
-	if c.Steps+c.ChoiceSteps == 0 {
+	if c.Think == 0 && c.Steps+c.ChoiceSteps == 0 {
 		return 0, misuse("--steps 0, --choice-steps 0: nothing would be learned from clicks; r2rec lm tune only fine-tunes")
 	}
-	if c.SFTOut != "" && c.From == "" && (c.Think > 0 || c.SFTSteps == 0 || c.SFTShare == 0) {
+	if c.SFTOut != "" && (c.Think > 0 || c.SFTSteps == 0 || c.SFTShare == 0) {
 		return 0, misuse("--sft-out: there is no fine-tuning with --sft-steps 0, --sft-share 0 or --think; leave out one of them")
 	}
 	for _, s := range []struct {

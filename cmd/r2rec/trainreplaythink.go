@@ -34,6 +34,9 @@ func (r *replay) learnThoughts(from string, learnFrom []rltrainer.Rollout) (path
 		return "", err
 	}
 	defer reference.Close()
+	if from == "" {
+		r.p.log.Warn("most models write nothing that can be rewarded before they were taught to: r2rec lm tune --texts teaches one, --from begins with it")
+	}
 	questions := rltrainer.RewardedBy(learnFrom, r.report.Clicks.Q)
 	path, err = r.teach("learning to think", from, r.ThinkSteps, r.ThinkRate, "thoughts rewarded by what was clicked", func(l *engine.Learner, told func(int, int)) error {
 		return rltrainer.Think(r.p.ctx, thinkingLearner{l, l.Writer()}, reference, questions, rltrainer.ThinkOptions{Steps: r.ThinkSteps, Batch: r.ThinkBatch, Group: r.ThinkGroup,

@@ -95,6 +95,8 @@ func (s *State) judge(p event.Promotion) string {
 		return "no adapter is being rolled out"
 	case p.Kind == event.Complete && p.Adapter != s.Candidate:
 		return fmt.Sprintf("%s is being rolled out", Name(s.Candidate))
+	case p.Kind == event.Complete && p.Think != s.about(s.Candidate).Think:
+		return fmt.Sprintf("it says think %d, and %s is being rolled out with think %d", p.Think, Name(s.Candidate), s.about(s.Candidate).Think)
 	case p.Parent != s.Current:
 		return fmt.Sprintf("its parent is %s, and current is %s", Name(p.Parent), Name(s.Current))
 	case p.Kind == event.Promote && s.Candidate != "":
@@ -103,6 +105,11 @@ func (s *State) judge(p event.Promotion) string {
 		return fmt.Sprintf("its gate used decisions after %s, and those up to %s had been used", p.Gate.After, s.Used)
 	}
 	return ""
+}
+
+func (s *State) about(adapter string) event.Promotion {
+	p, _ := s.Record(adapter)
+	return p
 }
 
 func (s *State) judgeRollBack(p event.Promotion) string {

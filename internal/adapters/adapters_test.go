@@ -40,6 +40,11 @@ func refuse(adapter, parent string, g *event.Gate) event.Promotion {
 func complete(adapter, parent string) event.Promotion { return record(event.Complete, adapter, parent) }
 func rollBack(to, from string) event.Promotion        { return record(event.RollBack, to, from) }
 
+func thinking(p event.Promotion) event.Promotion {
+	p.Think = 9
+	return p
+}
+
 func fold(records ...event.Promotion) (s State) {
 	for i, p := range records {
 		s = s.Apply(int64(i), p)
@@ -89,6 +94,10 @@ func TestWhatCounts(t *testing.T) {
 			"no adapter is being rolled out", State{}},
 		"a completion of another": {[]event.Promotion{promote("a", "", .1, nil), complete("b", "")},
 			"adapter a is being rolled out", State{Candidate: "a", Share: .1, Since: day(1)}},
+		"a completion that thinks otherwise": {[]event.Promotion{thinking(promote("a", "", .1, nil)), complete("a", "")},
+			"it says think 0, and adapter a is being rolled out with think 9", State{Candidate: "a", Share: .1, Since: day(1)}},
+		"a completion that thinks alike": {[]event.Promotion{thinking(promote("a", "", .1, nil)), thinking(complete("a", ""))},
+			"", State{Current: "a", Since: day(1)}},
 		"a completion over another parent": {[]event.Promotion{promote("a", "", .1, nil), complete("a", "c")},
 			"its parent is adapter c", State{Candidate: "a", Share: .1, Since: day(1)}},
 		"a roll-back to the base": {[]event.Promotion{promote("a", "", 1, nil), rollBack("", "a")},

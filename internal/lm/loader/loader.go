@@ -1,10 +1,10 @@
 // Package loader makes adapters ready to be served: it fetches one by its digest, has an engine put it beside the base
 // model that runs, shows by its canaries that it is what was trained (package proof), and warms it up.
 //
-// What it promises: an adapter that is for another base, readout, prompt version or tokenizer, that was judged thinking before its
-// answers where it would not here, or the reverse, that cannot be read, that
-// changes nothing, or that the engine does not really serve, is refused with an error that says which of these; its
-// method Refused() bool answers true. Any other error may be gone the next time.
+// What it promises: an adapter that is for another base, readout, prompt version or tokenizer, that is to think before its
+// answers where models here do not, or the reverse, that cannot be read, that changes nothing, or that the engine does not
+// really serve, is refused with an error that says which of these; its method Refused() bool answers true. Any other error
+// may be gone the next time.
 //
 // What it leaves to others: where adapters are kept (Fetch), when to load and when to switch (reasoner.Switch), and how a
 // model server takes an adapter (an Engine; Embedded is that of the models that run within this program).
@@ -82,7 +82,7 @@ func (l Loader) Load(ctx context.Context, digest string) (*Loaded, error) {
 	}
 	who, err := m.Identity(ctx)
 	if err == nil && who.Think != f.Think {
-		err = Refuse(fmt.Errorf("adapter %s was judged where it %s, and %s here: serve with --think %d, or roll it back", digest, thinks(f.Think), thinks(who.Think), f.Think))
+		err = Refuse(fmt.Errorf("adapter %s is in the log as one that %s, and the model %s here: serve with --think %d, or roll it back", digest, thinks(f.Think), thinks(who.Think), f.Think))
 	}
 	if err != nil {
 		return nil, errors.Join(err, m.Close())
@@ -90,7 +90,7 @@ func (l Loader) Load(ctx context.Context, digest string) (*Loaded, error) {
 	return &Loaded{Model: m, adapter: digest, canaries: f.Canaries}, nil
 }
 
-// thinks says whether a model thinks, after "it" and before "here".
+// thinks says whether a model thinks, after its subject.
 func thinks(tokens int) string {
 	if tokens == 0 {
 		return "answers at once"

@@ -257,7 +257,7 @@ func TestWhatThinksOtherwiseIsRefused(t *testing.T) {
 	w.files[digest] = f
 	w.serve()
 	st := w.want(digest)
-	if st.Settled() || !st.Faults[0].Refused || !strings.Contains(st.Faults[0].Reason, "thinks for up to 40 tokens, and answers at once here: serve with --think 40") {
+	if st.Settled() || !st.Faults[0].Refused || !strings.Contains(st.Faults[0].Reason, "thinks for up to 40 tokens, and the model answers at once here: serve with --think 40") {
 		t.Errorf("%+v", st)
 	}
 }
