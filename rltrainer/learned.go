@@ -55,13 +55,13 @@ func Gate(held []Rollout, samples []ope.Sample, o ope.GateOptions) (Judgement, e
 const mostAsks = 500
 
 // Canaries are the n prompts of rollouts on which an adapter changes most of what its bare base model says, measured on
-// some 500 spread over all of them. Both are asked without calibration.
-func Canaries(ctx context.Context, promptVersion int, rollouts []Rollout, base, adapter Ranker, n int) ([]proof.Canary, error) {
+// some 500 spread over all of them. Both are asked without calibration, from several goroutines; told may be nil (proof.Choose).
+func Canaries(ctx context.Context, promptVersion int, rollouts []Rollout, base, adapter Ranker, n int, told func(done, total int)) ([]proof.Canary, error) {
 	var asks []proof.Ask
 	every := max(1, len(rollouts)/mostAsks)
 	for i := 0; i < len(rollouts); i += every {
 		d := rollouts[i].Decision
 		asks = append(asks, proof.Ask{Context: d.Context, Seed: d.Seed})
 	}
-	return proof.Choose(ctx, promptVersion, asks, base, adapter, n)
+	return proof.Choose(ctx, promptVersion, asks, base, adapter, n, told)
 }

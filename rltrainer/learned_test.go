@@ -38,7 +38,7 @@ func TestGate(t *testing.T) {
 func TestCanariesAreWhatChangesMost(t *testing.T) {
 	decisions, rewards := log(t, 1200, .1, 12)
 	rollouts := Join(decisions, rewards, JoinOptions{Model: toyModel}).Rollouts
-	canaries, err := Canaries(t.Context(), iot.Figures, rollouts, byCategory(0), byCategory(.4), 20)
+	canaries, err := Canaries(t.Context(), iot.Figures, rollouts, byCategory(0), byCategory(.4), 20, nil)
 	must(t, err)
 	if len(canaries) != 20 {
 		t.Fatalf("%d canaries", len(canaries))

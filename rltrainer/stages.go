@@ -281,7 +281,7 @@ func (r *round) judge(ctx context.Context, m material) error {
 		return fmt.Errorf("open the base model: %w", err)
 	}
 	defer base.Close()
-	if r.note.Canaries, err = Canaries(ctx, r.note.Model.PromptVersion, m.held, base, adapter, canaries); err != nil {
+	if r.note.Canaries, err = Canaries(ctx, r.note.Model.PromptVersion, m.held, base, adapter, canaries, func(done, total int) { r.Told("measuring canaries", done, total) }); err != nil {
 		return err
 	}
 	if r.note.Adapter, err = fileDigest(r.path(adapterFile)); err != nil {

@@ -30,7 +30,7 @@ func (c adaptersPromoteCommand) canaries(p *process, d *adapterDesk, file string
 	if len(asks) == 0 {
 		asks = madeUpAsks(canaryPrompts)
 	}
-	adapter, err := c.servedFlags.open(engine.Options{Adapter: file, Concurrency: 1})
+	adapter, err := c.servedFlags.open(engine.Options{Adapter: file})
 	if err != nil {
 		return nil, err
 	}
@@ -40,12 +40,15 @@ func (c adaptersPromoteCommand) canaries(p *process, d *adapterDesk, file string
 		return nil, err
 	}
 	// The bare model is read as the adapter has it read, where it does not say itself.
-	base, err := engine.Open(engine.Options{Path: c.Model, Readout: engine.Readout(who.Readout), PromptVersion: who.PromptVersion, Concurrency: 1})
+	base, err := engine.Open(engine.Options{Path: c.Model, Readout: engine.Readout(who.Readout), PromptVersion: who.PromptVersion})
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, base.Close()) }()
-	return proof.Choose(p.ctx, who.PromptVersion, asks, base, adapter, promotedCanaries)
+	shown := &stages{p: p}
+	shown.held = c.JSON
+	defer shown.close()
+	return proof.Choose(p.ctx, who.PromptVersion, asks, base, adapter, promotedCanaries, func(done, total int) { shown.set("measuring canaries", done, total) })
 }
 
 // newestAsks are the prompts of the newest decisions, about n of them, spread over the partitions. They are kept as long as the

@@ -93,7 +93,7 @@ func (c benchSwapCommand) teach(ctx context.Context, base *engine.Model, path st
 		asks = append(asks, proof.Ask{Context: contexts[r.IntN(len(contexts))], Seed: r.Uint64() >> 11})
 	}
 	a.Path = path
-	if a.Canaries, err = proof.Choose(ctx, who.PromptVersion, asks, base, l, swapCanaries); err != nil {
+	if a.Canaries, err = proof.Choose(ctx, who.PromptVersion, asks, base, l, swapCanaries, nil); err != nil {
 		return a, err
 	}
 	with, err := base.WithAdapter(path)

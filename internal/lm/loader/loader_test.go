@@ -98,7 +98,7 @@ func (w *workshop) train(steps int, canaries int) (path string, measured []proof
 	for i, c := range contexts(3, 2*canaries) {
 		asks = append(asks, proof.Ask{Context: c, Seed: uint64(i)})
 	}
-	measured, err = proof.Choose(w.Context(), iot.FullFigures, asks, w.base, l, canaries)
+	measured, err = proof.Choose(w.Context(), iot.FullFigures, asks, w.base, l, canaries, nil)
 	must(w, err)
 	return path, measured
 }

@@ -39,7 +39,7 @@ func TestSmolLM2EndToEnd(t *testing.T) {
 		c, _ := digitsContext(r, 8)
 		asks = append(asks, proof.Ask{Context: c, Seed: uint64(i)})
 	}
-	measured, err := proof.Choose(t.Context(), iot.Figures, asks, model, l, 5)
+	measured, err := proof.Choose(t.Context(), iot.Figures, asks, model, l, 5, nil)
 	must(t, err)
 	digest := digestOf(t, path)
 	layers := newInstaller(t, url, base, InstallOptions{OnReload: ReloadWait, PromptVersion: iot.Figures})

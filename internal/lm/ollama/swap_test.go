@@ -38,7 +38,7 @@ func canaries(t testing.TB, base, adapter string) []proof.Canary {
 		c, _ := digitsContext(r, 10)
 		asks = append(asks, proof.Ask{Context: c, Seed: uint64(i)})
 	}
-	chosen, err := proof.Choose(t.Context(), iot.Figures, asks, bare, adapted, 8)
+	chosen, err := proof.Choose(t.Context(), iot.Figures, asks, bare, adapted, 8, nil)
 	must(t, err)
 	return chosen
 }

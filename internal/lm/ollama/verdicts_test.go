@@ -78,7 +78,7 @@ func TestVerdictsAreProvenOverABaseThatGivesNone(t *testing.T) {
 		must(t, err)
 		teach(t, l, 20+seed, 12)
 		files = append(files, write(t, "adapter.gguf", l.Write))
-		chosen, err := proof.Choose(t.Context(), iot.Figures, askable(40), m, l, 16)
+		chosen, err := proof.Choose(t.Context(), iot.Figures, askable(40), m, l, 16, nil)
 		must(t, err)
 		canaries = append(canaries, chosen)
 	}

@@ -16,13 +16,16 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"runtime"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/r2rec/r2rec/internal/event"
 	"github.com/r2rec/r2rec/internal/iot"
 	"github.com/r2rec/r2rec/internal/lm"
+	"golang.org/x/sync/errgroup"
 )
 
 // Canary is a prompt on which a trainer measured its adapter. Shares are natural logs, one a candidate of the context, in
@@ -368,22 +371,30 @@ type Ask struct {
 }
 
 // Choose measures an adapter on all the prompts, and returns the n on which it changes most (fewer where there are
-// fewer), the most changed first. They name no user.
-func Choose(ctx context.Context, version int, asks []Ask, base, adapter Ranker, n int) ([]Canary, error) {
+// fewer), the most changed first. They name no user. Both are asked from as many goroutines as there are processors; told, where it is
+// not nil, hears how many prompts are measured, one after the other.
+func Choose(ctx context.Context, version int, asks []Ask, base, adapter Ranker, n int, told func(done, total int)) ([]Canary, error) {
 	measured := make([]Canary, len(asks))
+	var mu sync.Mutex
+	done := 0
+	group, inner := errgroup.WithContext(ctx)
+	group.SetLimit(runtime.GOMAXPROCS(0))
 	for i, a := range asks {
-		c := Canary{Context: unnamed(a.Context), Seed: a.Seed}
-		p, err := c.prompt(version)
-		if err != nil {
-			return nil, fmt.Errorf("choose canaries: prompt %d: %w", i+1, err)
-		}
-		if c.Base, err = base.Rank(ctx, p); err != nil {
-			return nil, fmt.Errorf("choose canaries: prompt %d by the base model: %w", i+1, err)
-		}
-		if c.Adapter, err = adapter.Rank(ctx, p); err != nil {
-			return nil, fmt.Errorf("choose canaries: prompt %d by the adapter: %w", i+1, err)
-		}
-		measured[i] = c
+		group.Go(func() (err error) {
+			if measured[i], err = measure(inner, version, a, base, adapter); err != nil {
+				return fmt.Errorf("choose canaries: prompt %d%w", i+1, err)
+			}
+			if told != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				done++
+				told(done, len(asks))
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
 	}
 	slices.SortStableFunc(measured, func(a, b Canary) int {
 		switch x, y := a.change(), b.change(); {
@@ -395,6 +406,25 @@ func Choose(ctx context.Context, version int, asks []Ask, base, adapter Ranker, 
 		return 0
 	})
 	return measured[:min(n, len(measured))], nil
+}
+
+// measure asks both. Its error goes on after the prompt's number.
+func measure(ctx context.Context, version int, a Ask, base, adapter Ranker) (c Canary, err error) {
+	if err := ctx.Err(); err != nil {
+		return c, fmt.Errorf(": %w", err)
+	}
+	c = Canary{Context: unnamed(a.Context), Seed: a.Seed}
+	p, err := c.prompt(version)
+	if err != nil {
+		return c, fmt.Errorf(": %w", err)
+	}
+	if c.Base, err = base.Rank(ctx, p); err != nil {
+		return c, fmt.Errorf(" by the base model: %w", err)
+	}
+	if c.Adapter, err = adapter.Rank(ctx, p); err != nil {
+		return c, fmt.Errorf(" by the adapter: %w", err)
+	}
+	return c, nil
 }
 
 // unnamed is a context with numbers instead of other users' ids: a canary lies about for as long as its adapter, and reads

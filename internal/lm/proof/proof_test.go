@@ -182,7 +182,7 @@ func TestCanariesNameNoUser(t *testing.T) {
 			ask.Context.Chains = append(ask.Context.Chains, event.Chain{Via: "h", Neighbour: who, ItemID: ask.Context.Candidates[i].ItemID, Weight: 1, Shared: 1})
 		}
 		ask.Context.History = []event.HistoryItem{{ItemID: "h", Title: "H"}}
-		got, err := Choose(t.Context(), version, []Ask{ask}, tilted(0), tilted(.1), 1)
+		got, err := Choose(t.Context(), version, []Ask{ask}, tilted(0), tilted(.1), 1, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -202,11 +202,11 @@ func TestCanariesNameNoUser(t *testing.T) {
 }
 
 func TestChooseTakesWhatChangesMost(t *testing.T) {
-	all, err := Choose(t.Context(), iot.Words, asks(5), tilted(0), tilted(.1), 9)
+	all, err := Choose(t.Context(), iot.Words, asks(5), tilted(0), tilted(.1), 9, nil)
 	if err != nil || len(all) != 5 {
 		t.Fatalf("%d canaries, %v", len(all), err)
 	}
-	some, err := Choose(t.Context(), iot.Words, asks(5), tilted(0), tilted(.1), 2)
+	some, err := Choose(t.Context(), iot.Words, asks(5), tilted(0), tilted(.1), 2, nil)
 	if err != nil || len(some) != 2 || cmp.Diff(all[:2], some) != "" {
 		t.Errorf("%+v, %v; want the first two of %+v", some, err, all)
 	}
@@ -235,7 +235,7 @@ func TestChooseTakesWhatChangesMost(t *testing.T) {
 		if _, err := Prove(t.Context(), iot.Words, again, pair[0], pair[1], time.Minute); err == nil || !strings.Contains(err.Error(), "down") {
 			t.Errorf("a model that is down gives %v", err)
 		}
-		if _, err := Choose(t.Context(), iot.Words, asks(2), pair[0], pair[1], 1); err == nil || !strings.Contains(err.Error(), "down") {
+		if _, err := Choose(t.Context(), iot.Words, asks(2), pair[0], pair[1], 1, nil); err == nil || !strings.Contains(err.Error(), "down") {
 			t.Errorf("a model that is down gives %v", err)
 		}
 	}
@@ -249,7 +249,7 @@ func (f failing) Rank(context.Context, iot.Prompt) ([]float64, error) { return n
 // What an adapter answers to a canary does not change by asking again; a server that is away, or whose base talks nonsense,
 // may come back.
 func TestProveOverAnswersThatRankNothing(t *testing.T) {
-	canaries, err := Choose(t.Context(), iot.Words, asks(3), tilted(0), tilted(.1), 3)
+	canaries, err := Choose(t.Context(), iot.Words, asks(3), tilted(0), tilted(.1), 3, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -294,7 +294,7 @@ func (s slow) Rank(ctx context.Context, p iot.Prompt) ([]float64, error) {
 
 func TestProveGivesEachAnswerItsTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		canaries, err := Choose(t.Context(), iot.Words, asks(20), tilted(0), tilted(.1), 20)
+		canaries, err := Choose(t.Context(), iot.Words, asks(20), tilted(0), tilted(.1), 20, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
