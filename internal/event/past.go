@@ -9,17 +9,18 @@ import (
 	"regexp"
 )
 
-// Past is what something was learned from: the events of a data set before a time. The zero value stands for none, or for
+// Past is what something was learned from: the events of a data set up to a time. The zero value stands for none, or for
 // what does not say.
 type Past struct {
-	Before Time `json:"before"`
+	Before Time `json:"before"` // 1 ms after the last of them
 	// Digest tells data sets apart: SHA-256 of the ids of these events, in lower-case hexadecimal. What came later does not count,
 	// so that it stays as a data set grows.
 	Digest string `json:"digest"`
 }
 
-// PastOf is that of events in the order of time. Refused records are left out.
-func PastOf(events iter.Seq2[Interaction, error], before Time) Past {
+// PastOf is that of the events before a time, which come in the order of time. Refused records are left out. It reaches to the
+// last event and no further, so that of what a data set has had since, before that time too, it says nothing.
+func PastOf(events iter.Seq2[Interaction, error], before Time) (p Past) {
 	sum := sha256.New()
 	for in, err := range events {
 		if err != nil {
@@ -29,8 +30,12 @@ func PastOf(events iter.Seq2[Interaction, error], before Time) Past {
 			break
 		}
 		_, _ = io.WriteString(sum, in.EventID+"\n") // a hash takes every write
+		p.Before = in.Timestamp + 1
 	}
-	return Past{Before: before, Digest: hex.EncodeToString(sum.Sum(nil))}
+	if p != (Past{}) {
+		p.Digest = hex.EncodeToString(sum.Sum(nil))
+	}
+	return p
 }
 
 // Later is the one that reaches further. What has learned from both says it of both: who goes on learning from another data

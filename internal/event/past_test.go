@@ -31,6 +31,15 @@ func TestPastOf(t *testing.T) {
 	if err := want.Check(); err != nil || want.Before != before {
 		t.Errorf("%+v, %v", want, err)
 	}
+	if quiet := past(before+1000, record{"a", Earliest}, record{"b", before - 1}); quiet != want {
+		t.Errorf("where nothing happened before a later time it is %+v, want %+v: until the last event", quiet, want)
+	}
+	if again := past(want.Before, record{"a", Earliest}, record{"b", before - 1}, record{"c", before + 500}); again != want {
+		t.Errorf("a time beyond the end, and then grown, it is %+v, want %+v", again, want)
+	}
+	if none := past(before, record{"", 0}, record{"c", before}); none != (Past{}) {
+		t.Errorf("of nothing it is %+v, want the zero value", none)
+	}
 	if grown := past(before, record{"a", Earliest}, record{"", 0}, record{"b", before - 1}, record{"c", before}, record{"d", before + 5}); grown != want {
 		t.Errorf("grown, and with a refused record, it is %+v, want %+v", grown, want)
 	}
