@@ -118,6 +118,7 @@ func TestEvalRefusesNoMoreThanIsKnown(t *testing.T) {
 	}
 	row := func(user string, after int) string { return fmt.Sprintf("%s,i,5,%d", user, first+after) }
 	at := func(after int) eval.Case { return eval.Case{ID: fmt.Sprint(after), At: event.Time(first+after) * 1000} }
+	tied := fmt.Sprintf("u,i,1,%d", first) // of what row has, at the same time
 	data := open(row("u", 0), row("v", 10), row("w", 20))
 	learned := event.PastOf(data.Interactions(), at(15).At)
 	p := &process{log: slog.New(slog.DiscardHandler)}
@@ -127,12 +128,16 @@ func TestEvalRefusesNoMoreThanIsKnown(t *testing.T) {
 		cases   []eval.Case
 		refused bool
 	}{
-		"an earlier case":         {learned, data, []eval.Case{at(20), at(14)}, true},
-		"in another order, grown": {learned, open(row("x", 30), row("w", 20), row("v", 10), row("u", 0)), []eval.Case{at(14)}, true},
+		"an earlier case":         {learned, data, []eval.Case{at(20), at(10)}, true},
+		"in another order, grown": {learned, open(row("x", 30), row("w", 20), row("v", 10), row("u", 0)), []eval.Case{at(10)}, true},
+		"beyond the end, grown":   {event.PastOf(data.Interactions(), at(1000).At), open(row("u", 0), row("v", 10), row("w", 20), row("x", 30)), []eval.Case{at(20), at(30)}, true},
+		"what has come since":     {event.PastOf(data.Interactions(), at(1000).At), open(row("u", 0), row("v", 10), row("w", 20), row("x", 30)), []eval.Case{at(30)}, false},
+		"a tie, other file order": {event.PastOf(open(row("u", 0), tied).Interactions(), at(15).At), open(tied, row("u", 0)), []eval.Case{at(0)}, true},
+		"after the last event":    {learned, data, []eval.Case{at(14)}, false},
 		"at that time":            {learned, data, []eval.Case{at(15), at(20)}, false},
-		"other data":              {learned, open(row("u", 0), row("x", 10)), []eval.Case{at(14)}, false},
-		"a user left out":         {learned, open(row("v", 10)), []eval.Case{at(14)}, false},
-		"nothing said":            {event.Past{}, data, []eval.Case{at(14)}, false},
+		"other data":              {learned, open(row("u", 0), row("x", 10)), []eval.Case{at(10)}, false},
+		"a user left out":         {learned, open(row("v", 10)), []eval.Case{at(10)}, false},
+		"nothing said":            {event.Past{}, data, []eval.Case{at(10)}, false},
 	} {
 		taught, err := evalLeak{}.untaught(p, "they", c.learned, "", c.data, c.cases)
 		if (err != nil) != c.refused || taught != 0 {
@@ -140,7 +145,7 @@ func TestEvalRefusesNoMoreThanIsKnown(t *testing.T) {
 		}
 		want := event.Time(0)
 		if c.refused {
-			want = learned.Before
+			want = c.learned.Before
 		}
 		if taught, err = (evalLeak{Leaky: true}).untaught(p, "they", c.learned, "", c.data, c.cases); err != nil || taught != want {
 			t.Errorf("%s, with --leaky: taught before %d, %v; want %d", name, taught, err, want)

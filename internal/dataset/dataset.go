@@ -9,9 +9,9 @@
 // Times are Unix seconds, categories are joined by "|", and an empty rating in events.csv is a click. Columns may stand in
 // any order and others among them are ignored. Ids stay the strings they are.
 //
-// What it promises: interactions come in the order of time, then user id, then item id, whatever the order of the file; the
-// id of an event is a hash of its content, so that a second import changes nothing; and an error names file, line, field
-// and value. A file that is not what its header says is refused as a whole when it is opened; a record that only breaks a
+// What it promises: interactions come in the order of time, then user id, then item id, then rating, clicks first, whatever the
+// order of the file; the id of an event is a hash of its content, so that a second import changes nothing; and an error names
+// file, line, field and value. A file that is not what its header says is refused as a whole when it is opened; a record that only breaks a
 // rule of the contract (package event) is refused by itself, when it is its turn.
 //
 // A data set is held in memory, at 32 bytes an interaction. Bundled holds the MovieLens data that travel with the program:
@@ -61,7 +61,7 @@ func (d *Dataset) Name() string { return d.name }
 // Len counts the records of Items and of Interactions, refused ones included.
 func (d *Dataset) Len() (items, interactions int) { return len(d.titles), len(d.events) }
 
-// Interactions gives the interactions in the order of time, user id, item id. For a record that breaks a rule of the
+// Interactions gives the interactions in the order of time, user id, item id, rating, clicks before ratings. For a record that breaks a rule of the
 // contract it gives the error instead, and goes on.
 func (d *Dataset) Interactions() iter.Seq2[event.Interaction, error] {
 	return func(yield func(event.Interaction, error) bool) {
@@ -132,6 +132,7 @@ func (d *Dataset) sort() {
 			cmp.Compare(a.seconds, b.seconds),
 			cmp.Compare(d.users[a.user], d.users[b.user]),
 			cmp.Compare(d.items[a.item], d.items[b.item]),
+			cmp.Compare(a.rating, b.rating),
 		)
 	})
 }

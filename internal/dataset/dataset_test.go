@@ -147,6 +147,27 @@ func TestMovieLensFiles(t *testing.T) {
 	}
 }
 
+// What one user says twice of one item in one second comes in one order, whatever that of the file: what was learned from past
+// events goes by it.
+func TestTiesComeInOneOrder(t *testing.T) {
+	records := []string{"u,a,5,1000000001\n", "u,a,,1000000001\n", "u,a,1,1000000001\n", "u,a,5,1000000000\n"}
+	want := []string{
+		"2001-09-09T01:46:40.000Z u a rating 5",
+		"2001-09-09T01:46:41.000Z u a click",
+		"2001-09-09T01:46:41.000Z u a rating 1",
+		"2001-09-09T01:46:41.000Z u a rating 5",
+	}
+	for _, order := range [][]int{{0, 1, 2, 3}, {3, 2, 1, 0}, {2, 0, 3, 1}} {
+		file := "user_id,item_id,rating,timestamp\n"
+		for _, i := range order {
+			file += records[i]
+		}
+		if diff := cmp.Diff(want, lines(t, load(t, folder(t, map[string]string{"events.csv": file, "items.csv": ownItems})))); diff != "" {
+			t.Errorf("in the order %v (-want +got):\n%s", order, diff)
+		}
+	}
+}
+
 func hundredK() map[string]string {
 	return map[string]string{
 		"u.data":  "9\t2\t3\t1000000001\n8\t1\t5\t1000000000\n",
