@@ -35,7 +35,7 @@ type evalCommand struct {
 	evalLeak  `embed:""`
 
 	JSON      bool   `help:"Figures for machines, one JSON object a line." group:"Results"`
-	Ranks     string `help:"Write the rank of every case's answer to this JSON file, by ranker; other rankers in it are kept." type:"path" placeholder:"FILE" group:"Results"`
+	Ranks     string `help:"Write the rank of every case's answer to this JSON file, by ranker; other rankers in it are kept. One that was taught answers (--leaky) is called so, as fusion (leaky)." type:"path" placeholder:"FILE" group:"Results"`
 	Plot      string `help:"Draw HR@1 with its intervals into this SVG file." type:"path" placeholder:"FILE" group:"Results"`
 	Cold      bool   `help:"Also report cold users and cold items apart." group:"Results"`
 	Catalogue bool   `help:"Also search the whole catalogue at every case: recall of the candidates, HR@10, NDCG@10, coverage, share of the most popular. Only the fusion does." group:"Results"`
@@ -90,7 +90,7 @@ func (c evalCommand) Run(p *process) (err error) {
 	if err != nil {
 		return err
 	}
-	weight, err := c.poolWeight(p, cases, c.Leaky)
+	weight, err := c.poolWeight(p, cases)
 	if err != nil {
 		return err
 	}
@@ -287,7 +287,7 @@ func (c evalCommand) report(p *process, data *dataset.Dataset, cases []eval.Case
 	written := map[string][]float64{}
 	for i, r := range results {
 		ranked[i] = eval.Ranked{Name: r.Name, Ranks: r.Ranks, Taught: r.Taught}
-		written[r.Name] = r.Ranks
+		written[r.Key()] = r.Ranks
 	}
 	report, err := eval.Compare(cases, ranked[0], append(ranked[1:], others...), o)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -62,9 +63,18 @@ func TestEvalRefusesCasesThatWeightsKnow(t *testing.T) {
 	}
 	s.refused([]string{"--weights", weights}, fmt.Sprintf("--weights %s: learned from these very events before %s, and %d of the %d cases are earlier, the first, ", weights, past.Before, early, s.cases),
 		"ask about what happened from then on", "fit others by --fit-before", "--leaky")
-	table, log := s.eval("--weights", weights, "--leaky", "--cases", s.file("early.jsonl"), "--ranker", "fusion,lm", "--scores", s.file("scores.jsonl"))
+	table, log := s.eval("--weights", weights, "--leaky", "--cases", s.file("early.jsonl"), "--ranker", "fusion,lm", "--scores", s.file("scores.jsonl"),
+		"--ranks", s.file("ranks.json"), "--plot", s.file("plot.svg"))
 	if !strings.Contains(table, "leaky: fusion was learned from what came after ") || strings.Contains(table, "leaky: lm") || !strings.Contains(log, "the figures are too good") {
 		t.Errorf("the table does not say it, or of all:\n%s\n%s", table, log)
+	}
+	ranks, err := eval.ReadRanks(s.file("ranks.json"))
+	s.must(err)
+	if keys := slices.Sorted(maps.Keys(ranks)); !slices.Equal(keys, []string{"fusion (leaky)", "lm"}) {
+		t.Errorf("the ranks are those of %q", keys)
+	}
+	if plot := string(readFile(t, s.file("plot.svg"))); !strings.Contains(plot, ">fusion (leaky)<") || strings.Contains(plot, ">fusion<") || !strings.Contains(plot, ">lm<") {
+		t.Errorf("the picture does not say it, or of all:\n%s", plot)
 	}
 	scored, err := eval.ReadScores(s.file("scores.jsonl"))
 	s.must(err)
@@ -73,8 +83,10 @@ func TestEvalRefusesCasesThatWeightsKnow(t *testing.T) {
 			t.Fatalf("the scores say that of case %s the answer was taught to %q", k.Case, k.Taught)
 		}
 	}
-	s.refused([]string{"--cases", s.file("late.jsonl"), "--weights", weights, "--ranker", "pool,fusion,lm", "--pool-from", s.file("scores.jsonl")},
-		"--pool-from "+s.file("scores.jsonl")+": of case ", "taught to fusion")
+	for _, leaky := range []string{"--leaky=false", "--leaky"} {
+		s.refused([]string{"--cases", s.file("late.jsonl"), "--weights", weights, "--ranker", "pool,fusion,lm", "--pool-from", s.file("scores.jsonl"), leaky},
+			"--pool-from "+s.file("scores.jsonl")+": of case ", "taught to fusion", "write the scores without --leaky")
+	}
 }
 
 // Those that travel with the program were fitted on the bundled data.

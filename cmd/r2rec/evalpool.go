@@ -44,7 +44,7 @@ func (f evalPool) check(rankers []string) error {
 }
 
 // poolWeight is that of the model, fixed or learned; 0 where there is no pool.
-func (f evalPool) poolWeight(p *process, cases []eval.Case, leaky bool) (float64, error) {
+func (f evalPool) poolWeight(p *process, cases []eval.Case) (float64, error) {
 	if f.PoolWeight != nil {
 		return *f.PoolWeight, nil
 	}
@@ -60,8 +60,8 @@ func (f evalPool) poolWeight(p *process, cases []eval.Case, leaky bool) (float64
 		if s.At >= first.At {
 			return 0, fmt.Errorf("--pool-from %s: case %q is of %s, and the first that is measured of %s: the weight is to be learned from earlier ones", f.PoolFrom, s.Case, s.At, first.At)
 		}
-		if len(s.Taught) > 0 && !leaky {
-			return 0, misuse("--pool-from %s: of case %q the answer was taught to %s, which says too much for it; write the scores without --leaky, or have them taken all the same by it",
+		if len(s.Taught) > 0 {
+			return 0, misuse("--pool-from %s: of case %q the answer was taught to %s, which says too much for it; write the scores without --leaky",
 				f.PoolFrom, s.Case, strings.Join(s.Taught, " and "))
 		}
 	}

@@ -31,7 +31,7 @@ func (r *Report) WritePlot(w io.Writer) error {
 	low, high, tick := plotRange(rows)
 	left := 100 // of the axis
 	for _, row := range rows {
-		left = max(left, 30+plotRune*utf8.RuneCountInString(printable(row.Name, plotName)))
+		left = max(left, 30+plotRune*utf8.RuneCountInString(row.label(plotName)))
 	}
 	x := func(v float64) float64 { return float64(left) + plotWidth*(v-low)/(high-low) }
 	width, bottom := left+plotWidth+plotRight, plotTop+plotRow*len(rows)
@@ -58,11 +58,11 @@ func (r *Report) WritePlot(w io.Writer) error {
 		left+plotWidth/2, bottom+42)
 	for i, row := range rows {
 		y := plotTop + plotRow*i + plotRow/2
-		class, name := "row", chart.Escape(printable(row.Name, plotName))
+		class, name := "row", chart.Escape(row.label(plotName))
 		if row.Lead == nil {
 			class = "row main"
 		}
-		fmt.Fprintf(&b, "  <g class=\"%s\">\n    <title>%s</title>\n", class, chart.Escape(printable(row.Name, 200)))
+		fmt.Fprintf(&b, "  <g class=\"%s\">\n    <title>%s</title>\n", class, chart.Escape(row.label(200)))
 		if row.Lead == nil {
 			fmt.Fprintf(&b, "    <rect class=\"band\" x=\"8\" y=\"%d\" width=\"%d\" height=\"%d\" rx=\"4\"/>\n", y-plotRow/2, width-16, plotRow)
 		}
@@ -103,6 +103,15 @@ func plotRange(rows []Row) (low, high, tick float64) {
 	return low, high, tick
 }
 
+// label is the name of the row's ranker, at most so many characters of it, and that it was taught answers.
+func (r Row) label(most int) string {
+	name := printable(r.Name, most)
+	if r.Taught > 0 {
+		name += leakyMark
+	}
+	return name
+}
+
 // plotText says what the picture shows, for those who cannot see it.
 func plotText(rows []Row) string {
 	text := ""
@@ -110,7 +119,7 @@ func plotText(rows []Row) string {
 		if i > 0 {
 			text += "; "
 		}
-		text += printable(row.Name, 200) + " " + share(row.HR1)
+		text += row.label(200) + " " + share(row.HR1)
 		if !math.IsNaN(row.Interval.Low) {
 			text += " (" + bounds(row.Interval, share) + ")"
 		}

@@ -56,6 +56,18 @@ type Result struct {
 	Taught event.Time
 }
 
+// leakyMark ends the name of a ranker that was taught answers, where a name is all that is told of it.
+const leakyMark = " (leaky)"
+
+// Key is the name of the ranks in a file of them (WriteRanks), where nobody is to take those of a ranker that was taught answers
+// for others.
+func (r Result) Key() string {
+	if r.Taught > 0 {
+		return r.Name + leakyMark
+	}
+	return r.Name
+}
+
 // Run goes through the stream once, feeds it to every ranker and asks each of them every case with exactly the events
 // strictly before its time observed. The rankers run side by side, each in a goroutine of its own; the results, in the
 // order of the rankers, do not depend on that. The stream is left after the last case.
