@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"log/slog"
 	mathrand "math/rand/v2"
 	"os"
 	"path/filepath"
@@ -152,12 +153,17 @@ func (c evalCommand) fusion(p *process, shown *stages, data *dataset.Dataset, ca
 		if o.Model, err = loadWeights(c.Weights); err != nil {
 			return k, fmt.Errorf("--weights %s: %w", c.Weights, err)
 		}
-		k.taught, err = c.untaught(p, "--weights "+c.Weights, o.Model.Training().LearnedEvents, ", or fit others by --fit-before", data, cases)
 	default:
-		k.taught, err = c.untaught(p, "the weights that travel with the program", fusion.DefaultLearned, ", or fit others by --fit-before", data, cases)
+		o.Model = fusion.Default()
 	}
-	if err != nil {
-		return k, err
+	if o.Model != nil {
+		weights := schooling{"--weights " + c.Weights, o.Model.Learned(), ", or fit others by --fit-before", slog.LevelWarn}
+		if c.Weights == "" { // of other data they are asked as a rule
+			weights.who, weights.level = "the weights that travel with the program", slog.LevelInfo
+		}
+		if k.taught, err = c.untaught(p, weights, data, cases); err != nil {
+			return k, err
+		}
 	}
 	if c.LearnBefore != "" {
 		if o.LearnBefore, err = parseMoment(c.LearnBefore); err != nil {

@@ -89,13 +89,19 @@ func TestEvalRefusesCasesThatWeightsKnow(t *testing.T) {
 	}
 }
 
-// Those that travel with the program were fitted on the bundled data.
+// Those that travel with the program were fitted on the bundled data, and so was a copy of them.
 func TestEvalRefusesCasesThatTravellingWeightsKnow(t *testing.T) {
 	t.Parallel()
-	var out, errs bytes.Buffer
-	code := run(t.Context(), []string{"eval", "--draw", "30", "--since", "1000000000"}, &out, &errs)
-	if want := "the weights that travel with the program: learned from these very events before " + fusion.DefaultLearned.Before.String(); code != 2 || out.Len() != 0 || !strings.Contains(errs.String(), want) {
-		t.Errorf("exit code %d, %q, %s; want %s", code, out.String(), errs.String(), want)
+	path := filepath.Join(t.TempDir(), "weights.json")
+	if err := saveWeights(path, fusion.Default()); err != nil {
+		t.Fatal(err)
+	}
+	for who, flags := range map[string][]string{"the weights that travel with the program": nil, "--weights " + path: {"--weights", path}} {
+		var out, errs bytes.Buffer
+		code := run(t.Context(), append([]string{"eval", "--draw", "30", "--since", "1000000000"}, flags...), &out, &errs)
+		if want := who + ": learned from these very events before 2015-07-15T00:28:24.001Z"; code != 2 || out.Len() != 0 || !strings.Contains(errs.String(), want) {
+			t.Errorf("exit code %d, %q, %s; want %s", code, out.String(), errs.String(), want)
+		}
 	}
 }
 
@@ -133,33 +139,39 @@ func TestEvalRefusesNoMoreThanIsKnown(t *testing.T) {
 	tied := fmt.Sprintf("u,i,1,%d", first) // of what row has, at the same time
 	data := open(row("u", 0), row("v", 10), row("w", 20))
 	learned := event.PastOf(data.Interactions(), at(15).At)
-	p := &process{log: slog.New(slog.DiscardHandler)}
 	for name, c := range map[string]struct {
 		learned event.Past
 		data    *dataset.Dataset
 		cases   []eval.Case
 		refused bool
+		said    bool // that its answers may have been learned
 	}{
-		"an earlier case":         {learned, data, []eval.Case{at(20), at(10)}, true},
-		"in another order, grown": {learned, open(row("x", 30), row("w", 20), row("v", 10), row("u", 0)), []eval.Case{at(10)}, true},
-		"beyond the end, grown":   {event.PastOf(data.Interactions(), at(1000).At), open(row("u", 0), row("v", 10), row("w", 20), row("x", 30)), []eval.Case{at(20), at(30)}, true},
-		"what has come since":     {event.PastOf(data.Interactions(), at(1000).At), open(row("u", 0), row("v", 10), row("w", 20), row("x", 30)), []eval.Case{at(30)}, false},
-		"a tie, other file order": {event.PastOf(open(row("u", 0), tied).Interactions(), at(15).At), open(tied, row("u", 0)), []eval.Case{at(0)}, true},
-		"after the last event":    {learned, data, []eval.Case{at(14)}, false},
-		"at that time":            {learned, data, []eval.Case{at(15), at(20)}, false},
-		"other data":              {learned, open(row("u", 0), row("x", 10)), []eval.Case{at(10)}, false},
-		"a user left out":         {learned, open(row("v", 10)), []eval.Case{at(10)}, false},
-		"nothing said":            {event.Past{}, data, []eval.Case{at(10)}, false},
+		"an earlier case":         {learned, data, []eval.Case{at(20), at(10)}, true, false},
+		"in another order, grown": {learned, open(row("x", 30), row("w", 20), row("v", 10), row("u", 0)), []eval.Case{at(10)}, true, false},
+		"beyond the end, grown":   {event.PastOf(data.Interactions(), at(1000).At), open(row("u", 0), row("v", 10), row("w", 20), row("x", 30)), []eval.Case{at(20), at(30)}, true, false},
+		"what has come since":     {event.PastOf(data.Interactions(), at(1000).At), open(row("u", 0), row("v", 10), row("w", 20), row("x", 30)), []eval.Case{at(30)}, false, false},
+		"a tie, other file order": {event.PastOf(open(row("u", 0), tied).Interactions(), at(15).At), open(tied, row("u", 0)), []eval.Case{at(0)}, true, false},
+		"after the last event":    {learned, data, []eval.Case{at(14)}, false, false},
+		"at that time":            {learned, data, []eval.Case{at(15), at(20)}, false, false},
+		"other data":              {learned, open(row("u", 0), row("x", 10)), []eval.Case{at(10)}, false, true},
+		"a user left out":         {learned, open(row("v", 10)), []eval.Case{at(10)}, false, true},
+		"nothing said":            {event.Past{}, data, []eval.Case{at(10)}, false, false},
 	} {
-		taught, err := evalLeak{}.untaught(p, "they", c.learned, "", c.data, c.cases)
+		var said bytes.Buffer
+		p := &process{log: slog.New(slog.NewTextHandler(&said, nil))}
+		they := schooling{who: "they", learned: c.learned, level: slog.LevelWarn}
+		taught, err := evalLeak{}.untaught(p, they, c.data, c.cases)
 		if (err != nil) != c.refused || taught != 0 {
 			t.Errorf("%s: taught before %d, %v; want it refused: %v", name, taught, err, c.refused)
+		}
+		if got := strings.Contains(said.String(), "level=WARN msg=\"learned from other events") && strings.Contains(said.String(), "cases_before=1"); got != c.said || (said.Len() > 0) != c.said {
+			t.Errorf("%s: said %q; want that they may be known: %v", name, said.String(), c.said)
 		}
 		want := event.Time(0)
 		if c.refused {
 			want = c.learned.Before
 		}
-		if taught, err = (evalLeak{Leaky: true}).untaught(p, "they", c.learned, "", c.data, c.cases); err != nil || taught != want {
+		if taught, err = (evalLeak{Leaky: true}).untaught(p, they, c.data, c.cases); err != nil || taught != want {
 			t.Errorf("%s, with --leaky: taught before %d, %v; want %d", name, taught, err, want)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 
 	"github.com/r2rec/r2rec/internal/dataset"
 	"github.com/r2rec/r2rec/internal/eval"
@@ -86,7 +87,8 @@ func (t *thoughtCount) add(r iot.Reply) {
 func (c evalCommand) lm(p *process, data *dataset.Dataset, cases []eval.Case) (k contestant, err error) {
 	if c.Adapter != "" {
 		if _, says, err := c.adapterSays(); err == nil { // otherwise who opens it says what is wrong
-			if k.taught, err = c.untaught(p, "--adapter "+c.Adapter, says.LearnedEvents, ", or learn another by an earlier --fit-before", data, cases); err != nil {
+			adapter := schooling{"--adapter " + c.Adapter, says.LearnedEvents, ", or learn another by an earlier --fit-before", slog.LevelWarn}
+			if k.taught, err = c.untaught(p, adapter, data, cases); err != nil {
 				return k, err
 			}
 		}

@@ -30,9 +30,9 @@ const (
 //go:embed default.json
 var defaultFile []byte
 
-// DefaultLearned is what the model that comes with the package was fitted on: MovieLens latest-small. Its file tells people; a
+// defaultLearned is what the model that comes with the package was fitted on: MovieLens latest-small. Its file tells people; a
 // field of it would change its digest, which stands in decisions.
-var DefaultLearned = event.Past{Before: 1436920104001, Digest: "422d039ff517847127dddb46276cb7c1a21739a515b34f3cfa43c9f932d71cf2"}
+var defaultLearned = event.Past{Before: 1436920104001, Digest: "422d039ff517847127dddb46276cb7c1a21739a515b34f3cfa43c9f932d71cf2"}
 
 // Default decodes the model that comes with the package. Decoding takes about a millisecond: keep the result.
 func Default() *Model {
@@ -41,6 +41,20 @@ func Default() *Model {
 		panic("the embedded model: " + err.Error())
 	}
 	return m
+}
+
+// Learned is what the model was fitted on; the zero value: it does not say.
+func (m *Model) Learned() event.Past {
+	if own := m.training.LearnedEvents; own != (event.Past{}) || m.Digest() != defaultDigest() {
+		return own
+	}
+	return defaultLearned
+}
+
+// defaultDigest is that of the model that comes with the package, whose file is what Save writes.
+func defaultDigest() string {
+	sum := sha256.Sum256(defaultFile)
+	return hex.EncodeToString(sum[:])
 }
 
 // file is the stored form of a model.

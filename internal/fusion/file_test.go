@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	films "github.com/r2rec/r2rec/internal/dataset"
 	"github.com/r2rec/r2rec/internal/event"
@@ -35,17 +36,24 @@ func TestTheDefaultModelWasFittedOnTheBundledData(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := event.PastOf(d.Interactions(), DefaultLearned.Before); got != DefaultLearned {
-		t.Errorf("the bundled data are %+v, want %+v", got, DefaultLearned)
-	}
 	m, err := Load(bytes.NewReader(defaultFile))
 	if err != nil || m.Training().LearnedEvents != (event.Past{}) || saved(t, m) != string(defaultFile) {
 		t.Errorf("the file is another: %+v, %v", m.Training(), err)
 	}
+	learned := m.Learned()
+	if got := event.PastOf(d.Interactions(), event.At(time.Unix(1436920119, 0))); got != learned {
+		t.Errorf("the bundled data before the time of its note are %+v, want %+v", got, learned)
+	}
+	if got := quick(t, FitOptions{LearnedEvents: learned}).Learned(); got != learned {
+		t.Errorf("another that says so learned from %+v, want %+v", got, learned)
+	}
+	if got := quick(t, FitOptions{}).Learned(); got != (event.Past{}) {
+		t.Errorf("one that does not say learned from %+v", got)
+	}
 }
 
 func TestSaveAndLoad(t *testing.T) {
-	for _, m := range []*Model{quick(t, FitOptions{Note: `"<é>"`}), quick(t, FitOptions{Hidden: block, Without: []Group{Recency, User}}), quick(t, FitOptions{LearnedEvents: DefaultLearned}), Default()} {
+	for _, m := range []*Model{quick(t, FitOptions{Note: `"<é>"`}), quick(t, FitOptions{Hidden: block, Without: []Group{Recency, User}}), quick(t, FitOptions{LearnedEvents: defaultLearned}), Default()} {
 		text := saved(t, m)
 		loaded, err := Load(strings.NewReader(text))
 		if err != nil {
@@ -109,7 +117,7 @@ func TestLoadRefuses(t *testing.T) {
 		"an output less":       {func(f *file) { f.Networks[0].Out = nil }, "networks[0].out has 0 weights, want 5"},
 		"a linear weight less": {func(f *file) { f.Networks[0].Linear = f.Networks[0].Linear[1:] }, "networks[0].linear has 77 weights, want 78"},
 		"a past of no digest":  {func(f *file) { f.Training.LearnedEvents.Before = 1e12 }, `training.learned_events: digest is ""`},
-		"a past of no time":    {func(f *file) { f.Training.LearnedEvents.Digest = DefaultLearned.Digest }, "training.learned_events: before is 0 ms"},
+		"a past of no time":    {func(f *file) { f.Training.LearnedEvents.Digest = defaultLearned.Digest }, "training.learned_events: before is 0 ms"},
 		"a huge weight":        {func(f *file) { f.Networks[0].Out[3] = 1e7 }, "networks[0].out[3] is 1e+07"},
 	} {
 		t.Run(name, func(t *testing.T) {
