@@ -86,7 +86,7 @@ func (t *thoughtCount) add(r iot.Reply) {
 // lm is the language model over an empty graph, and how to begin again in a world with less data.
 func (c evalCommand) lm(p *process, data *dataset.Dataset, cases []eval.Case) (k contestant, err error) {
 	if c.Adapter != "" {
-		if _, says, err := c.adapterSays(); err == nil { // otherwise who opens it says what is wrong
+		if _, says, err := adapterSays(c.Adapter); err == nil { // otherwise who opens it says what is wrong
 			adapter := schooling{"--adapter " + c.Adapter, says.LearnedEvents, ", or learn another by an earlier --fit-before", slog.LevelWarn}
 			if k.taught, err = c.untaught(p, adapter, data, cases); err != nil {
 				return k, err

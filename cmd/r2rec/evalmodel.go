@@ -47,7 +47,7 @@ func (f evalModel) install(ctx context.Context, i *ollama.Installer) (*ollama.Mo
 		}
 		return i.Bare(ctx)
 	}
-	digest, says, err := f.adapterSays()
+	digest, says, err := adapterSays(f.Adapter)
 	if err != nil {
 		return nil, err
 	}
@@ -60,9 +60,9 @@ func (f evalModel) install(ctx context.Context, i *ollama.Installer) (*ollama.Mo
 	return i.Adapt(ctx, digest, f.Adapter)
 }
 
-// adapterSays is what --adapter says of itself, and its digest. Of what is no adapter it is nothing: who opens it says what is wrong.
-func (f evalModel) adapterSays() (digest string, says lora.Manifest, err error) {
-	file, err := gguf.Open(f.Adapter)
+// adapterSays is what an adapter says of itself, and its digest. Of what is no adapter it is nothing: who opens it says what is wrong.
+func adapterSays(path string) (digest string, says lora.Manifest, err error) {
+	file, err := gguf.Open(path)
 	if err != nil {
 		return "", says, err
 	}

@@ -104,6 +104,9 @@ func (c trainReplayCommand) Run(p *process) (err error) {
 	if r.tests, err = c.readTests(before); err != nil {
 		return err
 	}
+	if err := r.testsUntaught(); err != nil {
+		return err
+	}
 	if r.base, err = c.engineFlags.open(thinking(engine.Options{Trainable: true}, c.Think)); err != nil {
 		return err
 	}
@@ -248,6 +251,9 @@ func (r *replay) run() error {
 func (r *replay) cases() ([]eval.Case, []rltrainer.Example, error) {
 	cases, err := drawCases(r.data, r.FitBefore, r.before, r.Cases, r.Seed)
 	if err != nil {
+		return nil, nil, err
+	}
+	if cases, err = r.untaught(cases); err != nil {
 		return nil, nil, err
 	}
 	all := slices.Clone(cases)

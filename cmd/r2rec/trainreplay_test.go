@@ -141,6 +141,33 @@ func TestReplayOnlyIfPassed(t *testing.T) {
 	}
 }
 
+// A policy that thinks begins from an adapter. What that was taught is neither replayed nor measured by.
+func TestReplayLeavesOutWhatFromWasTaught(t *testing.T) {
+	t.Parallel()
+	s := newSlice(t)
+	between, _ := s.halves()
+	model, early, late := s.wordy(), s.file("early.gguf"), s.file("late.gguf")
+	for adapter, before := range map[string]string{early: s.before, late: between} {
+		lmDo(t, "think", "--events", s.file("events.csv"), "--items", s.file("items.csv"), "--fit-before", before, "--cases", "10", "--model", model,
+			"--steps", "1", "--batch", "2", "--group", "2", "--most-tokens", "5", "--adapter-out", adapter)
+	}
+	replay := func(from string, more ...string) []string {
+		return s.replay(s.file("out.gguf"), append(more, "--model", model, "--readout", "letters", "--prompt", "3", "--think", "5", "--from", from, "--think-steps", "1", "--think-batch", "2", "--think-group", "2")...)
+	}
+	for want, args := range map[string][]string{
+		"--from " + late + ": learned from these very events before " + s.past(between).Before.String():                    replay(late),
+		"--test: --from " + late + ": learned from these very events before " + s.past(between).Before.String() + ", and ": replay(late, "--test", s.file("cases.jsonl")),
+	} {
+		if code, printed, log := trainRun(t.Context(), args...); code != 2 || printed != "" || !strings.Contains(log, want) || !strings.Contains(log, "an earlier") {
+			t.Errorf("r2rec train %q: exit code %d, printed %q, %s; want 2 and %q", args, code, printed, log, want)
+		}
+	}
+	_, log := s.replayed(replay(early, "--fit-before", between, "--cases", "600", "--test", s.file("late.jsonl"))...)
+	if !strings.Contains(log, "cases whose answers --from was taught are left out") {
+		t.Errorf("nothing is left out: %s", log)
+	}
+}
+
 func TestTrainWrongInput(t *testing.T) {
 	t.Parallel()
 	s := newSlice(t)

@@ -3,8 +3,10 @@ package main
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
+	"github.com/r2rec/r2rec/internal/eval"
 	"github.com/r2rec/r2rec/internal/lm/engine"
 	"github.com/r2rec/r2rec/rltrainer"
 )
@@ -12,7 +14,7 @@ import (
 // replayThink has the policy of a replay think before it answers.
 type replayThink struct {
 	Think        int    `help:"Tokens of the thought that the policy writes before it answers, at most; 0: it answers at once." placeholder:"TOKENS" group:"Model"`
-	From         string `help:"With --think: adapter that was taught to write thoughts (r2rec lm tune --texts, r2rec lm think), from which the policy begins." type:"existingfile" placeholder:"FILE" group:"Model"`
+	From         string `help:"With --think: adapter that was taught to write thoughts (r2rec lm tune --texts, r2rec lm think), from which the policy begins. Cases whose answers it was taught are left out." type:"existingfile" placeholder:"FILE" group:"Model"`
 	thoughtFlags `embed:""`
 }
 
@@ -21,6 +23,42 @@ func (f replayThink) check(of engineFlags) error {
 		return misuse("--from goes with --think: without thoughts the policy begins with fine-tuning on the earliest cases")
 	}
 	return wrong(errors.Join(thinkFlag{f.Think}.check(servedFlags(of)), f.thoughtFlags.check()))
+}
+
+// schooled is what --from was learned from.
+func (f replayThink) schooled() schooling {
+	s := schooling{who: "--from " + f.From, level: slog.LevelWarn}
+	if f.From != "" {
+		if _, says, err := adapterSays(f.From); err == nil { // otherwise who opens it says what is wrong
+			s.learned = says.LearnedEvents
+		}
+	}
+	return s
+}
+
+// testsUntaught refuses test cases whose answers --from was taught.
+func (r *replay) testsUntaught() error {
+	var cases []eval.Case
+	for _, t := range r.tests {
+		cases = append(cases, t.cases...)
+	}
+	if _, why := r.schooled().taught(r.p, r.data, cases); why != "" {
+		return misuse("--test: %s; measure by what happened from then on, or begin from an adapter of an earlier --fit-before", why)
+	}
+	return nil
+}
+
+// untaught are the cases whose answers --from was not taught, the later ones: as after fine-tuning, the policy recommends where it
+// does not know what was chosen.
+func (r *replay) untaught(cases []eval.Case) ([]eval.Case, error) {
+	n, why := r.schooled().taught(r.p, r.data, cases)
+	switch {
+	case n == len(cases):
+		return nil, misuse("%s; replay what happened later, too, by a later --fit-before, or begin from an adapter of an earlier one", why)
+	case n > 0:
+		r.p.log.Info("cases whose answers --from was taught are left out", "cases", n, "left", len(cases)-n)
+	}
+	return cases[n:], nil
 }
 
 // learnThoughts is the round of a policy that thinks.
