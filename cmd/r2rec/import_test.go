@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/r2rec/r2rec/internal/broker"
+	"github.com/r2rec/r2rec/internal/dataset"
 )
 
 // Stopped on the way, import says how much of the data set is in Kafka, and whether it can be run again.
@@ -32,7 +34,17 @@ func TestImportIsStopped(t *testing.T) {
 	})
 	var out, errs bytes.Buffer
 	code := run(ctx, []string{"import", "--partitions", "1", "--kafka", strings.Join(fake.ListenAddrs(), ",")}, &out, &errs)
-	if want := regexp.MustCompile(`acknowledged 9125 items and \d+ interactions; the same command sends all of them again`); code != exitStopped || !want.MatchString(errs.String()) || out.Len() > 0 {
-		t.Errorf("exit code %d, %q, %q; want %d and %q", code, out.String(), errs.String(), exitStopped, want)
+	want := regexp.MustCompile(`acknowledged 9125 items and (\d+) interactions; the same command sends all of them again`)
+	said := want.FindStringSubmatch(errs.String())
+	if code != exitStopped || said == nil || out.Len() > 0 {
+		t.Fatalf("exit code %d, %q, %q; want %d and %q", code, out.String(), errs.String(), exitStopped, want)
+	}
+	d, err := dataset.Bundled()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, all := d.Len()
+	if n, err := strconv.Atoi(said[1]); err != nil || n >= all {
+		t.Errorf("%s interactions are acknowledged of %d, %v: it was stopped when the first of them came", said[1], all, err)
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"errors"
 	"log/slog"
@@ -43,7 +44,9 @@ func TestATopicThatCannotBeRead(t *testing.T) {
 	if err := errors.Join(w.WriteMessages(t.Context(), message(t, "u", reward)), w.Close()); err != nil {
 		t.Fatal(err)
 	}
-	if err := read.next(t.Context(), log, ignored); err != nil {
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute) // only so that what reads nothing ends
+	defer cancel()
+	if err := read.next(ctx, log, ignored); err != nil {
 		t.Fatal(err)
 	}
 	lines := strings.Split(strings.TrimSpace(said.String()), "\n")
@@ -52,7 +55,7 @@ func TestATopicThatCannotBeRead(t *testing.T) {
 	}
 	wrong := errors.New("wrong")
 	read.at = nil
-	if err := read.next(t.Context(), log, func(event.Reward) error { return wrong }); !errors.Is(err, wrong) {
+	if err := read.next(ctx, log, func(event.Reward) error { return wrong }); !errors.Is(err, wrong) {
 		t.Errorf("it ended with %v, want what was made of the reward", err)
 	}
 }
