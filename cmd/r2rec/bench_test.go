@@ -187,12 +187,13 @@ func TestBenchWrongUsage(t *testing.T) {
 		"bench lm --ollama-model m":            "--ollama and --ollama-model belong together",
 		"bench lm --ollama u --ollama-model m": "--ollama needs --model FILE",
 		"bench lm --events 20":                 "--events 20: ",
-		"bench lm --events 2000 --prompt 5000": "--prompt 5000, --generate 64: ",
 		"bench train --tokens 30":              "--tokens 30: want 40 or more",
 		"bench train --rank 0":                 "--rank 0: want 1 or more",
 		"bench swap --swaps 0":                 "--swaps 0: want 1 or more",
 		"bench retrieve --clients 1":           "--clients 1: want 2 or more",
 		"bench memory --users 0":               "--users 0: want 1 or more",
+
+		"bench retrieve --users 10 --items 10 --edges 1000": "Edges is 1000, must be 10 (one a user) to",
 	} {
 		var out, errs bytes.Buffer
 		if code := run(t.Context(), strings.Fields(args), &out, &errs); code != 2 || !strings.Contains(errs.String(), want) || out.Len() > 0 {
@@ -200,8 +201,9 @@ func TestBenchWrongUsage(t *testing.T) {
 		}
 	}
 	for args, want := range map[string]string{ // that is in the model
-		"bench train --tokens 5000":    "5000 tokens, and the model reads at most 4096",
-		"bench train --model bench.go": "bench.go",
+		"bench lm --events 2000 --prompt 5000": "--prompt 5000, --generate 64: ",
+		"bench train --tokens 5000":            "5000 tokens, and the model reads at most 4096",
+		"bench train --model bench.go":         "bench.go",
 	} {
 		var out, errs bytes.Buffer
 		if code := run(t.Context(), strings.Fields(args), &out, &errs); code != 1 || !strings.Contains(errs.String(), want) || out.Len() > 0 {

@@ -78,7 +78,7 @@ func (c benchLMCommand) speaker(base *engine.Model, contexts []event.Context) (s
 func (c benchLMCommand) speak(ctx context.Context, out *benchReport, shown *stages, s speaker) error {
 	session, err := s.weights.NewSession(c.Prompt+c.Generate, threads(c.Threads))
 	if err != nil {
-		return misuse("--prompt %d, --generate %d: %w", c.Prompt, c.Generate, err)
+		return fmt.Errorf("--prompt %d, --generate %d: %w", c.Prompt, c.Generate, err)
 	}
 	peer := peers.Ollama{URL: c.Ollama, Model: c.OllamaModel, Threads: c.Threads}
 	what, err := c.peer(ctx, out, peer)

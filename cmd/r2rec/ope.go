@@ -88,13 +88,13 @@ func (c opeLogCommand) samples(out *opeReport) ([]ope.Sample, error) {
 	}
 	if log.Impressions == nil {
 		if c.PolicyOf != "" {
-			return nil, misuse("--policy-of is for Open Bandit logs: %s says by itself, in the column target, what the judged policy does", c.Log)
+			return nil, fmt.Errorf("--policy-of is for Open Bandit logs: %s says by itself, in the column target, what the judged policy does", c.Log)
 		}
 		out.modelled = log.Modelled
 		return log.Samples, nil
 	}
 	if c.PolicyOf == "" {
-		return nil, misuse("%s is an Open Bandit log: name the log of the policy to judge, --policy-of FILE", c.Log)
+		return nil, fmt.Errorf("%s is an Open Bandit log: name the log of the policy to judge, --policy-of FILE", c.Log)
 	}
 	other, err := logs.Open(c.PolicyOf)
 	if err != nil {

@@ -32,7 +32,8 @@ func (f synthFlags) open() (*synth.Graph, error) {
 	if err := checkCounts(count{"--users", f.Users, 1}, count{"--items", f.Items, 1}, count{"--edges", f.Edges, 1}); err != nil {
 		return nil, wrong(err)
 	}
-	return synth.New(synth.Options{Seed: f.Seed, Users: f.Users, Items: f.Items, Edges: f.Edges, IDs: f.IDs})
+	g, err := synth.New(synth.Options{Seed: f.Seed, Users: f.Users, Items: f.Items, Edges: f.Edges, IDs: f.IDs})
+	return g, wrong(err)
 }
 
 // marker tells whose the keys under a prefix are, and what they hold.
