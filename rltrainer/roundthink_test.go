@@ -157,7 +157,7 @@ func TestARoundTeachesThoughts(t *testing.T) {
 	if report.Verdict != Promoted || len(report.Thoughts) != 16 || len(report.Policy) != 0 || report.Training != 200 || report.Held != 200 {
 		t.Fatalf("%s: %s; %d steps, %d to learn from, %d held\n%+v", report.Verdict, report.Reason, len(report.Thoughts), report.Training, report.Held, report.Thoughts)
 	}
-	if want := "reading decisions and rewards, learning to think, the gate, publishing"; strings.Join(doing, ", ") != want {
+	if want := "reading decisions and rewards, learning to think, the gate, measuring canaries, publishing"; strings.Join(doing, ", ") != want {
 		t.Errorf("told of %s, want %s", strings.Join(doing, ", "), want)
 	}
 	if first, last := report.SmoothedThoughts(); !(last.Worth > first.Worth) {
