@@ -305,12 +305,19 @@ func TestARoundOfThoughtsGoesOn(t *testing.T) {
 	must(t, err)
 	s := newSetting(t)
 	s.Teacher, s.past, s.History, s.Learn, s.Gate = school, whole.past, whole.past, whole.Learn, whole.Gate
+	// The report of the second step is kept, and its checkpoint is not: that step is taken again.
+	saves := 0
+	s.Teacher = forgetful{school, &saves}
+	if _, err := RunRound(t.Context(), s.RoundOptions); err == nil || !strings.Contains(err.Error(), "the disk is full") {
+		t.Fatalf("a checkpoint that is not kept: %v", err)
+	}
 	ctx, stop := context.WithCancel(t.Context())
 	s.Told = func(doing string, done, _ int) {
-		if doing == "learning to think" && done == 2 {
+		if doing == "learning to think" && done == 3 {
 			stop()
 		}
 	}
+	s.Teacher = school
 	if _, err := RunRound(ctx, s.RoundOptions); !errors.Is(err, context.Canceled) {
 		t.Fatalf("stopped, and says %v", err)
 	}
@@ -322,7 +329,30 @@ func TestARoundOfThoughtsGoesOn(t *testing.T) {
 	}
 	got, err := RunRound(t.Context(), s.RoundOptions)
 	must(t, err)
-	if got.Adapter != want.Adapter || got.Adapter == "" || len(got.Thoughts) != 4 || fmt.Sprint(steps) != "[2 3 4]" {
+	if got.Adapter != want.Adapter || got.Adapter == "" || len(got.Thoughts) != 4 || fmt.Sprint(steps) != "[3 4]" {
 		t.Errorf("went on by steps %v to %.12s with %d steps in its report; without a stop it is %.12s", steps, got.Adapter, len(got.Thoughts), want.Adapter)
 	}
+}
+
+// forgetful is a teacher whose second checkpoint is not kept.
+type forgetful struct {
+	thinkingSchool
+	saves *int
+}
+
+func (f forgetful) Begin(o LearnerOptions) (AdapterLearner, error) {
+	l, err := f.thinkingSchool.Begin(o)
+	return forgets{l, f.saves}, err
+}
+
+type forgets struct {
+	AdapterLearner
+	saves *int
+}
+
+func (l forgets) Save(path string) error {
+	if *l.saves++; *l.saves == 2 {
+		return errors.New("the disk is full")
+	}
+	return l.AdapterLearner.Save(path)
 }
