@@ -14,9 +14,7 @@ import (
 	"github.com/r2rec/r2rec/internal/event"
 	"github.com/r2rec/r2rec/internal/gguf"
 	"github.com/r2rec/r2rec/internal/iot"
-	"github.com/r2rec/r2rec/internal/llama"
 	"github.com/r2rec/r2rec/internal/llama/learn"
-	"github.com/r2rec/r2rec/internal/llama/token"
 	"github.com/r2rec/r2rec/internal/lm"
 	"github.com/r2rec/r2rec/internal/lm/engine"
 	"github.com/r2rec/r2rec/internal/policy"
@@ -41,28 +39,7 @@ type thinkingSchool struct {
 
 func newThinkingSchool(t *testing.T) thinkingSchool {
 	t.Helper()
-	var prompts []iot.Prompt
-	for seed := range uint64(4) {
-		p, err := iot.Build(iot.Thoughts, twoWays, seed)
-		must(t, err)
-		prompts = append(prompts, p)
-	}
-	var required []string
-	for i := range iot.MaxCandidates {
-		required = append(required, " "+string(rune('A'+i)))
-	}
-	vocabulary, err := token.Train(func(yield func(string) bool) {
-		for _, p := range prompts {
-			if !yield(p.Text) {
-				return
-			}
-		}
-	}, 320, token.TrainOptions{Required: required})
-	must(t, err)
-	l, err := engine.NewModel(engine.ModelOptions{Name: "toy", Spread: .1, Seed: 1, Tokens: vocabulary, PromptVersion: iot.Thoughts, Readout: engine.Letters,
-		Shape: llama.Config{Dim: 32, Layers: 2, Heads: 2, KVHeads: 1, HeadDim: 16, FeedForward: 64, Context: 1024, Epsilon: 1e-5, Tied: true, Rope: llama.Rope{Base: 100, Dims: 16}},
-		Learn: learn.Options{Optimiser: learn.AdamW{Rate: 1e-2}, Workers: 1, Schedule: learn.Trapezoid(150, 10, .3, .03)}})
-	must(t, err)
+	prompts, l := newWriter(t, twoWays, 32, learn.Options{Optimiser: learn.AdamW{Rate: 1e-2}, Workers: 1, Schedule: learn.Trapezoid(150, 10, .3, .03)})
 	for range 150 {
 		var batch []lm.TextLesson
 		for _, p := range prompts {
@@ -79,6 +56,7 @@ func newThinkingSchool(t *testing.T) thinkingSchool {
 	}
 	s := thinkingSchool{path: filepath.Join(t.TempDir(), "toy.gguf")}
 	must(t, gguf.WriteFile(s.path, l.Write))
+	var err error
 	s.base, err = engine.Open(engine.Options{Path: s.path, Trainable: true, Think: thoughtTokens})
 	must(t, err)
 	t.Cleanup(func() { must(t, s.base.Close()) })

@@ -187,16 +187,9 @@ func TestThinkRefuses(t *testing.T) {
 	}
 }
 
-// A small model that has seen good replies and bad ones writes more of the good ones once it is rewarded for them.
-func TestThinkLearns(t *testing.T) {
-	c := event.Context{
-		Candidates: []event.Candidate{{ItemID: "a", Title: "A"}, {ItemID: "b", Title: "B"}},
-		Chains:     []event.Chain{{Via: "h", Neighbour: "ann", ItemID: "a", Shared: 2}, {Via: "h", Neighbour: "bob", ItemID: "b", Shared: 2}},
-		History:    []event.HistoryItem{{ItemID: "h", Title: "H"}},
-	}
-	const imitated = 120
-	question := Question{Context: c, Values: []float64{0, 0}} // only form is rewarded
-	var prompts []iot.Prompt
+// newWriter is a small model that has learned nothing, with the words of a context's prompts, and four of these.
+func newWriter(t *testing.T, c event.Context, dim int, o learn.Options) (prompts []iot.Prompt, l *engine.Learner) {
+	t.Helper()
 	for seed := range uint64(4) {
 		p, err := iot.Build(iot.Thoughts, c, seed)
 		must(t, err)
@@ -214,15 +207,27 @@ func TestThinkLearns(t *testing.T) {
 		}
 	}, 320, token.TrainOptions{Required: required})
 	must(t, err)
-	l, err := engine.NewModel(engine.ModelOptions{Name: "toy", Spread: .1, Seed: 1, Tokens: vocabulary, PromptVersion: iot.Thoughts, Readout: engine.Letters,
-		Shape: llama.Config{Dim: 16, Layers: 2, Heads: 2, KVHeads: 1, HeadDim: 8, FeedForward: 32, Context: 1024, Epsilon: 1e-5, Tied: true, Rope: llama.Rope{Base: 100, Dims: 8}},
-		Learn: learn.Options{Optimiser: learn.AdamW{Rate: 1e-2}, Workers: 1, Schedule: func(step int) float64 {
-			if step < imitated {
-				return 1
-			}
-			return .2
-		}}})
+	l, err = engine.NewModel(engine.ModelOptions{Name: "toy", Spread: .1, Seed: 1, Tokens: vocabulary, PromptVersion: iot.Thoughts, Readout: engine.Letters, Learn: o,
+		Shape: llama.Config{Dim: dim, Layers: 2, Heads: 2, KVHeads: 1, HeadDim: dim / 2, FeedForward: 2 * dim, Context: 1024, Epsilon: 1e-5, Tied: true, Rope: llama.Rope{Base: 100, Dims: dim / 2}}})
 	must(t, err)
+	return prompts, l
+}
+
+// A small model that has seen good replies and bad ones writes more of the good ones once it is rewarded for them.
+func TestThinkLearns(t *testing.T) {
+	c := event.Context{
+		Candidates: []event.Candidate{{ItemID: "a", Title: "A"}, {ItemID: "b", Title: "B"}},
+		Chains:     []event.Chain{{Via: "h", Neighbour: "ann", ItemID: "a", Shared: 2}, {Via: "h", Neighbour: "bob", ItemID: "b", Shared: 2}},
+		History:    []event.HistoryItem{{ItemID: "h", Title: "H"}},
+	}
+	const imitated = 120
+	question := Question{Context: c, Values: []float64{0, 0}} // only form is rewarded
+	prompts, l := newWriter(t, c, 16, learn.Options{Optimiser: learn.AdamW{Rate: 1e-2}, Workers: 1, Schedule: func(step int) float64 {
+		if step < imitated {
+			return 1
+		}
+		return .2
+	}})
 	for range imitated { // half of what it sees is grounded
 		var batch []lm.TextLesson
 		for _, p := range prompts {

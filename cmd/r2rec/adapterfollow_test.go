@@ -203,12 +203,9 @@ func (s site) adapterIn(path string) string {
 	return rec.Adapter
 }
 
-// A server follows promotions, roll-outs and roll-backs without a restart, and tells what it cannot serve.
-func TestServeFollowsTheLogOfAdapters(t *testing.T) {
-	t.Parallel()
-	p := newPlace(t, broker.Settings{Brokers: []string{embeddedtest.Kafka(t)}}, &redis.UniversalOptions{Addrs: []string{embeddedtest.Redis(t)}})
-	tr := newTrainer(p)
-	first, second, unproven := tr.make(1, true), tr.make(2, true), tr.make(3, false)
+// publishFilms has four users like films, so that there is something to recommend to u3.
+func (p *place) publishFilms() {
+	p.Helper()
 	for i := range 8 {
 		item := fmt.Sprint("f", i)
 		p.publish(broker.Items, kafka.Message{Key: []byte(item), Value: []byte(fmt.Sprintf(`{"item_id":%q,"title":"Film %d"}`, item, i))})
@@ -219,6 +216,15 @@ func TestServeFollowsTheLogOfAdapters(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A server follows promotions, roll-outs and roll-backs without a restart, and tells what it cannot serve.
+func TestServeFollowsTheLogOfAdapters(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, broker.Settings{Brokers: []string{embeddedtest.Kafka(t)}}, &redis.UniversalOptions{Addrs: []string{embeddedtest.Redis(t)}})
+	tr := newTrainer(p)
+	first, second, unproven := tr.make(1, true), tr.make(2, true), tr.make(3, false)
+	p.publishFilms()
 	s := p.serve("--consume", "--adapters", tr.folder, "--control-share", "0")
 	serving := func(want web.ServingState) {
 		t.Helper()

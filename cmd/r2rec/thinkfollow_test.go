@@ -15,7 +15,6 @@ import (
 	"github.com/r2rec/r2rec/internal/lm/engine"
 	"github.com/r2rec/r2rec/internal/web"
 	"github.com/redis/go-redis/v9"
-	"github.com/segmentio/kafka-go"
 )
 
 var thoughtLines = regexp.MustCompile(`(?m)^r2rec_thought_lines_total\{[^}]*\} ([1-9]\d*)$`)
@@ -27,16 +26,7 @@ func TestServeFollowsAdaptersThatThink(t *testing.T) {
 	model := newSlice(t).wordy()
 	p := newPlace(t, broker.Settings{Brokers: []string{embeddedtest.Kafka(t)}}, &redis.UniversalOptions{Addrs: []string{embeddedtest.Redis(t)}})
 	tr := newTrainerOf(p, engine.Options{Path: model, Readout: engine.Letters, PromptVersion: iot.Thoughts})
-	for i := range 8 {
-		item := fmt.Sprint("f", i)
-		p.publish(broker.Items, kafka.Message{Key: []byte(item), Value: []byte(fmt.Sprintf(`{"item_id":%q,"title":"Film %d"}`, item, i))})
-		for u := range 4 {
-			if u < 3 || i < 4 {
-				p.publish(broker.Interactions, kafka.Message{Key: []byte(fmt.Sprint("u", u)), Value: []byte(fmt.Sprintf(
-					`{"event_id":"e%d-%d","user_id":"u%d","item_id":%q,"type":"like","timestamp":%d}`, u, i, u, item, 1_700_000_000_000+int64(i)))})
-			}
-		}
-	}
+	p.publishFilms()
 	s := p.serve("--consume", "--adapters", tr.folder, "--control-share", "0", "--model", model, "--think", "6")
 	p.eventually("there is nothing to recommend", func() (bool, string) {
 		_, body := s.ask("GET", "/v1/users/u3/recommendations?fresh=true", "")
