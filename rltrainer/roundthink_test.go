@@ -21,6 +21,9 @@ import (
 	"github.com/r2rec/r2rec/internal/simulate"
 )
 
+// imitating is for how many steps the small model learns what thoughts look like, and that an answer is what the thought speaks for.
+const imitating = 400
+
 // thoughtTokens is what servers let the model write in these tests.
 const thoughtTokens = 90
 
@@ -39,8 +42,8 @@ type thinkingSchool struct {
 
 func newThinkingSchool(t *testing.T) thinkingSchool {
 	t.Helper()
-	prompts, l := newWriter(t, twoWays, 32, learn.Options{Optimiser: learn.AdamW{Rate: 1e-2}, Workers: 1, Schedule: learn.Trapezoid(150, 10, .3, .03)})
-	for range 150 {
+	prompts, l := newWriter(t, twoWays, 32, learn.Options{Optimiser: learn.AdamW{Rate: 1e-2}, Workers: 1, Schedule: learn.Trapezoid(imitating, 10, .3, .03)})
+	for range imitating {
 		var batch []lm.TextLesson
 		for _, p := range prompts {
 			lesson := lm.TextLesson{Text: p.Thinking()}
@@ -92,7 +95,7 @@ func newThinkingSetting(t *testing.T) (setting, thinkingSchool) {
 	s.Learn.Thoughts = ThoughtOptions{Steps: 16, Batch: 4, Group: 8, Rate: 5e-3, Beta: .02}
 	s.Gate = GateOptions{Detect: .3}
 	r := rand.New(rand.NewPCG(5, 3))
-	service := simulate.Service{Model: school.base, Identity: school.Model(), Temperature: 3, K: 1}
+	service := simulate.Service{Model: school.base, Identity: school.Model(), Temperature: 1, Weight: .05, K: 1}
 	for i := range 400 {
 		d, err := service.Decide(t.Context(), fmt.Sprint("d", i), fmt.Sprint("u", i), started+event.Time(1000*(i+1)), twoWays, r.Uint64()>>11)
 		must(t, err)
