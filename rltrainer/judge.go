@@ -87,13 +87,13 @@ func judge(ctx context.Context, r Ranker, of Rollout, q []float64) (ope.Sample, 
 		return ope.Sample{}, Change{}, fmt.Errorf("it has %d candidates, %d scores and %d values", len(d.Context.Candidates), len(d.Scores), len(q))
 	}
 	model, err := ask(ctx, r, d.Model.PromptVersion, d.Context, d.Seed)
-	if _, ok := thinks(r); ok && (errors.Is(err, lm.ErrPromptTooLong) || errors.Is(err, lm.ErrNonsense)) {
-		model, err = nil, nil // of its own thought's making: a server would have the graph rank
-	}
-	if err != nil {
+	_, own := thinks(r)
+	switch {
+	case own && (errors.Is(err, lm.ErrPromptTooLong) || errors.Is(err, lm.ErrNonsense)):
+		model = nil // of its own thought's making: a server would have the graph rank
+	case err != nil:
 		return ope.Sample{}, Change{}, err
-	}
-	if model != nil && len(model) != len(graph) {
+	case len(model) != len(graph):
 		return ope.Sample{}, Change{}, fmt.Errorf("%d log-shares for %d candidates", len(model), len(graph))
 	}
 	target := policy.First(policy.Pool(graph, model, d.ModelWeight), d.Temperature)

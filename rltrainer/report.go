@@ -38,7 +38,7 @@ type Report struct {
 	Policy   []PolicyStep  `json:"policy"`             // one a step of the policy gradient
 	Thoughts []ThoughtStep `json:"thoughts,omitempty"` // one a step of learning to think, in place of these two
 	Skipped  int           `json:"skipped"`            // steps that changed nothing, for want of a finite gradient
-	// TokensPerSecond that the policy gradient, or learning to think, read, learning included, since the round was last taken up.
+	// TokensPerSecond that the policy gradient read, or learning to think, learning included, since the round was last taken up.
 	TokensPerSecond float64 `json:"tokens_per_second"`
 
 	Gate   *event.Gate `json:"gate,omitempty"`   // absent: nothing was judged

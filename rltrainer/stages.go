@@ -70,8 +70,8 @@ func cut(rollouts, judges []Rollout, share float64) (training, held []Rollout) {
 	return before(rollouts, held[0].Decision.Timestamp), held
 }
 
-// judges are the rollouts that a gate may go by: those that none has used, made by the adapter that is current, with a thought of
-// at most as many tokens as it is served with.
+// judges are the rollouts that a gate may go by: those that none has used, made by the adapter that is current, which thought
+// for as long as it is served with.
 func judges(rollouts []Rollout, used event.Time, parent string, think int) (out []Rollout) {
 	for _, r := range rollouts {
 		if r.Decision.Timestamp > used && r.Decision.Model.Adapter == parent && thought(r.Decision) == think {

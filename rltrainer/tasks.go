@@ -160,8 +160,8 @@ func MeasurePolicy(ctx context.Context, r Ranker, tasks []Task) (Outcome, error)
 	return all, nil
 }
 
-// counted makes what is called whenever one more of a total is done, from any goroutine; told hears of them one after the other, unless
-// it is nil.
+// counted makes what is called whenever one more of a total is done, from any goroutine; told hears of them one after the
+// other, unless it is nil.
 func counted(told func(done, total int), total int) (one func()) {
 	if told == nil {
 		return func() {}

@@ -112,12 +112,13 @@ func (c adaptersPromoteCommand) fits(p *process, file string) (event.Model, erro
 
 // wouldCount says why a record would be void if nobody else appended one now.
 func (d *adapterDesk) wouldCount(record event.Promotion) error {
+	current, served := d.state.Record(d.state.Current) // of the bare base there is none
 	switch {
 	case record.Kind == event.Promote && record.Adapter == d.state.Current:
 		return fmt.Errorf("%s is current already", cleanName(record.Adapter))
-	case record.Kind == event.Promote && record.Share < 1 && d.state.Current != "" && thinkOf(d.state, d.state.Current) != record.Think:
-		return fmt.Errorf("it is for servers with --think %d, and %s, which is current, for such with --think %d: no server serves both, so that nothing can be compared; --share 1 gives it to all", record.Think,
-			cleanName(d.state.Current), thinkOf(d.state, d.state.Current))
+	case record.Kind == event.Promote && record.Share < 1 && served && current.Think != record.Think:
+		return fmt.Errorf("it is for servers with --think %d, and %s, which is current, for such with --think %d: no server serves both, so that nothing can be compared; --share 1 gives it to all",
+			record.Think, cleanName(d.state.Current), current.Think)
 	case record.Kind == event.Promote && record.Adapter == d.state.Candidate:
 		return fmt.Errorf("%s is being rolled out to %s of the users already; --share 1 gives it to all", cleanName(record.Adapter), percent(d.state.Share))
 	}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/r2rec/r2rec/internal/adapters"
 	"github.com/r2rec/r2rec/internal/event"
 	"github.com/r2rec/r2rec/internal/iot"
 	"github.com/r2rec/r2rec/internal/lm/engine"
@@ -32,7 +31,7 @@ func (f thinkFlag) check(of servedFlags) error {
 func (d *adapterDesk) thinks(f thinkFlag, adapter string) (int, error) {
 	var of *event.Promotion
 	for _, e := range d.state.Entries {
-		if adapter != "" && e.Record.Adapter == adapter && e.Void == "" && (e.Record.Gate != nil || adapter == d.state.Candidate) {
+		if e.Record.Adapter == adapter && e.Void == "" && (e.Record.Gate != nil || adapter == d.state.Candidate) {
 			of = &e.Record
 		}
 	}
@@ -45,12 +44,6 @@ func (d *adapterDesk) thinks(f thinkFlag, adapter string) (int, error) {
 		return 0, fmt.Errorf("--think %d: %s is being rolled out with think %d; take that back first (r2rec adapters rollback)", f.Think, cleanName(adapter), of.Think)
 	}
 	return 0, fmt.Errorf("--think %d: %s was judged by a gate with think %d; leave --think out", f.Think, cleanName(adapter), of.Think)
-}
-
-// thinkOf is with how many tokens of a thought an adapter is in the log.
-func thinkOf(s adapters.State, adapter string) int {
-	p, _ := s.Record(adapter)
-	return p.Think
 }
 
 // thoughtFlags say how a model learns that thinks.

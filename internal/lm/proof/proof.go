@@ -371,8 +371,8 @@ type Ask struct {
 }
 
 // Choose measures an adapter on all the prompts, and returns the n on which it changes most (fewer where there are
-// fewer), the most changed first. They name no user. Both are asked from as many goroutines as there are processors; told, where it is
-// not nil, hears how many prompts are measured, one after the other.
+// fewer), the most changed first. They name no user. Both are asked from as many goroutines as there are processors; told,
+// where it is not nil, hears how many prompts are measured, one after the other.
 func Choose(ctx context.Context, version int, asks []Ask, base, adapter Ranker, n int, told func(done, total int)) ([]Canary, error) {
 	measured := make([]Canary, len(asks))
 	var mu sync.Mutex
@@ -382,7 +382,7 @@ func Choose(ctx context.Context, version int, asks []Ask, base, adapter Ranker, 
 	for i, a := range asks {
 		group.Go(func() (err error) {
 			if measured[i], err = measure(inner, version, a, base, adapter); err != nil {
-				return fmt.Errorf("choose canaries: prompt %d%w", i+1, err)
+				return fmt.Errorf("choose canaries: prompt %d: %w", i+1, err)
 			}
 			if told != nil {
 				mu.Lock()
@@ -408,21 +408,21 @@ func Choose(ctx context.Context, version int, asks []Ask, base, adapter Ranker, 
 	return measured[:min(n, len(measured))], nil
 }
 
-// measure asks both. Its error goes on after the prompt's number.
+// measure asks both.
 func measure(ctx context.Context, version int, a Ask, base, adapter Ranker) (c Canary, err error) {
 	if err := ctx.Err(); err != nil {
-		return c, fmt.Errorf(": %w", err)
+		return c, err
 	}
 	c = Canary{Context: unnamed(a.Context), Seed: a.Seed}
 	p, err := c.prompt(version)
 	if err != nil {
-		return c, fmt.Errorf(": %w", err)
+		return c, err
 	}
 	if c.Base, err = base.Rank(ctx, p); err != nil {
-		return c, fmt.Errorf(" by the base model: %w", err)
+		return c, fmt.Errorf("by the base model: %w", err)
 	}
 	if c.Adapter, err = adapter.Rank(ctx, p); err != nil {
-		return c, fmt.Errorf(" by the adapter: %w", err)
+		return c, fmt.Errorf("by the adapter: %w", err)
 	}
 	return c, nil
 }
