@@ -66,13 +66,14 @@ func (r *reader) write(ctx context.Context, s *llama.Session, tokens []int32, n 
 	}
 	all, err := s.GenerateMany(ctx, tokens, g.AtOnce(n, func(i int) uint64 { return rand.NewPCG(o.Seed, uint64(i)).Uint64() }))
 	switch {
+	case err == nil: // also where ctx ended just after the last token
 	case errors.Is(err, llama.ErrTooLong):
 		return nil, fmt.Errorf("%w: %w", lm.ErrPromptTooLong, err)
 	case errors.Is(err, llama.ErrNotFinite):
 		return nil, fmt.Errorf("%w: %w", lm.ErrNonsense, err)
 	case ctx.Err() != nil:
 		return nil, err
-	case err != nil: // an option, or an empty text
+	default: // an option, or an empty text
 		return nil, fmt.Errorf("%w: %w", lm.ErrNonsense, err)
 	}
 	out := make([]lm.Written, n)

@@ -57,6 +57,20 @@ func TestWrite(t *testing.T) {
 	}
 }
 
+// Whoever gives up while the last token is drawn gets the text, or is told: never neither.
+func TestWriteIsGivenUpAtItsEnd(t *testing.T) {
+	m := open1(t, Options{Path: toyModel(t, toyOptions(t, 1))})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	all, err := m.Write(ctx, toyPrompts(t, iot.Words, 1)[0].Text, 2, lm.WriteOptions{Most: 1, Guide: func(string) string {
+		cancel()
+		return ""
+	}})
+	if ctx.Err() == nil || len(all) != 2 && !errors.Is(err, context.Canceled) {
+		t.Errorf("%d texts and %v", len(all), err)
+	}
+}
+
 // What a guide gives stands in the text where it gave it, and is told apart; the rest is as free as before.
 func TestWriteByAGuide(t *testing.T) {
 	m := open1(t, Options{Path: toyModel(t, toyOptions(t, 1))})
