@@ -45,7 +45,7 @@ func (c benchSwapCommand) onServer(ctx context.Context, dir string, shown *stage
 	path, readout := c.OllamaBase, engine.Readout(c.OllamaReadout)
 	if path == "" {
 		path = filepath.Join(dir, "answers.gguf")
-		if err := teachAnswers(ctx, shown, path, readout, contexts); err != nil {
+		if err := teachAnswers(ctx, shown, path, readout, iot.Figures, contexts); err != nil {
 			return nil, err
 		}
 	}
@@ -149,7 +149,7 @@ const (
 
 // teachAnswers writes a base model that answers by a readout that a server offers: the one that travels with the program was
 // never asked to say anything.
-func teachAnswers(ctx context.Context, shown *stages, path string, readout engine.Readout, contexts []event.Context) (err error) {
+func teachAnswers(ctx context.Context, shown *stages, path string, readout engine.Readout, prompt int, contexts []event.Context) (err error) {
 	base, err := engine.Open(engine.Options{})
 	if err != nil {
 		return err
@@ -158,7 +158,7 @@ func teachAnswers(ctx context.Context, shown *stages, path string, readout engin
 	var prompts []iot.Prompt
 	r := mathrand.New(mathrand.NewPCG(1, 0x6c657474))
 	for range answersSteps * answersBatch {
-		p, err := iot.Build(iot.Figures, contexts[r.IntN(len(contexts))], r.Uint64())
+		p, err := iot.Build(prompt, contexts[r.IntN(len(contexts))], r.Uint64())
 		if err != nil {
 			return err
 		}
@@ -174,7 +174,7 @@ func teachAnswers(ctx context.Context, shown *stages, path string, readout engin
 	if err != nil {
 		return err
 	}
-	l, err := engine.NewModel(engine.ModelOptions{Name: "answers", Spread: .1, Seed: 1, Tokens: vocabulary, PromptVersion: iot.Figures, Readout: readout,
+	l, err := engine.NewModel(engine.ModelOptions{Name: "answers", Spread: .1, Seed: 1, Tokens: vocabulary, PromptVersion: prompt, Readout: readout,
 		Shape: base.Shape(), Learn: learn.Options{Optimiser: learn.AdamW{Rate: answersRate}, Workers: processors()}})
 	if err != nil {
 		return err

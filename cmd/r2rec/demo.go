@@ -56,7 +56,7 @@ func (c demoCommand) Run(p *process) error {
 	if !(c.Rate > 0 && c.Rate <= 1000) {
 		return misuse("--rate %v: want more than 0 and at most 1000 interactions a second", c.Rate)
 	}
-	if err := errors.Join(c.accessFlags.check(), c.visitFlags.check(), c.modelFlags.checkTimes(), c.recommendFlags.check(), wrong(checkCounts(count{"--round-every", c.RoundEvery, 0}))); err != nil {
+	if err := errors.Join(c.accessFlags.check(), c.visitFlags.check(), c.modelFlags.check(), c.recommendFlags.check(), wrong(checkCounts(count{"--round-every", c.RoundEvery, 0}))); err != nil {
 		return err
 	}
 	if c.Live < 0 {

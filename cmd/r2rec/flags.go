@@ -16,7 +16,6 @@ import (
 	"github.com/r2rec/r2rec/internal/broker"
 	"github.com/r2rec/r2rec/internal/fusion"
 	"github.com/r2rec/r2rec/internal/iot"
-	"github.com/r2rec/r2rec/internal/lm"
 	"github.com/r2rec/r2rec/internal/lm/engine"
 	"github.com/r2rec/r2rec/internal/lm/ollama"
 	"github.com/r2rec/r2rec/reasoner"
@@ -97,10 +96,10 @@ type modelFlags struct {
 	Adapter          string        `help:"GGUF file of a LoRA adapter for the model that runs within this program, as r2rec lm tune writes it." env:"R2REC_ADAPTER" type:"existingfile" placeholder:"FILE" group:"Model"`
 	Ollama           string        `help:"URL of an Ollama server that runs the model instead, such as http://127.0.0.1:11434." env:"R2REC_OLLAMA" placeholder:"URL" group:"Model"`
 	NoModel          bool          `help:"Use no language model: the graph ranks." env:"R2REC_NO_MODEL" group:"Model"`
-	Think            int           `help:"Have the model write a thought of at most so many tokens before it answers, which is shown as far as the graph bears it out; 0: it answers at once, which is faster and so far ranks at least as well (docs/thoughts.md). For a --model that was taught to." env:"R2REC_THINK" placeholder:"TOKENS" group:"Model"`
+	Think            int           `help:"Have the model write a thought of at most so many tokens before it answers, which is shown as far as the graph bears it out; 0: it answers at once, which is faster and so far ranks at least as well (docs/thoughts.md). For a model that was taught to, or one large enough to do without." env:"R2REC_THINK" placeholder:"TOKENS" group:"Model"`
 	MaskTimeout      time.Duration `help:"Longest wait for chains to be measured: each is masked, and the list ranked again. A model that thinks is asked again only if this is set, for it takes longer than the others; else the graph's ranking is." env:"R2REC_MASK_TIMEOUT" placeholder:"100ms" group:"Model"`
 	ModelTimeout     time.Duration `help:"Longest wait for the model before the graph's ranking is served." env:"R2REC_MODEL_TIMEOUT" default:"20s" group:"Model"`
-	ModelConcurrency int           `help:"Prompts that are with the model at once; more wait for their turn. 0: one a processor within this program, 2 with Ollama (see OLLAMA_NUM_PARALLEL)." env:"R2REC_MODEL_CONCURRENCY" default:"0" group:"Model"`
+	ModelConcurrency int           `help:"Prompts that are with the model at once; more wait for their turn. 0: one a processor within this program; 2 with Ollama, and of lists that take several calls 1. A server that answers more at once (OLLAMA_NUM_PARALLEL) is sent more if you say how many." env:"R2REC_MODEL_CONCURRENCY" default:"0" group:"Model"`
 	ModelWeight      *float64      `help:"The model's part in the ranking beside the graph's, 0 to 1. Default: 0.5; 0.25 with --ollama." env:"R2REC_MODEL_WEIGHT" placeholder:"PART" group:"Model"`
 }
 
@@ -144,7 +143,7 @@ const warmWithin = 2 * time.Minute
 
 // open makes the model ready. It is nil where none is wanted; why says so.
 func (f modelFlags) open(p *process) (m reasoner.Model, why string, err error) {
-	if err := errors.Join(f.checkTimes(), f.checkThink()); err != nil {
+	if err := f.check(); err != nil {
 		return nil, "", err
 	}
 	switch {
@@ -178,6 +177,11 @@ func (f modelFlags) concurrency() int {
 // ollamaConcurrency keeps a server busy that answers one prompt at a time, as they do unless they are told.
 const ollamaConcurrency = 2
 
+// asks says how a server is asked. It is taken to answer as many requests at once as it is told here to be sent, or else one.
+func (f modelFlags) asks() ollama.Options {
+	return ollama.Options{BaseURL: f.Ollama, Timeout: warmWithin, Think: f.Think, Lists: f.ModelConcurrency}
+}
+
 // checkOllama finds out whether --ollama is a URL. It shows nothing that a password may be in.
 func (f modelFlags) checkOllama() error {
 	u, err := url.Parse(f.Ollama)
@@ -191,8 +195,8 @@ func (f modelFlags) checkOllama() error {
 	return misuse("--ollama %s: want a URL with http:// or https://, such as http://127.0.0.1:11434; --no-model has the graph rank", said)
 }
 
-// checkTimes finds out which waits and counts make no sense.
-func (f modelFlags) checkTimes() error {
+// check finds out which waits and counts make no sense, and where --think does not go.
+func (f modelFlags) check() error {
 	switch {
 	case f.ModelTimeout <= 0:
 		return misuse("--model-timeout %v: want more than 0; --no-model asks none", f.ModelTimeout)
@@ -200,18 +204,11 @@ func (f modelFlags) checkTimes() error {
 		return misuse("--model-concurrency %d: want prompts, or 0 for the default", f.ModelConcurrency)
 	case f.MaskTimeout < 0:
 		return misuse("--mask-timeout %v: want more than 0", f.MaskTimeout)
-	}
-	return nil
-}
-
-// checkThink finds out where --think does not go.
-func (f modelFlags) checkThink() error {
-	switch {
 	case f.Think < 0:
 		return misuse("--think %d: want tokens, or 0 for no thought", f.Think)
-	case f.Think > 0 && (f.Ollama != "" || f.NoModel):
-		return misuse("--think is for a model that runs within this program: leave out --ollama and --no-model")
-	case f.Think > 0 && f.Model == "":
+	case f.Think > 0 && f.NoModel:
+		return misuse("--think and --no-model exclude each other: it is the model that thinks")
+	case f.Think > 0 && f.Model == "" && f.Ollama == "":
 		return misuse("--think needs a --model that knows words: the one that travels with the program knows figures only")
 	}
 	return nil
@@ -225,7 +222,11 @@ func thinking(o engine.Options, tokens int) engine.Options {
 	return o
 }
 
-var _ reasoner.Thinker = (*engine.Model)(nil)
+var (
+	_ reasoner.Thinker = (*engine.Model)(nil)
+	_ reasoner.Thinker = (*ollama.Model)(nil)
+	_ reasoner.Thinker = (*ollama.Named)(nil)
+)
 
 // only is a model that stays; nil: the graph ranks.
 func only(m reasoner.Model) reasoner.Models {
@@ -256,11 +257,13 @@ func (f modelFlags) client(p *process) (m reasoner.Model, why string, err error)
 		}
 		name = names[0]
 	}
-	c, err := ollama.New(ollama.Options{BaseURL: f.Ollama, Model: name, Timeout: warmWithin, Logger: p.log})
+	o := f.asks()
+	o.Model, o.Logger = name, p.log
+	n, err := ollama.NewNamed(o)
 	if err != nil {
 		return nil, "", err
 	}
-	return lm.NewCalibrated(c), "", nil
+	return n, "", nil
 }
 
 // recommendFlags shape lists.

@@ -77,9 +77,11 @@ func (f followFlags) engine(p *process, model reasoner.Model, m modelFlags) (e l
 	if embedded, ok := model.(*engine.Model); ok {
 		return loader.Embedded{Base: embedded}, func() error { return nil }, nil
 	}
+	ask := m.asks()
+	ask.Threads = f.OllamaThreads
 	i, err := ollama.NewInstaller(ollama.InstallOptions{
 		BaseURL: m.Ollama, Base: m.Model, Prefix: f.OllamaPrefix, Merged: f.OllamaMerge, OnReload: f.OllamaReload,
-		Ask: ollama.Options{Timeout: warmWithin, Threads: f.OllamaThreads}, Now: time.Now, Logger: p.log,
+		Ask: ask, Now: time.Now, Logger: p.log,
 	})
 	if errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("--model: %w; with --ollama and --adapters it names the GGUF file of the base model", err)

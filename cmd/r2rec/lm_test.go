@@ -199,7 +199,7 @@ func TestServeRanksWithTheModelThatIsNamed(t *testing.T) {
 			says  string
 		}{
 			{"--think 6", exitMisused, "--think needs a --model that knows words"},
-			{"--think 6 --no-model", exitMisused, "leave out --ollama and --no-model"},
+			{"--think 6 --no-model", exitMisused, "exclude each other"},
 			{"--think=-1", exitMisused, "--think -1: want tokens"},
 			{"--think 6 --model " + model, 1, "the model was taught the readout lines"},
 		} {

@@ -36,7 +36,7 @@ func serveFollowsTheLogThroughOllama(t *testing.T, url string, readout engine.Re
 	p := newPlace(t, broker.Settings{Brokers: []string{embeddedtest.Kafka(t)}}, &redis.UniversalOptions{Addrs: []string{embeddedtest.Redis(t)}})
 	path := filepath.Join(t.TempDir(), "base.gguf")
 	quiet := &process{ctx: t.Context(), stdout: &bytes.Buffer{}, stderr: &bytes.Buffer{}, log: slog.New(slog.DiscardHandler)}
-	if err := teachAnswers(t.Context(), &stages{p: quiet}, path, readout, randomContexts(50)); err != nil {
+	if err := teachAnswers(t.Context(), &stages{p: quiet}, path, readout, iot.Figures, randomContexts(50)); err != nil {
 		t.Fatal(err)
 	}
 	tr := newTrainer(p)
@@ -49,17 +49,7 @@ func serveFollowsTheLogThroughOllama(t *testing.T, url string, readout engine.Re
 	}
 	first, unproven := tr.make(1, true), tr.make(2, false)
 	prefix := "test-" + strings.ToLower(rand.Text())
-	i, err := ollama.NewInstaller(ollama.InstallOptions{BaseURL: url, Base: path, Prefix: prefix, Now: time.Now})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), warmWithin)
-		defer cancel()
-		if err := errors.Join(i.Uninstall(ctx), i.Close()); err != nil {
-			t.Error(err)
-		}
-	})
+	uninstalls(t, url, path, prefix)
 	s := p.serve("--adapters", tr.folder, "--ollama", url, "--model", path, "--ollama-prefix", prefix, "--ollama-threads", "1", "--ollama-reload", "wait")
 	serving := func(want web.ServingState) web.AdapterState {
 		t.Helper()
@@ -92,6 +82,22 @@ func serveFollowsTheLogThroughOllama(t *testing.T, url string, readout engine.Re
 	model("")
 }
 
+// uninstalls deletes in the end what a server was made to hold.
+func uninstalls(t *testing.T, url, base, prefix string) {
+	t.Helper()
+	i, err := ollama.NewInstaller(ollama.InstallOptions{BaseURL: url, Base: base, Prefix: prefix, Now: time.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), warmWithin)
+		defer cancel()
+		if err := errors.Join(i.Uninstall(ctx), i.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestFollowFlagsOfOllama(t *testing.T) {
 	for args, want := range map[string]string{
 		"--adapters a --ollama http://127.0.0.1:9":                                        "needs --model FILE",
@@ -99,6 +105,7 @@ func TestFollowFlagsOfOllama(t *testing.T) {
 		"--adapters a --ollama http://127.0.0.1:9 --model flags.go":                       "flags.go",
 		"--adapters a --ollama http://127.0.0.1:9 --model flags.go --ollama-threads=-1":   "--ollama-threads -1",
 		"--adapters a --ollama http://127.0.0.1:9 --model flags.go --ollama-reload never": "--ollama-reload",
+		"--adapters a --ollama http://127.0.0.1:9 --model flags.go --think=-1":            "--think -1: want tokens",
 	} {
 		var out, errs bytes.Buffer
 		place := []string{"serve", "--listen", "127.0.0.1:0", "--redis", "redis://" + embeddedtest.Redis(t), "--kafka", embeddedtest.Kafka(t)}
@@ -191,7 +198,7 @@ func evalThroughOllama(t *testing.T, url string, readout engine.Readout) {
 	s := newSlice(t)
 	model, adapter := s.file("base.gguf"), s.file("adapter.gguf")
 	quiet := &process{ctx: t.Context(), stdout: &bytes.Buffer{}, stderr: &bytes.Buffer{}, log: slog.New(slog.DiscardHandler)}
-	s.must(teachAnswers(t.Context(), &stages{p: quiet}, model, readout, randomContexts(50)))
+	s.must(teachAnswers(t.Context(), &stages{p: quiet}, model, readout, iot.Figures, randomContexts(50)))
 	lmDo(t, s.tune(adapter, "--model", model)...)
 	args := []string{"--ranker", "lm", "--model", model, "--adapter", adapter, "--sample", "4"}
 	s.eval(append(args, "--scores", s.file("here.jsonl"))...)

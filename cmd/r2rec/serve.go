@@ -88,7 +88,7 @@ func (c serveCommand) Run(p *process) error {
 		return err
 	}
 	defer ln.Close()
-	if err := errors.Join(c.accessFlags.check(), c.followFlags.check(c.modelFlags), c.rollOutFlags.check(), c.modelFlags.checkTimes(), c.recommendFlags.check(), c.redisFlags.check()); err != nil {
+	if err := errors.Join(c.accessFlags.check(), c.followFlags.check(c.modelFlags), c.rollOutFlags.check(), c.modelFlags.check(), c.recommendFlags.check(), c.redisFlags.check()); err != nil {
 		return err
 	}
 	var join consumer.JoinerOptions

@@ -2,7 +2,10 @@ package main
 
 import (
 	"bytes"
+	"crypto/rand"
 	"fmt"
+	"log/slog"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -23,11 +26,26 @@ var thoughtLines = regexp.MustCompile(`(?m)^r2rec_thought_lines_total\{[^}]*\} (
 // was judged otherwise is refused, and says by which flag it would be served.
 func TestServeFollowsAdaptersThatThink(t *testing.T) {
 	t.Parallel()
-	model := newSlice(t).wordy()
+	serveFollowsAdaptersThatThink(t, newSlice(t).wordy())
+}
+
+// So does one whose model thinks in a real Ollama.
+func TestServeFollowsAdaptersThatThinkInOllama(t *testing.T) {
+	url := embeddedtest.RealOllama(t)
+	model, prefix := filepath.Join(t.TempDir(), "base.gguf"), "test-"+strings.ToLower(rand.Text())
+	quiet := &process{ctx: t.Context(), stdout: &bytes.Buffer{}, stderr: &bytes.Buffer{}, log: slog.New(slog.DiscardHandler)}
+	if err := teachAnswers(t.Context(), &stages{p: quiet}, model, engine.Letters, iot.Thoughts, randomContexts(50)); err != nil {
+		t.Fatal(err)
+	}
+	uninstalls(t, url, model, prefix)
+	serveFollowsAdaptersThatThink(t, model, "--ollama", url, "--ollama-prefix", prefix, "--ollama-threads", "1", "--ollama-reload", "wait")
+}
+
+func serveFollowsAdaptersThatThink(t *testing.T, model string, flags ...string) {
 	p := newPlace(t, broker.Settings{Brokers: []string{embeddedtest.Kafka(t)}}, &redis.UniversalOptions{Addrs: []string{embeddedtest.Redis(t)}})
 	tr := newTrainerOf(p, engine.Options{Path: model, Readout: engine.Letters, PromptVersion: iot.Thoughts})
 	p.publishFilms()
-	s := p.serve("--consume", "--adapters", tr.folder, "--control-share", "0", "--model", model, "--think", "6")
+	s := p.serve(append([]string{"--consume", "--adapters", tr.folder, "--control-share", "0", "--model", model, "--think", "6"}, flags...)...)
 	p.eventually("there is nothing to recommend", func() (bool, string) {
 		_, body := s.ask("GET", "/v1/users/u3/recommendations?fresh=true", "")
 		return strings.Contains(body, `"item_id"`), body

@@ -10,7 +10,7 @@ func TestGuide(t *testing.T) {
 	c := small()
 	p := thinking(t, c)
 	x, y := " "+string(p.Letters[0])+": Whoever enjoys Toy Story may like X, since", " "+string(p.Letters[1])+": Whoever enjoys The 'Heat' may like Y, since"
-	guide := p.Guide(c)
+	guide := p.Guide(c).Next
 	for written, want := range map[string]string{
 		"[1]":                          x,
 		"[2]":                          y,
@@ -41,7 +41,7 @@ func TestGuide(t *testing.T) {
 func TestGuidedLinesNameTheRightCandidate(t *testing.T) {
 	c := load(t, "usual")
 	p := thinking(t, c)
-	guide := p.Guide(c)
+	guide := p.Guide(c).Next
 	guided := 0
 	rapid.Check(t, func(t *rapid.T) {
 		cites := rapid.StringMatching(`\[[0-9]{1,2}(, ?[0-9]{1,2}){0,2}\]`).Draw(t, "cites")

@@ -1,6 +1,10 @@
 package lm
 
-import "context"
+import (
+	"context"
+
+	"github.com/r2rec/r2rec/internal/iot"
+)
 
 // WriteOptions say how a text goes on.
 type WriteOptions struct {
@@ -8,9 +12,9 @@ type WriteOptions struct {
 	Temperature float64  // 0: always the likeliest token
 	Seed        uint64   // the same seed, text and options give the same texts
 	Stop        []string // strings that end a text, and are no part of it
-	// Guide, if not nil, says how a text has to go on, by what is written of it; "": the model is free. It has to be safe for
-	// concurrent use. A model that a server runs is not guided.
-	Guide func(written string) string
+	// Guide says how a text has to go on. A model that a server runs is guided only where the guide says after what it has
+	// something to say (iot.Guide.Closes).
+	Guide iot.Guide
 }
 
 // Written is how a model went on with a text.

@@ -18,6 +18,14 @@ type Thinker struct {
 	Most int // tokens of a thought, at most; 1 or more
 }
 
+// CheckThinks says why a model does not think that is read by a readout, of prompts of a version; nil: it can.
+func CheckThinks(readout string, prompt int) error {
+	if readout != "letters" || prompt != iot.Thoughts {
+		return fmt.Errorf("it is read by %s of prompts of version %d: a model thinks before letters of version %d, and no other way", readout, prompt, iot.Thoughts)
+	}
+	return nil
+}
+
 // Think writes the likeliest thought about a context's prompt of version iot.Thoughts, guided (iot.Prompt.Guide), keeps of it what is grounded, and
 // ranks after that: the log-share of each candidate, in the order of the context. A thought of which nothing is left is no
 // error: then the prompt is ranked as it is.

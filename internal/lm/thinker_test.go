@@ -43,7 +43,7 @@ func TestThinker(t *testing.T) {
 	if err != nil || len(shares) != 2 || len(reply.Thought.Steps) != 1 || len(reply.Dropped) != 1 {
 		t.Errorf("a thought of two lines, one of them grounded: %+v, %v, %v", reply, shares, err)
 	}
-	if s.options.Temperature != 0 || s.options.Most != 9 || s.options.Guide == nil || !strings.HasPrefix(s.options.Guide("[1]"), " "+y+": Whoever enjoys ") {
+	if s.options.Temperature != 0 || s.options.Most != 9 || s.options.Guide.Next == nil || !strings.HasPrefix(s.options.Guide.Next("[1]"), " "+y+": Whoever enjoys ") {
 		t.Errorf("it is written with %+v, want the likeliest, guided", s.options)
 	}
 	if !strings.HasSuffix(s.ranked, "Thought:\n[1] "+y+": Ann went on to it.\nAnswer:") {

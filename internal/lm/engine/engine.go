@@ -122,8 +122,10 @@ func (m *Model) complete() (err error) {
 	if err := known(m.identity.PromptVersion); err != nil {
 		return err
 	}
-	if who := m.identity; who.Think > 0 && (who.Readout != string(Letters) || who.PromptVersion != iot.Thoughts) {
-		return fmt.Errorf("it is read by %s of prompts of version %d: a model thinks before letters of version %d, and no other way", who.Readout, who.PromptVersion, iot.Thoughts)
+	if m.identity.Think > 0 {
+		if err := lm.CheckThinks(m.identity.Readout, m.identity.PromptVersion); err != nil {
+			return err
+		}
 	}
 	if m.reader, err = newReader(m.tokenizer, Readout(m.identity.Readout)); err != nil {
 		return err

@@ -61,8 +61,10 @@ func (r *reader) encode(text string) []int32 {
 
 func (r *reader) write(ctx context.Context, s *llama.Session, tokens []int32, n int, o lm.WriteOptions) ([]lm.Written, error) {
 	g := llama.GenerateOptions{Most: o.Most, Temperature: o.Temperature, Pieces: r.tokenizer, StopTokens: r.tokenizer.EndTokens(), Stop: o.Stop}
-	if o.Guide != nil {
-		g.Guide = func(text string) []int32 { return r.tokenizer.Encode(o.Guide(text), token.Options{Continues: true}) }
+	if o.Guide.Next != nil {
+		g.Guide = func(text string) []int32 {
+			return r.tokenizer.Encode(o.Guide.Next(text), token.Options{Continues: true})
+		}
 	}
 	all, err := s.GenerateMany(ctx, tokens, g.AtOnce(n, func(i int) uint64 { return rand.NewPCG(o.Seed, uint64(i)).Uint64() }))
 	switch {

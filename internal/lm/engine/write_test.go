@@ -62,10 +62,10 @@ func TestWriteIsGivenUpAtItsEnd(t *testing.T) {
 	m := open1(t, Options{Path: toyModel(t, toyOptions(t, 1))})
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	all, err := m.Write(ctx, toyPrompts(t, iot.Words, 1)[0].Text, 2, lm.WriteOptions{Most: 1, Guide: func(string) string {
+	all, err := m.Write(ctx, toyPrompts(t, iot.Words, 1)[0].Text, 2, lm.WriteOptions{Most: 1, Guide: iot.Guide{Next: func(string) string {
 		cancel()
 		return ""
-	}})
+	}}})
 	if ctx.Err() == nil || len(all) != 2 && !errors.Is(err, context.Canceled) {
 		t.Errorf("%d texts and %v", len(all), err)
 	}
@@ -81,7 +81,7 @@ func TestWriteByAGuide(t *testing.T) {
 		}
 		return ""
 	}
-	all, err := m.Write(t.Context(), prompt, 2, lm.WriteOptions{Most: 40, Temperature: 1, Seed: 5, Guide: guide})
+	all, err := m.Write(t.Context(), prompt, 2, lm.WriteOptions{Most: 40, Temperature: 1, Seed: 5, Guide: iot.Guide{Next: guide}})
 	must(t, err)
 	for _, w := range all {
 		if !strings.HasPrefix(w.Text, "[1] B:[1] B:") || len(w.Given) != len(w.Tokens) || len(w.LogProbs) != len(w.Tokens) {
@@ -90,7 +90,7 @@ func TestWriteByAGuide(t *testing.T) {
 	}
 	free, err := m.Write(t.Context(), prompt, 1, lm.WriteOptions{Most: 12, Temperature: 1, Seed: 5})
 	must(t, err)
-	unmoved, err := m.Write(t.Context(), prompt, 1, lm.WriteOptions{Most: 12, Temperature: 1, Seed: 5, Guide: func(string) string { return "" }})
+	unmoved, err := m.Write(t.Context(), prompt, 1, lm.WriteOptions{Most: 12, Temperature: 1, Seed: 5, Guide: iot.Guide{Next: func(string) string { return "" }}})
 	must(t, err)
 	if diff := cmp.Diff(free, unmoved); diff != "" || slices.Contains(free[0].Given, true) {
 		t.Errorf("a guide that gives nothing changes the text:\n%s", diff)

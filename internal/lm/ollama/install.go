@@ -41,7 +41,9 @@ type InstallOptions struct {
 	// Timeout of one upload or creation. Default 10 minutes.
 	Timeout time.Duration
 	// Ask says how the models are asked. Its BaseURL, Model, Learned and HTTPClient are set here, its Logger is Logger, and
-	// the default of its Timeout is 2 minutes, since an answer may have to wait for the model to be loaded.
+	// the default of its Timeout is 2 minutes, since an answer may have to wait for the model to be loaded. Where its Think
+	// says that they think, a base or an adapter that was taught other prompts than iot.Thoughts, or another readout than letters, is
+	// refused.
 	Ask Options
 	// OnReload is what a request gets while the model is not in the server's memory. Default ReloadGraph.
 	OnReload OnReload
@@ -154,6 +156,7 @@ func (i *Installer) read() error {
 	if err != nil {
 		return err
 	}
+	i.opt.Ask.countTokens = func(text string) int { return len(tokenizer.Encode(text, token.Options{Continues: true})) }
 	i.readout = letters
 	if i.file.Metadata.Has(lora.KeyReadout) {
 		taught, err := i.file.Metadata.String(lora.KeyReadout)
@@ -168,7 +171,9 @@ func (i *Installer) read() error {
 	switch {
 	case i.prompt != 0:
 	case !i.file.Metadata.Has(lora.KeyPromptVersion):
-		i.prompt = iot.Words
+		if i.prompt = iot.Words; i.opt.Ask.Think > 0 {
+			i.prompt = iot.Thoughts
+		}
 	default:
 		version, err := i.file.Metadata.Uint(lora.KeyPromptVersion)
 		if err != nil {
@@ -179,10 +184,21 @@ func (i *Installer) read() error {
 	if _, err := iot.ContentFree(i.prompt, 1); err != nil {
 		return err
 	}
+	if err := i.thinksBy(i.readout, i.prompt); err != nil {
+		return err
+	}
 	digest := i.file.Digest()
 	i.names = newNames(i.opt.Prefix, digest)
 	i.manifest = lora.Manifest{BaseDigest: digest, TokenizerDigest: tokenizer.Digest()}
 	return nil
+}
+
+// thinksBy tells whether models think that are read so, if they are to.
+func (i *Installer) thinksBy(readout string, prompt int) error {
+	if i.opt.Ask.Think == 0 {
+		return nil
+	}
+	return lm.CheckThinks(readout, prompt)
 }
 
 // Readout is how the bare base is asked: by letters, unless its file says that it was taught verdicts.
@@ -196,7 +212,7 @@ func (i *Installer) Close() error { return i.file.Close() }
 // lm.ErrUnavailable.
 func (i *Installer) Bare(ctx context.Context) (*Model, error) {
 	copy := i.reserve("", nil)
-	m, err := i.newModel(ctx, i.names.copyOf(copy), copy, event.Model{Digest: i.manifest.BaseDigest, Readout: i.readout, PromptVersion: i.prompt})
+	m, err := i.newModel(ctx, i.names.copyOf(copy), copy, event.Model{Digest: i.manifest.BaseDigest, Readout: i.readout, PromptVersion: i.prompt, Think: i.opt.Ask.Think})
 	if err != nil {
 		return nil, err
 	}
@@ -250,7 +266,7 @@ func (i *Installer) adapt(ctx context.Context, digest, path string) (*Model, err
 	if is != digest {
 		return nil, fmt.Errorf("the file has the digest %s, and %s was asked for", is, digest)
 	}
-	who := event.Model{Digest: i.manifest.BaseDigest, Adapter: digest, Readout: a.Manifest.Readout, PromptVersion: a.Manifest.PromptVersion}
+	who := event.Model{Digest: i.manifest.BaseDigest, Adapter: digest, Readout: a.Manifest.Readout, PromptVersion: a.Manifest.PromptVersion, Think: i.opt.Ask.Think}
 	have, err := i.server.list(ctx)
 	if err != nil {
 		return nil, err
@@ -288,6 +304,9 @@ func (i *Installer) readAdapter(path string) (a *lora.Adapter, digest string, er
 	want.Readout, want.PromptVersion = a.Manifest.Readout, a.Manifest.PromptVersion
 	if err = a.Manifest.Check(want); err == nil && !slices.Contains(offered, want.Readout) {
 		err = fmt.Errorf("readout %s, the server has %s and %s", want.Readout, letters, verdicts)
+	}
+	if err == nil {
+		err = i.thinksBy(want.Readout, want.PromptVersion)
 	}
 	if err == nil {
 		err = a.Fits(i.file)

@@ -52,6 +52,13 @@ type Options struct {
 	// Learned asks as an adapter learns (internal/lm/engine): the prompt stands alone, in no template, and a letter is one
 	// token.
 	Learned bool
+	// Think has the model write a thought of at most so many tokens before it answers, where it is asked to; its identity says
+	// so. It reads prompts of iot.Thoughts then, Learned. 0: it answers at once.
+	Think int
+	// Lists is how many lists that take several calls each are asked for at once: those by verdicts, and those that the model
+	// thinks about. Default 1: of a server that answers one request at a time (OLLAMA_NUM_PARALLEL) a second list would push the
+	// first out of the cache, and all would be read again for each call.
+	Lists int
 	// MinMass is the least probability of all letters together, or of a verdict's yes and no, that ranks. Default
 	// lm.DefaultMinMass; less than 0: there is no least.
 	MinMass float64
@@ -63,6 +70,8 @@ type Options struct {
 
 	HTTPClient *http.Client // default: one of its own with http.DefaultTransport; its transport is wrapped
 	Logger     *slog.Logger // default: discards. Says when the circuit breaker changes its state.
+
+	countTokens func(string) int // of a text that goes on; nil: the vocabulary is not known
 }
 
 // Client asks one model of one server. It is safe for concurrent use.
@@ -74,7 +83,7 @@ type Client struct {
 	// second.
 	describe *gobreaker.CircuitBreaker[Info]
 	generate *gobreaker.CircuitBreaker[[]*api.GenerateResponse]
-	turn     chan struct{} // held by the list whose verdicts are asked for
+	turns    chan struct{} // one is held for each list that takes several calls
 }
 
 // New checks the options. It does not call the server.
@@ -98,6 +107,13 @@ func New(o Options) (*Client, error) {
 	if o.KeepAlive == 0 {
 		o.KeepAlive = 30 * time.Minute
 	}
+	if o.Think < 0 || o.Lists < 0 {
+		return nil, fmt.Errorf("ollama: Think %d, Lists %d: want 0 or more", o.Think, o.Lists)
+	}
+	o.Learned = o.Learned || o.Think > 0
+	if o.Lists == 0 {
+		o.Lists = 1
+	}
 	if o.OpenAfter <= 0 {
 		o.OpenAfter = 3
 	}
@@ -112,7 +128,7 @@ func New(o Options) (*Client, error) {
 	}
 	bounded := *o.HTTPClient
 	bounded.Transport = &boundedTransport{next: o.HTTPClient.Transport}
-	c := &Client{opt: o, shown: base.Redacted(), api: api.NewClient(base, &bounded), turn: make(chan struct{}, 1)}
+	c := &Client{opt: o, shown: base.Redacted(), api: api.NewClient(base, &bounded), turns: make(chan struct{}, o.Lists)}
 	c.describe = gobreaker.NewCircuitBreaker[Info](c.breaker("describe"))
 	c.generate = gobreaker.NewCircuitBreaker[[]*api.GenerateResponse](c.breaker("generate"))
 	return c, nil
@@ -179,7 +195,11 @@ func (c *Client) Identity(ctx context.Context) (event.Model, error) {
 	if err != nil {
 		return event.Model{}, err
 	}
-	return event.Model{Name: info.Name, Digest: strings.TrimPrefix(info.Digest, "sha256:"), Readout: "letters", PromptVersion: iot.Words}, nil
+	who := event.Model{Name: info.Name, Digest: strings.TrimPrefix(info.Digest, "sha256:"), Readout: letters, PromptVersion: iot.Words, Think: c.opt.Think}
+	if who.Think > 0 {
+		who.PromptVersion = iot.Thoughts
+	}
+	return who, nil
 }
 
 // Rank returns the log-share of each candidate of the prompt's context, in the order of the context, as the model

@@ -26,10 +26,11 @@ func (c *Client) verdicts(ctx context.Context, p iot.Prompt, minMass float64) (s
 	if n := len(p.Letters); n == 0 || len(ends) != n || !slices.IsSorted(ends) || ends[0] < 1 || ends[n-1] > len(p.Text) {
 		return nil, nil, fmt.Errorf("ask model %q for verdicts: the lines of %d candidates end at %d of %d bytes: %w", c.opt.Model, n, ends, len(p.Text), lm.ErrNonsense)
 	}
-	if err := c.takeTurn(ctx); err != nil {
-		return nil, nil, fmt.Errorf("ask model %q at %s: %w", c.opt.Model, c.shown, err)
+	done, err := c.takeTurn(ctx)
+	if err != nil {
+		return nil, nil, err
 	}
-	defer func() { <-c.turn }()
+	defer done()
 	texts := make([]string, len(ends))
 	for j, end := range ends {
 		texts[j] = p.Text[:end]
@@ -52,20 +53,21 @@ func (c *Client) verdicts(ctx context.Context, p iot.Prompt, minMass float64) (s
 	return shares, stated, nil
 }
 
-// takeTurn waits until no other list's verdicts are asked for. Whoever takes a turn gives it back by receiving from turn.
-func (c *Client) takeTurn(ctx context.Context) error {
+// takeTurn waits until a list that takes several calls may be asked for; done gives the turn back.
+func (c *Client) takeTurn(ctx context.Context) (done func(), err error) {
 	select {
-	case c.turn <- struct{}{}:
+	case c.turns <- struct{}{}:
+		done = func() { <-c.turns }
 		if ctx.Err() == nil {
-			return nil
+			return done, nil
 		}
-		<-c.turn
+		done()
 	case <-ctx.Done():
 	}
 	if errors.Is(ctx.Err(), context.Canceled) {
-		return fmt.Errorf("gave up: %w", context.Canceled)
+		return nil, fmt.Errorf("ask model %q at %s: gave up: %w", c.opt.Model, c.shown, context.Canceled)
 	}
-	return fmt.Errorf("%w: other lists came first: %w", lm.ErrUnavailable, ctx.Err())
+	return nil, fmt.Errorf("ask model %q at %s: %w: other lists came first: %w", c.opt.Model, c.shown, lm.ErrUnavailable, ctx.Err())
 }
 
 // took is what the server took for the answers together.

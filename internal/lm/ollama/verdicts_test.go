@@ -201,8 +201,8 @@ func TestNobodyTakesATurnTooLate(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	stop()
 	for range 50 { // of two things that can happen one is drawn
-		if err := c.takeTurn(ctx); !errors.Is(err, context.Canceled) || len(c.turn) != 0 {
-			t.Fatalf("error %v, %d turns are taken", err, len(c.turn))
+		if _, err := c.takeTurn(ctx); !errors.Is(err, context.Canceled) || len(c.turns) != 0 {
+			t.Fatalf("error %v, %d turns are taken", err, len(c.turns))
 		}
 	}
 }
