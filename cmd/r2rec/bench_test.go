@@ -192,6 +192,7 @@ func TestBenchWrongUsage(t *testing.T) {
 		"bench swap --swaps 0":                 "--swaps 0: want 1 or more",
 		"bench retrieve --clients 1":           "--clients 1: want 2 or more",
 		"bench memory --users 0":               "--users 0: want 1 or more",
+		"bench memory --users 9 --edges 8":     "Edges is 8, must be 9 (one a user)",
 
 		"bench retrieve --users 10 --items 10 --edges 1000": "Edges is 1000, must be 10 (one a user) to",
 	} {

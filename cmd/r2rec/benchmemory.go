@@ -41,8 +41,8 @@ Three graphs are measured that differ in their ids: numbers, 12 characters, and 
 
 // Run measures.
 func (c benchMemoryCommand) Run(p *process) (err error) {
-	if err := checkCounts(count{"--users", c.Users, 1}, count{"--items", c.Items, 1}, count{"--edges", c.Edges, 1}); err != nil {
-		return wrong(err)
+	if _, err := (synthFlags{Users: c.Users, Items: c.Items, Edges: c.Edges, Seed: c.Seed, IDs: synth.Numbers}).open(); err != nil { // before anything is reached
+		return err
 	}
 	shown := &stages{p: p}
 	defer shown.close()

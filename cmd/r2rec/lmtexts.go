@@ -40,7 +40,7 @@ func (c lmTuneCommand) tuneTexts(p *process, l learning) (err error) {
 		Learn: l.options(fmt.Sprintf("lm tune --texts %.12s --steps %d --batch %d --alpha %v --seed %d, model %.12s, read by %s of prompt %d",
 			digest, c.Steps, c.Batch, c.Alpha, c.Seed, who.Digest, who.Readout, who.PromptVersion))})
 	if err != nil {
-		return fmt.Errorf("--rank %d, --alpha %v: %w", c.Rank, c.Alpha, err)
+		return misuse("--rank %d, --alpha %v: %w", c.Rank, c.Alpha, err)
 	}
 	lessons, longest := make([]lm.TextLesson, len(texts)), 0
 	for i, t := range texts {

@@ -132,6 +132,9 @@ func TestTuneTexts(t *testing.T) {
 	if got := written(adapter); !strings.HasPrefix(got, completion) {
 		t.Errorf("with the adapter it goes on %q, want %q; without %q", got, completion, written(""))
 	}
+	if code, _, log := lmRun(t.Context(), append(args, "--adapter-out", s.file("none.gguf"), "--rank", "1000000")...); code != exitMisused || !strings.Contains(log, "--rank 1000000") {
+		t.Errorf("a rank above the matrices': exit code %d, %s", code, log)
+	}
 	again, checkpoint := s.file("again.gguf"), s.file("run.ckpt")
 	killedAt(t, checkpoint, append(args, "--adapter-out", again, "--checkpoint", checkpoint, "--checkpoint-every", "1"))
 	lmDo(t, append(args, "--adapter-out", again, "--checkpoint", checkpoint)...)
