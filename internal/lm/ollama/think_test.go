@@ -16,43 +16,46 @@ import (
 	"github.com/r2rec/r2rec/internal/event"
 	"github.com/r2rec/r2rec/internal/iot"
 	"github.com/r2rec/r2rec/internal/lm"
-	"github.com/r2rec/r2rec/internal/lm/engine"
 )
 
-// A guided text is written by a server as the embedded engine writes it of the same weights: the guide speaks at the same
-// places, and the text is as long.
+// A real server writes what a guide has it write, where and as often as it says so, and no more tokens in all than it may.
 func TestOllamaIsGuided(t *testing.T) {
 	made := newTaught(t)
 	i := newInstaller(t, embeddedtest.RealOllama(t), made.base, InstallOptions{})
 	m, err := i.Bare(t.Context())
 	must(t, err)
-	e, err := engine.Open(engine.Options{Path: made.base})
-	must(t, err)
-	defer e.Close()
-	guided := 0
+	const most, given = 24, " 7 7"
+	spoke := 0
 	for k, l := range lessons(t, 3, 8) {
 		text := l.Prompt.Text[:len(l.Prompt.Text)-k*20]
 		// It says a letter again and again. The blank and the letter before it stand for brackets here.
-		o := lm.WriteOptions{Most: 24}
-		free, err := e.Write(t.Context(), text, 1, o)
+		free, err := m.Write(t.Context(), text, 1, lm.WriteOptions{Most: most})
 		must(t, err)
-		o.Guide = iot.Guide{Opens: " ", Closes: free[0].Text[1:2], Next: func(written string) string {
-			if !strings.HasSuffix(written, " "+free[0].Text[1:2]) || strings.Count(written, "7") > 2 {
+		closes := free[0].Text[1:2]
+		next := func(written string) string {
+			if !strings.HasSuffix(written, " "+closes) || strings.Count(written, given) > 1 {
 				return ""
 			}
-			guided++
-			return " 7 7"
-		}}
-		here, err := e.Write(t.Context(), text, 1, o)
-		must(t, err)
-		there, err := m.Write(t.Context(), text, 1, o)
-		must(t, err)
-		if here[0].Text != there[0].Text || here[0].Whole != there[0].Whole {
-			t.Errorf("%d: guided after %q: %q, %v; here %q, %v", k, o.Guide.Closes, there[0].Text, there[0].Whole, here[0].Text, here[0].Whole)
+			return given
 		}
+		written, err := m.Write(t.Context(), text, 1, lm.WriteOptions{Most: most, Guide: iot.Guide{Next: next, Opens: " ", Closes: closes}})
+		must(t, err)
+		got, here := written[0].Text, 0
+		for end := range got {
+			if want := next(got[:end]); want != "" {
+				if here++; !strings.HasPrefix(got[end:], want) {
+					t.Errorf("%d: after %q comes %q, and the guide has %q there", k, got[:end], got[end:], want)
+				}
+			}
+		}
+		drawn := (len(got) - here*len(given)) / 2 // a blank and a letter each
+		if all := drawn + here*i.opt.Ask.countTokens(given); all < most && !written[0].Whole || drawn >= most {
+			t.Errorf("%d: %d tokens, of which it drew %d: %q", k, all, drawn, got)
+		}
+		spoke += here
 	}
-	if guided < 16 {
-		t.Errorf("the guide spoke %d times", guided)
+	if spoke < 8 {
+		t.Errorf("the guide spoke %d times", spoke)
 	}
 	must(t, m.Close())
 }
