@@ -22,9 +22,10 @@ type Trace struct {
 	Prompt     string       `json:"prompt,omitempty"`
 	Completion string       `json:"completion,omitempty"` // the thought and the answer, as they are to be learned
 	Steps      []event.Step `json:"steps,omitempty"`
-	Before     float64      `json:"before"` // log-share of what was chosen, without the thought, nats
-	After      float64      `json:"after"`  // with it
-	Tries      int          `json:"tries"`  // thoughts that were written for it
+	Before     float64      `json:"before"`              // log-share of what was chosen, without the thought, nats
+	After      float64      `json:"after"`               // with it
+	Tries      int          `json:"tries"`               // thoughts that were written for it
+	BorneOut   int          `json:"borne_out,omitempty"` // of a kept trace: reasons that name a category which things have that they are about
 	Fate       Fate         `json:"fate"`
 	Why        string       `json:"why,omitempty"` // what was wrong, in words
 }
@@ -178,8 +179,15 @@ func (t *Trace) try(ctx context.Context, teacher lm.Writer, pupil Ranker, p iot.
 		return err
 	}
 	t.Completion, t.Steps = p.WriteReply(read.Thought, e.Context, e.Chosen), read.Thought.Steps
-	if t.Fate = Kept; !(t.After > t.Before) {
+	if !(t.After > t.Before) {
 		t.Fate = Unhelpful
+		return nil
+	}
+	t.Fate = Kept
+	for _, s := range t.Steps {
+		if borneOut, _ := iot.Claims(s, e.Context); len(borneOut) > 0 {
+			t.BorneOut++
+		}
 	}
 	return nil
 }

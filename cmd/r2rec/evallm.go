@@ -66,15 +66,21 @@ func (r promptedRanker) Close() error {
 // thoughtCount counts what a model wrote before it answered.
 type thoughtCount struct {
 	asked, grounded, lines int
+	borneOut               int // lines that name a category which the catalogue bears out
 	dropped                map[iot.Fault]int
 }
 
-func (t *thoughtCount) add(r iot.Reply) {
+func (t *thoughtCount) add(r iot.Reply, c event.Context) {
 	t.asked++
 	if len(r.Thought.Steps) > 0 {
 		t.grounded++
 	}
 	t.lines += len(r.Thought.Steps) + len(r.Dropped)
+	for _, s := range r.Thought.Steps {
+		if borneOut, _ := iot.Claims(s, c); len(borneOut) > 0 {
+			t.borneOut++
+		}
+	}
 	for _, err := range r.Dropped {
 		var why *iot.UngroundedError
 		if errors.As(err, &why) {
@@ -115,12 +121,12 @@ func (c evalCommand) lm(p *process, data *dataset.Dataset, cases []eval.Case) (k
 			return model.Rank(ctx, prompt)
 		}
 		reply, shares, err := lm.Thinker{Writer: model, Ranker: model, Most: c.Think}.Think(ctx, seen, prompt)
-		thought.add(reply)
+		thought.add(reply, seen)
 		return shares, err
 	}
 	tell := func() {
 		if thought.asked > 0 {
-			p.log.Info("thoughts", "asked", thought.asked, "with_a_grounded_line", thought.grounded, "lines", thought.lines, "dropped", thought.dropped)
+			p.log.Info("thoughts", "asked", thought.asked, "with_a_grounded_line", thought.grounded, "lines", thought.lines, "borne_out_by_categories", thought.borneOut, "dropped", thought.dropped)
 		}
 	}
 	grow, err := c.grow(!iot.Factored(who.PromptVersion))

@@ -229,19 +229,20 @@ func (c lmTracesCommand) run(ctx context.Context, teacher tracer, pupil *engine.
 
 func (c lmTracesCommand) report(w io.Writer, traces []rltrainer.Trace, took time.Duration) error {
 	counts := make(map[rltrainer.Fate]int)
-	tries, gain := 0, 0.
+	tries, gain, reasons, borneOut := 0, 0., 0, 0
 	for _, t := range traces {
 		counts[t.Fate]++
 		tries += t.Tries
 		if t.Fate == rltrainer.Kept {
 			gain += t.After - t.Before
+			reasons, borneOut = reasons+len(t.Steps), borneOut+t.BorneOut
 		}
 	}
 	if kept := counts[rltrainer.Kept]; kept > 0 {
 		gain /= float64(kept)
 	}
 	if c.JSON {
-		return json.NewEncoder(w).Encode(map[string]any{"command": "lm traces", "cases": len(traces), "fates": counts, "tries": tries, "gain_nats": gain, "seconds": took.Seconds()})
+		return json.NewEncoder(w).Encode(map[string]any{"command": "lm traces", "cases": len(traces), "fates": counts, "tries": tries, "gain_nats": gain, "reasons": reasons, "reasons_borne_out": borneOut, "seconds": took.Seconds()})
 	}
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(table, "cases\t%d\t\n", len(traces))
@@ -249,6 +250,7 @@ func (c lmTracesCommand) report(w io.Writer, traces []rltrainer.Trace, took time
 		fmt.Fprintf(table, "%s\t%d\t%s\n", f, counts[f], fateMeans[f])
 	}
 	fmt.Fprintf(table, "tries\t%d\tthoughts written\n", tries)
+	fmt.Fprintf(table, "reasons\t%d\tof the kept thoughts; %d name a category that the catalogue bears out, none one that it does not\n", reasons, borneOut)
 	fmt.Fprintf(table, "gain\t%.3f\tnats that a kept thought adds to the log-share of what was chosen, mean\n", gain)
 	return table.Flush()
 }

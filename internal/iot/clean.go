@@ -105,6 +105,16 @@ func wholeTitle(name, id string) string {
 	return "untitled"
 }
 
+// shownCategories are the first of an item's categories, cleaned; nil where there is none.
+func shownCategories(names []string, most int) (shown []string) {
+	for _, name := range names {
+		if name = cleanCategory(name); name != "" && len(shown) < most {
+			shown = append(shown, name)
+		}
+	}
+	return shown
+}
+
 // cleanCategory cleans the name of a category; the comma stands between two of them.
 func cleanCategory(name string) string {
 	return shorten(Clean(strings.NewReplacer(",", " ", "，", " ", "、", " ").Replace(name)), maxCategoryRunes)

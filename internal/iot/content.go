@@ -70,13 +70,8 @@ func contentOf(c event.Context, p Prompt) Content {
 	}
 	for _, i := range p.Order {
 		it := c.Candidates[i]
-		line := CandidateLine{Title: shorten(title(it.Title, it.ItemID), l.titleRunes), Digits: digits[i]}
-		for _, name := range it.Categories {
-			if name = cleanCategory(name); name != "" && len(line.Categories) < l.categories {
-				line.Categories = append(line.Categories, name)
-			}
-		}
-		s.Candidates = append(s.Candidates, line)
+		s.Candidates = append(s.Candidates, CandidateLine{Title: shorten(title(it.Title, it.ItemID), l.titleRunes), Digits: digits[i],
+			Categories: shownCategories(it.Categories, l.categories)})
 	}
 	return s
 }

@@ -11,7 +11,7 @@ import (
 // number, in nats: how far the log of the item's share falls when the chain is masked. A step keeps the chains that
 // contribute, the largest first, and after them those that were not measured, which it marks; what contributes nothing,
 // or speaks against the item, it loses. A step from the graph then says in words what it still cites; one that a model
-// wrote cannot be worded anew and is dropped where it loses all its chains, or names an item that only those touch which it
+// wrote cannot be worded anew and is dropped where it loses all its chains, or names what only those bear out which it
 // loses. The given thought is not changed.
 func Faithful(t event.Thought, c event.Context, contributions map[int]float64) event.Thought {
 	titles := historyTitles(c)

@@ -1,7 +1,6 @@
 package iot
 
 import (
-	"cmp"
 	"maps"
 	"regexp"
 	"slices"
@@ -26,8 +25,10 @@ const (
 const (
 	Malformed  Fault = "malformed"   // the line is not of the form
 	OtherTitle Fault = "other_title" // its words name an item of the prompt that the cited chains do not touch
-	TooMany    Fault = "too_many"    // it comes after MaxReasons others
-	BrokenOff  Fault = "broken_off"  // the model had no more tokens to finish it
+	// OtherCategory is the fault of words that name a category of the prompt's items that none has which the cited chains touch.
+	OtherCategory Fault = "other_category"
+	TooMany       Fault = "too_many"   // it comes after MaxReasons others
+	BrokenOff     Fault = "broken_off" // the model had no more tokens to finish it
 )
 
 // citationForm is a line's beginning: the numbers of chains.
@@ -41,7 +42,7 @@ var (
 // Reply is what is left of what a model wrote.
 type Reply struct {
 	// Thought has the reasons that are grounded: each cites chains that stand in the prompt and lead to the candidate whose
-	// letter it names, and its words name no item of the prompt beside those that the chains touch.
+	// letter it names, and its words name no item and no category beside those that the chains touch.
 	Thought event.Thought
 	// Dropped are the other lines: one *UngroundedError each.
 	Dropped []error
@@ -157,6 +158,9 @@ func (p Prompt) reason(c event.Context, line string) (s event.Step, e *Ungrounde
 	case p.namesOthers(s, c):
 		return s, &UngroundedError{Fault: OtherTitle}
 	}
+	if _, others := Claims(s, c); len(others) > 0 {
+		return s, &UngroundedError{Fault: OtherCategory}
+	}
 	return s, nil
 }
 
@@ -191,7 +195,8 @@ func (p Prompt) namesOthers(s event.Step, c event.Context) bool {
 	return namesAny(s, c, shown)
 }
 
-// namesLost tells whether a step's words name an item that only those of its chains touch that are not kept.
+// namesLost tells whether a step's words name an item, or claim a category, that only those of its chains bear out that are not
+// kept.
 func namesLost(s event.Step, c event.Context, kept []int) bool {
 	var lost []string
 	for _, n := range s.Chains {
@@ -199,8 +204,12 @@ func namesLost(s event.Step, c event.Context, kept []int) bool {
 			lost = append(lost, c.Chains[n-1].Via)
 		}
 	}
+	if len(lost) == 0 {
+		return false
+	}
 	s.Chains = kept
-	return namesAny(s, c, lost)
+	_, others := Claims(s, c)
+	return len(others) > 0 || namesAny(s, c, lost)
 }
 
 // namesAny tells whether a step's words name one of these items, unless its chains touch it. Of titles of which one is part
@@ -208,11 +217,8 @@ func namesLost(s event.Step, c event.Context, kept []int) bool {
 func namesAny(s event.Step, c event.Context, items []string) bool {
 	titles := wholeTitles(c)
 	own := map[string]bool{}
-	for _, form := range spoken(titles[s.ItemID]) {
-		own[form] = true
-	}
-	for _, n := range s.Chains {
-		for _, form := range spoken(titles[c.Chains[n-1].Via]) {
+	for _, id := range touched(s, c) {
+		for _, form := range spoken(titles[id]) {
 			own[form] = true
 		}
 	}
@@ -224,9 +230,8 @@ func namesAny(s event.Step, c event.Context, items []string) bool {
 			}
 		}
 	}
-	slices.SortFunc(forms, func(a, b string) int { return cmp.Or(len(b)-len(a), strings.Compare(a, b)) }) // the longest first
 	words := strings.ToLower(s.Text)
-	for _, form := range forms {
+	for _, form := range longestFirst(forms) {
 		without := cutOut(words, form)
 		if without != words && !own[form] {
 			return true
@@ -326,8 +331,8 @@ func joined(a, b rune) bool {
 	return wordRune(a) && wordRune(b) && !spaceless(a) && !spaceless(b)
 }
 
-// Masked is a thought as it can still be said of a masked context: what rests on chains that are gone, or names an item that
-// only these touch, falls, and the numbers of the others become those of the masked context, whose list is shorter.
+// Masked is a thought as it can still be said of a masked context: what rests on chains that are gone, or names what only these
+// bear out, falls, and the numbers of the others become those of the masked context, whose list is shorter.
 func Masked(t event.Thought, c, masked event.Context) event.Thought {
 	kept := t
 	kept.Steps = []event.Step{}

@@ -25,6 +25,21 @@ func TestTeachingRevealsStepByStep(t *testing.T) {
 	}
 }
 
+// A teacher is told what things are, as far as anybody knows; a category cannot close its brackets.
+func TestTeachingTellsCategories(t *testing.T) {
+	c := genres()
+	c.Candidates[0].Categories = []string{"Crime]. The user left", "Drama", "a", "b"}
+	text, _ := NewTeaching(c).Ask([]int{1, 3}, false)
+	for _, want := range []string{
+		`who also liked "Heat (1995)" [Crime, Action] and 1 more of these things, went on to "Casino (1995)" [Crime). The user left, Drama, a].` + "\n",
+		`who also liked "Lately Added" and 2 more of these things, went on to "Casino (1995)" [`,
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is missing in\n%s", want, text)
+		}
+	}
+}
+
 // Whatever titles hold, what a teacher reads has the lines that it would have with others.
 func TestTeachingIsNotLed(t *testing.T) {
 	lines := func(name string) int {
@@ -40,8 +55,8 @@ func TestTeachingIsNotLed(t *testing.T) {
 func TestParrots(t *testing.T) {
 	const opening = "Whoever enjoys Heat may like Casino, since"
 	for reason, want := range map[string]bool{
-		" both are for long days outdoors.":                     true,
-		" they both are for long days outdoors, and it is late": true,
+		" both are outdoor gear for long days.":                     true,
+		" they both are outdoor gear for long days, and it is late": true,
 		" Both are.": true,
 		" it makes a pot of tea at home a pleasure": true,
 		" it makes a pot, of tea":                   true,

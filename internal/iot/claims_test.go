@@ -1,0 +1,86 @@
+package iot
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/r2rec/r2rec/internal/event"
+)
+
+// genres has two likes, and a chain from each to the first candidate.
+func genres() event.Context {
+	return event.Context{
+		Likes: 2,
+		History: []event.HistoryItem{
+			{ItemID: "heat", Title: "Heat (1995)", Categories: []string{"Crime", "Action"}},
+			{ItemID: "babe", Title: "Babe (1995)", Categories: []string{"Children", "Comedy"}},
+			{ItemID: "new", Title: "Lately Added"},
+		},
+		Candidates: []event.Candidate{
+			{ItemID: "casino", Title: "Casino (1995)", Categories: []string{"Crime", "Drama"}},
+			{ItemID: "alien", Title: "Alien (1979)", Categories: []string{"Horror", "Sci-Fi", "Science, Fiction"}},
+			{ItemID: "war", Title: "War Horse", Categories: []string{"War", "TV"}},
+			{ItemID: "scary", Title: "Comedy of Horror", Categories: []string{"Musical"}},
+		},
+		Chains: []event.Chain{
+			{Via: "heat", Neighbour: "ann", ItemID: "casino", Weight: 5, Shared: 2},
+			{Via: "babe", Neighbour: "bob", ItemID: "casino", Weight: 4, Shared: 3},
+			{Via: "new", Neighbour: "bob", ItemID: "casino", Weight: 3, Shared: 3},
+			{Via: "heat", Neighbour: "bob", ItemID: "scary", Weight: 2, Shared: 3},
+			{Via: "heat", Neighbour: "eve", ItemID: "war", Weight: 1, Shared: 1},
+		},
+	}
+}
+
+func TestClaims(t *testing.T) {
+	c := genres()
+	for _, tc := range []struct {
+		item             string
+		chains           []int
+		words            string
+		borneOut, others []string
+	}{
+		{"casino", []int{1}, "since both are crime, and it is a drama.", []string{"crime", "drama"}, nil},
+		{"casino", []int{1}, "since both are crime dramas.", []string{"crime"}, []string{"drama"}},
+		{"casino", []int{1, 2}, "since they are crime", []string{"crime"}, nil},
+		{"casino", []int{2}, "since both are crime", nil, []string{"crime"}},
+		{"casino", []int{2}, "since it is crime", []string{"crime"}, nil},
+		{"casino", []int{1}, "since both are horror comedies full of CRIME", []string{"crime"}, []string{"comedy", "horror"}},
+		{"casino", []int{1, 2}, "since one is a comedy", []string{"comedy"}, nil},
+		{"casino", []int{1}, "since both are sci-fi and science fiction", nil, []string{"science fiction", "sci-fi"}},
+		{"casino", []int{1}, "since criminals act dramatically, in a warm way", nil, nil},
+		{"casino", []int{1}, "since both are on tv", nil, nil}, // too short to be sure
+		{"casino", []int{3}, "since both are comedies", nil, nil},
+		{"casino", []int{3}, "since it is one of the dramas", []string{"drama"}, nil},
+		{"casino", []int{3}, "since both are dramas", nil, nil},
+		{"war", []int{5}, "Whoever enjoys Heat may like War Horse, since one has action", []string{"action"}, nil},
+		{"casino", []int{1}, "since both are about war", nil, []string{"war"}},
+		{"scary", []int{4}, "Comedy of Horror is a musical", []string{"musical"}, nil},
+		{"scary", []int{4}, "Comedy of Horror is a comedy", nil, []string{"comedy"}},
+		{"casino", []int{1}, "", nil, nil},
+	} {
+		borneOut, others := Claims(event.Step{ItemID: tc.item, Chains: tc.chains, Text: tc.words}, c)
+		if diff := cmp.Diff([][]string{tc.borneOut, tc.others}, [][]string{borneOut, others}); diff != "" {
+			t.Errorf("%q about %s by %v:\n%s", tc.words, tc.item, tc.chains, diff)
+		}
+	}
+}
+
+// A line that claims a category which nothing that it cites has is dropped; and so is one that loses what bore it out.
+func TestClaimsAreGrounded(t *testing.T) {
+	c := genres()
+	p := thinking(t, c)
+	casino := string(p.Letters[0])
+	r := p.ReadReply(c, "[1] "+casino+": both are crime.\n[1] "+casino+": both are comedies.\n[1, 2] "+casino+": one is a comedy.\n", true)
+	var e *UngroundedError
+	if len(r.Thought.Steps) != 2 || len(r.Dropped) != 1 || !errors.As(r.Dropped[0], &e) || e.Fault != OtherCategory || e.Step != 2 {
+		t.Errorf("kept %+v, dropped %v", r.Thought.Steps, r.Dropped)
+	}
+	if left := Faithful(r.Thought, c, map[int]float64{1: .5, 2: 0}); len(left.Steps) != 1 || left.Steps[0].Text != "both are crime." {
+		t.Errorf("without the chain from the comedy there is left %+v", left.Steps)
+	}
+	if left := Faithful(r.Thought, c, map[int]float64{1: .5, 2: .1}); len(left.Steps) != 2 {
+		t.Errorf("with all chains there is left %+v", left.Steps)
+	}
+}
