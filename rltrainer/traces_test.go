@@ -78,7 +78,7 @@ func TestTeachMasksWhatComesLater(t *testing.T) {
 		t.Errorf("it is to be learned as %q after\n%s", trace.Completion, trace.Prompt)
 	}
 	first, last := s.read[0], s.read[1]
-	if !strings.Contains(first, `went on to "The Rival" [Crime]`) || strings.Contains(first, "The Chosen One") || strings.Contains(first, "The user went on") {
+	if !strings.Contains(first, "went on to \"The Rival\".\nBoth are [Crime].\n") || strings.Contains(first, "The Chosen One") || strings.Contains(first, "The user went on") {
 		t.Errorf("for the rival, the teacher reads\n%s", first)
 	}
 	if !strings.HasPrefix(last, first+" it is close.\n") || !strings.Contains(last, `The user went on to "The Chosen One"`) {
