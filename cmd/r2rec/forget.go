@@ -124,8 +124,8 @@ func (c forgetCommand) publish(ctx context.Context, s stores, u event.User, r *f
 	_, err = publisher{users: users}.Forget(ctx, u)
 	if err := errors.Join(err, users.Close()); err != nil {
 		err = fmt.Errorf("publish to %s: %w", r.Topic, err)
-		if !r.asked {
-			err = fmt.Errorf("%w; nothing is forgotten yet: run it again", err)
+		if !r.asked { // a writer that gave up may have been heard all the same
+			err = fmt.Errorf("%w; whether the request is in Kafka is not known: it may be applied; run it again", err)
 		}
 		return 0, err
 	}

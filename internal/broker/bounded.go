@@ -72,6 +72,11 @@ func (w *BoundedWriter) WriteMessages(ctx context.Context, msgs ...kafka.Message
 	case err := <-done:
 		return err
 	case <-ctx.Done():
+	}
+	select {
+	case err := <-done: // at the same time
+		return err
+	default:
 		return ctx.Err()
 	}
 }

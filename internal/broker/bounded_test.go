@@ -7,6 +7,7 @@ import (
 	"net"
 	"strconv"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/segmentio/kafka-go"
@@ -165,4 +166,30 @@ func TestBoundedWriterClosesWithoutKafka(t *testing.T) {
 	if err := w.Close(); err != nil {
 		t.Errorf("closing a writer that never found Kafka: %v", err)
 	}
+}
+
+// What became of the records is told also where the caller's context has ended by then.
+func TestBoundedWriterTellsWhatItKnows(t *testing.T) {
+	c := newClient(t, broker.Settings{Brokers: []string{"127.0.0.1:1"}})
+	synctest.Test(t, func(t *testing.T) {
+		w := c.NewBoundedWriter(broker.Interactions)
+		defer w.Close()
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		var large kafka.MessageTooLargeError
+		for range 30 { // of two things that are ready, any may be seen
+			err := w.WriteMessages(lateContext{ctx}, kafka.Message{Value: make([]byte, broker.MaxRecordBytes)})
+			if !errors.As(err, &large) {
+				t.Fatalf("a record that is too large: %v", err)
+			}
+		}
+	})
+}
+
+// lateContext ends when everything else in the bubble has come to rest.
+type lateContext struct{ context.Context }
+
+func (c lateContext) Done() <-chan struct{} {
+	synctest.Wait()
+	return c.Context.Done()
 }
