@@ -3,6 +3,7 @@ package reasoner
 import (
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -88,6 +89,19 @@ func TestTheNewestTargetWins(t *testing.T) {
 	if n := testutil.ToFloat64(sw.metrics.loads.WithLabelValues("overtaken")); n != 1 {
 		t.Errorf("%v overtaken loads are counted, want 1", n)
 	}
+}
+
+// TestATargetBetweenChoosingAndLoadingCounts: what nobody wants any more as its load begins is not loaded.
+func TestATargetBetweenChoosingAndLoadingCounts(t *testing.T) {
+	s := &shelf{begun: make(chan string), proceed: make(chan struct{})}
+	sw, c := newTestSwitch(t, s)
+	var once sync.Once
+	c.asked = func() { once.Do(func() { sw.Want(Target{Current: "newer"}) }) } // as a load begins
+	sw.Want(Target{Current: "slow"})
+	if got := <-s.begun; got != "newer" {
+		t.Fatalf("%q is loaded, want the newer one", got)
+	}
+	s.proceed <- struct{}{}
 }
 
 func TestACandidateThatFailsLeavesTheCurrentAlone(t *testing.T) {

@@ -68,8 +68,14 @@ func (s *Switch) try(ctx context.Context, adapter string) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	s.mu.Lock()
-	s.loading = &attempt{adapter: adapter, cancel: cancel}
+	wanted := s.want.wants(adapter) // still
+	if wanted {
+		s.loading = &attempt{adapter: adapter, cancel: cancel}
+	}
 	s.mu.Unlock()
+	if !wanted {
+		return
+	}
 
 	m, err := s.load(ctx, adapter)
 
