@@ -67,6 +67,17 @@ func (i *Installer) release(copy int) {
 	delete(i.used, copy)
 }
 
+// leave notes that a model is not in use any more, and tells whether none of its name is.
+func (i *Installer) leave(name string) (last bool) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.open[name]--
+	if last = i.open[name] == 0; last {
+		delete(i.open, name)
+	}
+	return last
+}
+
 // kept are the adapters that stay on the server, which has those models, the newest first: the adapters in use, and some
 // that were used last. Those that only the server knows, from a process before this one or from one beside it, count as
 // used before all that this one knows; of their digests their names have the beginning.

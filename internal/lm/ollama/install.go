@@ -90,6 +90,7 @@ type Installer struct {
 	used    map[int]string // adapters of the models in use, by their copy of the base
 	digests map[int]string // of those copies' files, once they were made
 	recent  []string       // adapters, the last used first
+	open    map[string]int // models in use, by their names: a merged adapter has one however often it is made
 }
 
 // NewInstaller opens the base. It does not call the server.
@@ -139,7 +140,7 @@ func NewInstaller(o InstallOptions) (*Installer, error) {
 	}
 	bounded := *o.HTTPClient
 	bounded.Transport = &boundedTransport{next: o.HTTPClient.Transport}
-	i := &Installer{opt: o, used: make(map[int]string), digests: make(map[int]string),
+	i := &Installer{opt: o, used: make(map[int]string), digests: make(map[int]string), open: make(map[string]int),
 		server: &server{base: base, http: &bounded, api: api.NewClient(base, &bounded), timeout: o.Timeout}}
 	if i.file, err = gguf.Open(o.Base); err != nil {
 		return nil, err

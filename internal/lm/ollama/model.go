@@ -61,6 +61,9 @@ func (i *Installer) newModel(ctx context.Context, name string, copy int, who eve
 	who.Name = name
 	m := &Model{Name: name, client: client, who: who, installer: i, copy: copy, seen: i.opt.Now()}
 	m.ctx, m.stop = context.WithCancel(context.WithoutCancel(ctx))
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.open[name]++
 	return m, nil
 }
 
@@ -80,6 +83,7 @@ func (i *Installer) start(ctx context.Context, name string, copy int, who event.
 // discard ends what this program does with a model that does not serve.
 func (m *Model) discard() {
 	m.stop()
+	m.installer.leave(m.Name)
 	m.installer.release(m.copy)
 }
 
@@ -213,13 +217,17 @@ func (m *Model) reload() {
 	}
 }
 
-// Close takes the model out of the server's memory, once its last request has ended, and gives its copy of the base back.
-// The server keeps the model itself, until others were used: see InstallOptions.Keep.
+// Close takes the model out of the server's memory, once its last request has ended, unless the same one was made again
+// and is in use; and gives its copy of the base back. The server keeps the model itself, until others were used: see
+// InstallOptions.Keep.
 func (m *Model) Close() error {
 	m.stop()
 	m.loads.Wait()
-	// The server unloads by the file of weights: nobody else may lie on this copy before that is done.
-	err := m.installer.server.unload(context.Background(), m.Name)
+	var err error
+	if m.installer.leave(m.Name) {
+		// The server unloads by the file of weights: nobody else may lie on this copy before that is done.
+		err = m.installer.server.unload(context.Background(), m.Name)
+	}
 	if errors.Is(err, lm.ErrModelMissing) {
 		err = nil
 	}
