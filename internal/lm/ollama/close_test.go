@@ -1,11 +1,17 @@
 package ollama
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
+	"runtime"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/ollama/ollama/api"
 )
@@ -53,4 +59,48 @@ func TestTheLastOfAModelUnloadsIt(t *testing.T) {
 			t.Errorf("%d of 3 instances are closed, and the model was unloaded %d times", k+1, n)
 		}
 	}
+}
+
+// The base's file stays where it is in memory as long as somebody reads it, and is read no more once it is closed or nobody
+// waits for what is made of it.
+func TestTheBaseIsReadUntilItIsClosed(t *testing.T) {
+	i, err := NewInstaller(InstallOptions{Base: newTaught(t).base, Now: time.Now})
+	must(t, err)
+	write := func(w io.Writer) error { return i.writeCopy(w, 1) }
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if b, err := newBlob(gone, write); !errors.Is(err, context.Canceled) {
+		t.Errorf("for a caller who gave up: %s, %v", b.digest, err)
+	}
+	w := &gate{begun: make(chan struct{}), open: make(chan struct{})}
+	written, closed := make(chan error, 1), make(chan error, 1)
+	go func() { written <- write(w) }()
+	<-w.begun
+	go func() { closed <- i.Close() }()
+	for i.reading.TryRLock() { // Close has not come to where it waits
+		i.reading.RUnlock()
+		select {
+		case err := <-closed:
+			t.Fatalf("the file was closed while it was read: %v", err)
+		default:
+			runtime.Gosched()
+		}
+	}
+	close(w.open)
+	must(t, errors.Join(<-written, <-closed))
+	if err := write(io.Discard); !errors.Is(err, context.Canceled) {
+		t.Errorf("after the file was closed: %v", err)
+	}
+}
+
+// gate is a writer that tells of its first write, and lets it through once it is open.
+type gate struct {
+	begun, open chan struct{}
+	once        sync.Once
+}
+
+func (g *gate) Write(p []byte) (int, error) {
+	g.once.Do(func() { close(g.begun) })
+	<-g.open
+	return len(p), nil
 }

@@ -17,7 +17,7 @@ func (i *Installer) ensureCopy(ctx context.Context, copy int, have []string) (di
 	b := blob{digest: i.digests[copy], write: write}
 	i.mu.Unlock()
 	if b.digest == "" {
-		if b, err = newBlob(write); err != nil {
+		if b, err = newBlob(ctx, write); err != nil {
 			return "", err
 		}
 		i.mu.Lock()
@@ -38,7 +38,17 @@ func (i *Installer) writeCopy(w io.Writer, copy int) error {
 	numbered := *i.file
 	numbered.Metadata = i.file.Metadata.Clone()
 	gguf.Set(numbered.Metadata, "r2rec.copy", uint32(copy))
-	return lora.MergeF16(&numbered, nil, w)
+	return i.merge(w, &numbered, nil)
+}
+
+// merge writes the base's weights, which stay readable meanwhile, and what an adapter changes.
+func (i *Installer) merge(w io.Writer, base *gguf.File, a *lora.Adapter) error {
+	i.reading.RLock()
+	defer i.reading.RUnlock()
+	if err := i.ctx.Err(); err != nil {
+		return err
+	}
+	return lora.MergeF16(base, a, w)
 }
 
 // reserve takes the first copy of the base that no model in use has, one that is preferred before all others.

@@ -83,6 +83,10 @@ type Installer struct {
 	readout  string        // of the bare base
 	prompt   int           // version that the bare base reads
 
+	ctx     context.Context // of what the models do by themselves; ends with Close
+	stop    context.CancelFunc
+	reading sync.RWMutex // held by who reads the file, and by Close
+
 	// turn is held by whoever makes or deletes models of adapters, so that none is deleted on its way into use.
 	turn sync.Mutex
 
@@ -142,11 +146,12 @@ func NewInstaller(o InstallOptions) (*Installer, error) {
 	bounded.Transport = &boundedTransport{next: o.HTTPClient.Transport}
 	i := &Installer{opt: o, used: make(map[int]string), digests: make(map[int]string), open: make(map[string]int),
 		server: &server{base: base, http: &bounded, api: api.NewClient(base, &bounded), timeout: o.Timeout}}
+	i.ctx, i.stop = context.WithCancel(context.Background())
 	if i.file, err = gguf.Open(o.Base); err != nil {
 		return nil, err
 	}
 	if err := i.read(); err != nil {
-		return nil, errors.Join(fmt.Errorf("base model %s: %w", o.Base, err), i.file.Close())
+		return nil, errors.Join(fmt.Errorf("base model %s: %w", o.Base, err), i.Close())
 	}
 	return i, nil
 }
@@ -205,15 +210,20 @@ func (i *Installer) thinksBy(readout string, prompt int) error {
 // Readout is how the bare base is asked: by letters, unless its file says that it was taught verdicts.
 func (i *Installer) Readout() string { return i.readout }
 
-// Close ends the use of the base's file. Models that are in use stay so.
-func (i *Installer) Close() error { return i.file.Close() }
+// Close ends the use of the base's file, once nobody reads it. Models that are in use stay so, and are not loaded again.
+func (i *Installer) Close() error {
+	i.stop()
+	i.reading.Lock()
+	defer i.reading.Unlock()
+	return i.file.Close()
+}
 
 // Bare makes a model of the base alone, and loads it. Letters are calibrated, since nobody taught it to prefer none; a base
 // that was taught verdicts gives these. A server that is not there is no error: the model comes once it is, and until then each request is answered by
 // lm.ErrUnavailable.
 func (i *Installer) Bare(ctx context.Context) (*Model, error) {
 	copy := i.reserve("", nil)
-	m, err := i.newModel(ctx, i.names.copyOf(copy), copy, event.Model{Digest: i.manifest.BaseDigest, Readout: i.readout, PromptVersion: i.prompt, Think: i.opt.Ask.Think})
+	m, err := i.newModel(i.names.copyOf(copy), copy, event.Model{Digest: i.manifest.BaseDigest, Readout: i.readout, PromptVersion: i.prompt, Think: i.opt.Ask.Think})
 	if err != nil {
 		return nil, err
 	}
@@ -376,8 +386,11 @@ func (i *Installer) createLayer(ctx context.Context, name string, file []byte, c
 func (i *Installer) merged(ctx context.Context, a *lora.Adapter, who event.Model, have []string) (*Model, error) {
 	name := i.names.merged(who.Adapter)
 	create := func(ctx context.Context, _ []string) error {
-		b, err := newBlob(func(w io.Writer) error { return lora.MergeF16(i.file, a, w) })
-		if err != nil {
+		b, err := newBlob(ctx, func(w io.Writer) error { return i.merge(w, i.file, a) })
+		switch {
+		case errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded):
+			return err
+		case err != nil:
 			return unfit{err} // F16 does not hold its weights
 		}
 		if err := i.server.upload(ctx, b); err != nil {

@@ -50,7 +50,7 @@ type Model struct {
 }
 
 // newModel is a model over a copy of the base that was reserved for it, and is given back where this fails.
-func (i *Installer) newModel(ctx context.Context, name string, copy int, who event.Model) (*Model, error) {
+func (i *Installer) newModel(name string, copy int, who event.Model) (*Model, error) {
 	o := i.opt.Ask
 	o.Model = name
 	client, err := New(o)
@@ -60,7 +60,7 @@ func (i *Installer) newModel(ctx context.Context, name string, copy int, who eve
 	}
 	who.Name = name
 	m := &Model{Name: name, client: client, who: who, installer: i, copy: copy, seen: i.opt.Now()}
-	m.ctx, m.stop = context.WithCancel(context.WithoutCancel(ctx))
+	m.ctx, m.stop = context.WithCancel(i.ctx)
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.open[name]++
@@ -69,7 +69,7 @@ func (i *Installer) newModel(ctx context.Context, name string, copy int, who eve
 
 // start loads a model that the server has; see newModel.
 func (i *Installer) start(ctx context.Context, name string, copy int, who event.Model) (*Model, error) {
-	m, err := i.newModel(ctx, name, copy, who)
+	m, err := i.newModel(name, copy, who)
 	if err != nil {
 		return nil, err
 	}

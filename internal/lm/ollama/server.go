@@ -32,12 +32,25 @@ type blob struct {
 	write  func(io.Writer) error
 }
 
-func newBlob(write func(io.Writer) error) (blob, error) {
+func newBlob(ctx context.Context, write func(io.Writer) error) (blob, error) {
 	sum := sha256.New()
-	if err := write(sum); err != nil {
+	if err := write(whileIn{ctx, sum}); err != nil {
 		return blob{}, err
 	}
 	return blob{digest: "sha256:" + hex.EncodeToString(sum.Sum(nil)), write: write}, nil
+}
+
+// whileIn writes until the context ends.
+type whileIn struct {
+	ctx context.Context
+	io.Writer
+}
+
+func (w whileIn) Write(p []byte) (int, error) {
+	if err := w.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return w.Writer.Write(p)
 }
 
 // upload gives the server a blob, unless it has it.
