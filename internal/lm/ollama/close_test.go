@@ -104,3 +104,25 @@ func (g *gate) Write(p []byte) (int, error) {
 	<-g.open
 	return len(p), nil
 }
+
+// While somebody makes or deletes models, for as long as a server takes, whoever comes waits no longer than he wants to.
+func TestWhoWaitsForATurnCanGiveUp(t *testing.T) {
+	made := newTaught(t)
+	i := newInstaller(t, agreeable(t, func(*http.Request) {}), made.base, InstallOptions{Merged: true})
+	m, err := i.Adapt(t.Context(), digestOf(t, made.adapters[0]), made.adapters[0])
+	must(t, err)
+	i.turn <- struct{}{}
+	defer func() { <-i.turn }()
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := i.Adapt(gone, digestOf(t, made.adapters[1]), made.adapters[1]); !errors.Is(err, context.Canceled) {
+		t.Errorf("to make a model, for a caller who gave up: %v", err)
+	}
+	if err := m.install(gone); !errors.Is(err, context.Canceled) {
+		t.Errorf("to make a model again: %v", err)
+	}
+	i.opt.Timeout = time.Millisecond
+	if err := m.Close(); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("to delete what is out of use: %v", err)
+	}
+}

@@ -87,8 +87,9 @@ type Installer struct {
 	stop    context.CancelFunc
 	reading sync.RWMutex // held by who reads the file, and by Close
 
-	// turn is held by whoever makes or deletes models of adapters, so that none is deleted on its way into use.
-	turn sync.Mutex
+	// turn is held, by what stands in it, by whoever makes or deletes models of adapters, so that none is deleted on its way
+	// into use.
+	turn chan struct{}
 
 	mu      sync.Mutex
 	used    map[int]string // adapters of the models in use, by their copy of the base
@@ -144,7 +145,7 @@ func NewInstaller(o InstallOptions) (*Installer, error) {
 	}
 	bounded := *o.HTTPClient
 	bounded.Transport = &boundedTransport{next: o.HTTPClient.Transport}
-	i := &Installer{opt: o, used: make(map[int]string), digests: make(map[int]string), open: make(map[string]int),
+	i := &Installer{opt: o, used: make(map[int]string), digests: make(map[int]string), open: make(map[string]int), turn: make(chan struct{}, 1),
 		server: &server{base: base, http: &bounded, api: api.NewClient(base, &bounded), timeout: o.Timeout}}
 	i.ctx, i.stop = context.WithCancel(context.Background())
 	if i.file, err = gguf.Open(o.Base); err != nil {
@@ -268,8 +269,11 @@ func (i *Installer) Adapt(ctx context.Context, digest, path string) (*Model, err
 }
 
 func (i *Installer) adapt(ctx context.Context, digest, path string) (*Model, error) {
-	i.turn.Lock()
-	defer i.turn.Unlock()
+	done, err := i.takeTurn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	a, is, err := i.readAdapter(path)
 	if err != nil {
 		return nil, err
@@ -298,6 +302,16 @@ func (i *Installer) adapt(ctx context.Context, digest, path string) (*Model, err
 		return nil, fmt.Errorf("neither as a layer: %w; nor merged: %w", refused, err)
 	}
 	return m, nil
+}
+
+// takeTurn waits until models of adapters may be made or deleted; done gives the turn back.
+func (i *Installer) takeTurn(ctx context.Context) (done func(), err error) {
+	select {
+	case i.turn <- struct{}{}:
+		return func() { <-i.turn }, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("wait for others who make or delete models: %w", ctx.Err())
+	}
 }
 
 // readAdapter reads an adapter that belongs to this base. An error has a method Refused() bool that answers true where the
@@ -358,8 +372,11 @@ func (i *Installer) layer(ctx context.Context, file []byte, who event.Model, hav
 // the model.
 func (i *Installer) again(name string, create func(ctx context.Context, have []string) error) func(context.Context) error {
 	return func(ctx context.Context) error {
-		i.turn.Lock()
-		defer i.turn.Unlock()
+		done, err := i.takeTurn(ctx)
+		if err != nil {
+			return err
+		}
+		defer done()
 		have, err := i.server.list(ctx)
 		if err != nil || slices.Contains(have, name) {
 			return err

@@ -232,7 +232,9 @@ func (m *Model) Close() error {
 		err = nil
 	}
 	m.installer.release(m.copy)
-	deleted, pruned := m.installer.pruneUnused(context.Background())
+	ctx, cancel := context.WithTimeout(context.Background(), m.installer.opt.Timeout)
+	defer cancel()
+	deleted, pruned := m.installer.pruneUnused(ctx)
 	if len(deleted) > 0 {
 		m.installer.opt.Logger.Info("ollama: adapters that are out of use are deleted", "models", deleted)
 	}

@@ -22,8 +22,11 @@ func (i *Installer) pruneUnused(ctx context.Context) (deleted []string, err erro
 }
 
 func (i *Installer) prune(ctx context.Context, kept func(have []string) []string) (deleted []string, err error) {
-	i.turn.Lock()
-	defer i.turn.Unlock()
+	done, err := i.takeTurn(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("prune models on %s: %w", i.server.base.Redacted(), err)
+	}
+	defer done()
 	have, err := i.server.list(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("prune models on %s: %w", i.server.base.Redacted(), err)
