@@ -38,8 +38,8 @@ func (c importCommand) Run(p *process) error {
 	}
 	defer kc.Close()
 	items, interactions := kc.NewWriter(broker.Items), kc.NewWriter(broker.Interactions)
-	defer items.Close()
-	defer interactions.Close()
+	defer broker.CloseWriter(items)
+	defer broker.CloseWriter(interactions)
 
 	nItems, nInteractions := d.Len()
 	opt := dataset.PublishOptions{}

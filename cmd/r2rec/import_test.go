@@ -48,3 +48,31 @@ func TestImportIsStopped(t *testing.T) {
 		t.Errorf("%s interactions are acknowledged of %d, %v: it was stopped when the first of them came", said[1], all, err)
 	}
 }
+
+// Stopped while Kafka does not answer, import ends long before its last attempt to write has failed.
+func TestImportIsStoppedWithoutAnAnswer(t *testing.T) {
+	t.Parallel()
+	fake, err := kfake.NewCluster(kfake.NumBrokers(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(fake.Close)
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	attempts := 0
+	fake.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
+		fake.KeepControl()
+		attempts++
+		stop()
+		return nil, nil, true
+	})
+	var out, errs bytes.Buffer
+	code := run(ctx, []string{"import", "--partitions", "1", "--kafka", strings.Join(fake.ListenAddrs(), ",")}, &out, &errs)
+	fake.Close()
+	if code != exitStopped || !strings.Contains(errs.String(), "acknowledged 0 items and 0 interactions") {
+		t.Errorf("exit code %d, %q, %q", code, out.String(), errs.String())
+	}
+	if attempts == 0 || attempts > 4 {
+		t.Errorf("it ended after %d attempts", attempts)
+	}
+}

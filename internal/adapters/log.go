@@ -11,6 +11,7 @@ import (
 	"github.com/cenkalti/backoff/v4"
 	"github.com/segmentio/kafka-go"
 
+	"github.com/r2rec/r2rec/internal/broker"
 	"github.com/r2rec/r2rec/internal/event"
 )
 
@@ -29,8 +30,8 @@ func NewLog(w *kafka.Writer, logger *slog.Logger) (*Log, error) {
 	return &Log{writer: w, log: logger}, nil
 }
 
-// Close ends the writing.
-func (l *Log) Close() error { return l.writer.Close() }
+// Close ends the writing. A record that Kafka did not acknowledge it waits for a few seconds, and then it is an error.
+func (l *Log) Close() error { return broker.CloseWriter(l.writer) }
 
 // errOwn ends a reading at the record that was looked for.
 var errOwn = errors.New("the record was found")

@@ -326,6 +326,29 @@ func TestAppendThatCannotBeAcknowledged(t *testing.T) {
 	}
 }
 
+// TestCloseWithoutAnAnswer does not wait until the last attempt to write has failed, most of a minute later.
+func TestCloseWithoutAnAnswer(t *testing.T) {
+	t.Parallel()
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cluster.Close()
+	l := openLog(t, broker.Settings{Brokers: cluster.ListenAddrs()})
+	ctx, cancel := context.WithCancel(t.Context())
+	cluster.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		cancel()
+		return nil, nil, true // and never an answer
+	})
+	if _, _, err := l.Append(ctx, promote("a", "", 1, nil)); !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "not known") {
+		t.Errorf("%v, want an error that says that it is not known", err)
+	}
+	if err := l.Close(); err == nil || !strings.Contains(err.Error(), "may be lost") {
+		t.Errorf("closed with %v", err)
+	}
+}
+
 // TestALogThatLostRecords is no log to decide by.
 func TestALogThatLostRecords(t *testing.T) {
 	embeddedtest.EachKafka(t, func(t *testing.T, k broker.Settings) {

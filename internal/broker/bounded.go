@@ -117,14 +117,24 @@ func (w *BoundedWriter) Close() error {
 	waiting := w.waiting
 	w.mu.Unlock()
 	w.stop()
+	if err := closeWriter(w.to, w.patience); err != nil {
+		return fmt.Errorf("%d bytes: %w", waiting, err)
+	}
+	return nil
+}
+
+// CloseWriter closes a writer that somebody waits for to end: BoundedWriter.Close says for how long.
+func CloseWriter(w *kafka.Writer) error { return closeWriter(w, closeWithin) }
+
+func closeWriter(w *kafka.Writer, patience time.Duration) error {
 	done := make(chan error, 1)
-	go func() { done <- w.to.Close() }()
-	timer := time.NewTimer(w.patience)
+	go func() { done <- w.Close() }()
+	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	select {
 	case err := <-done:
 		return err
 	case <-timer.C:
-		return fmt.Errorf("%d bytes of records for topic %s were not acknowledged by Kafka and may be lost", waiting, w.to.Topic)
+		return fmt.Errorf("records for topic %s were not acknowledged by Kafka and may be lost", w.Topic)
 	}
 }
