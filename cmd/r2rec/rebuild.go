@@ -185,8 +185,18 @@ func (r *rebuild) bar() *stages {
 	return s
 }
 
-// undo deletes what was built in vain; what serves was not touched.
+// undo deletes what was built in vain; what serves was not touched. Where a switch was tried, its answer may have been lost.
 func (r *rebuild) undo(target *rebuildTarget, err error) error {
+	if target.tried {
+		ctx, cancel := r.afterwards()
+		defer cancel()
+		switch now, lost := r.graph.Current(ctx); {
+		case lost != nil:
+			return unfinished{fmt.Errorf("whether the new graph, generation %d, was switched to is not known; r2rec rebuild --drop-old tells, and deletes the other: %w", target.Generation(), errors.Join(err, lost))}
+		case now.Generation() == target.Generation():
+			return unfinished{fmt.Errorf("the new graph serves, generation %d, and the former one is still there: r2rec rebuild --drop-old deletes it: %w", target.Generation(), err)}
+		}
+	}
 	err = fmt.Errorf("nothing was switched, the graph that served goes on: %w", err)
 	if r.p.ctx.Err() != nil {
 		return unfinished{err} // the next run finds it
@@ -304,8 +314,13 @@ func (r *rebuild) dropOld() error {
 	return nil
 }
 
+// afterwards is for what is asked when all is done, also after a Ctrl-C.
+func (r *rebuild) afterwards() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(r.p.ctx), cleanUpWithin)
+}
+
 func (r *rebuild) print() error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.p.ctx), cleanUpWithin) // also after a Ctrl-C
+	ctx, cancel := r.afterwards()
 	defer cancel()
 	c, err := r.graph.Current(ctx)
 	if err != nil {
@@ -342,11 +357,13 @@ type rebuildTarget struct {
 	graph    *graphcache.Generations
 	token    string
 	keep     bool
+	tried    bool // to switch
 	switched bool
 	before   int
 }
 
 func (t *rebuildTarget) Switch(ctx context.Context) (err error) {
+	t.tried = true
 	t.before, err = t.graph.Switch(ctx, t.Generation(), t.token, t.keep)
 	t.switched = err == nil
 	return err
