@@ -64,6 +64,13 @@ func TakeLease(ctx context.Context, o LeaseOptions) (*Lease, error) {
 	if err != nil {
 		return nil, fmt.Errorf("take the lease %s: %w", o.Key, err)
 	}
+	if !mine { // unless an attempt did set it, whose answer was lost
+		held, err := o.Client.Get(ctx, o.Key).Result()
+		if err != nil && !errors.Is(err, redis.Nil) {
+			return nil, fmt.Errorf("take the lease %s: %w", o.Key, err)
+		}
+		mine = held == l.token
+	}
 	if !mine {
 		left, err := o.Client.PTTL(ctx, o.Key).Result()
 		if err != nil {

@@ -112,6 +112,22 @@ func TestOneHoldsTheLease(t *testing.T) {
 	})
 }
 
+// TestALeaseWhoseAnswerIsLost was taken all the same, and by nobody else.
+func TestALeaseWhoseAnswerIsLost(t *testing.T) {
+	proxy := embeddedtest.NewProxy(t, embeddedtest.Redis(t))
+	c := redis.NewClient(&redis.Options{Addr: proxy.Addr})
+	defer c.Close()
+	if err := c.Ping(bounded(t)).Err(); err != nil { // so that the connection is greeted
+		t.Fatal(err)
+	}
+	broken := proxy.Break(0, embeddedtest.BreakAfter)
+	l := mustTake(t, c, time.Hour)
+	<-broken
+	if err := l.Release(bounded(t)); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestAHolderThatWasPaused past its lease: it renews every 20 minutes and is asleep while its lease ends by the server's
 // clock and another one takes it.
 func TestAHolderThatWasPaused(t *testing.T) {
