@@ -87,10 +87,15 @@ func TakeLease(ctx context.Context, o LeaseOptions) (*Lease, error) {
 // with the context that it was taken in. Work that the lease protects runs in it.
 func (l *Lease) Lost() context.Context { return l.lost }
 
-// Release gives the lease back, if it is still held. It may be called twice.
+// releaseWithin bounds a release: a lease that is not given back ends by itself.
+const releaseWithin = 10 * time.Second
+
+// Release gives the lease back, if it is still held, or gives up after 10 s. It may be called twice.
 func (l *Lease) Release(ctx context.Context) error {
 	l.lose(context.Canceled)
 	<-l.done
+	ctx, cancel := context.WithTimeout(ctx, releaseWithin)
+	defer cancel()
 	if err := releaseIfMine.Run(ctx, l.client, []string{l.key}, l.token).Err(); err != nil {
 		return fmt.Errorf("release the lease %s: %w", l.key, err)
 	}

@@ -128,6 +128,43 @@ func TestALeaseWhoseAnswerIsLost(t *testing.T) {
 	}
 }
 
+// TestAReleaseGivesUp: who is at his end does not wait for a server that is gone.
+func TestAReleaseGivesUp(t *testing.T) {
+	c := redis.NewClient(&redis.Options{Addr: embeddedtest.Redis(t)})
+	defer c.Close()
+	l := mustTake(t, c, time.Hour)
+	asked := &timed{}
+	c.AddHook(asked)
+	if err := l.Release(context.WithoutCancel(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	if asked.bounded == 0 || asked.endless > 0 {
+		t.Errorf("%d questions have a deadline, and %d have none", asked.bounded, asked.endless)
+	}
+}
+
+// timed counts the commands that have a deadline, and those that have none.
+type timed struct {
+	bounded, endless int
+}
+
+func (h *timed) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if _, ok := ctx.Deadline(); ok {
+			h.bounded++
+		} else {
+			h.endless++
+		}
+		return next(ctx, cmd)
+	}
+}
+
+func (*timed) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (*timed) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
 // TestAHolderThatWasPaused past its lease: it renews every 20 minutes and is asleep while its lease ends by the server's
 // clock and another one takes it.
 func TestAHolderThatWasPaused(t *testing.T) {
