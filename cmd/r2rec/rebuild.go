@@ -293,8 +293,11 @@ func (r *rebuild) back() error {
 		return errors.New("--back: no former graph was kept: rebuild with --keep-old keeps it")
 	}
 	before, err := r.graph.Back(r.p.ctx, newest)
+	if err != nil {
+		return err
+	}
 	r.did.Before, r.did.KeptBefore = &before, true
-	return err
+	return nil
 }
 
 // dropOld deletes every graph that does not serve.

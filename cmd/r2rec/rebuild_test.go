@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/r2rec/r2rec/graphcache"
+	"github.com/r2rec/r2rec/internal/broker"
 	"github.com/r2rec/r2rec/internal/embedded/embeddedtest"
 )
 
@@ -50,5 +52,20 @@ func TestRebuildWhoseSwitchHasNoAnswer(t *testing.T) {
 		if said := err.Error(); !errors.Is(err, context.Canceled) || !errors.As(err, new(unfinished)) || !strings.Contains(said, c.want) || c.want != nothing && strings.Contains(said, nothing) {
 			t.Errorf("%+v: %v", c, err)
 		}
+	}
+}
+
+// Where going back fails, the report, which tells what was done, is not printed: nothing was.
+func TestRebuildThatCannotGoBack(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, broker.Settings{Brokers: []string{embeddedtest.Kafka(t)}}, &redis.UniversalOptions{Addrs: []string{embeddedtest.Redis(t)}})
+	p.do(p.everywhere("forget", "nobody", "--no-wait")...) // makes the topics
+	// It is listed as kept, and then it is not what a switch goes back to.
+	if err := p.rdb.HSet(t.Context(), "r2:generation", "last", 1, "1", "kept otherwise").Err(); err != nil {
+		t.Fatal(err)
+	}
+	var out, errs bytes.Buffer
+	if code := run(t.Context(), p.everywhere("rebuild", "--back"), &out, &errs); code != 1 || out.Len() > 0 || !strings.Contains(errs.String(), "cannot be switched to") {
+		t.Errorf("exit code %d, %q\n%s", code, out.String(), errs.String())
 	}
 }
