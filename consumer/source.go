@@ -72,10 +72,10 @@ func (s *source) fetch(ctx, wait context.Context, next int64) (m kafka.Message, 
 		case err == nil:
 			s.end = max(s.end, m.HighWaterMark)
 			return m, true, nil
+		case errors.Is(err, kafka.OffsetOutOfRange): // the reader's last word, also where nobody waits by now
+			return m, false, err
 		case wait.Err() != nil:
 			return m, false, nil
-		case errors.Is(err, kafka.OffsetOutOfRange):
-			return m, false, err
 		case transient(err): // the reader tries again by itself, with pauses
 			s.failed("read", err)
 		default:
