@@ -4,13 +4,13 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 )
 
 // A Ctrl-C in the middle leaves no file but the checkpoint, where one is wanted.
@@ -41,31 +41,17 @@ func TestLMStopsWhenItIsTold(t *testing.T) {
 	}
 }
 
-// killedAt runs r2rec lm until its checkpoint is there, and returns what it held then: what a kill would leave.
-func killedAt(t *testing.T, checkpoint string, args []string) (atKill []byte, log string) {
+// killedAt runs r2rec lm and stops it as it logs a line, between two steps: it returns what its checkpoint held then, which is
+// what a kill would leave.
+func killedAt(t *testing.T, line, checkpoint string, args []string) (atKill []byte, log string) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	watched := make(chan []byte)
-	go func() {
-		defer close(watched)
-		for ctx.Err() == nil {
-			data, err := os.ReadFile(checkpoint)
-			if err == nil {
-				cancel()
-				watched <- data
-				return
-			}
-			time.Sleep(time.Millisecond) // until the file is there
-		}
-	}()
-	code, _, log := lmRun(ctx, args...)
-	cancel()
-	data, ok := <-watched
-	if code != exitStopped || !ok || strings.Contains(log, " written") {
-		t.Fatalf("r2rec lm %q: exit code %d, it was not stopped in the middle: %s", args, code, log)
+	said := &onText{text: line, f: func() { atKill = readFile(t, checkpoint); cancel() }}
+	if code := run(ctx, append([]string{"lm"}, args...), io.Discard, said); code != exitStopped || strings.Contains(said.String(), " written") {
+		t.Fatalf("r2rec lm %q: exit code %d, it was not stopped in the middle: %s", args, code, said)
 	}
-	return data, log
+	return atKill, said.String()
 }
 
 // A run that was killed, and one that was told to stop, goes on from its checkpoint to the very bytes of a run without a
@@ -79,14 +65,17 @@ func TestLMGoesOnFromACheckpoint(t *testing.T) {
 			whole, out, checkpoint := filepath.Join(dir, "whole.gguf"), filepath.Join(dir, "out.gguf"), filepath.Join(dir, "run.ckpt")
 			flags := []string{"--steps", "120", "--batch", "2"}
 			lmDo(t, args(whole, flags...)...)
-			flags = append(flags, "--checkpoint", checkpoint, "--checkpoint-every", "1")
+			flags = append(flags, "--checkpoint", checkpoint, "--checkpoint-every", "7")
 
-			killed, log := killedAt(t, checkpoint, args(out, flags...))
+			killed, log := killedAt(t, "msg=learning step=100 ", checkpoint, args(out, flags...))
 			if !strings.Contains(log, "stopped: the same command goes on from here") {
 				t.Errorf("nobody says that it can go on: %s", log)
 			}
 			wantFiles(t, dir, "run.ckpt", "whole.gguf")
 			stopped := readFile(t, checkpoint)
+			if bytes.Equal(stopped, killed) {
+				t.Error("the steps since the last writing are not kept")
+			}
 			for what, other := range map[string][]string{"seed": {"--seed", "9"}, "cases": {"--cases", "21"}, "rate": {"--rate", ".01"}} {
 				code, _, log := lmRun(t.Context(), args(out, append(slices.Clone(flags), other...)...)...)
 				if code != 1 || !strings.Contains(log, "--checkpoint: ") || !strings.Contains(log, what) || !strings.Contains(log, "remove the file to begin anew") {

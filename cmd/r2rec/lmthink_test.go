@@ -41,7 +41,7 @@ func TestLMThink(t *testing.T) {
 	s.learnedFrom(adapter)
 	again, checkpoint := s.file("again.gguf"), s.file("run.ckpt")
 	going := args(again, "--adapter", first, "--checkpoint", checkpoint, "--checkpoint-every", "1")
-	killedAt(t, checkpoint, going)
+	killedAt(t, "msg=thinking step=2 ", checkpoint, going)
 	lmDo(t, going...)
 	if !bytes.Equal(readFile(t, again), readFile(t, adapter)) {
 		t.Error("a run that was stopped gives another file")
@@ -84,7 +84,7 @@ func TestLMThinkLearnsFromDecisions(t *testing.T) {
 	whole, again, checkpoint := s.file("whole.gguf"), s.file("again.gguf"), s.file("run.ckpt")
 	lmDo(t, args("--steps", "4", "--adapter-out", whole)...)
 	going := args("--steps", "4", "--adapter-out", again, "--checkpoint", checkpoint, "--checkpoint-every", "1")
-	killedAt(t, checkpoint, going)
+	killedAt(t, "msg=thinking step=2 ", checkpoint, going)
 	p.live(model, 40, "e")
 	if code, _, log := lmRun(t.Context(), append(going, "--staleness=48h")...); code != 1 || !strings.Contains(log, "--staleness 48h0m0s: the run of --checkpoint "+checkpoint+" was begun with 720h0m0s; remove the checkpoint to begin anew") {
 		t.Errorf("with another staleness: exit code %d, %s", code, log)

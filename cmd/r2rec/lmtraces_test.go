@@ -136,7 +136,7 @@ func TestTuneTexts(t *testing.T) {
 		t.Errorf("a rank above the matrices': exit code %d, %s", code, log)
 	}
 	again, checkpoint := s.file("again.gguf"), s.file("run.ckpt")
-	killedAt(t, checkpoint, append(args, "--adapter-out", again, "--checkpoint", checkpoint, "--checkpoint-every", "1"))
+	killedAt(t, "msg=learning step=100 ", checkpoint, append(args, "--adapter-out", again, "--checkpoint", checkpoint, "--checkpoint-every", "1"))
 	lmDo(t, append(args, "--adapter-out", again, "--checkpoint", checkpoint)...)
 	if !bytes.Equal(readFile(t, again), readFile(t, adapter)) {
 		t.Error("a run that was stopped gives another file")
