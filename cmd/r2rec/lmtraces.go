@@ -187,10 +187,12 @@ func (c lmTracesCommand) write(p *process, shown *stages, teacher tracer, pupil 
 				if err != nil {
 					return err
 				}
-				if err := log.add(t); err != nil {
+				done, err := log.add(t)
+				if err != nil {
 					return err
 				}
-				shown.set("writing thoughts", log.done(), len(examples))
+				p.log.Debug("trace written", "done", done, "of", len(examples), "case", i, "fate", t.Fate, "tries", t.Tries)
+				shown.set("writing thoughts", done, len(examples))
 			}
 			return nil
 		})

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/r2rec/r2rec/internal/gguf"
 	"github.com/r2rec/r2rec/internal/iot"
@@ -76,16 +75,11 @@ func TestTraces(t *testing.T) {
 	again := s.file("again.jsonl")
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	go func() {
-		for ctx.Err() == nil {
-			if data, err := os.ReadFile(again + ".partial"); err == nil && bytes.Count(data, []byte("\n")) > 5 {
-				cancel()
-			}
-			time.Sleep(time.Millisecond) // until there is something to go on from
-		}
-	}()
-	if code, printed, log := lmRun(ctx, s.traces(again, "--model", model)...); code != exitStopped || printed != "" {
-		t.Fatalf("stopped in the middle: exit code %d, printed %q, %s", code, printed, log)
+	var out bytes.Buffer
+	said := &onText{text: " done=6 ", f: cancel}
+	args := append([]string{"lm"}, s.traces(again, "--model", model, "--log-level", "debug")...)
+	if code := run(ctx, args, &out, said); code != exitStopped || out.Len() > 0 {
+		t.Fatalf("stopped in the middle: exit code %d, printed %q, %s", code, out.String(), said)
 	}
 	partial := readFile(t, again+".partial")
 	if code, _, log := lmRun(t.Context(), s.traces(again, "--model", model, "--seed", "9")...); code != 1 || !strings.Contains(log, "of other flags, models or data; remove the file to begin anew") {
@@ -162,7 +156,7 @@ func TestTracesAreWrittenByOne(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := log.add(rltrainer.Trace{Example: 1}); err != nil {
+	if done, err := log.add(rltrainer.Trace{Example: 1}); done != 1 || err != nil {
 		t.Fatal(err)
 	}
 	before := readFile(t, path)

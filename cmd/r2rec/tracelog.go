@@ -89,19 +89,20 @@ func (l *traceLog) read(run string, examples int) error {
 	return err
 }
 
-func (l *traceLog) add(t rltrainer.Trace) error {
+// add keeps a trace, and tells how many there are now.
+func (l *traceLog) add(t rltrainer.Trace) (done int, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	line, err := json.Marshal(t)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if _, err := l.file.WriteAt(append(line, '\n'), l.whole); err != nil { // what follows a line that is not whole overwrites it
-		return fmt.Errorf("traces so far: %w", err)
+		return 0, fmt.Errorf("traces so far: %w", err)
 	}
 	l.whole += int64(len(line)) + 1
 	l.traces[t.Example] = t
-	return nil
+	return len(l.traces), nil
 }
 
 func (l *traceLog) has(example int) bool {
