@@ -313,7 +313,8 @@ func (h *hears) Write(p []byte) (int, error) {
 // it does not know.
 func TestForgetTellsThatTheRequestIsInKafka(t *testing.T) {
 	t.Parallel()
-	p := newPlace(t, broker.Settings{Brokers: []string{embeddedtest.Kafka(t)}}, &redis.UniversalOptions{Addrs: []string{embeddedtest.Redis(t)}})
+	proxy := embeddedtest.NewProxy(t, embeddedtest.Redis(t))
+	p := newPlace(t, broker.Settings{Brokers: []string{embeddedtest.Kafka(t)}}, &redis.UniversalOptions{Addrs: []string{proxy.Addr}})
 	for name, tc := range map[string]struct {
 		args []string
 		code int
@@ -350,6 +351,8 @@ func TestForgetTellsThatTheRequestIsInKafka(t *testing.T) {
 				})
 				return found, fmt.Sprint(err)
 			})
+			before := proxy.Requests() // the next one is how the command waits, once Kafka has answered it
+			p.eventually("the command does not wait", func() (bool, string) { return proxy.Requests() > before, "" })
 			stop()
 		}
 		<-done
