@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/r2rec/r2rec/internal/embedded/embeddedtest"
 )
@@ -25,6 +26,7 @@ func TestMain(m *testing.M) {
 			os.Unsetenv(name)
 		}
 	}
+	joinerTurn = time.Minute
 	os.Exit(m.Run())
 }
 
