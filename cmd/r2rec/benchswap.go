@@ -20,7 +20,7 @@ import (
 type benchSwapCommand struct {
 	measuredBase `embed:""`
 
-	Seconds  int `help:"How long clients ask." default:"60" group:"Work"`
+	Seconds  int `help:"How long clients ask, at least: each goes on until it had some answers after the last swap." default:"60" group:"Work"`
 	Clients  int `help:"Clients, each of which asks again as soon as it has its answer." default:"32" group:"Work"`
 	Swaps    int `help:"Swaps in that time, evenly apart." default:"20" group:"Work"`
 	Adapters int `help:"Adapters to swap between, and the bare base model." default:"4" group:"Work"`
@@ -143,8 +143,12 @@ type swapWindow struct {
 	wanted, served time.Time
 }
 
-// afterSwap is how long after a switch requests may still feel it.
-const afterSwap = 500 * time.Millisecond
+// afterSwap is how long after a switch requests may still feel it, and calmAnswers how many a client has at least that begin
+// later than that after the last one, on whatever machine.
+const (
+	afterSwap   = 500 * time.Millisecond
+	calmAnswers = 5
+)
 
 // measure has clients ask while adapters are swapped, and then computes all their answers again.
 func (c benchSwapCommand) measure(p *process, shown *stages, s *swapSubject, contexts []event.Context) (m swapMeasured, err error) {
@@ -174,16 +178,29 @@ func (c benchSwapCommand) measure(p *process, shown *stages, s *swapSubject, con
 	begun := time.Now()
 	end := begun.Add(time.Duration(c.Seconds) * time.Second)
 	answers := make([][]swapRequest, c.Clients)
+	calm := make(chan struct{}) // closed shortly after the last swap
 	g, ctx := errgroup.WithContext(p.ctx)
 	for i := range c.Clients {
 		g.Go(func() error {
-			for n := i; time.Now().Before(end) && ctx.Err() == nil; n += c.Clients {
+			after := 0
+			for n := i; (time.Now().Before(end) || after < calmAnswers) && ctx.Err() == nil; n += c.Clients {
+				select {
+				case <-calm:
+					after++
+				default:
+				}
 				answers[i] = append(answers[i], askOnce(ctx, r, n%len(contexts)))
 			}
 			return ctx.Err()
 		})
 	}
-	g.Go(func() error { m.swaps, err = c.swap(ctx, shown, s, sw, begun); return err })
+	g.Go(func() (err error) {
+		if m.swaps, err = c.swap(ctx, shown, s, sw, begun); err != nil {
+			return err
+		}
+		time.AfterFunc(afterSwap, func() { close(calm) })
+		return nil
+	})
 	err = g.Wait()
 	stop()
 	err = errors.Join(err, switching.Wait())
