@@ -86,11 +86,14 @@ func TestTraces(t *testing.T) {
 		t.Errorf("with another seed: exit code %d, %s", code, log)
 	}
 	s.must(os.WriteFile(again+".partial", partial[:len(partial)-1], 0o644)) // killed while it wrote a line
-	if code, _, log := lmRun(t.Context(), s.traces(again, "--model", model)...); code != 0 {
+	others := s.file("others.jsonl")
+	if code, _, log := lmRun(t.Context(), s.traces(again, "--model", model, "--dropped", others)...); code != 0 {
 		t.Fatalf("going on: exit code %d, %s", code, log)
 	}
-	if !bytes.Equal(readFile(t, again), readFile(t, kept)) {
-		t.Error("the file is not that of a run without a break")
+	for whole, after := range map[string]string{kept: again, dropped: others} {
+		if !bytes.Equal(readFile(t, after), readFile(t, whole)) {
+			t.Errorf("%s is not that of a run without a break", after)
+		}
 	}
 	if _, err := os.Stat(again + ".partial"); err == nil {
 		t.Error("what was done so far stays behind")
