@@ -38,6 +38,7 @@ func TestFailoverThatLosesAcknowledgedWrites(t *testing.T) {
 	}
 	cluster.Servers[1].Kill()
 	replica.Start()
+	cluster.Promote(1)
 	c.tell(random, log[500:]) // under load
 	c.awaitGraph(g, log)
 	if got := testutil.ToFloat64(r.metrics.rewinds.WithLabelValues(c.topics.Interactions)); got == 0 {

@@ -23,19 +23,22 @@ type Cluster struct {
 const (
 	masters = 3
 	slots   = 16384
-	// noticedAfter is how long a server is silent before the others take it for failed, in milliseconds.
-	noticedAfter = "1500"
+	// noticedAfter is how long a server is silent before the others take it for failed, in milliseconds: longer than a machine
+	// that has other work keeps it so.
+	noticedAfter = "60000"
 )
 
-// OwnCluster starts a Redis Cluster that ends with the test. A replica may take over however old its data are. It skips the
-// test where there is no redis-server, or fails it where R2REC_REQUIRE_REAL=1.
+// OwnCluster starts a Redis Cluster that ends with the test. No replica takes over by itself. It skips the test where there is
+// no redis-server, or fails it where R2REC_REQUIRE_REAL=1.
 func OwnCluster(t testing.TB) *Cluster {
 	t.Helper()
 	c := &Cluster{t: t}
 	for range 2 * masters {
-		_, bus, _ := net.SplitHostPort(freeAddr(t))
-		c.Servers = append(c.Servers, OwnRedis(t, "--cluster-enabled", "yes", "--cluster-port", bus, "--cluster-config-file", "nodes.conf",
-			"--cluster-node-timeout", noticedAfter, "--cluster-replica-validity-factor", "0", "--repl-diskless-sync-delay", "0"))
+		c.Servers = append(c.Servers, ownRedis(t, func() []string {
+			_, bus, _ := net.SplitHostPort(freeAddr(t))
+			return []string{"--cluster-enabled", "yes", "--cluster-port", bus, "--cluster-config-file", "nodes.conf",
+				"--cluster-node-timeout", noticedAfter, "--cluster-replica-no-failover", "yes", "--repl-diskless-sync-delay", "0"}
+		}))
 	}
 	first := c.Servers[0]
 	host, port, _ := net.SplitHostPort(first.Addr)
@@ -55,7 +58,7 @@ func OwnCluster(t testing.TB) *Cluster {
 		c.must(c.Servers[masters+i], "cluster", "replicate", c.must(c.Servers[i], "cluster", "myid"))
 	}
 	c.await("all slots to be served, and replicas to be in step", func(s *Server, i int) bool {
-		return strings.Contains(c.must(s, "cluster", "info"), "cluster_state:ok") && strings.Count(c.must(s, "cluster", "nodes"), "slave ") == masters &&
+		return strings.Contains(c.must(s, "cluster", "info"), "cluster_state:ok") && strings.Count(c.must(s, "cluster", "nodes"), "slave") == masters &&
 			(i < masters || strings.Contains(c.must(s, "info", "replication"), "master_link_status:up"))
 	})
 	return c
@@ -72,6 +75,12 @@ func (c *Cluster) Options() *redis.UniversalOptions {
 
 // Replica is the replica that the i-th master had at the start.
 func (c *Cluster) Replica(i int) *Server { return c.Servers[masters+i] }
+
+// Promote has the replica of the i-th master take over, however old its data are and whatever became of the master.
+func (c *Cluster) Promote(i int) {
+	c.t.Helper()
+	c.must(c.Replica(i), "cluster", "failover", "takeover")
+}
 
 // must asks a server.
 func (c *Cluster) must(s *Server, args ...any) string {

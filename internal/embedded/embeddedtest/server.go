@@ -32,16 +32,26 @@ type Server struct {
 	ended    chan struct{}
 }
 
-// startLimit is how long a Redis may take to start: it may have data to load, and the machine other work.
-const startLimit = 30 * time.Second
+// startLimit is how long a Redis may take to start: it may have data to load, and the machine other work. startTries is how
+// often it is tried on other ports.
+const (
+	startLimit = 30 * time.Second
+	startTries = 10
+)
 
 // OwnRedis starts a real Redis that is set up as deploy/dev's and ends with the test. More settings are as on redis-server's
 // command line. It skips the test where there is no redis-server, or fails it where R2REC_REQUIRE_REAL=1.
 func OwnRedis(t testing.TB, settings ...string) *Server {
 	t.Helper()
+	return ownRedis(t, func() []string { return settings })
+}
+
+// ownRedis asks for the settings anew with each try.
+func ownRedis(t testing.TB, settings func() []string) *Server {
+	t.Helper()
 	realServer(t, EnvServer)
-	for {
-		s := &Server{t: t, dir: t.TempDir(), Addr: freeAddr(t), settings: settings}
+	for tries := 1; ; tries++ {
+		s := &Server{t: t, dir: t.TempDir(), Addr: freeAddr(t), settings: settings()}
 		t.Cleanup(func() {
 			if s.cmd != nil {
 				s.Kill()
@@ -49,7 +59,7 @@ func OwnRedis(t testing.TB, settings ...string) *Server {
 		})
 		if err := s.start(); err == nil {
 			return s
-		} else if !errors.Is(err, errInUse) {
+		} else if !errors.Is(err, errInUse) || tries == startTries {
 			t.Fatal(err)
 		}
 	}
