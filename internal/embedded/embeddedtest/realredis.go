@@ -21,7 +21,7 @@ const (
 	leaseKey   = "r2rec:test:database:%d"
 	clusterKey = "r2rec:test:cluster:%s"
 	waitPause  = 100 * time.Millisecond
-	waitLimit  = 2 * time.Minute
+	waitMargin = 5 * time.Second // before the tests' own time is over
 )
 
 // RealRedis gives a database of the real Redis, empty and used by nobody else until the test ends. It skips the test
@@ -55,7 +55,9 @@ func borrow(t testing.TB, addr string, keys []string, to func(int) redis.Univers
 	leases := redis.NewClient(&redis.Options{Addr: addr})
 	t.Cleanup(func() { leases.Close() })
 	token := rand.Text()
-	i, err := take(t.Context(), leases, keys, token)
+	ctx, cancel := waiting(t)
+	i, err := take(ctx, leases, keys, token)
+	cancel()
 	if err != nil {
 		t.Fatalf("borrow one of %q of the Redis at %s: %v", keys, addr, err)
 	}
@@ -81,10 +83,18 @@ func borrow(t testing.TB, addr string, keys []string, to func(int) redis.Univers
 	return i
 }
 
+// waiting is how long a test waits for what others have: as long as it can, since they may take long.
+func waiting(t testing.TB) (context.Context, context.CancelFunc) {
+	if timed, ok := t.(interface{ Deadline() (time.Time, bool) }); ok {
+		if end, ok := timed.Deadline(); ok {
+			return context.WithDeadline(t.Context(), end.Add(-waitMargin))
+		}
+	}
+	return context.WithCancel(t.Context())
+}
+
 // take waits until one of the keys is free.
 func take(ctx context.Context, leases *redis.Client, keys []string, token string) (int, error) {
-	ctx, cancel := context.WithTimeout(ctx, waitLimit)
-	defer cancel()
 	for {
 		for i, key := range keys {
 			mine, err := leases.SetNX(ctx, key, token, lease).Result()
