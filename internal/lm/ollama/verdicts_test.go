@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/ollama/ollama/api"
@@ -172,27 +173,28 @@ func TestListsOfVerdictsTakeTurns(t *testing.T) {
 
 // A server that is too slow for a list is out of breath after some lists, though it answers the first calls of each.
 func TestTheBreakerCountsLists(t *testing.T) {
-	var calls atomic.Int32
-	server := serve(t, func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(io.Discard, r.Body) // or the server does not notice that nobody waits any more
-		if calls.Add(1)%2 == 0 {
-			<-r.Context().Done()
-			return
+	prompt := lessons(t, 50, 1)[0].Prompt
+	synctest.Test(t, func(t *testing.T) {
+		var calls atomic.Int32
+		c := mustNew(t, Options{Model: "m", Learned: true, Pause: time.Hour, HTTPClient: &http.Client{Transport: inProcess(func(r *http.Request) (*http.Response, error) {
+			if calls.Add(1)%2 == 0 {
+				<-r.Context().Done()
+				return nil, r.Context().Err()
+			}
+			return ok([]byte(`{"done":true,"logprobs":[{"top_logprobs":[{"token":" yes","logprob":-1},{"token":" no","logprob":-0.5}]}]}`)), nil
+		})}})
+		for range 3 {
+			ctx, stop := context.WithTimeout(t.Context(), time.Second)
+			if _, _, err := c.verdicts(ctx, prompt, 0); !errors.Is(err, lm.ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("error %v", err)
+			}
+			stop()
 		}
-		_, _ = io.WriteString(w, `{"done":true,"logprobs":[{"top_logprobs":[{"token":" yes","logprob":-1},{"token":" no","logprob":-0.5}]}]}`)
+		before := calls.Load()
+		if _, _, err := c.verdicts(t.Context(), prompt, 0); !errors.Is(err, lm.ErrUnavailable) || before != 6 || calls.Load() != before || c.State() != "open" {
+			t.Errorf("error %v after %d calls and %d before, the circuit breaker is %s", err, calls.Load(), before, c.State())
+		}
 	})
-	c := mustNew(t, Options{BaseURL: server.URL, Model: "m", Learned: true, Pause: time.Hour})
-	for range 3 {
-		ctx, stop := context.WithTimeout(t.Context(), 50*time.Millisecond)
-		if _, _, err := c.verdicts(ctx, lessons(t, 50, 1)[0].Prompt, 0); !errors.Is(err, lm.ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("error %v", err)
-		}
-		stop()
-	}
-	before := calls.Load()
-	if _, _, err := c.verdicts(t.Context(), lessons(t, 50, 1)[0].Prompt, 0); !errors.Is(err, lm.ErrUnavailable) || calls.Load() != before || c.State() != "open" {
-		t.Errorf("error %v after %d calls, the circuit breaker is %s", err, calls.Load(), c.State())
-	}
 }
 
 // Who gave up already takes no turn, though it is free.
