@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -25,6 +26,15 @@ import (
 	"github.com/r2rec/r2rec/internal/lm/engine"
 	"github.com/r2rec/r2rec/internal/lm/proof"
 )
+
+// sameAnswer is how far, in nats, two answers of one model may lie apart: of two programs, or of a server that had part of the
+// prompt in its cache and once had not.
+const sameAnswer = .02
+
+// near tells whether two answers may be one model's.
+func near(a, b []float64) bool {
+	return slices.EqualFunc(a, b, func(x, y float64) bool { return math.Abs(x-y) <= sameAnswer })
+}
 
 // agree wants the server to answer as the engine does, over the letters that it states.
 func agree(t *testing.T, served proof.Ranker, o engine.Options) {
@@ -45,7 +55,7 @@ func agree(t *testing.T, served proof.Ranker, o engine.Options) {
 			}
 		}
 	}
-	if n < 40 || worst > .02 { // few-letter lists state all of theirs, so that no floor moves the others
+	if n < 40 || worst > sameAnswer { // few-letter lists state all of theirs, so that no floor moves the others
 		t.Errorf("%d letters were compared, and are up to %.4f apart", n, worst)
 	}
 }
@@ -229,11 +239,8 @@ func TestReload(t *testing.T) {
 			got, err = m.Rank(t.Context(), p)
 		}
 		must(t, err)
-		for j := range want {
-			if math.Abs(want[j]-got[j]) > .02 {
-				t.Errorf("%s: %v after it was loaded again, %v before", on, got, want)
-				break
-			}
+		if !near(want, got) {
+			t.Errorf("%s: %v after it was loaded again, %v before", on, got, want)
 		}
 		must(t, m.Close())
 	}
