@@ -70,11 +70,12 @@ ollama_fetch_model() {
 }
 
 # HOME keeps Ollama's key out of the user's own home; models stay in memory, so that a first answer after a pause is
-# not slower than the others; nothing is looked up outside the machine.
+# not slower than the others, and there is room for those of several packages' tests at once; nothing is looked up outside
+# the machine.
 ollama_start() {
   mkdir -p "$RUN_DIR/ollama"
   launch ollama env HOME="$RUN_DIR/ollama" OLLAMA_HOST="127.0.0.1:$1" OLLAMA_MODELS="$RUN_DIR/ollama/models" \
-    OLLAMA_KEEP_ALIVE=-1 OLLAMA_NO_CLOUD=1 "$OLLAMA_BIN" serve
+    OLLAMA_KEEP_ALIVE=-1 OLLAMA_MAX_LOADED_MODELS=8 OLLAMA_NO_CLOUD=1 "$OLLAMA_BIN" serve
 }
 
 ollama_ready() { curl -fsS -m 5 "http://127.0.0.1:$1/api/version" >/dev/null 2>&1; }

@@ -183,7 +183,8 @@ func TestInstallingGoesOnAfterAnyFault(t *testing.T) {
 	}
 }
 
-// Models in use are in the server's memory side by side.
+// Models in use are in the server's memory side by side, and no third one, also while one is compared with its base: a server
+// may hold two only.
 func TestModelsInUseDoNotPushEachOtherOut(t *testing.T) {
 	made := newTaught(t)
 	i := newInstaller(t, embeddedtest.RealOllama(t), made.base, InstallOptions{})
@@ -192,6 +193,22 @@ func TestModelsInUseDoNotPushEachOtherOut(t *testing.T) {
 		m, err := i.Adapt(t.Context(), digestOf(t, path), path)
 		must(t, err)
 		models = append(models, m)
+		base, adapted := m.Sides()
+		for _, side := range []proof.Ranker{base, adapted} {
+			_, err = side.Rank(t.Context(), lessons(t, 1, 1)[0].Prompt)
+			must(t, err)
+			running, err := i.server.api.ListRunning(t.Context())
+			must(t, err)
+			n := 0
+			for _, r := range running.Models {
+				if strings.HasPrefix(r.Name, i.opt.Prefix) {
+					n++
+				}
+			}
+			if n != len(models) {
+				t.Errorf("the server has %d models in memory, and %d are in use", n, len(models))
+			}
+		}
 	}
 	for range 2 {
 		for _, m := range models {
