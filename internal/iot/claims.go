@@ -14,24 +14,32 @@ import (
 // minClaimRunes is how long a category's name is at least that words are searched for.
 const minClaimRunes = 3
 
-// clauseEnd is where words may come to speak of something else.
-var clauseEnd = regexp.MustCompile(`[.;]|, and |, but |, while `)
-
-// bothForm is how a clause speaks of what leads to an item and of the item alike. Reasons are in English, as they are opened.
-var bothForm = regexp.MustCompile(`\b(both|they|all)\b`)
+var (
+	// clauseEnd is where words may come to speak of something else.
+	clauseEnd = regexp.MustCompile(`[.;]|, and |, but |, while `)
+	// bothForm is how a clause speaks of an item and of what leads to it alike. Reasons are in English, as they are opened.
+	bothForm = regexp.MustCompile(`\b(both|they (all )?are|are all|all of (them|these))\b`)
+	// inName keeps what ends clauses from ending them within a name, such as "U.S. History".
+	inName = strings.NewReplacer(".", "·", ";", "·")
+)
 
 // Claims are the categories of the context that a step's words name, titles aside: those that an item has which its
-// chains touch, and others, which none of these has. Of a clause that speaks of both, only those count as had that the item has and
-// one from which a chain starts. Where the categories of such an item are not known, none is another's. A
-// plural counts as its singular. Names are in lower case.
+// chains touch, and others, of which it is known that none has them. A clause that speaks of both, the item and what leads to
+// it, is borne out only if the item has the category and something from which a chain starts does. Singular and plural
+// count alike, as far as English rules go. Names are in lower case.
+//
+// It goes by words alone: "not a comedy" names a category as well.
 func Claims(s event.Step, c event.Context) (borneOut, others []string) {
-	categories := make(map[string][]string, len(c.History)+len(c.Candidates)) // by item
+	has := make(map[string]map[string]bool, len(c.History)+len(c.Candidates)) // by item
 	all := map[string]bool{}
 	add := func(item string, names []string) {
+		if len(names) > 0 && has[item] == nil {
+			has[item] = map[string]bool{}
+		}
 		for _, name := range names {
-			if name = strings.ToLower(cleanCategory(name)); utf8.RuneCountInString(name) >= minClaimRunes {
-				categories[item], all[name] = append(categories[item], name), true
-			}
+			name = inName.Replace(strings.ToLower(wholeCategory(name)))
+			has[item][name] = true
+			all[name] = all[name] || utf8.RuneCountInString(name) >= minClaimRunes
 		}
 	}
 	for _, h := range c.History {
@@ -40,17 +48,8 @@ func Claims(s event.Step, c event.Context) (borneOut, others []string) {
 	for _, it := range c.Candidates {
 		add(it.ItemID, it.Categories)
 	}
-	var had, shared []string
-	known := true
-	for i, item := range touched(s, c) {
-		known = known && len(categories[item]) > 0
-		for _, name := range categories[item] {
-			if i > 0 && slices.Contains(categories[s.ItemID], name) {
-				shared = append(shared, name)
-			}
-			had = append(had, name)
-		}
-	}
+	maps.DeleteFunc(all, func(_ string, searched bool) bool { return !searched })
+	names := longestFirst(slices.Collect(maps.Keys(all))) // "science fiction" before "fiction"
 	words := strings.ToLower(s.Text)
 	titles := wholeTitles(c)
 	for _, item := range touched(s, c) {
@@ -58,32 +57,53 @@ func Claims(s event.Step, c event.Context) (borneOut, others []string) {
 			words = cutOut(words, form)
 		}
 	}
-	names := longestFirst(slices.Collect(maps.Keys(all))) // "science fiction" before "fiction"
-	for _, clause := range clauseEnd.Split(words, -1) {
-		own := had
-		if bothForm.MatchString(clause) {
-			own = shared
+	for _, name := range names {
+		if strings.Contains(name, "·") {
+			words = inNamed(words, name)
 		}
+	}
+	for _, clause := range clauseEnd.Split(words, -1) {
+		both := bothForm.MatchString(clause)
 		for _, name := range names {
-			without := cutOut(cutOut(clause, name), plural(name))
-			switch {
-			case without == clause:
-			case slices.Contains(own, name):
+			without := clause
+			for _, form := range inflected(name) {
+				without = cutOut(without, form)
+			}
+			if without == clause {
+				continue
+			}
+			clause = without
+			switch borne, known := bears(has, touched(s, c), name, both); {
+			case borne:
 				borneOut = append(borneOut, name)
 			case known:
 				others = append(others, name)
 			}
-			clause = without
 		}
 	}
 	return borneOut, others
+}
+
+// bears tells whether the first of some items has a category, or another of them, or, if it is to be so of both, the first and
+// another; and whether that is known of them.
+func bears(has map[string]map[string]bool, items []string, name string, both bool) (borne, known bool) {
+	first, rest, restKnown := has[items[0]][name], false, true
+	for _, item := range items[1:] {
+		rest, restKnown = rest || has[item][name], restKnown && has[item] != nil
+	}
+	if both {
+		return first && rest, has[items[0]] != nil && !first || restKnown && !rest
+	}
+	return first || rest, has[items[0]] != nil && restKnown
 }
 
 // touched are the items of a step: the one that it is about, and those from which its chains start.
 func touched(s event.Step, c event.Context) []string {
 	items := []string{s.ItemID}
 	for _, n := range s.Chains {
-		items = append(items, c.Chains[n-1].Via)
+		if n >= 1 && n <= len(c.Chains) {
+			items = append(items, c.Chains[n-1].Via)
+		}
 	}
 	return items
 }
@@ -93,9 +113,37 @@ func longestFirst(words []string) []string {
 	return words
 }
 
+// inNamed writes a name in which a clause would end as it is searched for.
+func inNamed(words, name string) string {
+	form := strings.Split(name, "·")
+	for i := range form {
+		form[i] = regexp.QuoteMeta(form[i])
+	}
+	return regexp.MustCompile(strings.Join(form, `[.;]`)).ReplaceAllLiteralString(words, name)
+}
+
+// inflected are a category's name, its plural and its singular, and what a prompt shows of it.
+func inflected(name string) []string {
+	forms := []string{name, plural(name)}
+	if stem, ok := strings.CutSuffix(name, "ies"); ok {
+		forms = append(forms, stem+"y")
+	} else if stem, ok := strings.CutSuffix(name, "s"); ok && !strings.HasSuffix(stem, "s") {
+		forms = append(forms, stem)
+	}
+	if short := strings.TrimSuffix(shorten(name, maxCategoryRunes), "…"); short != name {
+		forms = append(forms, short)
+	}
+	return longestFirst(forms)
+}
+
 // plural is that of an English word, as far as there are rules.
 func plural(word string) string {
-	if stem, ok := strings.CutSuffix(word, "y"); ok {
+	for _, end := range []string{"s", "x", "ch", "sh"} {
+		if strings.HasSuffix(word, end) {
+			return word + "es"
+		}
+	}
+	if stem, ok := strings.CutSuffix(word, "y"); ok && stem != "" && !strings.ContainsRune("aeiou", rune(stem[len(stem)-1])) {
 		return stem + "ies"
 	}
 	return word + "s"

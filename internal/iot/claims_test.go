@@ -16,11 +16,15 @@ func genres() event.Context {
 			{ItemID: "heat", Title: "Heat (1995)", Categories: []string{"Crime", "Action"}},
 			{ItemID: "babe", Title: "Babe (1995)", Categories: []string{"Children", "Comedy"}},
 			{ItemID: "new", Title: "Lately Added"},
+			{ItemID: "past", Title: "The Past", Categories: []string{"U.S. History", "Children's Literature and Poetry"}},
 		},
 		Candidates: []event.Candidate{
 			{ItemID: "casino", Title: "Casino (1995)", Categories: []string{"Crime", "Drama"}},
 			{ItemID: "alien", Title: "Alien (1979)", Categories: []string{"Horror", "Sci-Fi", "Science, Fiction"}},
 			{ItemID: "war", Title: "War Horse", Categories: []string{"War", "TV"}},
+			{ItemID: "short", Title: "Short Ones", Categories: []string{"TV"}},
+			{ItemID: "books", Title: "Collected", Categories: []string{"U.S. History", "Children's Literature and Poetry"}},
+			{ItemID: "other", Title: "Another", Categories: []string{"History", "Literature", "Match", "Box", "Toys"}},
 			{ItemID: "scary", Title: "Comedy of Horror", Categories: []string{"Musical"}},
 		},
 		Chains: []event.Chain{
@@ -29,6 +33,8 @@ func genres() event.Context {
 			{Via: "new", Neighbour: "bob", ItemID: "casino", Weight: 3, Shared: 3},
 			{Via: "heat", Neighbour: "bob", ItemID: "scary", Weight: 2, Shared: 3},
 			{Via: "heat", Neighbour: "eve", ItemID: "war", Weight: 1, Shared: 1},
+			{Via: "babe", Neighbour: "eve", ItemID: "short", Weight: 1, Shared: 1},
+			{Via: "past", Neighbour: "eve", ItemID: "books", Weight: 1, Shared: 1},
 		},
 	}
 }
@@ -51,7 +57,6 @@ func TestClaims(t *testing.T) {
 		{"casino", []int{1}, "since both are sci-fi and science fiction", nil, []string{"science fiction", "sci-fi"}},
 		{"casino", []int{1}, "since criminals act dramatically, in a warm way", nil, nil},
 		{"casino", []int{1}, "since both are on tv", nil, nil}, // too short to be sure
-		{"casino", []int{3}, "since both are comedies", nil, nil},
 		{"casino", []int{3}, "since it is one of the dramas", []string{"drama"}, nil},
 		{"casino", []int{3}, "since both are dramas", nil, nil},
 		{"war", []int{5}, "Whoever enjoys Heat may like War Horse, since one has action", []string{"action"}, nil},
@@ -59,6 +64,14 @@ func TestClaims(t *testing.T) {
 		{"scary", []int{4}, "Comedy of Horror is a musical", []string{"musical"}, nil},
 		{"scary", []int{4}, "Comedy of Horror is a comedy", nil, []string{"comedy"}},
 		{"casino", []int{1}, "", nil, nil},
+		{"casino", []int{1}, "since it is a drama for all ages, whom they like", []string{"drama"}, nil},
+		{"casino", []int{1}, "since they are dramas", nil, []string{"drama"}},
+		{"casino", []int{3}, "since both are comedies", nil, []string{"comedy"}}, // whatever the other is
+		{"short", []int{6}, "since both are comedies", nil, []string{"comedy"}},
+		{"books", []int{7}, "since both are U.S. history. It is history.", []string{"u·s· history"}, []string{"history"}},
+		{"books", []int{7}, "since both are children's literature and poetry", []string{"children's literature and poetry"}, nil},
+		{"books", []int{7}, "since both are a match, and so are boxes and toys", nil, []string{"match", "toys", "box"}},
+		{"books", []int{99, 0, -1}, "since it is a match", nil, []string{"match"}},
 	} {
 		borneOut, others := Claims(event.Step{ItemID: tc.item, Chains: tc.chains, Text: tc.words}, c)
 		if diff := cmp.Diff([][]string{tc.borneOut, tc.others}, [][]string{borneOut, others}); diff != "" {

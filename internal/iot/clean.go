@@ -115,7 +115,10 @@ func shownCategories(names []string, most int) (shown []string) {
 	return shown
 }
 
-// cleanCategory cleans the name of a category; the comma stands between two of them.
-func cleanCategory(name string) string {
-	return shorten(Clean(strings.NewReplacer(",", " ", "，", " ", "、", " ").Replace(name)), maxCategoryRunes)
+// cleanCategory cleans the name of a category, and shortens it.
+func cleanCategory(name string) string { return shorten(wholeCategory(name), maxCategoryRunes) }
+
+// wholeCategory is the name of a category, cleaned; the comma stands between two of them.
+func wholeCategory(name string) string {
+	return Clean(strings.NewReplacer(",", " ", "，", " ", "、", " ").Replace(name))
 }

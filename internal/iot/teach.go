@@ -100,9 +100,7 @@ func inCommon(c event.Context, ch event.Chain) []string {
 	if at < 0 || to < 0 {
 		return nil
 	}
-	from := shownCategories(c.History[at].Categories, len(c.History[at].Categories))
-	both := slices.DeleteFunc(shownCategories(c.Candidates[to].Categories, len(c.Candidates[to].Categories)), func(name string) bool { return !slices.Contains(from, name) })
-	return both[:min(len(both), maxCategories)]
+	return commonCategories(c.History[at:at+1], c.Candidates[to].Categories)
 }
 
 // Told takes the whole reason that was written.
