@@ -15,6 +15,9 @@ import (
 	"github.com/r2rec/r2rec/internal/lm"
 )
 
+// TraceVersion is of what teachers read and of what is kept of what they write: it changes with them.
+const TraceVersion = 2
+
 // Trace is a thought that a teacher wrote about an example, and what became of it.
 type Trace struct {
 	Example    int          `json:"example"` // which, counted from 0

@@ -107,9 +107,10 @@ func (c evalCommand) lm(p *process, data *dataset.Dataset, cases []eval.Case) (k
 	if err != nil {
 		return k, errors.Join(err, model.Close())
 	}
-	if c.Think > 0 && (who.PromptVersion != iot.Thoughts || who.Readout != string(engine.Letters)) {
-		return k, errors.Join(fmt.Errorf("--think %d: the model reads prompts of version %d by %s, and only those of version %d ask for a thought, before a letter; add --prompt %d --readout letters",
-			c.Think, who.PromptVersion, who.Readout, iot.Thoughts, iot.Thoughts), model.Close())
+	if c.Think > 0 {
+		if err := lm.CheckThinks(who.Readout, who.PromptVersion); err != nil {
+			return k, errors.Join(fmt.Errorf("--think %d: %w; add --prompt %d --readout letters, for a model that was taught nothing else", c.Think, err, iot.Thoughts), model.Close())
+		}
 	}
 	thought := &thoughtCount{dropped: map[iot.Fault]int{}}
 	ranked := func(ctx context.Context, seen event.Context, seed uint64) ([]float64, error) {

@@ -43,7 +43,8 @@ func (lmTracesCommand) Help() string {
 which cites chains of the graph by number. The teacher sees one chain more with each reason, and only at the last what was
 chosen (progressive masked prompting). A thought is kept if it
 
-  is grounded:    it cites only chains that stand in the prompt and lead to what it speaks of, and names no other item;
+  is grounded:    it cites only chains that stand in the prompt and lead to what it speaks of, and names no other item and no
+                  category that these are not of;
   does not leak:  it neither speaks of the answer as given, nor repeats the examples that the teacher reads;
   helps:          the model that is to learn gives what was chosen a larger share with it than without.
 
@@ -226,7 +227,7 @@ func (c lmTracesCommand) run(ctx context.Context, teacher tracer, pupil *engine.
 	if err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("lm traces %+v, teacher %s, pupil %s with %q, examples %s", c.options(), t.Digest, l.Digest, l.Adapter, digest), nil
+	return fmt.Sprintf("lm traces, version %d, %+v, teacher %s, pupil %s with %q, examples %s", rltrainer.TraceVersion, c.options(), t.Digest, l.Digest, l.Adapter, digest), nil
 }
 
 func (c lmTracesCommand) report(w io.Writer, traces []rltrainer.Trace, took time.Duration) error {
@@ -252,7 +253,7 @@ func (c lmTracesCommand) report(w io.Writer, traces []rltrainer.Trace, took time
 		fmt.Fprintf(table, "%s\t%d\t%s\n", f, counts[f], fateMeans[f])
 	}
 	fmt.Fprintf(table, "tries\t%d\tthoughts written\n", tries)
-	fmt.Fprintf(table, "reasons\t%d\tof the kept thoughts; %d name a category that the catalogue bears out, none one that it does not\n", reasons, borneOut)
+	fmt.Fprintf(table, "reasons\t%d\tof the kept thoughts; %d name a category that the catalogue bears out, and none one that it is known not to\n", reasons, borneOut)
 	fmt.Fprintf(table, "gain\t%.3f\tnats that a kept thought adds to the log-share of what was chosen, mean\n", gain)
 	return table.Flush()
 }
@@ -262,7 +263,7 @@ var fateMeans = map[rltrainer.Fate]string{
 	rltrainer.NoChain:    "no chain of the prompt leads to what was chosen",
 	rltrainer.Failed:     "the teacher or the pupil answered nonsense, or the text is too long",
 	rltrainer.Broken:     "a reason has no words, or came to no end",
-	rltrainer.Ungrounded: "not of the form, or names an item that its chains do not touch",
+	rltrainer.Ungrounded: "not of the form, or names an item or a category that its chains do not bear out",
 	rltrainer.Leaking:    "speaks of the answer as given",
 	rltrainer.Parroted:   "repeats the examples that the teacher reads",
 	rltrainer.Unhelpful:  "makes what was chosen no likelier",

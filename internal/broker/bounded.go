@@ -123,7 +123,7 @@ func (w *BoundedWriter) Close() error {
 	return nil
 }
 
-// CloseWriter closes a writer that somebody waits for to end: BoundedWriter.Close says for how long.
+// CloseWriter closes a writer, and waits a few seconds for Kafka to acknowledge what it holds. The error says that it did not.
 func CloseWriter(w *kafka.Writer) error { return closeWriter(w, closeWithin) }
 
 func closeWriter(w *kafka.Writer, patience time.Duration) error {

@@ -12,7 +12,7 @@ type WriteOptions struct {
 	Temperature float64  // 0: always the likeliest token
 	Seed        uint64   // the same seed, text and options give the same texts
 	Stop        []string // strings that end a text, and are no part of it
-	// Guide says how a text has to go on. A model that a server runs is guided only where the guide says after what it has
+	// Guide says how a text has to go on; without Next the model is free. A model that a server runs is guided only where the guide says after what it has
 	// something to say (iot.Guide.Closes).
 	Guide iot.Guide
 }

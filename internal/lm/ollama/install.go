@@ -51,7 +51,8 @@ type InstallOptions struct {
 	Fresh time.Duration
 	// Merged has adapters merged even where the server takes them as layers.
 	Merged bool
-	// PromptVersion of the prompts that the bare base reads. Default: the one that its file names, or iot.Words.
+	// PromptVersion of the prompts that the bare base reads. Default: the one that its file names, or iot.Words, or iot.Thoughts
+	// where models think.
 	PromptVersion int
 	// Keep is how many of the adapters that were used last stay on the server beside those in use, so that the one before
 	// comes back at once. Default 3.
@@ -205,7 +206,10 @@ func (i *Installer) thinksBy(readout string, prompt int) error {
 	if i.opt.Ask.Think == 0 {
 		return nil
 	}
-	return lm.CheckThinks(readout, prompt)
+	if err := lm.CheckThinks(readout, prompt); err != nil {
+		return fmt.Errorf("it is to think (--think %d): %w", i.opt.Ask.Think, err)
+	}
+	return nil
 }
 
 // Readout is how the bare base is asked: by letters, unless its file says that it was taught verdicts.

@@ -109,6 +109,10 @@ func (m *Model) Identity(context.Context) (event.Model, error) { return m.who, n
 
 // Rank returns the log-share of each candidate, in the order of the context.
 func (m *Model) Rank(ctx context.Context, p iot.Prompt) ([]float64, error) {
+	return m.client.inTurn(ctx, m.rank, p)
+}
+
+func (m *Model) rank(ctx context.Context, p iot.Prompt) ([]float64, error) {
 	if m.calibrated != nil {
 		return m.calibrated.Rank(ctx, p)
 	}

@@ -13,7 +13,7 @@ import (
 // see lm.Thinker. That takes a call for each part of the thought, and one for the answer, of which each goes on where the one
 // before ended; so lists take turns.
 func (m *Model) Think(ctx context.Context, c event.Context, p iot.Prompt) (iot.Reply, []float64, error) {
-	return m.client.think(ctx, m, c, p)
+	return m.client.think(ctx, m, m.rank, c, p)
 }
 
 // Named is a model that somebody installed, its letters calibrated, which thinks before them where Options.Think says so. It
@@ -37,18 +37,35 @@ func (n *Named) Write(ctx context.Context, text string, k int, o lm.WriteOptions
 	return n.client.Write(ctx, text, k, o)
 }
 
+// Rank returns the calibrated log-share of each candidate, in the order of the context.
+func (n *Named) Rank(ctx context.Context, p iot.Prompt) ([]float64, error) {
+	return n.client.inTurn(ctx, n.Calibrated.Rank, p)
+}
+
 // Think is like Model.Think.
 func (n *Named) Think(ctx context.Context, c event.Context, p iot.Prompt) (iot.Reply, []float64, error) {
-	return n.client.think(ctx, n, c, p)
+	return n.client.think(ctx, n, n.Calibrated.Rank, c, p)
 }
 
-// writingRanker is a model of this package.
-type writingRanker interface {
-	lm.Writer
-	Rank(ctx context.Context, p iot.Prompt) ([]float64, error)
+// ranking ranks the candidates of a prompt.
+type ranking func(ctx context.Context, p iot.Prompt) ([]float64, error)
+
+// Rank calls it.
+func (r ranking) Rank(ctx context.Context, p iot.Prompt) ([]float64, error) { return r(ctx, p) }
+
+// inTurn has a prompt ranked that may come between the parts of a thought about another list.
+func (c *Client) inTurn(ctx context.Context, rank ranking, p iot.Prompt) ([]float64, error) {
+	if c.opt.Think > 0 {
+		done, err := c.takeTurn(ctx)
+		if err != nil {
+			return nil, err
+		}
+		defer done()
+	}
+	return rank(ctx, p)
 }
 
-func (c *Client) think(ctx context.Context, m writingRanker, seen event.Context, p iot.Prompt) (iot.Reply, []float64, error) {
+func (c *Client) think(ctx context.Context, w lm.Writer, rank ranking, seen event.Context, p iot.Prompt) (iot.Reply, []float64, error) {
 	if c.opt.Think == 0 {
 		return iot.Reply{}, nil, fmt.Errorf("think: model %q answers at once: %w", c.opt.Model, lm.ErrNonsense)
 	}
@@ -57,5 +74,5 @@ func (c *Client) think(ctx context.Context, m writingRanker, seen event.Context,
 		return iot.Reply{}, nil, err
 	}
 	defer done()
-	return lm.Thinker{Writer: m, Ranker: m, Most: c.opt.Think}.Think(ctx, seen, p)
+	return lm.Thinker{Writer: w, Ranker: rank, Most: c.opt.Think}.Think(ctx, seen, p)
 }

@@ -4,17 +4,22 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/r2rec/r2rec/internal/embedded/embeddedtest"
 	"github.com/r2rec/r2rec/internal/event"
+	"github.com/r2rec/r2rec/internal/gguf"
 	"github.com/r2rec/r2rec/internal/iot"
+	"github.com/r2rec/r2rec/internal/llama/lora"
 	"github.com/r2rec/r2rec/internal/lm"
 )
 
@@ -69,6 +74,8 @@ type told struct {
 
 type toldRequest struct {
 	Prompt  string
+	Raw     bool
+	Think   *bool
 	Options struct {
 		NumPredict int      `json:"num_predict"`
 		Stop       []string `json:"stop"`
@@ -148,6 +155,9 @@ func TestOllamaIsGuidedPartByPart(t *testing.T) {
 			var room []int
 			for _, q := range server.asked {
 				asked, room = append(asked, strings.TrimPrefix(q.Prompt, "Thought:\n")), append(room, q.Options.NumPredict)
+				if !q.Raw || q.Think == nil || *q.Think {
+					t.Error("the server is to put the text into a template, or to cut out what is thought")
+				}
 				if !slices.Equal(q.Options.Stop, []string{"Answer:", "]"}) {
 					t.Errorf("it stops at %q", q.Options.Stop)
 				}
@@ -226,47 +236,65 @@ func TestNamedModelThinks(t *testing.T) {
 	}
 }
 
-// Lists that a server thinks about take turns, as many at once as it is told to take.
+// Lists that a server thinks about take turns, as many at once as it is told to take; and so does what is ranked beside them.
 func TestThinkingTakesTurns(t *testing.T) {
+	seen := wordsContext()
+	p, err := iot.Build(iot.Thoughts, seen, 1)
+	must(t, err)
 	for _, lists := range []int{0, 2} {
-		t.Run(fmt.Sprint(lists), func(t *testing.T) {
-			waiting, release := make(chan struct{}, 8), make(chan struct{})
-			s := serve(t, func(w http.ResponseWriter, r *http.Request) {
-				var q toldRequest
-				must(t, json.NewDecoder(r.Body).Decode(&q))
-				if strings.HasSuffix(q.Prompt, "Thought:\n") {
-					waiting <- struct{}{}
-					<-release
+		synctest.Test(t, func(t *testing.T) {
+			var at, most atomic.Int32
+			n, err := NewNamed(Options{Model: "m", Think: 5, Lists: lists, HTTPClient: &http.Client{Transport: inProcess(func(r *http.Request) (*http.Response, error) {
+				if r.URL.Path == "/api/tags" {
+					return ok([]byte(`{"models":[{"name":"m:latest","digest":"sha256:aa"}]}`)), nil
 				}
-				fmt.Fprint(w, says("", "stop", 1))
-			})
-			c := mustNew(t, Options{BaseURL: s.URL, Model: "m", Think: 5, Lists: lists})
-			seen := wordsContext()
-			p, err := iot.Build(iot.Thoughts, seen, 1)
+				for now := at.Add(1); ; {
+					if before := most.Load(); now <= before || most.CompareAndSwap(before, now) {
+						break
+					}
+				}
+				time.Sleep(time.Second)
+				at.Add(-1)
+				return ok([]byte(says("", "stop", 1))), nil
+			})}})
 			must(t, err)
-			var all sync.WaitGroup
-			for range 4 {
-				all.Go(func() { _, _, _ = c.think(t.Context(), c, seen, p) }) // nothing is stated: what counts is who asks when
+			var all sync.WaitGroup // nothing is stated: what counts is who asks when
+			for range 3 {
+				all.Go(func() { _, _, _ = n.Think(t.Context(), seen, p) })
+				all.Go(func() { _, _ = n.Rank(t.Context(), p) })
 			}
-			for range max(1, lists) {
-				<-waiting
-			}
-			select {
-			case <-waiting:
-				t.Error("more lists are thought about at once than there are turns")
-			case <-time.After(50 * time.Millisecond): // a list too many would come in no time; one that is late is not seen, and no failure
-			}
-			close(release)
 			all.Wait()
+			if want := int32(max(1, lists)); most.Load() != want {
+				t.Errorf("%d calls at once, want %d", most.Load(), want)
+			}
 		})
 	}
 }
 
-// Models that are to think are made of what was taught to, and nothing else.
+// Models that are to think are made of what was taught to, or of what nobody taught anything.
 func TestInstallerOfModelsThatThink(t *testing.T) {
 	made := newTaught(t)
 	o := InstallOptions{Base: made.base, Now: time.Now, Ask: Options{Think: 9}}
-	if _, err := NewInstaller(o); err == nil || !strings.Contains(err.Error(), "a model thinks before letters of version 3") {
+	if _, err := NewInstaller(o); err == nil || !strings.Contains(err.Error(), "it is to think (--think 9): it is read by letters of prompts of version 2") {
 		t.Errorf("a base that was taught figures: %v", err)
+	}
+	f, err := gguf.Open(made.base)
+	must(t, err)
+	defer f.Close()
+	untaught := *f
+	untaught.Metadata = f.Metadata.Clone()
+	untaught.Metadata.Delete(lora.KeyPromptVersion)
+	untaught.Metadata.Delete(lora.KeyReadout)
+	o.Base = write(t, "untaught.gguf", func(w io.Writer) error { return lora.MergeF16(&untaught, nil, w) })
+	i, err := NewInstaller(o)
+	must(t, err)
+	defer i.Close()
+	if i.prompt != iot.Thoughts || i.readout != letters {
+		t.Errorf("the base is read by %s of prompts of version %d", i.readout, i.prompt)
+	}
+	i.manifest = lora.Manifest{BaseDigest: digestOf(t, made.base), TokenizerDigest: i.manifest.TokenizerDigest} // the adapter's, but for what it was taught
+	var refusal interface{ Refused() bool }
+	if _, _, err := i.readAdapter(made.adapters[0]); !errors.As(err, &refusal) || !strings.Contains(err.Error(), "a model thinks before letters of version 3") {
+		t.Errorf("an adapter that was taught figures: %v", err)
 	}
 }

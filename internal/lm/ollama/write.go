@@ -107,6 +107,7 @@ func (c *Client) goOn(ctx context.Context, text string, seed uint64, most int, s
 	defer cancel()
 	no := false
 	request := &api.GenerateRequest{Model: c.opt.Model, Prompt: text, Raw: true, Stream: &no, Truncate: &no, Shift: &no, Logprobs: true,
+		Think:     &api.ThinkValue{Value: false}, // or what the model thinks by itself is cut out of the answer
 		KeepAlive: &api.Duration{Duration: c.opt.KeepAlive},
 		Options: map[string]any{"num_predict": most, "num_ctx": c.opt.NumCtx, "temperature": temperature, "seed": seed,
 			"top_k": 0, "top_p": 1, "min_p": 0, "repeat_penalty": 1}} // nothing but the model's own distribution
