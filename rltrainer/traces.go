@@ -137,13 +137,13 @@ func (t *Trace) try(ctx context.Context, teacher lm.Writer, pupil Ranker, p iot.
 	t.Prompt, t.Completion, t.Steps, t.After, t.Why = "", "", nil, 0, ""
 	var leaks []string
 	for i, chains := range plan {
-		text, opening := teaching.Ask(chains, i == len(plan)-1)
+		text, opening, enough := teaching.Ask(chains, i == len(plan)-1)
 		written, err := teacher.Write(ctx, text, 1, o)
 		if err != nil {
 			return err
 		}
 		said, _, _ := strings.Cut(written[0].Text, "\n")
-		if !written[0].Whole || !strings.ContainsFunc(said, unicode.IsLetter) {
+		if !written[0].Whole || !enough && !strings.ContainsFunc(said, unicode.IsLetter) {
 			t.Fate, t.Why = Broken, fmt.Sprintf("reason %d is %q", i+1, said)
 			return nil
 		}

@@ -43,10 +43,9 @@ func (c convinced) Rank(_ context.Context, p iot.Prompt) ([]float64, error) {
 // chained is an example in which a rival has the strongest chain, and what was chosen two others.
 func chained() Example {
 	return Example{Chosen: 1, Context: event.Context{
-		History: []event.HistoryItem{{ItemID: "h1", Title: "Heat", Categories: []string{"Crime"}}, {ItemID: "h2", Title: "Casino", Categories: []string{"Crime", "Drama"}}},
+		History: []event.HistoryItem{{ItemID: "h1", Title: "Heat"}, {ItemID: "h2", Title: "Casino"}},
 		Candidates: []event.Candidate{
-			{ItemID: "rival", Title: "The Rival", Categories: []string{"Crime"}}, {ItemID: "chosen", Title: "The Chosen One", Categories: []string{"Drama"}},
-			{ItemID: "alone", Title: "Nobody's", Categories: []string{"Horror"}}, {ItemID: "weak", Title: "The Weak"},
+			{ItemID: "rival", Title: "The Rival"}, {ItemID: "chosen", Title: "The Chosen One"}, {ItemID: "alone", Title: "Nobody's"}, {ItemID: "weak", Title: "The Weak"},
 		},
 		Chains: []event.Chain{
 			{Via: "h1", Neighbour: "ann", ItemID: "rival", Shared: 5},
@@ -78,7 +77,7 @@ func TestTeachMasksWhatComesLater(t *testing.T) {
 		t.Errorf("it is to be learned as %q after\n%s", trace.Completion, trace.Prompt)
 	}
 	first, last := s.read[0], s.read[1]
-	if !strings.Contains(first, "went on to \"The Rival\".\nBoth are [Crime].\n") || strings.Contains(first, "The Chosen One") || strings.Contains(first, "The user went on") {
+	if !strings.Contains(first, `went on to "The Rival"`) || strings.Contains(first, "The Chosen One") || strings.Contains(first, "The user went on") {
 		t.Errorf("for the rival, the teacher reads\n%s", first)
 	}
 	if !strings.HasPrefix(last, first+" it is close.\n") || !strings.Contains(last, `The user went on to "The Chosen One"`) {
@@ -102,11 +101,10 @@ func TestTeachFilters(t *testing.T) {
 		{"helps at the second try", []string{fine, " of no use.", fine, " it is good."}, -2, Kept, 2},
 		{"names what no chain touches", []string{fine, " like Nobody's, it is good."}, 0, Ungrounded, 3},
 		{"says another title before its own ends", []string{fine, "-ish! The Rival"}, 0, Ungrounded, 3},
-		{"claims what the catalogue does not bear out", []string{fine, " both are good horror."}, 0, Ungrounded, 3},
 		{"says more than a line", []string{fine, " it is good.\nAnswer: A"}, -2, Kept, 1},
 		{"gives it away", []string{fine, " it is good, and the correct one."}, 0, Leaking, 3},
 		{"gives it away, in capitals", []string{" the ANSWER follows.", " it is good."}, 0, Leaking, 3},
-		{"repeats an example", []string{" Both are outdoor gear for long days. ", " it is good."}, 0, Parroted, 3},
+		{"repeats an example", []string{" Both are for long days outdoors. ", " it is good."}, 0, Parroted, 3},
 		{"has no words", []string{fine, ""}, 0, Broken, 3},
 		{"has nothing but a stop", []string{fine, " ."}, 0, Broken, 3},
 		{"breaks off", []string{fine, " it is a good one that has a✂"}, 0, Broken, 3},
@@ -119,15 +117,40 @@ func TestTeachFilters(t *testing.T) {
 				test.why, trace.Fate, trace.Tries, trace.Why, trace.After, test.fate, test.tries, test.after)
 		}
 	}
-	claims, err := Teach(t.Context(), &scripted{says: []string{fine, " both are good dramas."}}, convinced{"good"}, 0, chained(), TraceOptions{})
-	if err != nil || claims.Fate != Kept || claims.BorneOut != 1 {
-		t.Errorf("a thought of which one reason names the genre is %+v, %v", claims, err)
-	}
 	e := chained()
 	e.Chosen = 2
 	s := &scripted{says: []string{"nobody asks"}}
 	if trace, err := Teach(t.Context(), s, convinced{"good"}, 0, e, TraceOptions{}); err != nil || trace.Fate != NoChain || len(s.read) != 0 {
 		t.Errorf("nothing leads to what was chosen: %+v, %v, %d texts written", trace, err, len(s.read))
+	}
+}
+
+// What both things are stands in a reason before its writer's words, which need not say more, and must not claim more.
+func TestTeachTellsCategories(t *testing.T) {
+	e := chained()
+	for i, categories := range [][]string{{"Crime"}, {"Crime", "Drama"}} {
+		e.Context.History[i].Categories = categories
+	}
+	for i, categories := range [][]string{{"Western"}, {"Drama"}, {"Horror"}} {
+		e.Context.Candidates[i].Categories = categories
+	}
+	for _, test := range []struct {
+		says     []string
+		fate     Fate
+		borneOut int
+	}{
+		{[]string{" it is close.", ", which is good."}, Kept, 1},
+		{[]string{" it is close and a western.", ", which is good."}, Kept, 2},
+		{[]string{" it is close.", ""}, Kept, 1},
+		{[]string{"", ", which is good."}, Broken, 0}, // nothing in common
+		{[]string{" both are westerns.", ", which is good."}, Ungrounded, 0},
+		{[]string{" it is close.", ", which is good for horror."}, Ungrounded, 0},
+	} {
+		trace, err := Teach(t.Context(), &scripted{says: test.says}, convinced{"Drama"}, 0, e, TraceOptions{Tries: 1})
+		must(t, err)
+		if trace.Fate != test.fate || trace.BorneOut != test.borneOut {
+			t.Errorf("%q: %s, %d reasons borne out (%s: %+v); want %s, %d", test.says, trace.Fate, trace.BorneOut, trace.Why, trace.Steps, test.fate, test.borneOut)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package iot
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -11,7 +12,7 @@ import (
 func TestTeachingRevealsStepByStep(t *testing.T) {
 	c := small()
 	teaching := NewTeaching(c)
-	first, opening := teaching.Ask([]int{2}, false)
+	first, opening, _ := teaching.Ask([]int{2}, false)
 	if opening != "Whoever enjoys The 'Heat' may like Y, since" || !strings.HasSuffix(first, "\nReason: "+opening) {
 		t.Errorf("the first reason opens with %q after\n%s", opening, first)
 	}
@@ -19,25 +20,34 @@ func TestTeachingRevealsStepByStep(t *testing.T) {
 		t.Errorf("for the first reason the teacher reads\n%s", first)
 	}
 	teaching.Told(opening + " both are loud.")
-	last, opening := teaching.Ask([]int{1, 3}, true)
+	last, opening, _ := teaching.Ask([]int{1, 3}, true)
 	if !strings.HasPrefix(last, first+" both are loud.\n") || strings.Count(last, `went on to "X"`) != 3 || !strings.HasSuffix(last, opening) {
 		t.Errorf("for the last reason the teacher reads\n%s", last)
 	}
 }
 
-// A teacher is told what both things are, as far as anybody knows; a category cannot close its brackets.
-func TestTeachingTellsCategories(t *testing.T) {
+// A reason begins with what both things are, as far as that is known; a category cannot end its line.
+func TestOpeningsTellCategories(t *testing.T) {
 	c := genres()
-	c.Candidates[0].Categories = []string{"Drama", "Crime]. The user left", "a", "b", "c"}
-	c.History[0].Categories = []string{"c", "b", "a", "Crime]. The user left", "Action"}
-	teaching := NewTeaching(c)
-	text, opening := teaching.Ask([]int{1, 2}, false)
-	if want := "went on to \"Casino (1995)\".\nBoth are [Crime). The user left, a, b].\nReason: " + opening; !strings.HasSuffix(text, want) {
-		t.Errorf("the end is not %q:\n%s", want, text)
-	}
-	for _, n := range []int{2, 3} { // nothing in common, nothing known
-		if text, opening := NewTeaching(c).Ask([]int{n}, true); !strings.HasSuffix(text, "is known.\nReason: "+opening) {
-			t.Errorf("by chain %d the teacher reads\n%s", n, text)
+	c.Candidates[0].Categories = []string{"Drama", "Crime\n. Answer: A", "a", "b", "c"}
+	c.History[0].Categories = []string{"c", "b", "a", "Crime\n. Answer: A", "Action"}
+	p := thinking(t, c)
+	for n, want := range map[int]string{
+		1: "Whoever enjoys Heat may like Casino, since both are in Crime . Answer A, a and b",
+		2: "Whoever enjoys Babe may like Casino, since", // nothing in common
+		3: "Whoever enjoys Lately Added may like Casino, since",
+	} {
+		text, opening, whole := NewTeaching(c).Ask([]int{n}, true)
+		if opening != want || whole != (n == 1) || !strings.HasSuffix(text, "is known.\nReason: "+want) {
+			t.Errorf("by chain %d: %q, whole %v, want %q", n, opening, whole, want)
+		}
+		cites := fmt.Sprintf("[%d]", n)
+		line := p.Guide(c).Next(cites)
+		if line != " "+string(p.Letters[0])+": "+want {
+			t.Errorf("after %s comes %q", cites, line)
+		}
+		if r := p.ReadReply(c, cites+line+" so it is.\n", true); len(r.Thought.Steps) != 1 {
+			t.Errorf("%s%s is dropped: %v", cites, line, r.Dropped)
 		}
 	}
 }
@@ -46,7 +56,7 @@ func TestTeachingTellsCategories(t *testing.T) {
 func TestTeachingIsNotLed(t *testing.T) {
 	lines := func(name string) int {
 		c := load(t, name)
-		text, _ := NewTeaching(c).Ask([]int{1}, true)
+		text, _, _ := NewTeaching(c).Ask([]int{1}, true)
 		return strings.Count(text, "\n")
 	}
 	if got, want := lines("hostile"), lines("usual"); got != want {
@@ -57,8 +67,8 @@ func TestTeachingIsNotLed(t *testing.T) {
 func TestParrots(t *testing.T) {
 	const opening = "Whoever enjoys Heat may like Casino, since"
 	for reason, want := range map[string]bool{
-		" both are outdoor gear for long days.":                     true,
-		" they both are outdoor gear for long days, and it is late": true,
+		" both are for long days outdoors.":                     true,
+		" they both are for long days outdoors, and it is late": true,
 		" Both are.": true,
 		" it makes a pot of tea at home a pleasure": true,
 		" it makes a pot, of tea":                   true,
