@@ -33,11 +33,13 @@ func Claims(s event.Step, c event.Context) (borneOut, others []string) {
 	has := make(map[string]map[string]bool, len(c.History)+len(c.Candidates)) // by item
 	all := map[string]bool{}
 	add := func(item string, names []string) {
-		if len(names) > 0 && has[item] == nil {
-			has[item] = map[string]bool{}
-		}
 		for _, name := range names {
-			name = inName.Replace(strings.ToLower(wholeCategory(name)))
+			if name = inName.Replace(strings.ToLower(wholeCategory(name))); name == "" {
+				continue
+			}
+			if has[item] == nil {
+				has[item] = map[string]bool{}
+			}
 			has[item][name] = true
 			all[name] = all[name] || utf8.RuneCountInString(name) >= minClaimRunes
 		}

@@ -15,7 +15,7 @@ func genres() event.Context {
 		History: []event.HistoryItem{
 			{ItemID: "heat", Title: "Heat (1995)", Categories: []string{"Crime", "Action"}},
 			{ItemID: "babe", Title: "Babe (1995)", Categories: []string{"Children", "Comedy"}},
-			{ItemID: "new", Title: "Lately Added"},
+			{ItemID: "new", Title: "Lately Added", Categories: []string{"\u200b"}}, // nothing that is known
 			{ItemID: "past", Title: "The Past", Categories: []string{"U.S. History", "Children's Literature and Poetry"}},
 		},
 		Candidates: []event.Candidate{
