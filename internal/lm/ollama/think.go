@@ -32,11 +32,6 @@ func NewNamed(o Options) (*Named, error) {
 	return &Named{lm.NewCalibrated(c), c}, nil
 }
 
-// Write has the model write: see Client.Write.
-func (n *Named) Write(ctx context.Context, text string, k int, o lm.WriteOptions) ([]lm.Written, error) {
-	return n.client.Write(ctx, text, k, o)
-}
-
 // Rank returns the calibrated log-share of each candidate, in the order of the context.
 func (n *Named) Rank(ctx context.Context, p iot.Prompt) ([]float64, error) {
 	return n.client.inTurn(ctx, n.Calibrated.Rank, p)
@@ -44,7 +39,7 @@ func (n *Named) Rank(ctx context.Context, p iot.Prompt) ([]float64, error) {
 
 // Think is like Model.Think.
 func (n *Named) Think(ctx context.Context, c event.Context, p iot.Prompt) (iot.Reply, []float64, error) {
-	return n.client.think(ctx, n, n.Calibrated.Rank, c, p)
+	return n.client.think(ctx, n.client, n.Calibrated.Rank, c, p)
 }
 
 // ranking ranks the candidates of a prompt.
