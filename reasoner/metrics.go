@@ -33,7 +33,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		ungrounded: prometheus.NewCounter(prometheus.CounterOpts{Name: "r2rec_ungrounded_steps_total",
 			Help: "Steps of thoughts that cited what is not in the graph, and were not shown."}),
 		lines: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "r2rec_thought_lines_total",
-			Help: "Lines of thoughts that models wrote, by what became of them: grounded, or the fault for which they were dropped before anybody saw them."}, []string{"fate"}),
+			Help: "Lines of thoughts that models wrote, by what became of them: grounded, shortened where their end claimed what is not so, or the fault for which they were dropped before anybody saw them."}, []string{"fate"}),
 		unlogged: prometheus.NewCounter(prometheus.CounterOpts{Name: "r2rec_decisions_not_logged_total",
 			Help: "Decisions that Kafka did not take; their documents carry no decision id."}),
 		unstored: prometheus.NewCounter(prometheus.CounterOpts{Name: "r2rec_recommendations_not_stored_total",
@@ -52,7 +52,8 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 
 // wrote counts the lines of what a model wrote.
 func (m *metrics) wrote(r iot.Reply) {
-	m.lines.WithLabelValues("grounded").Add(float64(len(r.Thought.Steps)))
+	m.lines.WithLabelValues("grounded").Add(float64(len(r.Thought.Steps) - r.Shortened))
+	m.lines.WithLabelValues("shortened").Add(float64(r.Shortened))
 	for _, err := range r.Dropped {
 		var e *iot.UngroundedError
 		if errors.As(err, &e) {

@@ -138,18 +138,23 @@ func TestTeachTellsCategories(t *testing.T) {
 		says     []string
 		fate     Fate
 		borneOut int
+		rival    string // the end of what is said of it
+		chosen   string
 	}{
-		{[]string{" it is close.", ", which is good."}, Kept, 1},
-		{[]string{" it is close and a western.", ", which is good."}, Kept, 2},
-		{[]string{" it is close.", ""}, Kept, 1},
-		{[]string{"", ", which is good."}, Broken, 0}, // nothing in common
-		{[]string{" both are westerns.", ", which is good."}, Ungrounded, 0},
-		{[]string{" it is close.", ", which is good for horror."}, Ungrounded, 0},
+		{[]string{" it is close.", ", which is good."}, Kept, 1, "Rival, since it is close.", "in Drama, which is good."},
+		{[]string{" it is close and a western.", ", which is good."}, Kept, 2, "since it is close and a western.", "in Drama, which is good."},
+		{[]string{" it is close.", ""}, Kept, 1, "since it is close.", "in Drama"},
+		{[]string{"", ", which is good."}, Broken, 0, "", ""}, // nothing in common
+		{[]string{" both are westerns.", ", which is good."}, Kept, 1, "The Rival.", "in Drama, which is good."},
+		{[]string{" it is close.", ", which is good for horror."}, Kept, 1, "since it is close.", "in Drama."},
 	} {
 		trace, err := Teach(t.Context(), &scripted{says: test.says}, convinced{"Drama"}, 0, e, TraceOptions{Tries: 1})
 		must(t, err)
 		if trace.Fate != test.fate || trace.BorneOut != test.borneOut {
 			t.Errorf("%q: %s, %d reasons borne out (%s: %+v); want %s, %d", test.says, trace.Fate, trace.BorneOut, trace.Why, trace.Steps, test.fate, test.borneOut)
+		}
+		if test.fate == Kept && (!strings.HasSuffix(trace.Steps[0].Text, test.rival) || !strings.HasSuffix(trace.Steps[1].Text, test.chosen)) {
+			t.Errorf("%q: it is to learn %q", test.says, trace.Completion)
 		}
 	}
 }

@@ -66,7 +66,7 @@ func (r promptedRanker) Close() error {
 // thoughtCount counts what a model wrote before it answered.
 type thoughtCount struct {
 	asked, grounded, lines int
-	borneOut               int // lines that name a category which the catalogue bears out
+	shortened, borneOut    int // lines whose end was cut off; lines that name a category which the catalogue bears out
 	dropped                map[iot.Fault]int
 }
 
@@ -75,6 +75,7 @@ func (t *thoughtCount) add(r iot.Reply, c event.Context) {
 	if len(r.Thought.Steps) > 0 {
 		t.grounded++
 	}
+	t.shortened += r.Shortened
 	t.lines += len(r.Thought.Steps) + len(r.Dropped)
 	for _, s := range r.Thought.Steps {
 		if borneOut, _ := iot.Claims(s, c); len(borneOut) > 0 {
@@ -127,7 +128,7 @@ func (c evalCommand) lm(p *process, data *dataset.Dataset, cases []eval.Case) (k
 	}
 	tell := func() {
 		if thought.asked > 0 {
-			p.log.Info("thoughts", "asked", thought.asked, "with_a_grounded_line", thought.grounded, "lines", thought.lines, "borne_out_by_categories", thought.borneOut, "dropped", thought.dropped)
+			p.log.Info("thoughts", "asked", thought.asked, "with_a_grounded_line", thought.grounded, "lines", thought.lines, "shortened", thought.shortened, "borne_out_by_categories", thought.borneOut, "dropped", thought.dropped)
 		}
 	}
 	grow, err := c.grow(!iot.Factored(who.PromptVersion))

@@ -16,7 +16,7 @@ const minClaimRunes = 3
 
 var (
 	// clauseEnd is where words may come to speak of something else.
-	clauseEnd = regexp.MustCompile(`[.;]|, and |, but |, while `)
+	clauseEnd = regexp.MustCompile(`[.;]|, and |, but |, while |, since `)
 	// bothForm is how a clause speaks of an item and of what leads to it alike. Reasons are in English, as they are opened.
 	bothForm = regexp.MustCompile(`\b(both|they (all )?are|are all|all of (them|these))\b`)
 	// inName keeps what ends clauses from ending them within a name, such as "U.S. History".
@@ -30,6 +30,25 @@ var (
 //
 // It goes by words alone: "not a comedy" names a category as well.
 func Claims(s event.Step, c event.Context) (borneOut, others []string) {
+	borneOut, others, _ = claims(s, c)
+	return borneOut, others
+}
+
+// withoutClaims is what a step says before it first claims a category that is known not to be so; "": nothing.
+func withoutClaims(s event.Step, c event.Context) (text string, cut bool) {
+	_, others, upTo := claims(s, c)
+	if len(others) == 0 {
+		return s.Text, false
+	}
+	text = strings.TrimRightFunc(string([]rune(s.Text)[:upTo]), func(r rune) bool { return !wordRune(r) && !strings.ContainsRune(")'!?…", r) })
+	if text != "" {
+		text += "."
+	}
+	return text, true
+}
+
+// claims are Claims, and how many runes of the text come before the first part that makes one of the others.
+func claims(s event.Step, c event.Context) (borneOut, others []string, upTo int) {
 	has := make(map[string]map[string]bool, len(c.History)+len(c.Candidates)) // by item
 	all := map[string]bool{}
 	add := func(item string, names []string) {
@@ -64,7 +83,10 @@ func Claims(s event.Step, c event.Context) (borneOut, others []string) {
 			words = inNamed(words, name)
 		}
 	}
-	for _, clause := range clauseEnd.Split(words, -1) {
+	upTo = utf8.RuneCountInString(words)
+	at, before := 0, 0 // where a clause begins, and where what is before it ends
+	for _, end := range append(clauseEnd.FindAllStringIndex(words, -1), []int{len(words), len(words)}) {
+		clause := words[at:end[0]]
 		both := bothForm.MatchString(clause)
 		for _, name := range names {
 			without := clause
@@ -74,16 +96,32 @@ func Claims(s event.Step, c event.Context) (borneOut, others []string) {
 			if without == clause {
 				continue
 			}
-			clause = without
 			switch borne, known := bears(has, touched(s, c), name, both); {
 			case borne:
 				borneOut = append(borneOut, name)
 			case known:
 				others = append(others, name)
+				cutAt := before
+				if part := partBefore(clause, without); part > 0 {
+					cutAt = at + part
+				}
+				upTo = min(upTo, utf8.RuneCountInString(words[:cutAt]))
 			}
+			clause = without
 		}
+		before, at = end[0], end[1]
 	}
-	return borneOut, others
+	return borneOut, others, upTo
+}
+
+// partBefore is where the part of a clause begins in which it differs from another, at a comma or an "and"; 0: nowhere but at its
+// beginning.
+func partBefore(clause, other string) int {
+	same := 0
+	for same < min(len(clause), len(other)) && clause[same] == other[same] {
+		same++
+	}
+	return max(0, strings.LastIndexByte(clause[:same], ','), strings.LastIndex(clause[:same], " and "))
 }
 
 // bears tells whether the first of some items has a category, or another of them, or, if it is to be so of both, the first and

@@ -80,12 +80,36 @@ func TestClaims(t *testing.T) {
 	}
 }
 
-// A line that claims a category which nothing that it cites has is dropped; and so is one that loses what bore it out.
+// What claims a category that is not so is cut off.
+func TestClaimsAreCutOff(t *testing.T) {
+	c := genres()
+	for text, want := range map[string]string{
+		"Whoever enjoys Heat may like Casino, since both are in Crime.":                           "Whoever enjoys Heat may like Casino, since both are in Crime.",
+		"Whoever enjoys Heat may like Casino, since both are comedies":                            "Whoever enjoys Heat may like Casino.",
+		"Whoever enjoys Heat may like Casino, since both are in Crime and Comedy, and so on":      "Whoever enjoys Heat may like Casino, since both are in Crime.",
+		"Whoever enjoys Heat may like Casino, since both are in Crime, which is good for horror.": "Whoever enjoys Heat may like Casino, since both are in Crime.",
+		"Whoever enjoys Heat may like Casino, since both are in Crime, and it is a comedy.":       "Whoever enjoys Heat may like Casino, since both are in Crime.",
+		"İstanbul Ünited: both are in crime (really!), but one is a comedy, and one is horror":    "İstanbul Ünited: both are in crime (really!).",
+		"both are comedies":    "",
+		" - , both are horror": "",
+		"Comedy!":              "",
+	} {
+		got, cut := withoutClaims(event.Step{ItemID: "casino", Chains: []int{1}, Text: text}, c)
+		if got != want || cut != (got != text) {
+			t.Errorf("of %q there is left %q, cut %v; want %q", text, got, cut, want)
+		}
+	}
+}
+
+// A line that claims nothing but a category which nothing that it cites has is dropped; and so is one that loses what bore it out.
 func TestClaimsAreGrounded(t *testing.T) {
 	c := genres()
 	p := thinking(t, c)
 	casino := string(p.Letters[0])
 	r := p.ReadReply(c, "[1] "+casino+": both are crime.\n[1] "+casino+": both are comedies.\n[1, 2] "+casino+": one is a comedy.\n", true)
+	if short := p.ReadReply(c, "[1] "+casino+": both are crime, and both are comedies.\n", true); short.Shortened != 1 || len(short.Thought.Steps) != 1 || short.Thought.Steps[0].Text != "both are crime." {
+		t.Errorf("of a line that goes on to claim too much there is left %+v", short)
+	}
 	var e *UngroundedError
 	if len(r.Thought.Steps) != 2 || len(r.Dropped) != 1 || !errors.As(r.Dropped[0], &e) || e.Fault != OtherCategory || e.Step != 2 {
 		t.Errorf("kept %+v, dropped %v", r.Thought.Steps, r.Dropped)

@@ -44,6 +44,8 @@ type Reply struct {
 	// Thought has the reasons that are grounded: each cites chains that stand in the prompt and lead to the candidate whose
 	// letter it names, and its words name no item and no category beside those that the chains touch.
 	Thought event.Thought
+	// Shortened is of how many of these the end was cut off, since it claimed a category that their items are known not to be of.
+	Shortened int
 	// Dropped are the other lines: one *UngroundedError each.
 	Dropped []error
 	// Answer is the index of the context's candidate that it chose; -1: none.
@@ -118,7 +120,7 @@ func (p Prompt) ReadReply(c event.Context, text string, whole bool) Reply {
 			break // what comes after the answer explains nothing
 		}
 		n++
-		s, err := p.reason(c, line)
+		s, cut, err := p.reason(c, line)
 		if err == nil && len(r.Thought.Steps) == MaxReasons {
 			err = &UngroundedError{Fault: TooMany}
 		}
@@ -128,6 +130,9 @@ func (p Prompt) ReadReply(c event.Context, text string, whole bool) Reply {
 			continue
 		}
 		r.Thought.Steps = append(r.Thought.Steps, s)
+		if cut {
+			r.Shortened++
+		}
 	}
 	if strings.TrimSpace(broken) != "" && r.Answer < 0 {
 		r.Dropped = append(r.Dropped, &UngroundedError{Step: n + 1, Fault: BrokenOff})
@@ -135,33 +140,35 @@ func (p Prompt) ReadReply(c event.Context, text string, whole bool) Reply {
 	return r
 }
 
-// reason reads one line.
-func (p Prompt) reason(c event.Context, line string) (s event.Step, e *UngroundedError) {
+// reason reads one line; cut says that it claimed too much at its end.
+func (p Prompt) reason(c event.Context, line string) (s event.Step, cut bool, e *UngroundedError) {
 	m := reasonForm.FindStringSubmatch(line)
 	if m == nil || int(m[2][0]-'A') >= len(p.Order) {
-		return s, &UngroundedError{Fault: Malformed}
+		return s, false, &UngroundedError{Fault: Malformed}
 	}
 	s = event.Step{ItemID: c.Candidates[p.Order[m[2][0]-'A']].ItemID, Text: shorten(Clean(m[3]), maxReasonRunes)}
 	for _, n := range cited(m[1]) {
 		switch {
 		case !p.shows(c, n):
-			return s, &UngroundedError{Fault: UnknownChain, Chain: n}
+			return s, false, &UngroundedError{Fault: UnknownChain, Chain: n}
 		case c.Chains[n-1].ItemID != s.ItemID:
-			return s, &UngroundedError{Fault: OtherItem, Chain: n}
+			return s, false, &UngroundedError{Fault: OtherItem, Chain: n}
 		case !slices.Contains(s.Chains, n):
 			s.Chains = append(s.Chains, n)
 		}
 	}
 	switch {
 	case s.Text == "":
-		return s, &UngroundedError{Fault: NoWords}
+		return s, false, &UngroundedError{Fault: NoWords}
 	case p.namesOthers(s, c):
-		return s, &UngroundedError{Fault: OtherTitle}
+		return s, false, &UngroundedError{Fault: OtherTitle}
 	}
-	if _, others := Claims(s, c); len(others) > 0 {
-		return s, &UngroundedError{Fault: OtherCategory}
+	text, cut := withoutClaims(s, c)
+	if text == "" {
+		return s, false, &UngroundedError{Fault: OtherCategory}
 	}
-	return s, nil
+	s.Text = text
+	return s, cut, nil
 }
 
 // cited are the numbers of a citation.
@@ -294,7 +301,7 @@ func Names(s event.Step, c event.Context) bool {
 	return slices.ContainsFunc(spoken(wholeTitle(c.Candidates[i].Title, s.ItemID)), func(form string) bool { return cutOut(words, form) != words })
 }
 
-// cutOut replaces whole words in a text by a mark that no title has.
+// cutOut replaces whole words in a text by marks that no title has, one a rune.
 func cutOut(text, words string) string {
 	if words == "" {
 		return text
@@ -314,7 +321,7 @@ func cutOut(text, words string) string {
 		if joined(before, first) || joined(last, after) {
 			b.WriteString(text[at:end])
 		} else {
-			b.WriteString(text[at:start] + "\n")
+			b.WriteString(text[at:start] + strings.Repeat("\n", utf8.RuneCountInString(words)))
 		}
 		at = end
 	}
