@@ -49,35 +49,8 @@ func withoutClaims(s event.Step, c event.Context) (text string, cut bool) {
 
 // claims are Claims, and how many runes of the text come before the first part that makes one of the others.
 func claims(s event.Step, c event.Context) (borneOut, others []string, upTo int) {
-	has := make(map[string]map[string]bool, len(c.History)+len(c.Candidates)) // by item
-	all := map[string]bool{}
-	add := func(item string, names []string) {
-		for _, name := range names {
-			if name = inName.Replace(strings.ToLower(wholeCategory(name))); name == "" {
-				continue
-			}
-			if has[item] == nil {
-				has[item] = map[string]bool{}
-			}
-			has[item][name] = true
-			all[name] = all[name] || utf8.RuneCountInString(name) >= minClaimRunes
-		}
-	}
-	for _, h := range c.History {
-		add(h.ItemID, h.Categories)
-	}
-	for _, it := range c.Candidates {
-		add(it.ItemID, it.Categories)
-	}
-	maps.DeleteFunc(all, func(_ string, searched bool) bool { return !searched })
-	names := longestFirst(slices.Collect(maps.Keys(all))) // "science fiction" before "fiction"
-	words := strings.ToLower(s.Text)
-	titles := wholeTitles(c)
-	for _, item := range touched(s, c) {
-		for _, form := range longestFirst(spoken(titles[item])) {
-			words = cutOut(words, form)
-		}
-	}
+	has, names := catalogued(c)
+	words := withoutTitles(s, c)
 	for _, name := range names {
 		if strings.Contains(name, "·") {
 			words = inNamed(words, name)
@@ -112,6 +85,45 @@ func claims(s event.Step, c event.Context) (borneOut, others []string, upTo int)
 		before, at = end[0], end[1]
 	}
 	return borneOut, others, upTo
+}
+
+// catalogued are the categories that each item of a context has, where any are known, and the names of all that are looked
+// for, "science fiction" before "fiction".
+func catalogued(c event.Context) (has map[string]map[string]bool, names []string) {
+	has = make(map[string]map[string]bool, len(c.History)+len(c.Candidates))
+	all := map[string]bool{}
+	add := func(item string, categories []string) {
+		for _, name := range categories {
+			if name = inName.Replace(strings.ToLower(wholeCategory(name))); name == "" {
+				continue
+			}
+			if has[item] == nil {
+				has[item] = map[string]bool{}
+			}
+			has[item][name] = true
+			if utf8.RuneCountInString(name) >= minClaimRunes {
+				all[name] = true
+			}
+		}
+	}
+	for _, h := range c.History {
+		add(h.ItemID, h.Categories)
+	}
+	for _, it := range c.Candidates {
+		add(it.ItemID, it.Categories)
+	}
+	return has, longestFirst(slices.Collect(maps.Keys(all)))
+}
+
+// withoutTitles are a step's words in lower case, rune by rune, the titles of what its chains touch cut out.
+func withoutTitles(s event.Step, c event.Context) string {
+	words, titles := strings.ToLower(s.Text), wholeTitles(c)
+	for _, item := range touched(s, c) {
+		for _, form := range longestFirst(spoken(titles[item])) {
+			words = cutOut(words, form)
+		}
+	}
+	return words
 }
 
 // partBefore is where the part of a clause begins in which it differs from another, at a comma or an "and"; 0: nowhere but at its

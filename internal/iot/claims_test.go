@@ -2,10 +2,12 @@ package iot
 
 import (
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/r2rec/r2rec/internal/event"
+	"pgregory.net/rapid"
 )
 
 // genres has two likes, and a chain from each to the first candidate.
@@ -98,6 +100,36 @@ func TestClaimsAreCutOff(t *testing.T) {
 		if got != want || cut != (got != text) {
 			t.Errorf("of %q there is left %q, cut %v; want %q", text, got, cut, want)
 		}
+	}
+}
+
+// Whatever a model writes of whatever categories: what is left is a beginning of it, and claims nothing that is not so.
+func TestWhatIsLeftClaimsNothingElse(t *testing.T) {
+	cuts := 0
+	rapid.Check(t, func(t *rapid.T) {
+		c := genres()
+		word := rapid.SampledFrom([]string{"crime", "Comedy", "comedies", "war", "drama", "U.S. History", "history", "both", "they are", ", and ", ", but", ". ", ";", ",", " and ", "Heat", "Casino", "İ", "ß", "…", "'", ")", "a", ", since"})
+		s := event.Step{ItemID: "casino", Chains: []int{rapid.IntRange(1, 3).Draw(t, "chain")}}
+		for range rapid.IntRange(0, 12).Draw(t, "words") {
+			s.Text += word.Draw(t, "word") + rapid.SampledFrom([]string{"", " "}).Draw(t, "space")
+		}
+		for i := range c.Candidates {
+			c.Candidates[i].Categories = append(c.Candidates[i].Categories, rapid.SampledFrom([]string{"Crime", "comedy", "War", "U.S. History", "History", "Heat", "İ", "dramas"}).Draw(t, "category"))
+		}
+		text, cut := withoutClaims(s, c)
+		if !cut && text != s.Text || cut && !strings.HasPrefix(s.Text, strings.TrimSuffix(text, ".")) {
+			t.Fatalf("of %q there is left %q", s.Text, text)
+		}
+		if cut {
+			cuts++
+		}
+		s.Text = text
+		if _, others := Claims(s, c); len(others) > 0 {
+			t.Fatalf("what is left, %q, claims %q", text, others)
+		}
+	})
+	if cuts == 0 {
+		t.Error("nothing was ever cut")
 	}
 }
 
