@@ -70,7 +70,7 @@ func TestEvalLMWithAnAdapter(t *testing.T) {
 		{[]string{"--ranker", "lm", "--ollama", "http://127.0.0.1:1", "--model", model, "--adapter", adapter, "--readout", "letters"}, 1, "learned to be read by lines"},
 		{[]string{"--ranker", "lm", "--ollama", "http://127.0.0.1:1", "--model", model, "--adapter", adapter, "--prompt", "1"}, 1, "learned to read prompts of version 4"},
 		{[]string{"--sample=-1"}, 2, "--sample -1: want"},
-		{[]string{"--ranker", "lm", "--think", "8"}, 1, "--think 8: the model reads prompts of version 4 by lines"},
+		{[]string{"--ranker", "lm", "--think", "8"}, 1, "--think 8: it is read by lines of prompts of version 4"},
 		{[]string{"--ranker", "lm", "--think=-1"}, 2, "--think -1: want tokens"},
 		{[]string{"--ranker", "fusion", "--think", "8"}, 2, "--think is about the language model"},
 		{[]string{"--ranker", "lm", "--model", adapter}, 1, "it is an adapter: name the model that it belongs to"},

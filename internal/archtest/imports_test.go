@@ -53,7 +53,7 @@ var rows = map[string][]string{
 	"internal/rdb":              nil,
 	"internal/parallel":         nil,
 
-	"internal/adapters":      {"internal/event", "internal/gguf", "internal/llama/lora", "internal/lm/proof"},
+	"internal/adapters":      {"internal/broker", "internal/event", "internal/gguf", "internal/llama/lora", "internal/lm/proof"}, // broker: how long a writer is waited for
 	"internal/ope":           nil,
 	"internal/eval":          {"internal/event", "internal/chart", "internal/policy"},
 	"internal/chart":         nil,
