@@ -186,12 +186,7 @@ func (t *Trace) try(ctx context.Context, teacher lm.Writer, pupil Ranker, p iot.
 		t.Fate = Unhelpful
 		return nil
 	}
-	t.Fate = Kept
-	for _, s := range t.Steps {
-		if borneOut, _ := iot.Claims(s, e.Context); len(borneOut) > 0 {
-			t.BorneOut++
-		}
-	}
+	t.Fate, t.BorneOut = Kept, iot.BorneOut(read.Thought, e.Context)
 	return nil
 }
 

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/segmentio/kafka-go"
-	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/r2rec/r2rec/internal/adapters"
@@ -243,11 +242,7 @@ func TestAdaptersInTheDefaultStore(t *testing.T) {
 func TestPromoteIsStoppedWhileItWrites(t *testing.T) {
 	t.Parallel()
 	path, _ := loraFile(t, 1, nil)
-	fake, err := kfake.NewCluster(kfake.NumBrokers(1))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(fake.Close)
+	fake := fakeKafka(t)
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	fake.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {

@@ -77,11 +77,7 @@ func (t *thoughtCount) add(r iot.Reply, c event.Context) {
 	}
 	t.shortened += r.Shortened
 	t.lines += len(r.Thought.Steps) + len(r.Dropped)
-	for _, s := range r.Thought.Steps {
-		if borneOut, _ := iot.Claims(s, c); len(borneOut) > 0 {
-			t.borneOut++
-		}
-	}
+	t.borneOut += iot.BorneOut(r.Thought, c)
 	for _, err := range r.Dropped {
 		var why *iot.UngroundedError
 		if errors.As(err, &why) {

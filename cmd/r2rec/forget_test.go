@@ -18,7 +18,6 @@ import (
 	"github.com/r2rec/r2rec/internal/web"
 	"github.com/redis/go-redis/v9"
 	"github.com/segmentio/kafka-go"
-	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
@@ -398,11 +397,7 @@ func TestRebuildIsStoppedAfterTheSwitch(t *testing.T) {
 // filled again knows alone, asks for that all the same.
 func TestForgettingTwiceAtOnceKeepsTheHigher(t *testing.T) {
 	t.Parallel()
-	fake, err := kfake.NewCluster(kfake.NumBrokers(1))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(fake.Close)
+	fake := fakeKafka(t)
 	p := newPlace(t, broker.Settings{Brokers: fake.ListenAddrs()}, &redis.UniversalOptions{Addrs: []string{embeddedtest.Redis(t)}})
 	graph, err := graphcache.NewGenerations(p.rdb, graphcache.Options{})
 	if err != nil {

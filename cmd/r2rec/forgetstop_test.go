@@ -9,7 +9,6 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"github.com/segmentio/kafka-go"
-	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/r2rec/r2rec/internal/broker"
@@ -19,11 +18,7 @@ import (
 // Stopped while Kafka takes its time with the request, which it stores in the end, forget does not say that nothing happens.
 func TestForgetIsStoppedBeforeKafkaAnswers(t *testing.T) {
 	t.Parallel()
-	fake, err := kfake.NewCluster(kfake.NumBrokers(1))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(fake.Close)
+	fake := fakeKafka(t)
 	p := newPlace(t, broker.Settings{Brokers: fake.ListenAddrs()}, &redis.UniversalOptions{Addrs: []string{embeddedtest.Redis(t)}})
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()

@@ -15,14 +15,21 @@ import (
 	"github.com/r2rec/r2rec/internal/dataset"
 )
 
-// Stopped on the way, import says how much of the data set is in Kafka, and whether it can be run again.
-func TestImportIsStopped(t *testing.T) {
-	t.Parallel()
+// fakeKafka is a Kafka whose answers a test decides.
+func fakeKafka(t *testing.T) *kfake.Cluster {
+	t.Helper()
 	fake, err := kfake.NewCluster(kfake.NumBrokers(1))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(fake.Close)
+	return fake
+}
+
+// Stopped on the way, import says how much of the data set is in Kafka, and whether it can be run again.
+func TestImportIsStopped(t *testing.T) {
+	t.Parallel()
+	fake := fakeKafka(t)
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	fake.ControlKey(int16(kmsg.Produce), func(r kmsg.Request) (kmsg.Response, error, bool) {
@@ -52,11 +59,7 @@ func TestImportIsStopped(t *testing.T) {
 // Stopped while Kafka does not answer, import ends long before its last attempt to write has failed.
 func TestImportIsStoppedWithoutAnAnswer(t *testing.T) {
 	t.Parallel()
-	fake, err := kfake.NewCluster(kfake.NumBrokers(1))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(fake.Close)
+	fake := fakeKafka(t)
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	attempts := 0

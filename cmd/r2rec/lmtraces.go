@@ -43,8 +43,8 @@ func (lmTracesCommand) Help() string {
 which cites chains of the graph by number. The teacher sees one chain more with each reason, and only at the last what was
 chosen (progressive masked prompting). A thought is kept if it
 
-  is grounded:    it cites only chains that stand in the prompt and lead to what it speaks of, and names no other item and no
-                  category that these are not of;
+  is grounded:    it cites only chains that stand in the prompt and lead to what it speaks of, and names no other item; a
+                  reason ends before a category that is known not to be so;
   does not leak:  it neither speaks of the answer as given, nor repeats the examples that the teacher reads;
   helps:          the model that is to learn gives what was chosen a larger share with it than without.
 
@@ -263,7 +263,7 @@ var fateMeans = map[rltrainer.Fate]string{
 	rltrainer.NoChain:    "no chain of the prompt leads to what was chosen",
 	rltrainer.Failed:     "the teacher or the pupil answered nonsense, or the text is too long",
 	rltrainer.Broken:     "a reason has no words, or came to no end",
-	rltrainer.Ungrounded: "not of the form, or names an item or a category that its chains do not bear out",
+	rltrainer.Ungrounded: "not of the form, or names an item that its chains do not touch, or says only of what category things are, wrongly",
 	rltrainer.Leaking:    "speaks of the answer as given",
 	rltrainer.Parroted:   "repeats the examples that the teacher reads",
 	rltrainer.Unhelpful:  "makes what was chosen no likelier",

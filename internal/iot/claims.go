@@ -23,15 +23,14 @@ var (
 	inName = strings.NewReplacer(".", "·", ";", "·")
 )
 
-// Claims are the categories of the context that a step's words name, titles aside: those that an item has which its
-// chains touch, and others, of which it is known that none has them. A clause that speaks of both, the item and what leads to
-// it, is borne out only if the item has the category and something from which a chain starts does. Singular and plural
-// count alike, as far as English rules go. Names are in lower case.
-//
-// It goes by words alone: "not a comedy" names a category as well.
-func Claims(s event.Step, c event.Context) (borneOut, others []string) {
-	borneOut, others, _ = claims(s, c)
-	return borneOut, others
+// BorneOut is how many steps of a thought name a category, titles aside, that an item has which their chains touch.
+func BorneOut(t event.Thought, c event.Context) (steps int) {
+	for _, s := range t.Steps {
+		if borneOut, _, _ := claims(s, c); len(borneOut) > 0 {
+			steps++
+		}
+	}
+	return steps
 }
 
 // withoutClaims is what a step says before it first claims a category that is known not to be so; "": nothing.
@@ -47,7 +46,13 @@ func withoutClaims(s event.Step, c event.Context) (text string, cut bool) {
 	return text, true
 }
 
-// claims are Claims, and how many runes of the text come before the first part that makes one of the others.
+// claims are the categories of the context that a step's words name, titles aside: those that an item has which its
+// chains touch, and others, of which it is known that none has them. A clause that speaks of both, the item and what leads to
+// it, is borne out only if the item has the category and something from which a chain starts does. Singular and plural
+// count alike, as far as English rules go. Names are in lower case. upTo is how many runes of the text come before the first part
+// that names one of the others.
+//
+// It goes by words alone: "not a comedy" names a category as well.
 func claims(s event.Step, c event.Context) (borneOut, others []string, upTo int) {
 	has, names := catalogued(c)
 	words := withoutTitles(s, c)

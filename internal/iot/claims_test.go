@@ -75,7 +75,7 @@ func TestClaims(t *testing.T) {
 		{"books", []int{7}, "since both are a match, and so are boxes and toys", nil, []string{"match", "toys", "box"}},
 		{"books", []int{99, 0, -1}, "since it is a match", nil, []string{"match"}},
 	} {
-		borneOut, others := Claims(event.Step{ItemID: tc.item, Chains: tc.chains, Text: tc.words}, c)
+		borneOut, others, _ := claims(event.Step{ItemID: tc.item, Chains: tc.chains, Text: tc.words}, c)
 		if diff := cmp.Diff([][]string{tc.borneOut, tc.others}, [][]string{borneOut, others}); diff != "" {
 			t.Errorf("%q about %s by %v:\n%s", tc.words, tc.item, tc.chains, diff)
 		}
@@ -124,7 +124,7 @@ func TestWhatIsLeftClaimsNothingElse(t *testing.T) {
 			cuts++
 		}
 		s.Text = text
-		if _, others := Claims(s, c); len(others) > 0 {
+		if _, others, _ := claims(s, c); len(others) > 0 {
 			t.Fatalf("what is left, %q, claims %q", text, others)
 		}
 	})
@@ -151,5 +151,9 @@ func TestClaimsAreGrounded(t *testing.T) {
 	}
 	if left := Faithful(r.Thought, c, map[int]float64{1: .5, 2: .1}); len(left.Steps) != 2 {
 		t.Errorf("with all chains there is left %+v", left.Steps)
+	}
+	before := event.Thought{By: event.Reasoned, Steps: []event.Step{{ItemID: "casino", Chains: []int{1}, Text: "both are comedies."}}} // that claims were read
+	if left := Faithful(before, c, map[int]float64{1: .5}); len(left.Steps) != 1 {
+		t.Errorf("of what loses nothing there is left %+v", left.Steps)
 	}
 }

@@ -215,7 +215,7 @@ func namesLost(s event.Step, c event.Context, kept []int) bool {
 		return false
 	}
 	s.Chains = kept
-	_, others := Claims(s, c)
+	_, others, _ := claims(s, c)
 	return len(others) > 0 || namesAny(s, c, lost)
 }
 

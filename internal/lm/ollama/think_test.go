@@ -248,8 +248,8 @@ func TestThinkingTakesTurns(t *testing.T) {
 				if r.URL.Path == "/api/tags" {
 					return ok([]byte(`{"models":[{"name":"m:latest","digest":"sha256:aa"}]}`)), nil
 				}
-				for now := at.Add(1); ; {
-					if before := most.Load(); now <= before || most.CompareAndSwap(before, now) {
+				for calls := at.Add(1); ; {
+					if before := most.Load(); calls <= before || most.CompareAndSwap(before, calls) {
 						break
 					}
 				}
